@@ -1,0 +1,303 @@
+"""The facade that an application holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self, TypeVar, assert_never
+
+from bluestreak_core.argument import (
+    Duration,
+    check_callable,
+    check_count,
+    check_handler,
+    check_id,
+    check_limit,
+    to_positive_timedelta,
+    to_timedelta,
+)
+from bluestreak_core.context import Handler
+from bluestreak_core.errors import (
+    AlreadyPolling,
+    HandlerAlreadyRegistered,
+    InvalidArgument,
+    NotInitialised,
+    WaitTimeout,
+    WorkflowAborted,
+    WorkflowNotFound,
+)
+from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
+from bluestreak_core.run import ErrorCallback, Policy
+from bluestreak_core.store import Store
+from bluestreak_core.worker import Health, ShouldStop, State, Worker
+
+H = TypeVar("H", bound=Handler)
+
+_NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
+
+
+class Bluestreak:
+    """Starts workflows, runs them, and waits for them, over one store.
+
+    Every process that starts or runs workflows holds one; all that they share is the store. Use it
+    as `async with bluestreak:`, which calls `init` and `close`, within one event loop.
+
+    Durations are seconds or `timedelta`.
+
+    - `timeout_interval`: the lease, how long a claim lives without being renewed. A worker that
+      dies is replaced after this time. It does not limit how long a step may take.
+    - `poll_interval`: the longest pause before looking for work again.
+    - `wait_retry_interval`: the pause before a failed workflow is tried again.
+    - `max_failures`: retries before a workflow is aborted; None is unlimited.
+    - `error_callback`: called with the workflow id and the exception whenever a workflow fails,
+      after that is recorded; sync or async. If it raises, that is logged and nothing else.
+    - `should_stop`: asked several times a second; `poll` drains and returns once it says True.
+    - `max_concurrency`: how many workflows this worker holds at once.
+    - `park_after`: a nap longer than this leaves memory.
+    - `max_crashes`: how many workers in a row a workflow may take down without recording a step
+      or a nap, before it is aborted; None is unlimited.
+    - `drain_timeout`: how long a stopping worker lets its runs go on before it hands them back.
+    - `unknown_handler`: with `"raise"`, `poll` raises `HandlerNotFound` when it meets a workflow of
+      a handler that is not registered; with `"skip"` it leaves those to other workers.
+
+    Raises `InvalidArgument` for what cannot be meant.
+    """
+
+    should_stop: ShouldStop | None
+    """Asked several times a second while polling; may be set at any time."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        timeout_interval: Duration = 10,
+        poll_interval: Duration = 5,
+        wait_retry_interval: Duration = 1,
+        max_failures: int | None = None,
+        error_callback: ErrorCallback | None = None,
+        should_stop: ShouldStop | None = None,
+        max_concurrency: int = 100,
+        park_after: Duration = 5,
+        max_crashes: int | None = 10,
+        drain_timeout: Duration = 10,
+        unknown_handler: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        if unknown_handler not in ("raise", "skip"):
+            raise InvalidArgument("unknown_handler", unknown_handler, "expected 'raise' or 'skip'")
+        for name, function in (("error_callback", error_callback), ("should_stop", should_stop)):
+            if function is not None:
+                check_callable(name, function)
+        self.should_stop = should_stop
+        self._store = store
+        self._lease = to_positive_timedelta("timeout_interval", timeout_interval)
+        self._poll_interval = to_positive_timedelta("poll_interval", poll_interval)
+        self._max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
+        self._drain_timeout = to_timedelta("drain_timeout", drain_timeout)
+        self._skip_unknown = unknown_handler == "skip"
+        self._policy = Policy(
+            wait_retry_interval=to_timedelta("wait_retry_interval", wait_retry_interval),
+            max_failures=check_limit("max_failures", max_failures),
+            max_crashes=check_limit("max_crashes", max_crashes),
+            park_after=to_timedelta("park_after", park_after),
+            error_callback=error_callback,
+        )
+        self._handlers: dict[str, Handler] = {}
+        self._open = False
+        self._stop_requested = False
+        self._worker: Worker | None = None
+
+    def __repr__(self) -> str:
+        return f"<Bluestreak on {self._store!r}, {self.health().state}>"
+
+    # Opening and closing -----------------------------------------------------------------------
+
+    async def init(self) -> None:
+        """Connect the store and create what it needs. Repeated calls change nothing."""
+        await self._store.init()
+        self._open = True
+
+    async def close(self) -> None:
+        """Stop polling if need be, wait until no run is left, and close the store."""
+        if self._worker is not None:
+            self._worker.stop()
+            await self._worker.ended.wait()
+        self._open = False
+        await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.init()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # Handlers ----------------------------------------------------------------------------------
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The registered handlers by id, read-only."""
+        return MappingProxyType(self._handlers)
+
+    def register_handler(self, handler_id: str, handler: Handler) -> None:
+        """Let this worker run the workflows of a handler id.
+
+        Raises `InvalidId`, `InvalidHandler` for what is not an async function of a context and an
+        input, and `HandlerAlreadyRegistered`.
+        """
+        handler_id = check_id("handler id", handler_id)
+        check_handler(handler_id, handler)
+        if handler_id in self._handlers:
+            raise HandlerAlreadyRegistered(handler_id)
+        self._handlers[handler_id] = handler
+
+    def handler(self, handler_id: str) -> Callable[[H], H]:
+        """`register_handler` as a decorator, which returns the function as it is."""
+
+        def register(function: H) -> H:
+            self.register_handler(handler_id, function)
+            return function
+
+        return register
+
+    # Starting and looking ----------------------------------------------------------------------
+
+    async def start(self, workflow_id: str, handler_id: str, input: Any = None) -> bool:
+        """Create a workflow, to be run by any worker that has the handler.
+
+        True; False, and nothing is changed, when the id exists. Once this has returned True, the
+        workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
+
+        Raises `InvalidId`, `UnstorableValue` and `ValueTooLarge` before anything is written.
+        """
+        self._check_open("start()")
+        return await self._store.create(
+            NewWorkflow(
+                workflow_id=check_id("workflow id", workflow_id),
+                handler_id=check_id("handler id", handler_id),
+                input=input,
+                created_at=self._store.clock.now(),
+            )
+        )
+
+    async def wait(self, workflow_id: str, retries: int = 100, pause_interval: Duration = 1) -> Any:
+        """The result of a workflow, once it has finished.
+
+        Looks up to `retries` times, `pause_interval` apart, or sooner where the store gives notice.
+
+        Raises `WorkflowNotFound`, `WorkflowAborted` with the last error as soon as there is nothing
+        more to wait for, and `WaitTimeout`.
+        """
+        self._check_open("wait()")
+        workflow_id = check_id("workflow id", workflow_id)
+        pause = to_timedelta("pause_interval", pause_interval)
+        looks = check_count("retries", retries, least=1)
+        workflow = await self._existing(workflow_id)
+        for _ in range(looks - 1):
+            if workflow.status.ended:
+                break
+            await self._store.wait_for_end(workflow_id, pause)
+            workflow = await self._existing(workflow_id)
+        match workflow.status:
+            case Status.FINISHED:
+                return workflow.result
+            case Status.ABORTED:
+                error = workflow.error or _NO_ERROR
+                raise WorkflowAborted(workflow_id, error.type, error.message, error.traceback)
+            case Status.IDLE | Status.RUNNING | Status.FAILED:
+                raise WaitTimeout(workflow_id, workflow.status, looks)
+            case _:
+                assert_never(workflow.status)
+
+    async def find_workflow(self, workflow_id: str) -> Workflow | None:
+        """The workflow as it is stored, or None."""
+        self._check_open("find_workflow()")
+        return await self._store.find_workflow(check_id("workflow id", workflow_id))
+
+    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
+        """The recorded step, or None."""
+        self._check_open("find_step()")
+        return await self._store.find_step(
+            check_id("workflow id", workflow_id), check_id("step id", step_id)
+        )
+
+    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
+        """The recorded nap, or None."""
+        self._check_open("find_nap()")
+        return await self._store.find_nap(
+            check_id("workflow id", workflow_id), check_id("nap id", nap_id)
+        )
+
+    # Running -----------------------------------------------------------------------------------
+
+    async def poll(self, *, should_stop: ShouldStop | None = None) -> None:
+        """Claim and run workflows until `stop()`, or until `should_stop()` says so.
+
+        Returns when no run of its own is left: see `drain_timeout`. Cancelling it is stopping
+        without the drain. It outlives an unreachable store, which it tries again with backoff.
+
+        Raises, after draining: `HandlerNotFound` (see `unknown_handler`), `StoreRefused` for wrong
+        credentials and the like, and whatever a programming error raises. `AlreadyPolling` at once.
+        """
+        self._check_open("poll()")
+        if self._worker is not None:
+            raise AlreadyPolling
+        if should_stop is not None:
+            check_callable("should_stop", should_stop)
+        self._worker = self._new_worker()
+        if self._stop_requested:
+            self._worker.stop()
+        try:
+            await self._worker.work(lambda: self._is_told_to_stop(should_stop))
+        finally:
+            self._worker = None
+            self._stop_requested = False
+
+    def stop(self) -> None:
+        """Stop polling: claim nothing more, drain, hand back what is left.
+
+        Said again while draining, it skips the rest of the drain. Before `poll` it stops that
+        `poll` as soon as it begins. Safe to call from a signal handler of the event loop.
+        """
+        if self._worker is None:
+            self._stop_requested = True
+        else:
+            self._worker.stop()
+
+    def health(self) -> Health:
+        """How this object's worker is doing, without asking the store."""
+        if self._worker is not None:
+            return self._worker.health
+        return Health(
+            state=State.STOPPED, worker=None, runs=0, max_concurrency=self._max_concurrency
+        )
+
+    async def _existing(self, workflow_id: str) -> Workflow:
+        workflow = await self._store.find_workflow(workflow_id)
+        if workflow is None:
+            raise WorkflowNotFound(workflow_id)
+        return workflow
+
+    def _is_told_to_stop(self, should_stop: ShouldStop | None) -> bool:
+        ask = should_stop or self.should_stop
+        return ask is not None and ask()
+
+    def _new_worker(self) -> Worker:
+        return Worker(
+            self._store,
+            self._handlers,
+            self._policy,
+            lease=self._lease,
+            poll_interval=self._poll_interval,
+            max_concurrency=self._max_concurrency,
+            drain_timeout=self._drain_timeout,
+            skip_unknown=self._skip_unknown,
+        )
+
+    def _check_open(self, call: str) -> None:
+        if not self._open:
+            raise NotInitialised(call)

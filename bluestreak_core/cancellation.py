@@ -1,0 +1,31 @@
+"""Work that must not stop half-way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def see_through(
+    work: Coroutine[Any, Any, T] | asyncio.Future[T], on_cancel: Callable[[], None] | None = None
+) -> T:
+    """Await work to its end even when the caller is cancelled, and only then let it be cancelled.
+
+    The caller still gets its `CancelledError`, after the work has ended; the work's own outcome is
+    lost to it. `on_cancel` is called at each cancellation, to tell the work to hurry.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if on_cancel is not None:
+                on_cancel()
+    if cancelled is None:
+        return task.result()
+    raise cancelled from None if task.cancelled() else task.exception()

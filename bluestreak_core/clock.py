@@ -1,0 +1,60 @@
+"""Where the engine gets the time from."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """A source of time. A store names the one that all its users share."""
+
+    def now(self) -> datetime:
+        """The instant, aware, in UTC, in whole milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back, and goes on while the process is stopped."""
+        ...
+
+    async def sleep(self, span: timedelta) -> None:
+        """Return when the span has passed on this clock; at once when it is zero or negative."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        """The machine's time of day."""
+        return in_milliseconds(datetime.now(UTC))
+
+    def monotonic(self) -> float:
+        """The machine's monotonic clock."""
+        return time.monotonic()
+
+    async def sleep(self, span: timedelta) -> None:
+        """`asyncio.sleep`."""
+        await asyncio.sleep(max(0.0, span.total_seconds()))
+
+
+def in_milliseconds(instant: datetime) -> datetime:
+    """An aware instant in UTC, cut to the millisecond. A naive one is read as UTC."""
+    aware = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    return aware.replace(microsecond=aware.microsecond // 1000 * 1000, fold=0)
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of several waits has returned, and cancel the others."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

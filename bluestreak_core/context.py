@@ -1,0 +1,137 @@
+"""What a handler receives: `step`, `sleep`, and the id of its workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, TypeVarTuple, overload
+
+from bluestreak_core.argument import Duration, check_callable, check_id, to_timedelta
+from bluestreak_core.call import call
+from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.errors import (
+    DuplicateNap,
+    DuplicateStep,
+    UnstorableValue,
+    ValueTooLarge,
+)
+from bluestreak_core.exit import Exit, Park
+from bluestreak_core.journal import Journal
+from bluestreak_core.operations import Operations
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Handler = Callable[["Context", Any], Awaitable[Any]]
+"""An async function that takes a context and the workflow's input, and returns its result."""
+
+_LOOK_AGAIN = timedelta(seconds=1)
+
+
+class Context:
+    """One run of one workflow, as its handler sees it.
+
+    The handler runs from the top each time that its workflow is claimed: after a crash, a failure,
+    a restart, and a nap that was long enough to leave memory. Recorded steps and naps return at
+    once; whatever stands outside of them runs again.
+    """
+
+    def __init__(self, journal: Journal, operations: Operations, exit: Exit) -> None:
+        self._journal = journal
+        self._operations = operations
+        self._exit = exit
+        self._step_ids: set[str] = set()
+        self._nap_ids: set[str] = set()
+        self._refusal: UnstorableValue | ValueTooLarge | None = None
+
+    @property
+    def workflow_id(self) -> str:
+        """The id that the workflow was started with."""
+        return self._journal.lease.claim.workflow_id
+
+    @property
+    def refusal(self) -> UnstorableValue | ValueTooLarge | None:
+        """The error of a step whose output could not be stored: it ends the workflow for good."""
+        return self._refusal
+
+    @overload
+    async def step(self, step_id: str, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts) -> T: ...
+
+    @overload
+    async def step(self, step_id: str, fn: Callable[[*Ts], T], /, *args: *Ts) -> T: ...
+
+    async def step(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> Any:
+        """Call `fn(*args)` once and record what it returns; from then on, return the record.
+
+        An async function runs on the event loop, any other one in a thread of its own. Where a
+        function wants keywords, give a lambda or a `functools.partial`.
+
+        The output is handed out as the store gives it back, also the first time: a tuple is a list,
+        a datetime is in UTC milliseconds. The call may be repeated if the process dies between the
+        call and the record, so effects on other systems want an idempotency key.
+
+        What `fn` raises is raised here and not recorded. Left uncaught it fails the workflow, which
+        is tried again.
+
+        Raises `InvalidId`, `DuplicateStep`, and `UnstorableValue` or `ValueTooLarge`, which abort
+        the workflow, since another try would repeat the effects of `fn`.
+        """
+        self._check_open()
+        step_id = check_id("step id", step_id)
+        check_callable(f"step {step_id!r}", fn)
+        if step_id in self._step_ids:
+            raise DuplicateStep(self.workflow_id, step_id)
+        self._step_ids.add(step_id)
+        if step_id in self._journal.history.steps:
+            return self._journal.history.steps[step_id]
+        with self._operations.operation():
+            output = await call(f"step {step_id}", fn, *args)
+            return await self._save_step(step_id, output)
+
+    async def sleep(self, nap_id: str, duration: Duration, /) -> None:
+        """Wait until a duration has passed since the first time that this line was reached.
+
+        Seconds or a `timedelta`. The end is recorded, so it holds across crashes and restarts. A
+        nap longer than `park_after` takes no memory: the handler is cancelled here, and runs again
+        from the top, over its recorded steps, when the nap ends.
+
+        Raises `InvalidId`, `InvalidDuration` and `DuplicateNap`.
+        """
+        self._check_open()
+        nap_id = check_id("nap id", nap_id)
+        span = to_timedelta(f"duration of nap {nap_id!r}", duration)
+        if nap_id in self._nap_ids:
+            raise DuplicateNap(self.workflow_id, nap_id)
+        self._nap_ids.add(nap_id)
+        wake_up_at = self._journal.history.naps.get(nap_id)
+        if wake_up_at is None:
+            with self._operations.operation():
+                wake_up_at = in_milliseconds(self._journal.clock.now() + span)
+                wake_up_at = await self._journal.save_nap(nap_id, wake_up_at)
+        if wake_up_at > self._journal.clock.now():
+            with self._operations.operation(wake_up_at):
+                await self._doze(wake_up_at)
+
+    def _check_open(self) -> None:
+        self._exit.check()
+        if self._refusal is not None:
+            raise self._refusal
+
+    async def _save_step(self, step_id: str, output: Any) -> Any:
+        try:
+            return await self._journal.save_step(step_id, output)
+        except (UnstorableValue, ValueTooLarge) as refusal:
+            self._refusal = refusal
+            raise
+
+    async def _doze(self, wake_up_at: datetime) -> None:
+        """Wait in memory, and leave it when that becomes possible."""
+        clock = self._journal.clock
+        await clock.sleep(timedelta(0))  # branches that start together all get to begin
+        while (left := wake_up_at - clock.now()) > timedelta(0):
+            park_until = self._operations.park_until()
+            if park_until is not None:
+                self._exit.decide(Park(park_until))
+            if left > self._operations.park_after:
+                left = min(left, max(self._operations.park_after, _LOOK_AGAIN))
+            await clock.sleep(left)

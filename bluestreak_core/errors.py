@@ -1,0 +1,263 @@
+"""What can go wrong, and whose fault it is.
+
+Every exception that Bluestreak raises on purpose belongs to one of three families:
+`UsageError` (the caller's mistake), `StateError` (the world moved on) and `StoreError`
+(the store is unwell). The facts behind a message are attributes of the exception.
+"""
+
+from __future__ import annotations
+
+
+class BluestreakError(Exception):
+    """The root of the three families. `args` are the facts, so every error can be pickled."""
+
+
+class UsageError(BluestreakError):
+    """The caller's mistake: the same call will fail again until the program is changed."""
+
+
+class StateError(BluestreakError):
+    """The world moved on: the call was sound, but the workflow is not where it needs to be."""
+
+
+class StoreError(BluestreakError):
+    """The store is unwell, or will not serve us."""
+
+
+# The caller's mistake ---------------------------------------------------------------------------
+
+
+class InvalidArgument(UsageError, ValueError):
+    """An argument was refused before anything was written."""
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        super().__init__(name, value, reason)
+        self.name = name
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name} {_shown(self.value)}: {self.reason}"
+
+
+class InvalidId(InvalidArgument):
+    """An id is not a non-empty string of at most 512 characters, without NUL, valid as UTF-8."""
+
+
+class InvalidDuration(InvalidArgument):
+    """A duration is neither a finite, non-negative number of seconds nor a `timedelta`."""
+
+
+class InvalidHandler(InvalidArgument):
+    """A handler is not an async function that takes a context and an input."""
+
+
+class HandlerAlreadyRegistered(UsageError):
+    """A second handler was registered under one id."""
+
+    def __init__(self, handler_id: str) -> None:
+        super().__init__(handler_id)
+        self.handler_id = handler_id
+
+    def __str__(self) -> str:
+        return f"handler {self.handler_id!r} is already registered"
+
+
+class HandlerNotFound(UsageError):
+    """A claimed workflow names a handler that this worker does not have."""
+
+    def __init__(self, handler_id: str, workflow_id: str) -> None:
+        super().__init__(handler_id, workflow_id)
+        self.handler_id = handler_id
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r} needs handler {self.handler_id!r}, "
+            "which is not registered with this worker"
+        )
+
+
+class DuplicateStep(UsageError):
+    """A step id was used twice in one run of a handler."""
+
+    kind = "step"
+
+    def __init__(self, workflow_id: str, used_id: str) -> None:
+        super().__init__(workflow_id, used_id)
+        self.workflow_id = workflow_id
+        self.used_id = used_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: {self.kind} {self.used_id!r} was already used"
+
+
+class DuplicateNap(DuplicateStep):
+    """A nap id was used twice in one run of a handler."""
+
+    kind = "nap"
+
+
+class UnstorableValue(UsageError, TypeError):
+    """A value contains something that the store cannot hold.
+
+    `what` names the value (`"output of step 'pay'"`), `path` the place inside it (`"['items'][3]"`,
+    empty for the value itself) and `type_name` the type found there.
+    """
+
+    def __init__(self, what: str, path: str, type_name: str, reason: str) -> None:
+        super().__init__(what, path, type_name, reason)
+        self.what = what
+        self.path = path
+        self.type_name = type_name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        place = f" at {self.path}" if self.path else ""
+        return f"{self.what}{place}: {self.type_name} cannot be stored: {self.reason}"
+
+
+class ValueTooLarge(UsageError, ValueError):
+    """A value is larger than one stored document may be; sizes are bytes as BSON."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(what, size, limit)
+        self.what = what
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.what} takes {self.size} bytes, the limit is {self.limit}"
+
+
+class NotInitialised(UsageError):
+    """A call came before `init()` or after `close()`."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        self.call = call
+
+    def __str__(self) -> str:
+        return f"{self.call} needs init() first, or 'async with bluestreak:'"
+
+
+class AlreadyPolling(UsageError):
+    """`poll()` was called while an earlier `poll()` of the same object was running."""
+
+    def __str__(self) -> str:
+        return "poll() is already running; use a second Bluestreak for a second worker"
+
+
+# The world moved on -----------------------------------------------------------------------------
+
+
+class WorkflowNotFound(StateError):
+    """No workflow has this id."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} does not exist"
+
+
+class WaitTimeout(StateError):
+    """`wait` used up its retries before the workflow ended; `status` is the last one seen."""
+
+    def __init__(self, workflow_id: str, status: str, retries: int) -> None:
+        super().__init__(workflow_id, status, retries)
+        self.workflow_id = workflow_id
+        self.status = status
+        self.retries = retries
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} was still '{self.status}' after {self.retries} looks"
+
+
+class WorkflowAborted(StateError):
+    """`wait` met a workflow that has been given up; the last error is in the attributes."""
+
+    def __init__(
+        self, workflow_id: str, error_type: str, error_message: str, error_traceback: str
+    ) -> None:
+        super().__init__(workflow_id, error_type, error_message, error_traceback)
+        self.workflow_id = workflow_id
+        self.error_type = error_type
+        self.error_message = error_message
+        self.error_traceback = error_traceback
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} was aborted: {self.error_type}: {self.error_message}"
+
+
+class WorkflowCrashed(StateError):
+    """A workflow was given up because it took down too many workers in a row."""
+
+    def __init__(self, workflow_id: str, crashes: int, max_crashes: int) -> None:
+        super().__init__(workflow_id, crashes, max_crashes)
+        self.workflow_id = workflow_id
+        self.crashes = crashes
+        self.max_crashes = max_crashes
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: {self.crashes} leases in a row expired without "
+            f"progress, max_crashes is {self.max_crashes}"
+        )
+
+
+class TransitionRefused(StateError):
+    """The state machine has no such transition; nothing was changed."""
+
+    def __init__(self, workflow_id: str, status: str, event: str) -> None:
+        super().__init__(workflow_id, status, event)
+        self.workflow_id = workflow_id
+        self.status = status
+        self.event = event
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: '{self.event}' is refused while '{self.status}'"
+
+
+class ClaimLost(StateError):
+    """The claim that a call was made under is no longer in force; nothing was written."""
+
+    def __init__(self, workflow_id: str, claim_number: int, reason: str) -> None:
+        super().__init__(workflow_id, claim_number, reason)
+        self.workflow_id = workflow_id
+        self.claim_number = claim_number
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: claim {self.claim_number} {self.reason}"
+
+
+# The store is unwell ----------------------------------------------------------------------------
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot answer now; the call may or may not have been carried out. Try again."""
+
+
+class StoreRefused(StoreError):
+    """The store answered no: credentials, privileges, version, or a command that it cannot run."""
+
+
+class CorruptDocument(StoreError):
+    """A stored document is not what Bluestreak or its JavaScript counterpart writes."""
+
+    def __init__(self, collection: str, document_id: object, field: str, reason: str) -> None:
+        super().__init__(collection, document_id, field, reason)
+        self.collection = collection
+        self.document_id = document_id
+        self.field = field
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.collection} document {self.document_id!r}: {self.field!r} {self.reason}"
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    text = ascii(value)
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

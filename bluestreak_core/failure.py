@@ -1,0 +1,48 @@
+"""An exception, as the text that is stored."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+from bluestreak_core.model import ErrorRecord
+
+MAX_MESSAGE = 4 * 1024
+MAX_TRACEBACK = 16 * 1024
+"""Characters kept of a message and of a traceback; the middle is cut out of a longer one."""
+
+
+def record(error: BaseException) -> ErrorRecord:
+    """The type, message and traceback of any exception, even of one that cannot be printed."""
+    return ErrorRecord(
+        type=_storable(_type_name(error), MAX_MESSAGE),
+        message=_storable(_text(lambda: str(error)), MAX_MESSAGE),
+        traceback=_storable(
+            _text(lambda: "".join(traceback.format_exception(error))), MAX_TRACEBACK
+        ),
+    )
+
+
+def _type_name(error: BaseException) -> str:
+    kind = type(error)
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+
+
+def _text(render: Callable[[], str]) -> str:
+    try:
+        return render()
+    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"(cannot be shown: {type(broken).__name__})"
+
+
+def _storable(text: str, limit: int) -> str:
+    """The text in valid UTF-8, at most `limit` characters of it."""
+    valid = text.encode("utf-8", "backslashreplace").decode()
+    if len(valid) <= limit:
+        return valid
+    half = limit // 2
+    return f"{valid[:half]}\n... ({len(valid) - limit} characters cut) ...\n{valid[-half:]}"

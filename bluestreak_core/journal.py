@@ -1,0 +1,58 @@
+"""What one run has recorded, and the store calls by which it records more."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from bluestreak_core.clock import Clock
+from bluestreak_core.lease import Lease
+from bluestreak_core.model import Failure, History
+from bluestreak_core.store import Store
+
+
+class Journal:
+    """The store as one run sees it.
+
+    Each call is made until the store has answered it, for as long as the lease lasts; then it
+    raises `ClaimLost`, and nothing is written.
+    """
+
+    def __init__(self, store: Store, lease: Lease) -> None:
+        self.lease = lease
+        self.history = History()
+        self._store = store
+        self._claim = lease.claim
+
+    @property
+    def clock(self) -> Clock:
+        """The store's clock."""
+        return self._store.clock
+
+    async def save_step(self, step_id: str, output: Any) -> Any:
+        """Record a step; the recorded output is returned, whoever recorded it."""
+        return await self.lease.persist(
+            lambda: self._store.save_step(self._claim, step_id, output, self.clock.now())
+        )
+
+    async def save_nap(self, nap_id: str, wake_up_at: datetime) -> datetime:
+        """Record a nap; the recorded instant is returned, whoever recorded it."""
+        return await self.lease.persist(
+            lambda: self._store.save_nap(self._claim, nap_id, wake_up_at, self.clock.now())
+        )
+
+    async def park(self, wake_up_at: datetime) -> None:
+        """Give the claim back until a nap ends."""
+        await self.lease.persist(lambda: self._store.park(self._claim, wake_up_at))
+
+    async def release(self) -> None:
+        """Give the claim back, due at once."""
+        await self.lease.persist(lambda: self._store.release(self._claim, self.clock.now()))
+
+    async def finish(self, result: Any) -> None:
+        """End the workflow well."""
+        await self.lease.persist(lambda: self._store.finish(self._claim, result, self.clock.now()))
+
+    async def fail(self, failure: Failure) -> None:
+        """Record a failure of the workflow."""
+        await self.lease.persist(lambda: self._store.fail(self._claim, failure, self.clock.now()))

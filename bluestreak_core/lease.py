@@ -1,0 +1,79 @@
+"""A claim as its holder sees it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from bluestreak_core.backoff import pauses
+from bluestreak_core.clock import Clock
+from bluestreak_core.errors import ClaimLost, StoreUnavailable
+from bluestreak_core.model import Claim
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """How long this process may act on a claim.
+
+    The deadline is measured on the monotonic clock, from before the claim or its last renewal was
+    sent. So it is never later than the instant from which another worker may take over, and it has
+    passed when a process wakes up that was stopped for longer than its lease.
+    """
+
+    def __init__(self, claim: Claim, clock: Clock, deadline: float) -> None:
+        self.claim = claim
+        self._clock = clock
+        self._deadline = deadline
+        self._lost: ClaimLost | None = None
+
+    @property
+    def left(self) -> timedelta:
+        """The time until the deadline; negative when it has passed."""
+        return timedelta(seconds=self._deadline - self._clock.monotonic())
+
+    @property
+    def error(self) -> ClaimLost | None:
+        """Why the claim is no longer ours, or None while it is."""
+        if self._lost is None and self.left <= timedelta(0):
+            return self._loss("outlived its lease")
+        return self._lost
+
+    def extend(self, deadline: float) -> None:
+        """The claim was renewed. A lease that was lost stays lost."""
+        self._deadline = deadline
+
+    def lose(self, reason: str) -> None:
+        """The claim is no longer ours."""
+        self._lost = self._loss(reason)
+
+    def check(self) -> None:
+        """Raise `ClaimLost` unless the claim is ours."""
+        if (error := self.error) is not None:
+            raise error
+
+    async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a store call until the store answers, for as long as the claim is ours.
+
+        Raises `ClaimLost`, from the last `StoreUnavailable`, when the lease runs out first.
+        """
+        self.check()
+        for pause in pauses():
+            try:
+                return await call()
+            except StoreUnavailable as unavailable:
+                logger.warning(
+                    "workflow %r: store unavailable, trying again: %s",
+                    self.claim.workflow_id,
+                    unavailable,
+                )
+                await self._clock.sleep(min(pause, self.left))
+                if (error := self.error) is not None:
+                    raise error from unavailable
+        raise AssertionError("pauses() has no end")
+
+    def _loss(self, reason: str) -> ClaimLost:
+        return ClaimLost(self.claim.workflow_id, self.claim.number, reason)

@@ -1,0 +1,205 @@
+"""The workflow state machine: one table, and pure decisions over it.
+
+A workflow is created `idle`. An event moves it along one of the arrows in `TRANSITIONS`; an event
+that has no arrow is refused, and a refusal changes nothing. States without arrows are listed with
+empty rows, so the table is complete.
+
+Two guards stand before the table:
+
+- `claim` needs a workflow that is *due*: `timeout_at` has come. That one instant is the due time of
+  an `idle` or `failed` workflow and the end of the lease of a `running` one, so claiming a
+  `running` workflow is taking over from a worker that died.
+- Every other event needs the *claim in force*: the workflow is `running` and the caller's claim is
+  its newest. Anybody else's call is stale and raises `ClaimLost`.
+
+    idle, failed, running --claim--> running --park, release--> idle
+                                             --finish---------> finished
+                                             --fail-----------> failed    (will be tried again)
+                                             --abort----------> aborted   (will not)
+
+An event may arrive twice, since a caller that got no answer has to ask again. `has_ended_by` tells
+such a repeat from a stale call: the token stays on the record after its claim has ended. A repeat
+is accepted and changes nothing.
+
+The memory store applies the functions below to its records. The Mongo store turns `sources` and
+`target` into filters and updates. The diagram in the documentation is drawn from the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from bluestreak_core.errors import ClaimLost, TransitionRefused
+from bluestreak_core.model import Claim, ClaimEntry, Failure, NewWorkflow, Status, Workflow
+
+MAX_CLAIM_LOG = 20
+"""A workflow's claim log keeps this many entries, the newest."""
+
+
+class Event(StrEnum):
+    """What can happen to a workflow."""
+
+    CLAIM = "claim"
+    PARK = "park"
+    RELEASE = "release"
+    FINISH = "finish"
+    FAIL = "fail"
+    ABORT = "abort"
+
+
+TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
+    Status.IDLE: {
+        Event.CLAIM: Status.RUNNING,
+    },
+    Status.FAILED: {
+        Event.CLAIM: Status.RUNNING,
+    },
+    Status.RUNNING: {
+        Event.CLAIM: Status.RUNNING,
+        Event.PARK: Status.IDLE,
+        Event.RELEASE: Status.IDLE,
+        Event.FINISH: Status.FINISHED,
+        Event.FAIL: Status.FAILED,
+        Event.ABORT: Status.ABORTED,
+    },
+    Status.FINISHED: {},
+    Status.ABORTED: {},
+}
+
+
+def sources(event: Event) -> tuple[Status, ...]:
+    """The states in which an event is accepted."""
+    return tuple(status for status, row in TRANSITIONS.items() if event in row)
+
+
+def target(event: Event) -> Status:
+    """The state that an event leads to, which is the same from each of its sources."""
+    (status,) = {row[event] for row in TRANSITIONS.values() if event in row}
+    return status
+
+
+def failure_event(failure: Failure) -> Event:
+    """`fail` while there is another try to come, else `abort`."""
+    return Event.ABORT if failure.retry_at is None else Event.FAIL
+
+
+def create(new: NewWorkflow) -> Workflow:
+    """The record of a new workflow: idle, and due since it was created."""
+    return Workflow(
+        workflow_id=new.workflow_id,
+        handler_id=new.handler_id,
+        input=new.input,
+        status=Status.IDLE,
+        timeout_at=new.created_at,
+        created_at=new.created_at,
+    )
+
+
+def is_due(workflow: Workflow, now: datetime) -> bool:
+    """Whether a workflow may be claimed now."""
+    return workflow.status in sources(Event.CLAIM) and workflow.timeout_at <= now
+
+
+def claim(workflow: Workflow, token: str, worker: str, now: datetime, lease: timedelta) -> Workflow:
+    """A due workflow, claimed. A lease that expired on the way counts as a crash."""
+    if not is_due(workflow, now):
+        raise TransitionRefused(workflow.workflow_id, workflow.status, Event.CLAIM)
+    crashed = workflow.status is Status.RUNNING
+    entry = ClaimEntry(worker=worker, claimed_at=now, after_crash=crashed)
+    return replace(
+        workflow,
+        status=target(Event.CLAIM),
+        timeout_at=now + lease,
+        claim_token=token,
+        claims=workflow.claims + 1,
+        crashes=workflow.crashes + crashed,
+        worker=worker,
+        started_at=workflow.started_at or now,
+        claim_log=(*workflow.claim_log, entry)[-MAX_CLAIM_LOG:],
+    )
+
+
+def in_force(workflow: Workflow | None, claim: Claim) -> bool:
+    """Whether a claim still is the one that may move the workflow."""
+    return (
+        workflow is not None
+        and workflow.status is Status.RUNNING
+        and workflow.claim_token == claim.token
+    )
+
+
+def has_ended_by(workflow: Workflow | None, claim: Claim, event: Event) -> bool:
+    """Whether this event of this claim was carried out before, so that the call is a repeat."""
+    return (
+        workflow is not None
+        and workflow.status is target(event)
+        and workflow.claim_token == claim.token
+    )
+
+
+def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
+    """The error that tells a stale caller what became of its workflow."""
+    if workflow is None:
+        reason = "is void, the workflow has been deleted"
+    elif workflow.claim_token == claim.token:
+        reason = f"has ended, the workflow is {workflow.status.value!r}"
+    elif workflow.claims > claim.number:
+        reason = f"was superseded by claim {workflow.claims}"
+    else:
+        reason = "was superseded by a claim of another library"
+    return ClaimLost(claim.workflow_id, claim.number, reason)
+
+
+def renew(workflow: Workflow, now: datetime, lease: timedelta) -> Workflow:
+    """A claim in force, with a lease that starts again now."""
+    return replace(workflow, timeout_at=now + lease)
+
+
+def progress(workflow: Workflow) -> Workflow:
+    """A step or a nap was recorded under the claim in force: crashes are counted afresh."""
+    return replace(workflow, crashes=0)
+
+
+def park(workflow: Workflow, wake_up_at: datetime) -> Workflow:
+    """The claim is given back until the nap ends."""
+    return replace(workflow, status=target(Event.PARK), timeout_at=wake_up_at)
+
+
+def release(workflow: Workflow, now: datetime) -> Workflow:
+    """The claim is given back, and the workflow is due at once."""
+    return replace(workflow, status=target(Event.RELEASE), timeout_at=now)
+
+
+def finish(workflow: Workflow, result: Any, now: datetime) -> Workflow:
+    """The handler returned."""
+    return replace(workflow, status=target(Event.FINISH), result=result, finished_at=now)
+
+
+def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
+    """The handler raised: due again at the retry instant, or aborted where there is none."""
+    return replace(
+        workflow,
+        status=target(failure_event(failure)),
+        timeout_at=failure.retry_at or workflow.timeout_at,
+        failures=workflow.failures + 1,
+        finished_at=now if failure.retry_at is None else None,
+        error=failure.error,
+    )
+
+
+def retry_at(
+    workflow: Workflow, now: datetime, wait: timedelta, max_failures: int | None
+) -> datetime | None:
+    """When a workflow that just failed is tried again; None where it has used up its retries."""
+    if max_failures is not None and workflow.failures + 1 > max_failures:
+        return None
+    return now + wait
+
+
+def crashed_too_often(workflow: Workflow, max_crashes: int | None) -> bool:
+    """Whether a claimed workflow has taken down more workers in a row than it may."""
+    return max_crashes is not None and workflow.crashes > max_crashes

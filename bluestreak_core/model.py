@@ -1,0 +1,148 @@
+"""The records that the engine and the stores pass to each other.
+
+Instants end in `_at`: aware, UTC, whole milliseconds. Spans are `timedelta`. Nothing here changes
+in place; a changed record is made with `dataclasses.replace`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where a workflow stands. `finished` and `aborted` are final."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    FINISHED = "finished"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen to the workflow any more."""
+        return self in (Status.ABORTED, Status.FINISHED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorRecord:
+    """An exception as it is stored: texts only, cut to a length that always fits."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What `Store.fail` records: the error, and when to try again; `None` is never."""
+
+    error: ErrorRecord
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimEntry:
+    """One entry of a workflow's claim log; `after_crash` where an earlier lease had run out."""
+
+    worker: str
+    claimed_at: datetime
+    after_crash: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWorkflow:
+    """A workflow that is about to be created, due at once."""
+
+    workflow_id: str
+    handler_id: str
+    input: Any
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """A workflow as it is stored.
+
+    `timeout_at` is when it may be claimed next: the due time of `idle` and `failed`, the end of the
+    lease of `running`. `claim_token` names the claim in force, or the last one. `claims` counts all
+    claims, `failures` the times that the handler raised, `crashes` the leases that expired since a
+    step or a nap was last recorded. Fields that only Bluestreak writes are empty on a workflow that
+    a JavaScript producer created.
+    """
+
+    workflow_id: str
+    handler_id: str
+    input: Any
+    status: Status
+    timeout_at: datetime
+    failures: int = 0
+    crashes: int = 0
+    claims: int = 0
+    claim_token: str | None = None
+    worker: str | None = None
+    claim_log: tuple[ClaimEntry, ...] = field(default=())
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    result: Any = None
+    error: ErrorRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to move one workflow, until its lease ends or another worker takes over.
+
+    `workflow` is the record as the claim left it. Only `workflow_id` and `token` identify a claim:
+    a store may give one token to several workflows, but none twice to one of them. `number` counts
+    the claims of the workflow, for people to read.
+    """
+
+    token: str
+    workflow: Workflow
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow that is claimed."""
+        return self.workflow.workflow_id
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells this claim from all others."""
+        return self.workflow_id, self.token
+
+    @property
+    def number(self) -> int:
+        """1 for the workflow's first claim."""
+        return self.workflow.claims
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A recorded step. `saved_at` is None where the JavaScript library recorded it."""
+
+    workflow_id: str
+    step_id: str
+    output: Any
+    saved_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nap:
+    """A recorded nap. `saved_at` is None where the JavaScript library recorded it."""
+
+    workflow_id: str
+    nap_id: str
+    wake_up_at: datetime
+    saved_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What a workflow has recorded so far: outputs by step id, wake-up instants by nap id."""
+
+    steps: dict[str, Any] = field(default_factory=dict)
+    naps: dict[str, datetime] = field(default_factory=dict)

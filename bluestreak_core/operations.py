@@ -1,0 +1,87 @@
+"""The steps and naps that a run is waiting for, and whether it may leave memory meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bluestreak_core.clock import Clock
+
+
+@dataclass(eq=False, slots=True)
+class _Operation:
+    task: asyncio.Task[object] | None
+    wake_up_at: datetime | None
+    """When a nap ends; None for everything else."""
+
+
+class Operations:
+    """The pending operations of one run.
+
+    A run may be parked when all it waits for is naps longer than `park_after`. Where the handler
+    itself is in the nap, that is at once. Where it has branched out (`asyncio.gather`, a
+    `TaskGroup`), one of the branches may be between two steps just now, doing something that
+    nobody here can see; so the naps must have been all there is for `park_after`.
+    """
+
+    def __init__(self, clock: Clock, park_after: timedelta) -> None:
+        self.park_after = park_after
+        self.eager = False
+        """Whether naps of any length leave memory at once, because the worker is stopping."""
+        self._clock = clock
+        self._pending: list[_Operation] = []
+        self._main: asyncio.Task[object] | None = None
+        self._branches: set[asyncio.Task[object]] = set()
+        self._quiet_since = clock.monotonic()
+
+    def begin(self) -> None:
+        """Take the current task for the one that runs the handler."""
+        self._main = asyncio.current_task()
+
+    @contextmanager
+    def operation(self, wake_up_at: datetime | None = None) -> Iterator[None]:
+        """Count an operation as pending; `wake_up_at` makes it a nap."""
+        operation = _Operation(self._here(), wake_up_at)
+        self._pending.append(operation)
+        self._quiet_since = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._pending.remove(operation)
+            self._quiet_since = self._clock.monotonic()
+
+    def park_until(self) -> datetime | None:
+        """When to wake the run if it may be parked now, else None."""
+        naps = [op.wake_up_at for op in self._pending if op.wake_up_at is not None]
+        if not naps or len(naps) < len(self._pending):
+            return None
+        wake_up_at = min(naps)
+        if self.eager:
+            return wake_up_at
+        if wake_up_at - self._clock.now() <= self.park_after:
+            return None
+        return wake_up_at if self._quiet_for() >= self._grace() else None
+
+    async def cancel(self) -> None:
+        """Cancel the branches that still use the context though the handler has ended."""
+        tasks = {op.task for op in self._pending if op.task is not None} - {self._main}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _here(self) -> asyncio.Task[object] | None:
+        task = asyncio.current_task()
+        if task is not None and task is not self._main:
+            self._branches.add(task)
+            task.add_done_callback(self._branches.discard)
+        return task
+
+    def _quiet_for(self) -> timedelta:
+        return timedelta(seconds=self._clock.monotonic() - self._quiet_since)
+
+    def _grace(self) -> timedelta:
+        return self.park_after if self._branches else timedelta(0)

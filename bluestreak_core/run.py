@@ -1,0 +1,181 @@
+"""One claimed workflow, from calling its handler to the one store call that ends the claim."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from bluestreak_core import machine
+from bluestreak_core.batch import Batch
+from bluestreak_core.context import Context, Handler
+from bluestreak_core.errors import ClaimLost, UnstorableValue, ValueTooLarge, WorkflowCrashed
+from bluestreak_core.exit import Decision, Drop, Exit, HandBack, Park
+from bluestreak_core.failure import record
+from bluestreak_core.journal import Journal
+from bluestreak_core.lease import Lease
+from bluestreak_core.model import Failure
+from bluestreak_core.operations import Operations
+from bluestreak_core.store import Store
+
+logger = logging.getLogger(__name__)
+
+ErrorCallback = Callable[[str, BaseException], object]
+"""Called with a workflow id and the exception that failed it; sync, or async and awaited."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a workflow is run, retried and given up; the arguments of `Bluestreak` of these names."""
+
+    wait_retry_interval: timedelta
+    max_failures: int | None
+    max_crashes: int | None
+    park_after: timedelta
+    error_callback: ErrorCallback | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    """The handler returned."""
+
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """The handler raised; `final` where another try would only do harm."""
+
+    error: BaseException
+    final: bool = False
+
+
+class Run:
+    """One claim's life in this process."""
+
+    def __init__(self, store: Store, lease: Lease, handler: Handler, policy: Policy) -> None:
+        self.lease = lease
+        self._handler = handler
+        self._policy = policy
+        self._journal = Journal(store, lease)
+        self._exit = Exit()
+        self._operations = Operations(store.clock, policy.park_after)
+        self.lost = False
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow that is run."""
+        return self.lease.claim.workflow_id
+
+    async def execute(self, batch: Batch) -> None:
+        """Run the handler over its history, and end the claim by one store call.
+
+        A lost claim ends quietly; what the handler raises is recorded. Anything that comes out of
+        this call is an error of the store or of Bluestreak.
+        """
+        try:
+            await self._end(await self._outcome(batch))
+        except ClaimLost as lost:
+            logger.warning("%s; its run wrote nothing more", lost)
+
+    def drain(self) -> None:
+        """Leave memory at the first nap; at once where the run is in nothing but naps."""
+        self._operations.eager = True
+        if (wake_up_at := self._operations.park_until()) is not None:
+            self._exit.decide(Park(wake_up_at))
+
+    def hand_back(self) -> None:
+        """Cancel the handler, and leave the workflow to another worker."""
+        self._exit.decide(HandBack())
+
+    def lose(self, reason: str) -> None:
+        """Cancel the handler, and write nothing more."""
+        self.lost = True
+        self.lease.lose(reason)
+        self._exit.decide(Drop())
+
+    async def _outcome(self, batch: Batch) -> Decision | _Returned | _Raised:
+        workflow = self.lease.claim.workflow
+        if machine.crashed_too_often(workflow, self._policy.max_crashes):
+            max_crashes = self._policy.max_crashes or 0
+            crashed = WorkflowCrashed(self.workflow_id, workflow.crashes, max_crashes)
+            return _Raised(crashed, final=True)
+        task = asyncio.ensure_future(self._call_handler(batch))
+        self._exit.attach(task)
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:  # the event loop is being closed under us
+                self.hand_back()
+        return self._exit.decision or _result_of(task)
+
+    async def _call_handler(self, batch: Batch) -> _Returned | _Raised:
+        self._journal.history = await self.lease.persist(lambda: batch.history(self.workflow_id))
+        self._operations.begin()
+        context = Context(self._journal, self._operations, self._exit)
+        try:
+            result = await self._handler(context, self.lease.claim.workflow.input)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its workflow
+            return _Raised(context.refusal or error, final=context.refusal is not None)
+        finally:
+            await self._operations.cancel()
+        if context.refusal is not None:
+            return _Raised(context.refusal, final=True)
+        return _Returned(result)
+
+    async def _end(self, outcome: Decision | _Returned | _Raised) -> None:
+        match outcome:
+            case _Returned(result):
+                await self._finish(result)
+            case _Raised(error, final):
+                await self._fail(error, final=final)
+            case Park(wake_up_at):
+                await self._journal.park(wake_up_at)
+            case HandBack():
+                await self._journal.release()
+            case Drop():
+                self.lease.check()
+            case _:
+                assert_never(outcome)
+
+    async def _finish(self, result: Any) -> None:
+        try:
+            await self._journal.finish(result)
+        except (UnstorableValue, ValueTooLarge) as refusal:
+            await self._fail(refusal, final=True)
+
+    async def _fail(self, error: BaseException, *, final: bool) -> None:
+        retry_at = None if final else self._retry_at()
+        await self._journal.fail(Failure(error=record(error), retry_at=retry_at))
+        future = "aborted" if retry_at is None else f"to be tried again at {retry_at}"
+        logger.warning("workflow %r failed, %s: %r", self.workflow_id, future, error)
+        await self._tell(error)
+
+    def _retry_at(self) -> datetime | None:
+        return machine.retry_at(
+            self.lease.claim.workflow,
+            self._journal.clock.now(),
+            self._policy.wait_retry_interval,
+            self._policy.max_failures,
+        )
+
+    async def _tell(self, error: BaseException) -> None:
+        if self._policy.error_callback is None:
+            return
+        try:
+            answer = self._policy.error_callback(self.workflow_id, error)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception:
+            logger.exception("workflow %r: error_callback raised", self.workflow_id)
+
+
+def _result_of(task: asyncio.Task[_Returned | _Raised]) -> _Returned | _Raised:
+    """What the handler did; being cancelled without our doing is a failure like any other."""
+    if task.cancelled():
+        return _Raised(asyncio.CancelledError("the handler was cancelled from within"))
+    return task.result()

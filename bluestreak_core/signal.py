@@ -1,0 +1,31 @@
+"""A wake-up call between coroutines of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Signal:
+    """Wakes whoever waits when `notify` is called. `count` tells how often that has been."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def notify(self) -> None:
+        """Wake everyone who waits now."""
+        self.count += 1
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def wait(self, seen: int | None = None) -> None:
+        """Return at the next `notify`; at once if there was one since `count` was `seen`."""
+        if seen is not None and seen != self.count:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)

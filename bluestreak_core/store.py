@@ -1,0 +1,173 @@
+"""The Store protocol: what the engine asks of a database. The docstrings are the contract.
+
+`bluestreak_core.testing.StoreContract` is its executable form. In all of it:
+
+- **Atomic** means that two callers, in any two processes, see the call as done or not done.
+- **Repeated**: a caller that got `StoreUnavailable` does not know whether its call was carried out,
+  and makes it again with the same arguments. Every call accepts that.
+- **Stale**: a call under a claim that is no longer in force. Those that move a workflow raise
+  `ClaimLost` and write nothing.
+- A store never reads a clock to decide something; the engine passes `now`. Instants are aware, UTC,
+  whole milliseconds.
+- A value is handed out as a fresh copy, equal to what every later read gives, and never is an
+  object that a caller passed in. Where a value cannot be stored, `UnstorableValue` or
+  `ValueTooLarge` says so before anything is written.
+- A store that cannot be reached raises `StoreUnavailable`; one that says no for good raises
+  `StoreRefused`. A driver's exceptions never leave it, but as the `__cause__`.
+- The engine may cancel any call. A cancelled call has been carried out or not, never in part, and
+  nothing of it goes on after the cancellation is through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from bluestreak_core.clock import Clock
+from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
+
+
+class Store(Protocol):
+    """Where workflows, steps and naps are kept. One store serves many engines and event loops of
+    many processes; an instance belongs to one event loop.
+    """
+
+    @property
+    def clock(self) -> Clock:
+        """The time that all users of this store share. It may be wrong before `init`."""
+        ...
+
+    async def init(self) -> None:
+        """Connect, and create what is missing. Repeated calls change nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what this instance opened. Repeated calls do nothing; `init` opens it again."""
+        ...
+
+    # Starting and looking ----------------------------------------------------------------------
+
+    async def create(self, new: NewWorkflow) -> bool:
+        """Insert a workflow: idle, due at `new.created_at`, without failures or claims.
+
+        False, and nothing is changed, when the id exists. Atomic: of several callers one gets True.
+        A repeat after an unknown outcome may get False for a workflow that its own first call made.
+        """
+        ...
+
+    async def find_workflow(self, workflow_id: str) -> Workflow | None:
+        """The workflow, as of the last acknowledged write, or None."""
+        ...
+
+    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
+        """The recorded step, or None."""
+        ...
+
+    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
+        """The recorded nap, or None."""
+        ...
+
+    # Claiming ----------------------------------------------------------------------------------
+
+    async def claim(
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        handlers: Collection[str] | None,
+    ) -> Sequence[Claim]:
+        """Claim up to `limit` due workflows for `worker`, the longest due first.
+
+        Eligible are `idle`, `failed` and `running` workflows with `timeout_at <= now`, of the given
+        handlers, or of any where that is None. Each becomes `running` with a token that was never
+        used for it before, `timeout_at = now + lease`, one more in `claims`, one more in `crashes`
+        if it was `running`, `worker` set, `started_at` set if it was not, and one entry more in the
+        claim log, of which the newest 20 are kept.
+
+        Atomic for each workflow: no two callers get the same one. Fewer than `limit`, even none,
+        may be returned while others are due. Claims whose caller got no answer run out by
+        themselves.
+        """
+        ...
+
+    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        """What the claimed workflows have recorded, by workflow id; one entry for each claim.
+
+        Whatever was acknowledged before the claim was made is in it. Costs a fixed number of reads,
+        however many claims there are.
+        """
+        ...
+
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        """Set `timeout_at = now + lease` where a claim is in force; return the claims that are not.
+
+        A lease that has run out is renewed too, as long as nobody has taken over. Nothing else is
+        touched. Atomic for each workflow.
+        """
+        ...
+
+    # Recording ---------------------------------------------------------------------------------
+
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        """Record a step's output once, and return the recorded one.
+
+        The first writer wins, whoever holds the claim: a repeat, a racing attempt and a stale
+        caller all get the output that is stored, and change nothing. A first record sets `crashes`
+        to 0 if the claim is in force. The record is written before the count is touched.
+        """
+        ...
+
+    async def save_nap(
+        self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
+    ) -> datetime:
+        """Record when a nap ends once, and return the recorded instant. Like `save_step`."""
+        ...
+
+    # Ending a claim: each needs the claim in force, and is atomic ---------------------------------
+
+    async def park(self, claim: Claim, wake_up_at: datetime) -> None:
+        """Give the claim back until a nap ends: `idle`, with `timeout_at = wake_up_at`.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`.
+        """
+        ...
+
+    async def release(self, claim: Claim, now: datetime) -> None:
+        """Give the claim back unfinished: `idle`, with `timeout_at = now`.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`.
+        """
+        ...
+
+    async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        """End well: `finished`, with `result` and `finished_at = now`.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`.
+        """
+        ...
+
+    async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        """Record an error and count it in `failures`.
+
+        With `failure.retry_at`: `failed`, with `timeout_at` at that instant. Without: `aborted`,
+        with `finished_at = now`. A repeat changes nothing. A stale caller gets `ClaimLost`.
+        """
+        ...
+
+    # Hints ---------------------------------------------------------------------------------------
+
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        """Return when there may be work to claim, at the latest after `timeout` on the clock.
+
+        A hint: it may return early for nothing, and it may miss what other processes do.
+        """
+        ...
+
+    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
+        """Return when a workflow may have ended, at the latest after `timeout` on the clock.
+
+        A hint, like `wait_for_work`.
+        """
+        ...

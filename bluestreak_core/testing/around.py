@@ -1,0 +1,152 @@
+"""Stores around a store: one that tells which calls it has seen, and one that fails on demand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from typing_extensions import override
+
+from bluestreak_core.clock import Clock
+from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
+from bluestreak_core.signal import Signal
+from bluestreak_core.store import Store
+
+T = TypeVar("T")
+
+
+class StoreAround(Store):
+    """Passes every call on to another store, through `around`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Carry out a call of the Store protocol; override this to do more."""
+        return await call()
+
+    @property
+    @override
+    def clock(self) -> Clock:
+        return self._store.clock
+
+    @override
+    async def init(self) -> None:
+        await self.around("init", self._store.init)
+
+    @override
+    async def close(self) -> None:
+        await self.around("close", self._store.close)
+
+    @override
+    async def create(self, new: NewWorkflow) -> bool:
+        return await self.around("create", lambda: self._store.create(new))
+
+    @override
+    async def find_workflow(self, workflow_id: str) -> Workflow | None:
+        return await self.around("find_workflow", lambda: self._store.find_workflow(workflow_id))
+
+    @override
+    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
+        return await self.around("find_step", lambda: self._store.find_step(workflow_id, step_id))
+
+    @override
+    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
+        return await self.around("find_nap", lambda: self._store.find_nap(workflow_id, nap_id))
+
+    @override
+    async def claim(
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        handlers: Collection[str] | None,
+    ) -> Sequence[Claim]:
+        return await self.around(
+            "claim", lambda: self._store.claim(worker, now, lease, limit, handlers)
+        )
+
+    @override
+    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        return await self.around("history", lambda: self._store.history(claims))
+
+    @override
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        return await self.around("renew", lambda: self._store.renew(claims, now, lease))
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        return await self.around(
+            "save_step", lambda: self._store.save_step(claim, step_id, output, now)
+        )
+
+    @override
+    async def save_nap(
+        self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
+    ) -> datetime:
+        return await self.around(
+            "save_nap", lambda: self._store.save_nap(claim, nap_id, wake_up_at, now)
+        )
+
+    @override
+    async def park(self, claim: Claim, wake_up_at: datetime) -> None:
+        await self.around("park", lambda: self._store.park(claim, wake_up_at))
+
+    @override
+    async def release(self, claim: Claim, now: datetime) -> None:
+        await self.around("release", lambda: self._store.release(claim, now))
+
+    @override
+    async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        await self.around("finish", lambda: self._store.finish(claim, result, now))
+
+    @override
+    async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        await self.around("fail", lambda: self._store.fail(claim, failure, now))
+
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        await self.around("wait_for_work", lambda: self._store.wait_for_work(timeout))
+
+    @override
+    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
+        await self.around("wait_for_end", lambda: self._store.wait_for_end(workflow_id, timeout))
+
+
+class RecordingStore(StoreAround):
+    """Counts the calls that have begun and those that have returned, and lets a test await them."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.begun: Counter[str] = Counter()
+        self.returned: Counter[str] = Counter()
+        self.failing: dict[str, Exception] = {}
+        """An error for each call name that is to raise it instead of being carried out."""
+        self._changed = Signal()
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        self.begun[name] += 1
+        self._changed.notify()
+        if name in self.failing:
+            raise self.failing[name]
+        result = await call()
+        self.returned[name] += 1
+        self._changed.notify()
+        return result
+
+    async def until_begun(self, name: str, more: int = 1) -> None:
+        """Return when a call has begun so many more times."""
+        await self._until(self.begun, name, more)
+
+    async def until_returned(self, name: str, more: int = 1) -> None:
+        """Return when a call has returned so many more times."""
+        await self._until(self.returned, name, more)
+
+    async def _until(self, counts: Counter[str], name: str, more: int) -> None:
+        goal = counts[name] + more
+        while counts[name] < goal:
+            await self._changed.wait()

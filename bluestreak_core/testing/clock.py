@@ -1,0 +1,63 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.signal import Signal
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class ManualClock:
+    """Time that passes only by `advance`.
+
+    Give it to a store (`MemoryStore(clock=...)`, `MongoStore(..., clock=...)`), and all that the
+    engine does by the clock happens when the test says so: polling, naps, retries, leases.
+    """
+
+    def __init__(self, start: datetime = START) -> None:
+        self._now = in_milliseconds(start)
+        self._monotonic = 0.0
+        self._sleepers: dict[asyncio.Future[None], float] = {}
+        self._changed = Signal()
+
+    def now(self) -> datetime:
+        """The instant that the clock stands at."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds that the clock was advanced by since it was made."""
+        return self._monotonic
+
+    async def sleep(self, span: timedelta) -> None:
+        """Return when the clock has been advanced by the span; a loop turn later if it is zero."""
+        if span <= timedelta(0):
+            await asyncio.sleep(0)
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._sleepers[future] = self._monotonic + span.total_seconds()
+        self._changed.notify()
+        try:
+            await future
+        finally:
+            self._sleepers.pop(future, None)
+
+    def advance(self, span: timedelta) -> None:
+        """Move the clock, and wake everybody who is due; what they do then happens after it.
+
+        It jumps, as the clock of a machine does that was suspended: a lease that is renewed every
+        few seconds does not survive a jump of an hour.
+        """
+        self._now = in_milliseconds(self._now + span)
+        self._monotonic += span.total_seconds()
+        for future, due in list(self._sleepers.items()):
+            if due <= self._monotonic and not future.done():
+                future.set_result(None)
+
+    async def until_sleeping(self, count: int = 1) -> None:
+        """Return when at least so many sleepers wait for the clock."""
+        while sum(not future.done() for future in self._sleepers) < count:
+            await self._changed.wait()

@@ -1,0 +1,184 @@
+"""Which values can be stored, and the round trip that makes a replay equal the first run.
+
+A handler's input, its result and its steps' outputs are handed out as the store gives them back,
+also the first time. So a program cannot come to rely on a type that only the first run has: a tuple
+is a list on both paths, a datetime is in UTC milliseconds on both.
+
+Sizes are those of BSON (https://bsonspec.org/spec.html), so that a test on the memory store meets
+the limit that production has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.errors import UnstorableValue, ValueTooLarge
+
+MAX_VALUE_BYTES = 16 * 1024 * 1024 - 64 * 1024
+"""The largest value: MongoDB's limit for a document, less what else a document of ours holds."""
+
+MAX_DEPTH = 100
+"""Lists and dicts inside each other, the outermost counted; MongoDB's documented limit."""
+
+
+class ValueRules(Protocol):
+    """What a store can hold, as a function from a value to what will be read back."""
+
+    def round_trip(self, value: object, what: str, room: int = MAX_VALUE_BYTES) -> tuple[Any, int]:
+        """The value as it will be read back, sharing nothing with the original, and its size.
+
+        `what` names the value in errors, `room` is the size that it may have. The round trip of a
+        value that came from a round trip is equal to it.
+
+        Raises `UnstorableValue` with the place and the type, and `ValueTooLarge` with the size.
+        """
+        ...
+
+
+class PlainRules:
+    """The values that every store holds.
+
+    None, bool, 64-bit int, float, str, bytes, UUID, datetime, list, tuple, and dict with str keys.
+    A subclass of one of these is stored as its base: an enum of strings comes back as a str, a
+    named tuple as a list.
+    """
+
+    def round_trip(self, value: object, what: str, room: int = MAX_VALUE_BYTES) -> tuple[Any, int]:
+        """See `ValueRules.round_trip`."""
+        copy, size = _Walk(what).element(value)
+        if size > room:
+            raise ValueTooLarge(what, size, room)
+        return copy, size
+
+
+def find_unstorable(
+    value: object, what: str, also: tuple[type, ...] = ()
+) -> UnstorableValue | None:
+    """The first place where a value breaks the plain rules, or None.
+
+    For a store whose driver refuses values without saying where; `also` are types that it holds.
+    """
+    try:
+        _Walk(what, also).element(value)
+    except UnstorableValue as refusal:
+        return refusal
+    return None
+
+
+class _Walk:
+    """One pass over a value, copying and measuring; `path` leads to where it is."""
+
+    def __init__(self, what: str, also: tuple[type, ...] = ()) -> None:
+        self._what = what
+        self._also = also
+        self._path: list[object] = []
+        self._open: set[int] = set()
+
+    def element(self, value: object) -> tuple[Any, int]:
+        copied = _COPIES.get(type(value)) or self._copy_of_subclass(value)
+        return copied(self, value)
+
+    def _copy_of_subclass(self, value: object) -> _Copy:
+        for base, copy in _COPIES.items():
+            if isinstance(value, base):
+                return copy
+        if isinstance(value, self._also):
+            return _Walk.copy_none
+        raise self._refusal(value, "no store holds this type")
+
+    def copy_none(self, value: object) -> tuple[None, int]:
+        return None, 0
+
+    def copy_bool(self, value: Any) -> tuple[bool, int]:
+        return value, 1
+
+    def copy_int(self, value: Any) -> tuple[int, int]:
+        if not -(2**63) <= value < 2**63:
+            raise self._refusal(value, "an int has 64 bits")
+        return int(value), 4 if -(2**31) <= value < 2**31 else 8
+
+    def copy_float(self, value: Any) -> tuple[float, int]:
+        return float(value), 8
+
+    def copy_str(self, value: Any) -> tuple[str, int]:
+        try:
+            return str.__str__(value), 5 + len(str.encode(value))
+        except UnicodeEncodeError as error:
+            raise self._refusal(value, "it has no UTF-8 form") from error
+
+    def copy_bytes(self, value: Any) -> tuple[bytes, int]:
+        return bytes(value), 5 + len(value)
+
+    def copy_uuid(self, value: Any) -> tuple[UUID, int]:
+        return UUID(bytes=value.bytes), 21
+
+    def copy_datetime(self, value: Any) -> tuple[datetime, int]:
+        try:
+            return in_milliseconds(value), 8
+        except OverflowError as error:
+            raise self._refusal(value, "it is out of range in UTC") from error
+
+    def copy_list(self, value: Any) -> tuple[list[Any], int]:
+        self._enter(value)
+        copy, size = [], 5
+        for index, item in enumerate(value):
+            self._path.append(index)
+            item_copy, item_size = self.element(item)
+            self._path.pop()
+            copy.append(item_copy)
+            size += 2 + len(str(index)) + item_size
+        self._open.discard(id(value))
+        return copy, size
+
+    def copy_dict(self, value: Any) -> tuple[dict[str, Any], int]:
+        self._enter(value)
+        copy, size = {}, 5
+        for key, item in value.items():
+            self._path.append(key)
+            key_copy, key_size = self._key(key)
+            copy[key_copy], item_size = self.element(item)
+            self._path.pop()
+            size += 2 + key_size + item_size
+        self._open.discard(id(value))
+        return copy, size
+
+    def _key(self, key: object) -> tuple[str, int]:
+        if not isinstance(key, str):
+            raise self._refusal(key, "a key is a str")
+        if "\0" in key:
+            raise self._refusal(key, "a key has no NUL")
+        copy, size = self.copy_str(key)
+        return copy, size - 5
+
+    def _enter(self, value: object) -> None:
+        if id(value) in self._open:
+            raise self._refusal(value, "it contains itself")
+        if len(self._open) == MAX_DEPTH:
+            raise self._refusal(value, f"it is nested more than {MAX_DEPTH} deep")
+        self._open.add(id(value))
+
+    def _refusal(self, value: object, reason: str) -> UnstorableValue:
+        path = "".join(f"[{step!r}]" for step in self._path)
+        return UnstorableValue(self._what, path, type(value).__name__, reason)
+
+
+_Copy = Callable[[_Walk, Any], tuple[Any, int]]
+
+# A bool is an int too, so it stands first.
+_COPIES: dict[type, _Copy] = {
+    type(None): _Walk.copy_none,
+    bool: _Walk.copy_bool,
+    int: _Walk.copy_int,
+    float: _Walk.copy_float,
+    str: _Walk.copy_str,
+    bytes: _Walk.copy_bytes,
+    UUID: _Walk.copy_uuid,
+    datetime: _Walk.copy_datetime,
+    list: _Walk.copy_list,
+    tuple: _Walk.copy_list,
+    dict: _Walk.copy_dict,
+}

@@ -1,0 +1,302 @@
+"""The poll loop: free slots, claims, lease renewal, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+from bluestreak_core.backoff import pauses
+from bluestreak_core.batch import Batch
+from bluestreak_core.cancellation import see_through
+from bluestreak_core.clock import first_of
+from bluestreak_core.context import Handler
+from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError, StoreUnavailable
+from bluestreak_core.lease import Lease
+from bluestreak_core.model import Claim
+from bluestreak_core.run import Policy, Run
+from bluestreak_core.signal import Signal
+from bluestreak_core.store import Store
+
+logger = logging.getLogger(__name__)
+
+ShouldStop = Callable[[], bool]
+
+RENEWALS_PER_LEASE = 3
+_LOOK_FOR_STOP = timedelta(milliseconds=200)
+_CANCEL_AGAIN = timedelta(seconds=1)
+
+
+class State(StrEnum):
+    """What a worker is doing."""
+
+    POLLING = "polling"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """A worker at one moment.
+
+    `runs` of its `max_concurrency` slots are taken. `store_failures` counts the store calls that
+    have failed in a row, `last_store_error` is the latest of them, and `last_contact_at` is when
+    the store last answered.
+    """
+
+    state: State
+    worker: str | None
+    runs: int
+    max_concurrency: int
+    store_failures: int = 0
+    last_store_error: str | None = None
+    last_contact_at: datetime | None = None
+
+
+class Worker:
+    """One `poll`, from its first claim to the end of its last run."""
+
+    def __init__(
+        self,
+        store: Store,
+        handlers: Mapping[str, Handler],
+        policy: Policy,
+        *,
+        lease: timedelta,
+        poll_interval: timedelta,
+        max_concurrency: int,
+        drain_timeout: timedelta,
+        skip_unknown: bool,
+    ) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+        self.ended = asyncio.Event()
+        self._store = store
+        self._clock = store.clock
+        self._handlers = handlers
+        self._policy = policy
+        self._lease = lease
+        self._poll_interval = poll_interval
+        self._max_concurrency = max_concurrency
+        self._drain_timeout = drain_timeout
+        self._skip_unknown = skip_unknown
+        self._runs: dict[asyncio.Task[None], Run] = {}
+        self._run_ended = Signal()
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._fatal: BaseException | None = None
+        self._store_failures = 0
+        self._last_store_error: str | None = None
+        self._last_contact_at: datetime | None = None
+
+    @property
+    def health(self) -> Health:
+        """How the worker is doing."""
+        polling = State.DRAINING if self._stopping.is_set() else State.POLLING
+        return Health(
+            state=State.STOPPED if self.ended.is_set() else polling,
+            worker=self.name,
+            runs=len(self._runs),
+            max_concurrency=self._max_concurrency,
+            store_failures=self._store_failures,
+            last_store_error=self._last_store_error,
+            last_contact_at=self._last_contact_at,
+        )
+
+    def stop(self) -> None:
+        """Claim nothing more and drain; said again, skip the drain."""
+        if self._stopping.is_set():
+            self._hurrying.set()
+        self._stopping.set()
+
+    async def work(self, should_stop: ShouldStop) -> None:
+        """Claim and run workflows until told to stop; return when no run is left.
+
+        Cancelling this is stopping without a drain. Raises `HandlerNotFound`, `StoreRefused`, and
+        what a programming error raises, after the drain.
+        """
+        try:
+            async with self._beside(
+                self._renew_leases(), self._expire_leases(), self._look_for_stop(should_stop)
+            ):
+                try:
+                    await self._poll(should_stop)
+                except asyncio.CancelledError:
+                    self._hurrying.set()
+                    raise
+                except Exception as error:  # noqa: BLE001 - raised below, after the drain
+                    self._give_up(error)
+                finally:
+                    self._stopping.set()
+                    await see_through(self._leave(), on_cancel=self._hurrying.set)
+        finally:
+            self.ended.set()
+        if self._fatal is not None:
+            raise self._fatal
+
+    # Claiming ----------------------------------------------------------------------------------
+
+    async def _poll(self, should_stop: ShouldStop) -> None:
+        outage = pauses(self._poll_interval)
+        while not (self._stopping.is_set() or should_stop()):
+            runs_ended = self._run_ended.count
+            free = self._max_concurrency - len(self._runs)
+            try:
+                if free == 0:
+                    await self._unless_stopped(self._run_ended.wait(runs_ended))
+                elif await see_through(self._claim(free)) == 0:
+                    await self._unless_stopped(self._store.wait_for_work(self._poll_interval))
+                else:
+                    outage = pauses(self._poll_interval)
+            except StoreUnavailable as error:
+                self._note_failure(error)
+                await self._unless_stopped(self._clock.sleep(next(outage)))
+
+    async def _claim(self, limit: int) -> int:
+        """Claim and start up to `limit` workflows; how many there were."""
+        deadline = self._clock.monotonic() + self._lease.total_seconds()
+        handlers = self._handlers.keys() if self._skip_unknown else None
+        now = self._clock.now()
+        claims = await self._store.claim(self.name, now, self._lease, limit, handlers)
+        self._note_contact()
+        batch = Batch(self._store, [claim for claim in claims if self._knows(claim)])
+        for claim in claims:
+            if self._knows(claim):
+                self._start(Lease(claim, self._clock, deadline), batch)
+        for claim in claims:
+            if not self._knows(claim):
+                await self._refuse(claim)
+        return len(claims)
+
+    def _knows(self, claim: Claim) -> bool:
+        return claim.workflow.handler_id in self._handlers
+
+    def _start(self, lease: Lease, batch: Batch) -> None:
+        handler = self._handlers[lease.claim.workflow.handler_id]
+        run = Run(self._store, lease, handler, self._policy)
+        task = asyncio.create_task(run.execute(batch), name=f"workflow {run.workflow_id}")
+        self._runs[task] = run
+        task.add_done_callback(self._on_run_end)
+
+    def _on_run_end(self, task: asyncio.Task[None]) -> None:
+        del self._runs[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._give_up(error)
+        self._run_ended.notify()
+
+    async def _refuse(self, claim: Claim) -> None:
+        """Hand back a workflow whose handler is not here, and end the loop."""
+        self._give_up(HandlerNotFound(claim.workflow.handler_id, claim.workflow_id))
+        try:
+            await self._store.release(claim, self._clock.now())
+        except (StoreError, ClaimLost) as error:
+            logger.warning("workflow %r could not be handed back: %s", claim.workflow_id, error)
+
+    # Leases ------------------------------------------------------------------------------------
+
+    async def _renew_leases(self) -> None:
+        interval = self._lease / RENEWALS_PER_LEASE
+        outage, pause = pauses(interval), interval
+        while True:
+            await self._clock.sleep(pause)
+            try:
+                await self._renew([run for run in self._runs.values() if run.lease.error is None])
+            except StoreUnavailable as error:
+                self._note_failure(error)
+                pause = next(outage)
+            else:
+                outage, pause = pauses(interval), interval
+
+    async def _renew(self, runs: Sequence[Run]) -> None:
+        if not runs:
+            return
+        deadline = self._clock.monotonic() + self._lease.total_seconds()
+        claims = [run.lease.claim for run in runs]
+        lost = await self._store.renew(claims, self._clock.now(), self._lease)
+        self._note_contact()
+        lost_keys = {claim.key for claim in lost}
+        for run in runs:
+            if run.lease.claim.key in lost_keys:
+                run.lose("was taken over")
+            else:
+                run.lease.extend(deadline)
+
+    async def _expire_leases(self) -> None:
+        """Stop the runs that have outlived their leases, whatever the store is doing."""
+        while True:
+            left = [run.lease.left for run in self._runs.values() if not run.lost]
+            await self._clock.sleep(min(left, default=self._lease))
+            for run in list(self._runs.values()):
+                if run.lease.left <= timedelta(0) and not run.lost:
+                    run.lose("outlived its lease")
+
+    # Stopping ----------------------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        """Let the runs end, for a while; then cancel them and hand their workflows back."""
+        for run in list(self._runs.values()):
+            run.drain()
+        await first_of(
+            self._all_ended(), self._clock.sleep(self._drain_timeout), self._hurrying.wait()
+        )
+        while self._runs:
+            for run in list(self._runs.values()):
+                run.hand_back()
+            # A handler that swallows its cancellation is cancelled again.
+            pause = max(self._drain_timeout, _CANCEL_AGAIN)
+            await first_of(self._all_ended(), self._clock.sleep(pause))
+
+    async def _all_ended(self) -> None:
+        while self._runs:
+            await self._run_ended.wait()
+
+    def _give_up(self, error: BaseException) -> None:
+        """End the loop, and raise this when it has drained."""
+        if self._fatal is None:
+            self._fatal = error
+        self._stopping.set()
+
+    async def _look_for_stop(self, should_stop: ShouldStop) -> None:
+        while not should_stop():
+            await self._clock.sleep(_LOOK_FOR_STOP)
+        self._stopping.set()
+
+    async def _unless_stopped(self, wait: Coroutine[Any, Any, object]) -> None:
+        await first_of(wait, self._stopping.wait())
+
+    @asynccontextmanager
+    async def _beside(self, *chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run chores beside the loop for as long as the block lasts; an error ends the loop."""
+        tasks = [asyncio.create_task(chore) for chore in chores]
+        for task in tasks:
+            task.add_done_callback(self._on_chore_end)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _on_chore_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._give_up(error)
+
+    # Health ------------------------------------------------------------------------------------
+
+    def _note_contact(self) -> None:
+        if self._store_failures:
+            logger.info("%s: store back after %d failures", self.name, self._store_failures)
+        self._store_failures = 0
+        self._last_contact_at = self._clock.now()
+
+    def _note_failure(self, error: StoreUnavailable) -> None:
+        self._store_failures += 1
+        self._last_store_error = str(error)
+        logger.warning("%s: store unavailable, trying again: %s", self.name, error)

@@ -1,0 +1,259 @@
+"""MemoryStore: the state machine applied to dictionaries.
+
+Every method but the two hints runs without a single `await`, so each is atomic on its event loop.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from typing_extensions import override
+
+from bluestreak_core import machine
+from bluestreak_core.clock import Clock, SystemClock, first_of
+from bluestreak_core.machine import Event
+from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Status, Step, Workflow
+from bluestreak_core.signal import Signal
+from bluestreak_core.store import Store
+from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
+
+
+@dataclass(slots=True)
+class _Record:
+    """A workflow with all that belongs to it."""
+
+    workflow: Workflow
+    input_size: int
+    steps: dict[str, Step] = field(default_factory=dict)
+    naps: dict[str, Nap] = field(default_factory=dict)
+
+
+class MemoryStore(Store):
+    """A store in the memory of one process, which forgets everything when the process ends.
+
+    It holds what every store holds; `rules` widens that, for example to BSON's types with
+    `bluestreak_mongo.BsonRules()`. `clock` is the time authority, a `ManualClock` in tests.
+    """
+
+    def __init__(self, *, clock: Clock | None = None, rules: ValueRules | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._rules = rules or PlainRules()
+        self._records: dict[str, _Record] = {}
+        # When each workflow was to be claimed next. Entries that time has passed by stay in it
+        # until they reach the top, where they are told by their instant.
+        self._agenda: list[tuple[datetime, str]] = []
+        self._work = Signal()
+        self._work_seen = 0
+        self._end = Signal()
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore of {len(self._records)} workflows>"
+
+    @property
+    @override
+    def clock(self) -> Clock:
+        return self._clock
+
+    @override
+    async def init(self) -> None:
+        """Nothing to open."""
+
+    @override
+    async def close(self) -> None:
+        """Nothing to let go of: what is stored stays for as long as the object does."""
+
+    @override
+    async def create(self, new: NewWorkflow) -> bool:
+        value, size = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
+        if new.workflow_id in self._records:
+            return False
+        workflow = machine.create(replace(new, input=value))
+        self._records[new.workflow_id] = _Record(workflow, input_size=size)
+        self._put(workflow)
+        return True
+
+    @override
+    async def find_workflow(self, workflow_id: str) -> Workflow | None:
+        record = self._records.get(workflow_id)
+        return None if record is None else self._copy_out(record.workflow)
+
+    @override
+    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
+        record = self._records.get(workflow_id)
+        step = None if record is None else record.steps.get(step_id)
+        return None if step is None else replace(step, output=self._copy(step.output))
+
+    @override
+    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
+        record = self._records.get(workflow_id)
+        return None if record is None else record.naps.get(nap_id)
+
+    @override
+    async def claim(
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        handlers: Collection[str] | None,
+    ) -> Sequence[Claim]:
+        claims: list[Claim] = []
+        passed_over: list[Workflow] = []
+        while len(claims) < limit and (due := self._pop_due(now)):
+            if handlers is not None and due.handler_id not in handlers:
+                passed_over.append(due)
+                continue
+            token = uuid4().hex
+            claimed = machine.claim(due, token, worker, now, lease)
+            self._put(claimed)
+            claims.append(Claim(token=token, workflow=self._copy_out(claimed)))
+        for workflow in passed_over:
+            self._schedule(workflow)
+        self._work_seen = self._work.count
+        return claims
+
+    @override
+    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        return {claim.workflow_id: self._history(claim.workflow_id) for claim in claims}
+
+    @override
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        lost = []
+        for claim in claims:
+            workflow = self._workflow(claim)
+            if workflow is not None and machine.in_force(workflow, claim):
+                self._put(machine.renew(workflow, now, lease))
+            else:
+                lost.append(claim)
+        return lost
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
+        value, _ = self._rules.round_trip(output, what)
+        record = self._record(claim)
+        if step_id not in record.steps:
+            record.steps[step_id] = Step(
+                workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now
+            )
+            self._count_progress(record, claim)
+        return self._copy(record.steps[step_id].output)
+
+    @override
+    async def save_nap(
+        self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
+    ) -> datetime:
+        record = self._record(claim)
+        if nap_id not in record.naps:
+            record.naps[nap_id] = Nap(
+                workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now
+            )
+            self._count_progress(record, claim)
+        return record.naps[nap_id].wake_up_at
+
+    @override
+    async def park(self, claim: Claim, wake_up_at: datetime) -> None:
+        if workflow := self._to_end(claim, Event.PARK):
+            self._put(machine.park(workflow, wake_up_at))
+
+    @override
+    async def release(self, claim: Claim, now: datetime) -> None:
+        if workflow := self._to_end(claim, Event.RELEASE):
+            self._put(machine.release(workflow, now))
+
+    @override
+    async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        record = self._records.get(claim.workflow_id)
+        room = MAX_VALUE_BYTES - (record.input_size if record else 0)
+        what = f"result of workflow {claim.workflow_id!r}"
+        value, _ = self._rules.round_trip(result, what, room)
+        if workflow := self._to_end(claim, Event.FINISH):
+            self._put(machine.finish(workflow, value, now))
+
+    @override
+    async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        if workflow := self._to_end(claim, machine.failure_event(failure)):
+            self._put(machine.fail(workflow, failure, now))
+
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        now = self._clock.now()
+        # What is due already was passed over by the last claim, or is announced by the signal.
+        next_due = min((at for at, _ in self._agenda if at > now), default=now + timeout)
+        pause = min(timeout, next_due - now)
+        await first_of(self._work.wait(self._work_seen), self._clock.sleep(pause))
+
+    @override
+    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
+        await first_of(self._ended(workflow_id), self._clock.sleep(timeout))
+
+    # What the methods above share ----------------------------------------------------------------
+
+    def _put(self, workflow: Workflow) -> None:
+        """Store a workflow's new state, and tell those who wait for it."""
+        self._records[workflow.workflow_id].workflow = workflow
+        if workflow.status.ended:
+            self._end.notify()
+            return
+        self._schedule(workflow)
+        if workflow.status is not Status.RUNNING:
+            self._work.notify()
+
+    def _schedule(self, workflow: Workflow) -> None:
+        heapq.heappush(self._agenda, (workflow.timeout_at, workflow.workflow_id))
+
+    def _pop_due(self, now: datetime) -> Workflow | None:
+        """Take the workflow that has been due for longest off the agenda."""
+        while self._agenda and self._agenda[0][0] <= now:
+            scheduled_at, workflow_id = heapq.heappop(self._agenda)
+            workflow = self._records[workflow_id].workflow
+            if workflow.timeout_at == scheduled_at and machine.is_due(workflow, now):
+                return workflow
+        return None
+
+    def _workflow(self, claim: Claim) -> Workflow | None:
+        record = self._records.get(claim.workflow_id)
+        return None if record is None else record.workflow
+
+    def _record(self, claim: Claim) -> _Record:
+        record = self._records.get(claim.workflow_id)
+        if record is None:
+            raise machine.lost(None, claim)
+        return record
+
+    def _count_progress(self, record: _Record, claim: Claim) -> None:
+        if machine.in_force(record.workflow, claim):
+            record.workflow = machine.progress(record.workflow)
+
+    def _to_end(self, claim: Claim, event: Event) -> Workflow | None:
+        """The workflow that an event is to end the claim of; None if it has done so before."""
+        workflow = self._workflow(claim)
+        if workflow is not None and machine.in_force(workflow, claim):
+            return workflow
+        if machine.has_ended_by(workflow, claim, event):
+            return None
+        raise machine.lost(workflow, claim)
+
+    def _history(self, workflow_id: str) -> History:
+        record = self._records[workflow_id]
+        return History(
+            steps={step.step_id: self._copy(step.output) for step in record.steps.values()},
+            naps={nap.nap_id: nap.wake_up_at for nap in record.naps.values()},
+        )
+
+    def _copy(self, value: Any) -> Any:
+        return self._rules.round_trip(value, "stored value")[0]
+
+    def _copy_out(self, workflow: Workflow) -> Workflow:
+        return replace(
+            workflow, input=self._copy(workflow.input), result=self._copy(workflow.result)
+        )
+
+    async def _ended(self, workflow_id: str) -> None:
+        while (record := self._records.get(workflow_id)) and not record.workflow.status.ended:
+            await self._end.wait()

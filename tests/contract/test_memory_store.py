@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+import pytest
+
+from bluestreak_core.testing import ManualClock, StoreContract
+from bluestreak_memory import MemoryStore
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> MemoryStore:
+        return MemoryStore(clock=ManualClock())

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from typing import Any
+
+import pytest
+
+from bluestreak_core.call import call
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE")
+
+
+async def _where(*args: Any) -> tuple[threading.Thread, tuple[Any, ...]]:
+    return threading.current_thread(), args
+
+
+def _where_sync(*args: Any) -> tuple[threading.Thread, tuple[Any, ...]]:
+    return threading.current_thread(), args
+
+
+class AsyncCallable:
+    async def __call__(self, *args: Any) -> tuple[threading.Thread, tuple[Any, ...]]:
+        return await _where(*args)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "function", [_where, functools.partial(_where), AsyncCallable()], ids=["def", "partial", "call"]
+)
+async def test_an_async_function_is_called_on_the_event_loop(function: Any) -> None:
+    assert await call("s", function, 1, 2) == (threading.current_thread(), (1, 2))
+
+
+@pytest.mark.asyncio
+async def test_a_sync_function_is_called_in_a_thread_of_its_own() -> None:
+    (one, args), (two, _) = await asyncio.gather(
+        call("step a", _where_sync, 1, 2), call("step b", _where_sync)
+    )
+    assert args == (1, 2)
+    assert len({one, two, threading.current_thread()}) == 3
+    assert one.name == "step a"
+
+
+@pytest.mark.asyncio
+async def test_what_a_lambda_returns_is_awaited_on_the_event_loop() -> None:
+    assert await call("s", lambda: _where(1)) == (threading.current_thread(), (1,))
+
+
+@pytest.mark.asyncio
+async def test_a_thread_sees_the_context_variables_of_its_caller() -> None:
+    VARIABLE.set("caller's")
+    assert await call("s", VARIABLE.get) == "caller's"
+
+
+@pytest.mark.asyncio
+async def test_what_a_thread_raises_is_raised_to_the_caller() -> None:
+    def fail() -> None:
+        raise LookupError("in a thread")
+
+    with pytest.raises(LookupError, match="in a thread"):
+        await call("s", fail)
+
+
+@pytest.mark.asyncio
+async def test_a_stop_iteration_is_raised_as_a_runtime_error() -> None:
+    with pytest.raises(RuntimeError, match="StopIteration") as raised:
+        await call("s", functools.partial(next, iter([])))
+    assert isinstance(raised.value.__cause__, StopIteration)
+
+
+@pytest.mark.asyncio
+async def test_what_a_thread_returns_to_a_cancelled_caller_is_dropped() -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait()
+        ended.set()
+
+    caller = asyncio.create_task(call("s", work))
+    await asyncio.to_thread(begun.wait)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    go_on.set()
+    await asyncio.to_thread(ended.wait)
+
+
+def test_a_thread_that_outlives_its_event_loop_ends_quietly() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        threads.append(threading.current_thread())
+        begun.set()
+        go_on.wait()
+
+    async def main() -> None:
+        caller = asyncio.create_task(call("s", work))
+        await asyncio.to_thread(begun.wait)
+        caller.cancel()
+
+    asyncio.run(main())
+    go_on.set()
+    threads[0].join()

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from bluestreak_core.clock import SystemClock, first_of, in_milliseconds
+from bluestreak_core.signal import Signal
+from bluestreak_core.testing import ManualClock
+
+SECOND = timedelta(seconds=1)
+
+
+def test_an_instant_is_cut_to_milliseconds_in_utc() -> None:
+    instant = datetime(2030, 1, 1, 2, 0, 0, 123_999, timezone(timedelta(hours=2)))
+    assert in_milliseconds(instant) == datetime(2030, 1, 1, 0, 0, 0, 123_000, UTC)
+
+
+def test_a_naive_instant_is_read_as_utc() -> None:
+    naive = datetime(2030, 1, 1)  # noqa: DTZ001 - what is tested
+    assert in_milliseconds(naive) == datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def test_the_system_clock_tells_aware_milliseconds() -> None:
+    now = SystemClock().now()
+    assert now == in_milliseconds(now)
+    assert now.tzinfo is UTC
+
+
+@pytest.mark.asyncio
+async def test_a_past_sleep_returns_at_once() -> None:
+    await SystemClock().sleep(-SECOND)
+    await ManualClock().sleep(-SECOND)
+
+
+@pytest.mark.asyncio
+async def test_a_manual_clock_wakes_who_is_due_and_nobody_else() -> None:
+    clock = ManualClock()
+    soon = asyncio.create_task(clock.sleep(SECOND))
+    late = asyncio.create_task(clock.sleep(2 * SECOND))
+    await clock.until_sleeping(2)
+    clock.advance(SECOND)
+    await soon
+    assert not late.done()
+    clock.advance(SECOND)
+    await late
+    assert clock.monotonic() == 2.0
+
+
+@pytest.mark.asyncio
+async def test_a_manual_clock_stands_still() -> None:
+    clock = ManualClock()
+    start = clock.now()
+    await asyncio.sleep(0)
+    assert clock.now() == start
+    clock.advance(SECOND)
+    assert clock.now() - start == SECOND
+
+
+@pytest.mark.asyncio
+async def test_the_first_wait_to_return_cancels_the_others() -> None:
+    clock = ManualClock()
+    waiting = asyncio.create_task(first_of(clock.sleep(SECOND), clock.sleep(2 * SECOND)))
+    await clock.until_sleeping(2)
+    clock.advance(SECOND)
+    await waiting
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await clock.until_sleeping(1)
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_raises_is_heard() -> None:
+    async def fail() -> None:
+        raise ValueError("of the wait")
+
+    with pytest.raises(ValueError, match="of the wait"):
+        await first_of(fail(), Signal().wait())
+
+
+@pytest.mark.asyncio
+async def test_a_signal_that_was_missed_is_seen_by_its_count() -> None:
+    signal = Signal()
+    seen = signal.count
+    signal.notify()
+    await signal.wait(seen)
+
+
+@pytest.mark.asyncio
+async def test_a_signal_wakes_everyone_who_waits() -> None:
+    signal = Signal()
+    waiters = [asyncio.create_task(signal.wait()) for _ in range(3)]
+    await asyncio.sleep(0)
+    signal.notify()
+    await asyncio.gather(*waiters)

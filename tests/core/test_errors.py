@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+import bluestreak_core
+from bluestreak_core import errors
+
+FACTS = {"size": 7, "limit": 5, "retries": 3, "claim_number": 2, "crashes": 11, "max_crashes": 10}
+CONCRETE = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, errors.BluestreakError) and kind.__init__ is not Exception.__init__
+]
+
+
+def _make(kind: type[errors.BluestreakError]) -> errors.BluestreakError:
+    names = [name for name in inspect.signature(kind).parameters if name != "args"]
+    return kind(*(FACTS.get(name, f"the {name}") for name in names))
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_every_error_belongs_to_one_family(kind: type[errors.BluestreakError]) -> None:
+    families = (errors.UsageError, errors.StateError, errors.StoreError)
+    assert sum(issubclass(kind, family) for family in families) == (
+        kind is not errors.BluestreakError
+    )
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_every_error_survives_pickling(kind: type[errors.BluestreakError]) -> None:
+    error = _make(kind)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (type(copy), str(copy), vars(copy)) == (kind, str(error), vars(error))
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_every_message_names_its_facts(kind: type[errors.BluestreakError]) -> None:
+    error = _make(kind)
+    assert not str(error).endswith(".")
+    for name, fact in vars(error).items():
+        if name not in ("error_traceback", "value"):
+            assert str(fact) in str(error)
+
+
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_every_error_is_public(kind: type[errors.BluestreakError]) -> None:
+    assert getattr(bluestreak_core, kind.__name__) is kind
+    assert kind.__name__ in bluestreak_core.__all__
+
+
+def test_a_long_value_is_cut_in_a_message() -> None:
+    message = str(errors.InvalidId("workflow id", "x" * 1000, "too long"))
+    assert len(message) < 150
+    assert "(1002 characters)" in message

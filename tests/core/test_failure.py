@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from bluestreak_core import failure
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_an_error_is_recorded_with_type_message_and_traceback() -> None:
+    try:
+        raise LookupError("no such order")
+    except LookupError as error:
+        record = failure.record(error)
+    assert (record.type, record.message) == ("LookupError", "no such order")
+    assert record.traceback.startswith("Traceback")
+    assert "test_failure.py" in record.traceback
+
+
+def test_a_type_is_named_with_its_module() -> None:
+    assert failure.record(Unprintable()).type == f"{__name__}.Unprintable"
+
+
+def test_an_error_that_cannot_be_printed_is_recorded_all_the_same() -> None:
+    assert failure.record(Unprintable()).message == "(cannot be shown: RuntimeError)"
+
+
+def test_an_exception_group_is_recorded_with_its_parts() -> None:
+    record = failure.record(ExceptionGroup("both", [ValueError("one"), KeyError("two")]))
+    assert "ValueError: one" in record.traceback
+    assert "KeyError: 'two'" in record.traceback
+
+
+def test_a_long_message_is_cut_in_the_middle() -> None:
+    record = failure.record(ValueError("begin" + "x" * 10**6 + "end"))
+    assert record.message.startswith("begin")
+    assert record.message.endswith("end")
+    assert len(record.message) < failure.MAX_MESSAGE + 100
+    assert len(record.traceback) < failure.MAX_TRACEBACK + 100
+
+
+def test_a_message_that_is_no_utf8_is_escaped() -> None:
+    assert failure.record(ValueError("\ud800")).message == "\\ud800"

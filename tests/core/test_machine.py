@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bluestreak_core import machine
+from bluestreak_core.errors import TransitionRefused
+from bluestreak_core.machine import TRANSITIONS, Event
+from bluestreak_core.model import Claim, ErrorRecord, Failure, NewWorkflow, Status, Workflow
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+ERROR = ErrorRecord(type="E", message="m", traceback="t")
+
+IDLE = machine.create(NewWorkflow(workflow_id="w", handler_id="h", input=None, created_at=NOW))
+RUNNING = machine.claim(IDLE, "token", "worker", NOW, 10 * SECOND)
+CLAIM = Claim(token="token", workflow=RUNNING)
+
+STATES = {
+    Status.IDLE: IDLE,
+    Status.RUNNING: RUNNING,
+    Status.FAILED: machine.fail(RUNNING, Failure(error=ERROR, retry_at=NOW), NOW),
+    Status.FINISHED: machine.finish(RUNNING, "result", NOW),
+    Status.ABORTED: machine.fail(RUNNING, Failure(error=ERROR, retry_at=None), NOW),
+}
+
+EVENTS: dict[Event, Callable[[Workflow], Workflow]] = {
+    Event.PARK: lambda workflow: machine.park(workflow, NOW + SECOND),
+    Event.RELEASE: lambda workflow: machine.release(workflow, NOW),
+    Event.FINISH: lambda workflow: machine.finish(workflow, "result", NOW),
+    Event.FAIL: lambda workflow: machine.fail(workflow, Failure(error=ERROR, retry_at=NOW), NOW),
+    Event.ABORT: lambda workflow: machine.fail(workflow, Failure(error=ERROR, retry_at=None), NOW),
+}
+
+
+def test_the_table_has_a_row_for_every_state() -> None:
+    assert set(TRANSITIONS) == set(Status)
+
+
+def test_the_table_is_the_designs() -> None:
+    arrows = {
+        (start, event, end) for start, row in TRANSITIONS.items() for event, end in row.items()
+    }
+    assert arrows == {
+        (Status.IDLE, Event.CLAIM, Status.RUNNING),
+        (Status.FAILED, Event.CLAIM, Status.RUNNING),
+        (Status.RUNNING, Event.CLAIM, Status.RUNNING),
+        (Status.RUNNING, Event.PARK, Status.IDLE),
+        (Status.RUNNING, Event.RELEASE, Status.IDLE),
+        (Status.RUNNING, Event.FINISH, Status.FINISHED),
+        (Status.RUNNING, Event.FAIL, Status.FAILED),
+        (Status.RUNNING, Event.ABORT, Status.ABORTED),
+    }
+
+
+@pytest.mark.parametrize("event", Event)
+def test_an_event_leads_to_one_state(event: Event) -> None:
+    assert {row[event] for row in TRANSITIONS.values() if event in row} == {machine.target(event)}
+
+
+@pytest.mark.parametrize("event", Event)
+def test_the_sources_of_an_event_are_the_rows_that_have_it(event: Event) -> None:
+    assert set(machine.sources(event)) == {s for s, row in TRANSITIONS.items() if event in row}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_states_without_arrows_have_ended(status: Status) -> None:
+    assert status.ended is (not TRANSITIONS[status])
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_claim_needs_a_state_that_the_table_allows(status: Status) -> None:
+    workflow = STATES[status]
+    later = NOW + timedelta(days=1)
+    if Event.CLAIM in TRANSITIONS[status]:
+        claimed = machine.claim(workflow, "new", "worker", later, SECOND)
+        assert claimed.status is TRANSITIONS[status][Event.CLAIM]
+    else:
+        assert not machine.is_due(workflow, later)
+        with pytest.raises(TransitionRefused, match=f"'claim' is refused while '{status}'"):
+            machine.claim(workflow, "new", "worker", later, SECOND)
+
+
+@pytest.mark.parametrize("status", machine.sources(Event.CLAIM))
+def test_a_claim_needs_a_workflow_that_is_due(status: Status) -> None:
+    workflow = replace(STATES[status], timeout_at=NOW + SECOND)
+    with pytest.raises(TransitionRefused):
+        machine.claim(workflow, "new", "worker", NOW, SECOND)
+    assert machine.claim(workflow, "new", "worker", NOW + SECOND, SECOND).claim_token == "new"
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_claim_is_in_force_only_while_running(status: Status) -> None:
+    assert machine.in_force(STATES[status], CLAIM) is (status is Status.RUNNING)
+
+
+def test_another_token_is_never_in_force() -> None:
+    assert not machine.in_force(RUNNING, Claim(token="other", workflow=RUNNING))
+    assert not machine.in_force(None, CLAIM)
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_of_the_claim_in_force_follows_its_arrow(event: Event) -> None:
+    assert EVENTS[event](RUNNING).status is TRANSITIONS[Status.RUNNING][event]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_a_repeat_is_told_from_a_stale_call(event: Event) -> None:
+    ended = EVENTS[event](RUNNING)
+    assert machine.has_ended_by(ended, CLAIM, event)
+    assert not machine.has_ended_by(ended, Claim(token="o", workflow=RUNNING), event)
+    assert not machine.has_ended_by(RUNNING, CLAIM, event)
+    assert not machine.has_ended_by(None, CLAIM, event)
+
+
+def test_only_an_expired_lease_counts_as_a_crash() -> None:
+    later = NOW + timedelta(days=1)
+    crashes = {
+        status: machine.claim(STATES[status], "new", "worker", later, SECOND).crashes
+        for status in machine.sources(Event.CLAIM)
+    }
+    assert crashes == {Status.IDLE: 0, Status.FAILED: 0, Status.RUNNING: 1}
+
+
+def test_progress_resets_crashes_and_nothing_else() -> None:
+    crashed = machine.claim(RUNNING, "new", "worker", NOW + timedelta(days=1), SECOND)
+    assert machine.progress(crashed) == replace(crashed, crashes=0)
+
+
+@pytest.mark.parametrize(
+    ("max_failures", "failures", "retried"),
+    [(None, 0, True), (None, 10**6, True), (0, 0, False), (3, 2, True), (3, 3, False)],
+)
+def test_failures_beyond_the_limit_abort(
+    max_failures: int | None, failures: int, *, retried: bool
+) -> None:
+    workflow = replace(RUNNING, failures=failures)
+    retry_at = machine.retry_at(workflow, NOW, SECOND, max_failures)
+    assert retry_at == (NOW + SECOND if retried else None)
+
+
+@pytest.mark.parametrize(
+    ("max_crashes", "crashes", "given_up"),
+    [(None, 10**6, False), (0, 0, False), (0, 1, True), (10, 10, False), (10, 11, True)],
+)
+def test_crashes_beyond_the_limit_abort(
+    max_crashes: int | None, crashes: int, *, given_up: bool
+) -> None:
+    workflow = replace(RUNNING, crashes=crashes)
+    assert machine.crashed_too_often(workflow, max_crashes) is given_up
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "claim 1 is void, the workflow has been deleted"),
+        (STATES[Status.FINISHED], "claim 1 has ended, the workflow is 'finished'"),
+        (replace(RUNNING, claim_token="new", claims=2), "claim 1 was superseded by claim 2"),
+        (
+            replace(RUNNING, claim_token=None),
+            "claim 1 was superseded by a claim of another library",
+        ),
+    ],
+)
+def test_a_lost_claim_says_what_became_of_it(found: Workflow | None, reason: str) -> None:
+    assert str(machine.lost(found, CLAIM)) == f"workflow 'w': {reason}"
