@@ -1,0 +1,58 @@
+"""Which values MongoDB can hold."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+import bson
+from bson import (
+    Binary,
+    Code,
+    CodecOptions,
+    DBRef,
+    Decimal128,
+    MaxKey,
+    MinKey,
+    ObjectId,
+    Regex,
+    Timestamp,
+)
+from bson.binary import UuidRepresentation
+from bson.errors import BSONError
+
+from bluestreak_core.errors import UnstorableValue, ValueTooLarge
+from bluestreak_core.values import MAX_VALUE_BYTES, find_unstorable
+
+CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
+    tz_aware=True, tzinfo=UTC, uuid_representation=UuidRepresentation.STANDARD
+)
+"""How every value is written and read, whatever the application's client is set to."""
+
+_BSON_TYPES = (Binary, Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp)
+_KEY = "v"
+_OVERHEAD = len(bson.encode({_KEY: None}))
+
+
+class BsonRules:
+    """What BSON holds: the plain values, and BSON's own types such as ObjectId and Decimal128.
+
+    The round trip is the driver's own, so what comes out of it is what a later read gives.
+    """
+
+    def round_trip(self, value: object, what: str, room: int = MAX_VALUE_BYTES) -> tuple[Any, int]:
+        """See `bluestreak_core.ValueRules.round_trip`."""
+        try:
+            encoded = bson.encode({_KEY: value}, codec_options=CODEC)
+        except (BSONError, OverflowError, UnicodeError, RecursionError, ValueError) as error:
+            raise unstorable(value, what, str(error)) from error
+        size = len(encoded) - _OVERHEAD
+        if size > room:
+            raise ValueTooLarge(what, size, room)
+        return bson.decode(encoded, codec_options=CODEC)[_KEY], size
+
+
+def unstorable(value: object, what: str, reason: str) -> UnstorableValue:
+    """The refusal of a value: by its place if that can be found, else by the driver's reason."""
+    found = find_unstorable(value, what, also=_BSON_TYPES)
+    return found or UnstorableValue(what, "", type(value).__name__, reason)

@@ -1,0 +1,96 @@
+"""Where a MongoStore gets its database from: a client of its own, or the application."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Protocol
+
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import InvalidName, PyMongoError
+
+from bluestreak_core.errors import InvalidArgument
+from bluestreak_mongo.documents import Document
+
+SERVER_SELECTION_MS = 5000
+"""How long an owned client looks for a server before it gives up; a poll loop then tries again."""
+
+
+class Connection(Protocol):
+    """A database, for as long as it is open. `str()` of it is fit to be shown."""
+
+    def open(self) -> AsyncDatabase[Document]:
+        """The database; nothing is sent to it yet."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what `open` made."""
+        ...
+
+
+class OwnClient:
+    """A client made from a URL. Raises `InvalidArgument` for what the driver cannot take."""
+
+    def __init__(self, url: str, name: str) -> None:
+        if not isinstance(url, str) or not url:
+            raise InvalidArgument("url", url, "expected a MongoDB URL")
+        self._url = url
+        self._name = name
+        self._client: AsyncMongoClient[Document] | None = None
+        self._database_of(self._new_client())  # which finds fault with the arguments now
+
+    def __str__(self) -> str:
+        return f"{redacted(self._url)}, database {self._name!r}"
+
+    def open(self) -> AsyncDatabase[Document]:
+        """The database, by a client that is made where there is none."""
+        if self._client is None:
+            self._client = self._new_client()
+        return self._database_of(self._client)
+
+    async def close(self) -> None:
+        """Close the client."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _new_client(self) -> AsyncMongoClient[Document]:
+        options: dict[str, Any] = {
+            "appname": "bluestreak",
+            "serverSelectionTimeoutMS": SERVER_SELECTION_MS,
+        }
+        own = {key: value for key, value in options.items() if key.lower() not in self._url.lower()}
+        try:
+            return AsyncMongoClient(self._url, **own)
+        except (PyMongoError, ValueError, TypeError) as error:
+            # What the driver says may quote a password.
+            reason = "not a MongoDB URL" if "@" in self._url else str(error)
+            raise InvalidArgument("url", redacted(self._url), reason) from None
+
+    def _database_of(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
+        try:
+            return client[self._name]
+        except (InvalidName, TypeError) as error:
+            raise InvalidArgument("database", self._name, str(error)) from error
+
+
+class GivenDatabase:
+    """A database that the application has open, and keeps open."""
+
+    def __init__(self, database: AsyncDatabase[Document]) -> None:
+        self._database = database
+
+    def __str__(self) -> str:
+        return f"given database {self._database.name!r}"
+
+    def open(self) -> AsyncDatabase[Document]:
+        """The application's database."""
+        return self._database
+
+    async def close(self) -> None:
+        """The application closes its own client."""
+
+
+def redacted(url: str) -> str:
+    """A MongoDB URL without its credentials and options, fit to be shown."""
+    return re.sub(r"//.*@", "//***@", url).partition("?")[0]

@@ -1,0 +1,77 @@
+"""The three collections, with the concerns that the guarantees rest on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo import ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
+
+from bluestreak_core.errors import StoreRefused
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo.bson_rules import CODEC
+from bluestreak_mongo.documents import Document
+from bluestreak_mongo.server_clock import ServerClock
+
+WRITE_CONCERN = WriteConcern("majority", j=True)
+"""An acknowledged write is on disk at a majority of the members, so no failover takes it back."""
+
+READ_CONCERN = ReadConcern("majority")
+"""What is read cannot be rolled back. A replay over a rolled-back step would be another run."""
+
+OLDEST_WIRE_VERSION = 17
+"""MongoDB 6.0."""
+
+
+class Database:
+    """An application's database, as this store uses it.
+
+    The concerns are set here, whatever the client's URL says: they are not a matter of taste.
+    """
+
+    def __init__(self, database: AsyncDatabase[Document]) -> None:
+        self._database = database
+        self.workflows = self._collection(doc.WORKFLOWS)
+        self.steps = self._collection(doc.STEPS)
+        self.naps = self._collection(doc.NAPS)
+
+    @property
+    def name(self) -> str:
+        """The name of the database."""
+        return self._database.name
+
+    async def measure(self, clock: ServerClock) -> Mapping[str, Any]:
+        """Set a clock by the server's; its answer to `hello` is returned."""
+        asked_at = time.monotonic()
+        hello: Mapping[str, Any] = await self._database.command("hello")
+        clock.measure(hello, asked_at, time.monotonic())
+        return hello
+
+    async def create_indexes(self) -> None:
+        """Create the indexes that are missing; the JavaScript library creates the same ones."""
+        await self.workflows.create_indexes(doc.WORKFLOW_INDEXES)
+        await self.steps.create_indexes(doc.STEP_INDEXES)
+        await self.naps.create_indexes(doc.NAP_INDEXES)
+
+    def _collection(self, name: str) -> AsyncCollection[Document]:
+        return self._database.get_collection(
+            name,
+            codec_options=CODEC,
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WRITE_CONCERN,
+            read_concern=READ_CONCERN,
+        )
+
+
+def check_version(hello: Mapping[str, Any]) -> None:
+    """Refuse a server that is older than MongoDB 6.0."""
+    version = hello["maxWireVersion"]
+    if version < OLDEST_WIRE_VERSION:
+        raise StoreRefused(
+            f"the server speaks wire version {version}, "
+            f"MongoDB 6.0 and newer speak {OLDEST_WIRE_VERSION} and above"
+        )

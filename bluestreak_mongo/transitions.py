@@ -1,0 +1,109 @@
+"""The state machine written as filters and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from bluestreak_core import machine
+from bluestreak_core.machine import MAX_CLAIM_LOG, Event
+from bluestreak_core.model import Claim, ClaimEntry, Failure, Status
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo.documents import Document
+
+
+def due(now: datetime, handlers: Collection[str] | None) -> Document:
+    """Matches the workflows that may be claimed."""
+    found: Document = {
+        doc.STATUS: {"$in": [status.value for status in machine.sources(Event.CLAIM)]},
+        doc.TIMEOUT_AT: {"$lte": now},
+    }
+    if handlers is not None:
+        found[doc.HANDLER_ID] = {"$in": sorted(handlers)}
+    return found
+
+
+def due_as(status: Status, workflow_ids: Sequence[str], now: datetime) -> Document:
+    """Matches those of the given workflows that may still be claimed, and are in this state."""
+    return {
+        doc.WORKFLOW_ID: {"$in": list(workflow_ids)},
+        doc.STATUS: status.value,
+        doc.TIMEOUT_AT: {"$lte": now},
+    }
+
+
+def claim(status: Status, token: str, worker: str, now: datetime, lease: timedelta) -> Document:
+    """Claims a workflow that was in this state."""
+    crashed = status is Status.RUNNING
+    entry = ClaimEntry(worker=worker, claimed_at=now, after_crash=crashed)
+    return {
+        "$set": {
+            doc.STATUS: machine.target(Event.CLAIM).value,
+            doc.TIMEOUT_AT: now + lease,
+            doc.CLAIM: token,
+            doc.WORKER: worker,
+        },
+        "$inc": {doc.CLAIMS: 1, doc.CRASHES: int(crashed)},
+        "$min": {doc.STARTED_AT: now},
+        "$push": {
+            doc.CLAIM_LOG: {"$each": [doc.from_claim_entry(entry)], "$slice": -MAX_CLAIM_LOG}
+        },
+    }
+
+
+def in_force(claim: Claim) -> Document:
+    """Matches a workflow while the claim may move it."""
+    return {
+        doc.WORKFLOW_ID: claim.workflow_id,
+        doc.CLAIM: claim.token,
+        doc.STATUS: Status.RUNNING.value,
+    }
+
+
+def any_in_force(claims: Sequence[Claim]) -> Document:
+    """Matches the workflows that these claims may move."""
+    return {
+        doc.WORKFLOW_ID: {"$in": [claim.workflow_id for claim in claims]},
+        doc.CLAIM: {"$in": list({claim.token for claim in claims})},
+        doc.STATUS: Status.RUNNING.value,
+    }
+
+
+def renew(now: datetime, lease: timedelta) -> Document:
+    """Starts a lease again."""
+    return {"$set": {doc.TIMEOUT_AT: now + lease}}
+
+
+def progress() -> Document:
+    """Counts crashes afresh."""
+    return {"$set": {doc.CRASHES: 0}}
+
+
+def give_back(event: Event, due_at: datetime) -> Document:
+    """Parks or releases a workflow."""
+    return {"$set": {doc.STATUS: machine.target(event).value, doc.TIMEOUT_AT: due_at}}
+
+
+def finish(result: Any, now: datetime) -> Document:
+    """Ends a workflow well."""
+    return {
+        "$set": {
+            doc.STATUS: machine.target(Event.FINISH).value,
+            doc.RESULT: result,
+            doc.FINISHED_AT: now,
+        }
+    }
+
+
+def fail(failure: Failure, now: datetime) -> Document:
+    """Records a failure, to be retried or not."""
+    changes: Document = {
+        doc.STATUS: machine.target(machine.failure_event(failure)).value,
+        doc.ERROR: doc.from_error(failure.error),
+    }
+    if failure.retry_at is None:
+        changes[doc.FINISHED_AT] = now
+    else:
+        changes[doc.TIMEOUT_AT] = failure.retry_at
+    return {"$set": changes, "$inc": {doc.FAILURES: 1}}

