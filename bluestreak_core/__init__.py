@@ -34,6 +34,7 @@ from bluestreak_core.errors import (
     WorkflowCrashed,
     WorkflowNotFound,
 )
+from bluestreak_core.hints import Hints
 from bluestreak_core.model import (
     Claim,
     ClaimEntry,
@@ -47,7 +48,6 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.run import ErrorCallback
-from bluestreak_core.signal import Signal
 from bluestreak_core.store import Store
 from bluestreak_core.values import PlainRules, ValueRules
 from bluestreak_core.worker import Health, ShouldStop, State
@@ -72,6 +72,7 @@ __all__ = [
     "HandlerAlreadyRegistered",
     "HandlerNotFound",
     "Health",
+    "Hints",
     "History",
     "InvalidArgument",
     "InvalidDuration",
@@ -82,7 +83,6 @@ __all__ = [
     "NotInitialised",
     "PlainRules",
     "ShouldStop",
-    "Signal",
     "State",
     "StateError",
     "Status",

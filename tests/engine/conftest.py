@@ -1,0 +1,112 @@
+"""Engines over both stores, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pymongo import MongoClient
+
+from bluestreak_core import Bluestreak, Store
+from bluestreak_core.testing import ManualClock, RecordingStore
+from bluestreak_memory import MemoryStore
+from bluestreak_mongo import MongoStore
+
+STORES = ["memory", pytest.param("mongo", marks=pytest.mark.server)]
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _nothing_leaks() -> AsyncIterator[None]:
+    """No task and no thread outlives a test; set up first, so checked last."""
+    threads = set(threading.enumerate())
+    yield
+    current = asyncio.current_task()
+    assert [task for task in asyncio.all_tasks() if task is not current] == []
+    for thread in set(threading.enumerate()) - threads:
+        # Those are of the suite's own client, and of the event loop.
+        if not thread.name.startswith(("pymongo_", "asyncio_")):
+            thread.join(timeout=5)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest_asyncio.fixture(params=STORES)
+async def store(
+    request: pytest.FixtureRequest, clock: ManualClock
+) -> AsyncIterator[RecordingStore]:
+    """Each of the stores in turn, counting its calls."""
+    if request.param == "memory":
+        yield RecordingStore(MemoryStore(clock=clock))
+        return
+    url: str = request.getfixturevalue("mongodb_url")
+    database: str = request.getfixturevalue("empty_database")
+    store = MongoStore(url, database=database, clock=clock)
+    await store.init()
+    yield RecordingStore(store)
+    await store.close()
+    await _no_connection_is_left(request.getfixturevalue("mongodb"))
+
+
+async def _no_connection_is_left(mongodb: MongoClient[dict[str, Any]]) -> None:
+    """The server notices the end of a connection a moment after the client."""
+    ours = {"$match": {"appName": "bluestreak"}}
+    everything = {"$currentOp": {"allUsers": True, "idleConnections": True}}
+    async with asyncio.timeout(5):
+        while list(mongodb.admin.aggregate([everything, ours])):  # noqa: ASYNC110 - not ours to tell
+            await asyncio.sleep(0)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Let the event loop turn until a condition holds; the suite's timeout bounds it."""
+    while not condition():  # noqa: ASYNC110 - what it waits for has no event
+        await asyncio.sleep(0)
+
+
+async def pass_time(clock: ManualClock, condition: Callable[[], bool]) -> None:
+    """Let the clock tick, a hundredth of a second with each turn of the loop."""
+    while not condition():
+        clock.advance(timedelta(milliseconds=10))
+        await asyncio.sleep(0)
+
+
+class Fleet:
+    """Makes engines on one store, and runs them."""
+
+    def __init__(self, store: RecordingStore, clock: ManualClock) -> None:
+        self.store = store
+        self.clock = clock
+
+    @asynccontextmanager
+    async def polling(
+        self, bluestreak: Bluestreak | None = None, **options: Any
+    ) -> AsyncIterator[Bluestreak]:
+        """An engine that polls for as long as the block lasts, and is then stopped."""
+        bluestreak = bluestreak or await self.engine(**options)
+        poll = asyncio.create_task(bluestreak.poll())
+        try:
+            yield bluestreak
+        finally:
+            bluestreak.stop()
+            bluestreak.stop()
+            await poll
+
+    async def engine(self, store: Store | None = None, **options: Any) -> Bluestreak:
+        """An initialised engine, which the store's fixture closes."""
+        bluestreak = Bluestreak(store or self.store, **options)
+        await bluestreak.init()
+        return bluestreak
+
+
+@pytest.fixture
+def fleet(store: RecordingStore, clock: ManualClock) -> Fleet:
+    return Fleet(store, clock)

@@ -1,0 +1,183 @@
+"""Only the owner moves a workflow, and owners keep their leases while they live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from bluestreak_core import Bluestreak, Claim, Context, Status, StoreUnavailable
+from bluestreak_core.testing import ManualClock, RecordingStore
+from tests.engine.conftest import Fleet, eventually, pass_time
+
+pytestmark = pytest.mark.asyncio
+
+SECOND = timedelta(seconds=1)
+
+
+class Gate:
+    """A step that says when it is inside, and waits to be let go."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.inside = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cancelled = False
+
+    async def step(self) -> str:
+        self.calls += 1
+        self.inside.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return "through"
+
+    async def handle(self, ctx: Context, input: None) -> str:
+        return await ctx.step("gate", self.step)
+
+
+async def _gated(fleet: Fleet, gate: Gate) -> Bluestreak:
+    bluestreak = await fleet.engine(timeout_interval=9, poll_interval=9)
+    bluestreak.register_handler("h", gate.handle)
+    return bluestreak
+
+
+async def test_a_step_of_three_leases_is_called_once(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    gate, other_gate = Gate(), Gate()
+    async with fleet.polling(await _gated(fleet, gate)) as bluestreak:
+        await bluestreak.start("w", "h")
+        await gate.inside.wait()
+        async with fleet.polling(await _gated(fleet, other_gate)):
+            for third in range(9):
+                await clock.until_sleeping(3 * SECOND)
+                clock.advance(3 * SECOND)
+                await store.until_returned("renew", third + 1)
+        gate.go_on.set()
+        assert await bluestreak.wait("w") == "through"
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert (workflow.claims, workflow.crashes) == (1, 0)
+    assert (gate.calls, other_gate.calls) == (1, 0)
+
+
+async def test_all_leases_are_renewed_in_one_call(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    gate = Gate()
+    async with fleet.polling(await _gated(fleet, gate)) as bluestreak:
+        for number in range(10):
+            await bluestreak.start(f"w{number}", "h")
+        await eventually(lambda: gate.calls == 10)
+        await clock.until_sleeping(3 * SECOND)
+        clock.advance(3 * SECOND)
+        await store.until_returned("renew")
+        for number in range(10):
+            workflow = await bluestreak.find_workflow(f"w{number}")
+            assert workflow is not None
+            assert workflow.timeout_at == clock.now() + 9 * SECOND
+        assert store.begun["renew"] == 1
+        gate.go_on.set()
+        for number in range(10):
+            await bluestreak.wait(f"w{number}")
+
+
+async def test_a_run_that_was_taken_over_is_stopped_and_writes_nothing(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    async with fleet.polling(await _gated(fleet, gate)) as bluestreak:
+        await bluestreak.start("w", "h")
+        await gate.inside.wait()
+        await clock.until_sleeping(3 * SECOND)
+        (thief,) = await store.claim("thief", clock.now() + 9 * SECOND, 99 * SECOND, 1, None)
+        before = await bluestreak.find_workflow("w")
+        clock.advance(3 * SECOND)
+        await store.until_returned("renew")
+        await eventually(lambda: bluestreak.health().runs == 0)
+        assert gate.cancelled
+        assert await bluestreak.find_workflow("w") == before
+        await store.finish(thief, "the thief's", clock.now())
+        assert await bluestreak.wait("w") == "the thief's"
+    assert "claim 1 was taken over; its run wrote nothing more" in caplog.text
+
+
+async def test_a_run_that_outlives_its_lease_is_stopped_and_writes_nothing(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    gate = Gate()
+    async with fleet.polling(await _gated(fleet, gate)) as bluestreak:
+        await bluestreak.start("w", "h")
+        await gate.inside.wait()
+        store.failing["renew"] = StoreUnavailable("no route")
+        before = await bluestreak.find_workflow("w")
+        await clock.until_sleeping(3 * SECOND)
+        clock.advance(9 * SECOND)
+        await eventually(lambda: bluestreak.health().runs == 0)
+        assert gate.cancelled
+        assert await bluestreak.find_workflow("w") == before
+
+
+async def test_a_step_that_returns_after_the_lease_is_not_recorded(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    bluestreak = await fleet.engine(timeout_interval=9)
+
+    async def step() -> str:
+        clock.advance(10 * SECOND)  # as if by SIGSTOP: no other code has run meanwhile
+        return "late"
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.step("s", step)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await eventually(lambda: "claim 1 outlived its lease" in caplog.text)
+    assert store.begun["save_step"] == 0
+    assert await bluestreak.find_step("w", "s") is None
+
+
+async def test_a_write_is_tried_until_the_store_is_back(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    gate = Gate()
+    async with fleet.polling(await _gated(fleet, gate)) as bluestreak:
+        await bluestreak.start("w", "h")
+        await gate.inside.wait()
+        store.failing["save_step"] = store.failing["finish"] = StoreUnavailable("no route")
+        gate.go_on.set()
+        for name in ("save_step", "finish"):
+            await pass_time(clock, lambda: store.begun[name] == 6)  # noqa: B023
+            del store.failing[name]
+            await pass_time(clock, lambda: store.begun[name] == 7)  # noqa: B023
+            await store.until_returned(name)
+        assert await bluestreak.wait("w") == "through"
+    assert gate.calls == 1
+
+
+async def test_an_expired_workflow_is_resumed_over_its_recorded_steps(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    (claim,) = await _claimed_by_a_dead_worker(store, clock)
+    await store.save_step(claim, "gate", "recorded", clock.now())
+    clock.advance(9 * SECOND)
+    gate = Gate()
+    async with fleet.polling(await _gated(fleet, gate)) as bluestreak:
+        assert await bluestreak.wait("w") == "recorded"
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert (workflow.status, workflow.claims) == (Status.FINISHED, 2)
+    assert gate.calls == 0
+
+
+async def _claimed_by_a_dead_worker(store: RecordingStore, clock: ManualClock) -> Sequence[Claim]:
+    bluestreak = Bluestreak(store)
+    await bluestreak.init()
+    await bluestreak.start("w", "h")
+    return await store.claim("dead", clock.now(), 9 * SECOND, 1, None)

@@ -1,0 +1,285 @@
+"""Steps are written once, and a replay equals the first run."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bluestreak_core import (
+    Bluestreak,
+    Context,
+    DuplicateStep,
+    Status,
+    WorkflowAborted,
+)
+from bluestreak_core.testing import ManualClock, RecordingStore
+from tests.engine.conftest import Fleet
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_a_workflow_runs_its_steps_and_returns_its_result(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("greet")
+    async def greet(ctx: Context, input: dict[str, str]) -> str:
+        assert ctx.workflow_id == "w"
+        name = await ctx.step("name", str.upper, input["name"])
+        return await ctx.step("greeting", lambda: f"hello {name}")
+
+    async with fleet.polling(bluestreak):
+        assert await bluestreak.start("w", "greet", {"name": "ada"})
+        assert await bluestreak.wait("w") == "hello ADA"
+
+
+async def test_a_recorded_step_is_not_called_again(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine(wait_retry_interval=0)
+    calls = []
+
+    def first() -> int:
+        calls.append("first")
+        return 1
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> list[int]:
+        recorded = await ctx.step("first", first)
+        if calls.count("second") < 2:
+            calls.append("second")
+            raise ValueError
+        return [recorded]
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == [1]
+    assert calls == ["first", "second", "second"]
+
+
+async def test_arguments_are_passed_through(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: Any) -> int:
+        return await ctx.step("add", add, 1, 2) + await ctx.step("max", max, 3, 4)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == 7
+
+
+async def test_a_value_is_the_same_the_first_time_and_replayed(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine(wait_retry_interval=0)
+    given = {"pair": (1, 2), "at": datetime(2030, 1, 1, 0, 0, 0, 123_456)}  # noqa: DTZ001
+    seen: list[Any] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: Any) -> Any:
+        output = await ctx.step("s", lambda: given)
+        seen.append((input, output))
+        if len(seen) == 1:
+            raise ValueError
+        return given
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h", given)
+        result = await bluestreak.wait("w")
+    assert seen[0] == seen[1]
+    assert seen[0][0] == seen[0][1] == result
+    assert type(result["pair"]) is list
+
+
+async def test_racing_attempts_of_a_step_get_the_stored_output(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    results: list[str] = []
+    inside, go_on = [asyncio.Event(), asyncio.Event()], asyncio.Event()
+
+    async def attempt(number: int) -> str:
+        inside[number].set()
+        await go_on.wait()
+        return f"attempt {number}"
+
+    async def engine(number: int) -> Bluestreak:
+        bluestreak = await fleet.engine(timeout_interval=10)
+
+        @bluestreak.handler("h")
+        async def handle(ctx: Context, input: None) -> str:
+            results.append(await ctx.step("s", attempt, number))
+            return results[-1]
+
+        return bluestreak
+
+    first, second = await engine(0), await engine(1)
+    await first.start("w", "h")
+    async with fleet.polling(first):
+        await inside[0].wait()
+        store.failing["renew"] = ValueError("renewing is not what is tested")
+        claim = (
+            await store.claim("thief", clock.now() + timedelta(days=1), timedelta(0), 1, None)
+        )[0]
+        await store.release(claim, clock.now())
+        del store.failing["renew"]
+        async with fleet.polling(second):
+            await inside[1].wait()
+            go_on.set()
+            result = await second.wait("w")
+    assert set(results) == {result}
+
+
+async def test_a_step_id_is_used_once_in_a_run(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+    calls: list[int] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", calls.append, 1)
+        with pytest.raises(DuplicateStep, match="workflow 'w': step 's' was already used"):
+            await ctx.step("s", calls.append, 2)
+        await ctx.step("s", calls.append, 3)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="DuplicateStep"):
+            await bluestreak.wait("w")
+    assert calls == [1]
+
+
+async def test_a_failed_step_is_not_recorded(fleet: Fleet, store: RecordingStore) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    def fail() -> None:
+        raise LookupError("no such card")
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", fail)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="LookupError: no such card") as aborted:
+            await bluestreak.wait("w")
+    assert "in fail" in aborted.value.error_traceback
+    assert await bluestreak.find_step("w", "s") is None
+
+
+@pytest.mark.parametrize(
+    "value", [{1, 2}, "x" * 17_000_000, {"a": [2**70]}], ids=lambda v: type(v).__name__
+)
+async def test_an_output_that_cannot_be_stored_aborts_at_once(fleet: Fleet, value: Any) -> None:
+    bluestreak = await fleet.engine(max_failures=None)
+    calls: list[int] = []
+
+    def effect() -> Any:
+        calls.append(1)
+        return value
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", effect)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="output of step 's' of workflow 'w'"):
+            await bluestreak.wait("w")
+    assert calls == [1]
+
+
+async def test_an_unstorable_output_aborts_even_if_the_handler_catches_it(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+    later: list[str] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        for step_id in "ab":
+            try:
+                await ctx.step(step_id, lambda: {1})
+            except TypeError as error:
+                later.append(str(error))
+        return "fine"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="output of step 'a'"):
+            await bluestreak.wait("w")
+    assert len(set(later)) == 1
+
+
+@pytest.mark.parametrize("result", [object(), b"x" * 17_000_000], ids=["type", "size"])
+async def test_a_result_that_cannot_be_stored_aborts_at_once(fleet: Fleet, result: Any) -> None:
+    bluestreak = await fleet.engine()
+    calls: list[int] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> Any:
+        calls.append(1)
+        return result
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="result of workflow 'w'"):
+            await bluestreak.wait("w")
+    assert calls == [1]
+
+
+async def test_steps_of_a_gather_run_side_by_side(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+    together = threading.Barrier(2, timeout=30)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> list[int]:
+        return list(
+            await asyncio.gather(ctx.step("a", together.wait), ctx.step("b", together.wait))
+        )
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert sorted(await bluestreak.wait("w")) == [0, 1]
+
+
+async def test_a_resumed_run_reads_its_history_at_once(fleet: Fleet, store: RecordingStore) -> None:
+    bluestreak = await fleet.engine(wait_retry_interval=0)
+    runs: list[int] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> int:
+        total = sum([await ctx.step(f"s{n}", abs, n) for n in range(20)])
+        runs.append(total)
+        if len(runs) == 1:
+            raise ValueError
+        return total
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == 190
+    assert store.begun["history"] == 2
+    assert store.begun["save_step"] == 20
+    assert store.begun["find_step"] == 0
+
+
+async def test_a_branch_left_behind_by_its_handler_is_cancelled(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+    begun, left_behind = asyncio.Event(), []
+
+    async def endless() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        left_behind.append(asyncio.create_task(ctx.step("s", endless)))
+        await begun.wait()
+        return "done"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == "done"
+    assert left_behind[0].cancelled()
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert workflow.status is Status.FINISHED

@@ -1,0 +1,70 @@
+"""The public surface."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ["bluestreak_core", "bluestreak_core.testing", "bluestreak_memory", "bluestreak_mongo"]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_public_name_exists_and_says_what_it_is(name: str) -> None:
+    package = importlib.import_module(name)
+    assert package.__doc__
+    assert list(package.__all__) == sorted(package.__all__)
+    for public in package.__all__:
+        value = getattr(package, public)
+        if inspect.isclass(value) or inspect.isfunction(value):  # a type alias cannot have one
+            assert value.__doc__, f"{name}.{public} has no docstring"
+
+
+@pytest.mark.parametrize("name", PACKAGES[:1] + PACKAGES[2:])
+def test_every_package_is_typed(name: str) -> None:
+    assert (ROOT / name / "py.typed").exists()
+
+
+def test_the_core_and_the_memory_store_run_without_any_extra() -> None:
+    program = "import sys, bluestreak_core, bluestreak_memory; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"pymongo", "bson", "motor", "pytest"} & set(modules)
+
+
+def test_the_core_depends_on_typing_extensions_only() -> None:
+    needed = [name for name in requires("bluestreak") or [] if "extra ==" not in name]
+    assert [re.match(r"[\w-]+", name)[0] for name in needed] == ["typing-extensions"]  # type: ignore[index]
+
+
+def test_the_five_verbs_are_the_same_words_in_every_layer() -> None:
+    from bluestreak_core import Store, machine  # noqa: PLC0415
+    from bluestreak_core.journal import Journal  # noqa: PLC0415
+    from bluestreak_memory import MemoryStore  # noqa: PLC0415
+    from bluestreak_mongo import MongoStore  # noqa: PLC0415
+
+    for verb in ("claim", "save_step", "save_nap", "finish", "fail"):
+        assert all(hasattr(layer, verb) for layer in (Store, MemoryStore, MongoStore))
+    assert all(hasattr(Journal, verb) for verb in ("save_step", "save_nap", "finish", "fail"))
+    assert all(hasattr(machine, verb) for verb in ("claim", "finish", "fail"))
+
+
+def test_field_names_of_documents_are_spelled_in_one_file() -> None:
+    fields = re.compile(
+        r"[\"'](workflowId|handlerId|timeoutAt|stepId|napId|wakeUpAt|claimLog)[\"']"
+    )
+    spelled = {
+        path.name
+        for package in ("bluestreak_core", "bluestreak_memory", "bluestreak_mongo")
+        for path in (ROOT / package).rglob("*.py")
+        if fields.search(path.read_text())
+    }
+    assert spelled == {"documents.py"}
