@@ -37,6 +37,7 @@ class Exit:
 
     def __init__(self) -> None:
         self.decision: Decision | None = None
+        self._closed = False
         self._task: asyncio.Task[Any] | None = None
 
     def attach(self, task: asyncio.Task[Any]) -> None:
@@ -54,7 +55,11 @@ class Exit:
         if self._task is not None:
             self._task.cancel()
 
+    def close(self) -> None:
+        """The handler has ended: tasks that it left behind may not go on for it."""
+        self._closed = True
+
     def check(self) -> None:
-        """Raise `CancelledError` once the end has been decided."""
-        if self.decision is not None:
+        """Raise `CancelledError` once the end has been decided, or has come."""
+        if self.decision is not None or self._closed:
             raise asyncio.CancelledError

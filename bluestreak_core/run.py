@@ -122,6 +122,7 @@ class Run:
         except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its workflow
             return _Raised(context.refusal or error, final=context.refusal is not None)
         finally:
+            self._exit.close()
             await self._operations.cancel()
         if context.refusal is not None:
             return _Raised(context.refusal, final=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 from pymongo import ASCENDING
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import ConnectionFailure
 
 from bluestreak_core.model import Claim, Status
 from bluestreak_mongo import documents as doc
@@ -44,10 +46,12 @@ class Claiming:
         token = uuid4().hex
         for status in {status for _, status in tried}:
             workflow_ids = [workflow_id for workflow_id, found in tried if found is status]
-            await self._workflows.update_many(
-                transitions.due_as(status, workflow_ids, now),
-                transitions.claim(status, token, worker, now, lease),
-            )
+            # Without an answer the token may have been stamped all the same: reading back tells.
+            with contextlib.suppress(ConnectionFailure):
+                await self._workflows.update_many(
+                    transitions.due_as(status, workflow_ids, now),
+                    transitions.claim(status, token, worker, now, lease),
+                )
         won = await self._read_back([workflow_id for workflow_id, _ in tried], token)
         self._adapt(len(tried), len(won))
         return won

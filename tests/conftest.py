@@ -21,6 +21,13 @@ the tests need a MongoDB server, and none could be had. One of these gives them 
 """
 
 
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Whatever asks for the server needs it: `-m "not server"` leaves it out."""
+    for item in items:
+        if "mongodb_url" in item.fixturenames:
+            item.add_marker("server")
+
+
 @pytest.fixture(scope="session")
 def mongodb_url() -> Iterator[str]:
     """A server of the environment's choice, a local one, or one in a container."""

