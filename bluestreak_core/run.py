@@ -106,11 +106,12 @@ class Run:
             return _Raised(crashed, final=True)
         task = asyncio.ensure_future(self._call_handler(batch))
         self._exit.attach(task)
-        while not task.done():
-            try:
-                await asyncio.wait({task})
-            except asyncio.CancelledError:  # the event loop is being closed under us
-                self.hand_back()
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
+            self.hand_back()
+            await asyncio.wait({task})
+            return HandBack()
         return self._exit.decision or _result_of(task)
 
     async def _call_handler(self, batch: Batch) -> _Returned | _Raised:

@@ -23,10 +23,9 @@ from bluestreak_core import (
     Workflow,
 )
 from bluestreak_core.testing import ManualClock, RecordingStore
+from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
 from tests.engine.test_leases import Gate
-
-pytestmark = pytest.mark.asyncio
 
 SECOND = timedelta(seconds=1)
 
@@ -40,6 +39,7 @@ async def _find(bluestreak: Bluestreak, workflow_id: str = "w") -> Workflow:
 # Slots ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio
 async def test_a_worker_never_holds_more_than_it_has_slots(
     fleet: Fleet, store: RecordingStore
 ) -> None:
@@ -59,6 +59,7 @@ async def test_a_worker_never_holds_more_than_it_has_slots(
     assert gate.calls == 8
 
 
+@pytest.mark.asyncio
 async def test_two_workers_share_the_work(fleet: Fleet) -> None:
     ran: list[str] = []
 
@@ -83,6 +84,7 @@ async def test_two_workers_share_the_work(fleet: Fleet) -> None:
 # Unknown handlers -------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio
 async def test_an_unknown_handler_ends_polling_after_handing_back_and_draining(
     fleet: Fleet,
 ) -> None:
@@ -103,6 +105,7 @@ async def test_an_unknown_handler_ends_polling_after_handing_back_and_draining(
     assert (handed_back.status, handed_back.crashes) == (Status.IDLE, 0)
 
 
+@pytest.mark.asyncio
 async def test_unknown_handlers_can_be_left_to_other_workers(fleet: Fleet) -> None:
     bluestreak = await fleet.engine(unknown_handler="skip")
 
@@ -120,6 +123,7 @@ async def test_unknown_handlers_can_be_left_to_other_workers(fleet: Fleet) -> No
 # Outages ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio
 async def test_a_loop_outlives_a_hundred_failures_in_a_row(
     fleet: Fleet, clock: ManualClock, store: RecordingStore
 ) -> None:
@@ -141,6 +145,7 @@ async def test_a_loop_outlives_a_hundred_failures_in_a_row(
         assert bluestreak.health().last_contact_at == clock.now()
 
 
+@pytest.mark.asyncio
 async def test_wrong_credentials_end_polling(fleet: Fleet, store: RecordingStore) -> None:
     bluestreak = await fleet.engine()
     store.failing["claim"] = StoreRefused("authentication failed")
@@ -148,6 +153,7 @@ async def test_wrong_credentials_end_polling(fleet: Fleet, store: RecordingStore
         await bluestreak.poll()
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("call", ["renew", "finish", "history"])
 async def test_a_refusal_anywhere_ends_polling(
     fleet: Fleet, clock: ManualClock, store: RecordingStore, call: str
@@ -169,6 +175,7 @@ async def test_a_refusal_anywhere_ends_polling(
         await poll
 
 
+@pytest.mark.asyncio
 async def test_a_programming_error_ends_polling(fleet: Fleet, store: RecordingStore) -> None:
     bluestreak = await fleet.engine()
     store.failing["wait_for_work"] = ZeroDivisionError("a bug")
@@ -179,6 +186,7 @@ async def test_a_programming_error_ends_polling(fleet: Fleet, store: RecordingSt
 # Stopping ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio
 async def test_stopping_lets_runs_go_on_for_a_while(fleet: Fleet, clock: ManualClock) -> None:
     gate = Gate()
     bluestreak = await fleet.engine(drain_timeout=7)
@@ -195,6 +203,7 @@ async def test_stopping_lets_runs_go_on_for_a_while(fleet: Fleet, clock: ManualC
     assert bluestreak.health().state is State.STOPPED
 
 
+@pytest.mark.asyncio
 async def test_stopping_hands_back_what_does_not_end_in_time(
     fleet: Fleet, clock: ManualClock
 ) -> None:
@@ -213,6 +222,7 @@ async def test_stopping_hands_back_what_does_not_end_in_time(
     assert gate.cancelled
 
 
+@pytest.mark.asyncio
 async def test_a_second_stop_skips_the_drain(fleet: Fleet) -> None:
     gate = Gate()
     bluestreak = await fleet.engine(drain_timeout=3600)
@@ -226,6 +236,7 @@ async def test_a_second_stop_skips_the_drain(fleet: Fleet) -> None:
     assert (await _find(bluestreak)).status is Status.IDLE
 
 
+@pytest.mark.asyncio
 async def test_cancelling_poll_skips_the_drain_and_hands_back(fleet: Fleet) -> None:
     gate = Gate()
     bluestreak = await fleet.engine(drain_timeout=3600)
@@ -239,6 +250,7 @@ async def test_cancelling_poll_skips_the_drain_and_hands_back(fleet: Fleet) -> N
     assert (await _find(bluestreak)).status is Status.IDLE
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("span", [3, 3600])
 async def test_stopping_in_a_nap_parks_at_once(fleet: Fleet, clock: ManualClock, span: int) -> None:
     bluestreak = await fleet.engine(drain_timeout=3600, park_after=3600)
@@ -256,6 +268,7 @@ async def test_stopping_in_a_nap_parks_at_once(fleet: Fleet, clock: ManualClock,
     assert (workflow.status, workflow.timeout_at) == (Status.IDLE, clock.now() + span * SECOND)
 
 
+@pytest.mark.asyncio
 async def test_stopping_in_an_outage_returns_when_the_lease_has_run_out(
     fleet: Fleet, clock: ManualClock, store: RecordingStore
 ) -> None:
@@ -277,6 +290,19 @@ async def test_stopping_in_an_outage_returns_when_the_lease_has_run_out(
     assert gate.cancelled
 
 
+@pytest.mark.asyncio
+async def test_an_unknown_handler_that_cannot_be_handed_back_ends_polling_all_the_same(
+    fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    bluestreak = await fleet.engine()
+    store.failing["release"] = StoreUnavailable("no route to host")
+    await bluestreak.start("w", "unknown")
+    with pytest.raises(HandlerNotFound):
+        await bluestreak.poll()
+    assert "workflow 'w' could not be handed back: no route to host" in caplog.text
+
+
+@pytest.mark.asyncio
 async def test_stopping_in_an_outage_of_an_idle_worker_returns_at_once(
     fleet: Fleet, store: RecordingStore
 ) -> None:
@@ -288,6 +314,7 @@ async def test_stopping_in_an_outage_of_an_idle_worker_returns_at_once(
     await poll
 
 
+@pytest.mark.asyncio
 async def test_a_handler_that_swallows_its_cancellation_is_cancelled_again(
     fleet: Fleet, clock: ManualClock
 ) -> None:
@@ -317,6 +344,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_cancelled_again(
     assert (await _find(bluestreak)).status is Status.IDLE
 
 
+@pytest.mark.asyncio
 async def test_a_sync_step_that_never_returns_does_not_keep_a_worker(fleet: Fleet) -> None:
     bluestreak = await fleet.engine(drain_timeout=0)
     inside, go_on = threading.Event(), threading.Event()
@@ -339,6 +367,7 @@ async def test_a_sync_step_that_never_returns_does_not_keep_a_worker(fleet: Flee
     assert await bluestreak.find_step("w", "s") is None
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("where", ["constructor", "attribute", "argument"])
 async def test_should_stop_ends_polling(fleet: Fleet, clock: ManualClock, where: str) -> None:
     stop = threading.Event()
@@ -353,6 +382,7 @@ async def test_should_stop_ends_polling(fleet: Fleet, clock: ManualClock, where:
     await poll
 
 
+@pytest.mark.asyncio
 async def test_nothing_is_claimed_once_should_stop_is_true(
     fleet: Fleet, store: RecordingStore
 ) -> None:
@@ -361,12 +391,14 @@ async def test_nothing_is_claimed_once_should_stop_is_true(
     assert store.begun["claim"] == 0
 
 
+@pytest.mark.asyncio
 async def test_a_should_stop_that_raises_ends_polling(fleet: Fleet) -> None:
     bluestreak = await fleet.engine(should_stop=lambda: 1 // 0 == 0)
     with pytest.raises(ZeroDivisionError):
         await bluestreak.poll()
 
 
+@pytest.mark.asyncio
 async def test_a_stop_before_polling_stops_that_poll_only(fleet: Fleet) -> None:
     bluestreak = await fleet.engine()
 
@@ -381,6 +413,7 @@ async def test_a_stop_before_polling_stops_that_poll_only(fleet: Fleet) -> None:
         assert await bluestreak.wait("w") == "done"
 
 
+@pytest.mark.asyncio
 async def test_closing_stops_polling_first(fleet: Fleet) -> None:
     gate = Gate()
     bluestreak = await fleet.engine()
@@ -397,6 +430,7 @@ async def test_closing_stops_polling_first(fleet: Fleet) -> None:
     assert (await _find(bluestreak)).status is Status.FINISHED
 
 
+@pytest.mark.asyncio
 async def test_one_object_polls_once_at_a_time(fleet: Fleet) -> None:
     async with fleet.polling() as bluestreak:
         await eventually(lambda: bluestreak.health().state is State.POLLING)
@@ -404,6 +438,7 @@ async def test_one_object_polls_once_at_a_time(fleet: Fleet) -> None:
             await bluestreak.poll()
 
 
+@pytest.mark.asyncio
 async def test_calls_before_init_and_after_close_say_so(fleet: Fleet) -> None:
     bluestreak = Bluestreak(fleet.store)
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -422,3 +457,26 @@ async def test_calls_before_init_and_after_close_say_so(fleet: Fleet) -> None:
     with pytest.raises(NotInitialised):
         await bluestreak.start("w", "h")
     await fleet.store.init()
+
+
+def test_a_poll_that_its_event_loop_abandons_hands_back() -> None:
+    store = MemoryStore()
+    bluestreak = Bluestreak(store)
+
+    async def main() -> None:
+        gate = Gate()
+        bluestreak.register_handler("h", gate.handle)
+        await bluestreak.init()
+        await bluestreak.start("w", "h")
+        background.append(asyncio.create_task(bluestreak.poll()))
+        await gate.inside.wait()
+
+    background: list[asyncio.Task[None]] = []
+    asyncio.run(main())
+    assert asyncio.run(_find(bluestreak)).status is Status.IDLE
+
+
+@pytest.mark.asyncio
+async def test_an_engine_shows_its_store_and_its_state(fleet: Fleet) -> None:
+    bluestreak = Bluestreak(MemoryStore())
+    assert repr(bluestreak) == "<Bluestreak on <MemoryStore of 0 workflows>, stopped>"
