@@ -49,10 +49,11 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.run import ErrorCallback
 from bluestreak_core.store import Store
-from bluestreak_core.values import PlainRules, ValueRules
+from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_core.worker import Health, ShouldStop, State
 
 __all__ = [
+    "MAX_VALUE_BYTES",
     "AlreadyPolling",
     "Bluestreak",
     "BluestreakError",

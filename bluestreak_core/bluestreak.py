@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from types import MappingProxyType, TracebackType
 from typing import Any, Literal, Self, TypeVar, assert_never
 
@@ -197,12 +199,10 @@ class Bluestreak:
         workflow_id = check_id("workflow id", workflow_id)
         pause = to_timedelta("pause_interval", pause_interval)
         looks = check_count("retries", retries, least=1)
-        workflow = await self._existing(workflow_id)
-        for _ in range(looks - 1):
+        for more in reversed(range(looks)):
+            workflow = await self._look(workflow_id, pause if more else timedelta(0))
             if workflow.status.ended:
                 break
-            await self._store.wait_for_end(workflow_id, pause)
-            workflow = await self._existing(workflow_id)
         match workflow.status:
             case Status.FINISHED:
                 return workflow.result
@@ -278,11 +278,20 @@ class Bluestreak:
             state=State.STOPPED, worker=None, runs=0, max_concurrency=self._max_concurrency
         )
 
-    async def _existing(self, workflow_id: str) -> Workflow:
-        workflow = await self._store.find_workflow(workflow_id)
-        if workflow is None:
-            raise WorkflowNotFound(workflow_id)
-        return workflow
+    async def _look(self, workflow_id: str, pause: timedelta) -> Workflow:
+        """The workflow as it is; unless it has ended, after a pause or a hint that it has."""
+        hint = asyncio.create_task(self._store.wait_for_end(workflow_id, pause))
+        try:
+            await asyncio.sleep(0)  # it listens before we look, so no end falls in between
+            workflow = await self._store.find_workflow(workflow_id)
+            if workflow is None:
+                raise WorkflowNotFound(workflow_id)
+            if not workflow.status.ended:
+                await hint
+            return workflow
+        finally:
+            hint.cancel()
+            await asyncio.gather(hint, return_exceptions=True)
 
     def _is_told_to_stop(self, should_stop: ShouldStop | None) -> bool:
         ask = should_stop or self.should_stop

@@ -42,17 +42,11 @@ class Context:
         self._exit = exit
         self._step_ids: set[str] = set()
         self._nap_ids: set[str] = set()
-        self._refusal: UnstorableValue | ValueTooLarge | None = None
 
     @property
     def workflow_id(self) -> str:
         """The id that the workflow was started with."""
         return self._journal.lease.claim.workflow_id
-
-    @property
-    def refusal(self) -> UnstorableValue | ValueTooLarge | None:
-        """The error of a step whose output could not be stored: it ends the workflow for good."""
-        return self._refusal
 
     @overload
     async def step(self, step_id: str, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts) -> T: ...
@@ -76,7 +70,7 @@ class Context:
         Raises `InvalidId`, `DuplicateStep`, and `UnstorableValue` or `ValueTooLarge`, which abort
         the workflow, since another try would repeat the effects of `fn`.
         """
-        self._check_open()
+        self._exit.check()
         step_id = check_id("step id", step_id)
         check_callable(f"step {step_id!r}", fn)
         if step_id in self._step_ids:
@@ -97,7 +91,7 @@ class Context:
 
         Raises `InvalidId`, `InvalidDuration` and `DuplicateNap`.
         """
-        self._check_open()
+        self._exit.check()
         nap_id = check_id("nap id", nap_id)
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)
         if nap_id in self._nap_ids:
@@ -112,16 +106,11 @@ class Context:
             with self._operations.operation(wake_up_at):
                 await self._doze(wake_up_at)
 
-    def _check_open(self) -> None:
-        self._exit.check()
-        if self._refusal is not None:
-            raise self._refusal
-
     async def _save_step(self, step_id: str, output: Any) -> Any:
         try:
             return await self._journal.save_step(step_id, output)
         except (UnstorableValue, ValueTooLarge) as refusal:
-            self._refusal = refusal
+            self._exit.refusal = refusal
             raise
 
     async def _doze(self, wake_up_at: datetime) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bluestreak_core.errors import UnstorableValue, ValueTooLarge
+
 
 @dataclass(frozen=True, slots=True)
 class Park:
@@ -37,6 +39,8 @@ class Exit:
 
     def __init__(self) -> None:
         self.decision: Decision | None = None
+        self.refusal: UnstorableValue | ValueTooLarge | None = None
+        """The error of a step whose output could not be stored: it ends the workflow for good."""
         self._closed = False
         self._task: asyncio.Task[Any] | None = None
 
@@ -60,6 +64,8 @@ class Exit:
         self._closed = True
 
     def check(self) -> None:
-        """Raise `CancelledError` once the end has been decided, or has come."""
+        """Raise `CancelledError` once the end has been decided or has come; else the refusal."""
         if self.decision is not None or self._closed:
             raise asyncio.CancelledError
+        if self.refusal is not None:
+            raise self.refusal

@@ -9,7 +9,7 @@ from bluestreak_core.model import ErrorRecord
 
 MAX_MESSAGE = 4 * 1024
 MAX_TRACEBACK = 16 * 1024
-"""Characters kept of a message and of a traceback; the middle is cut out of a longer one."""
+"""Bytes kept of a message and of a traceback; the middle is cut out of a longer one."""
 
 
 def record(error: BaseException) -> ErrorRecord:
@@ -40,9 +40,12 @@ def _text(render: Callable[[], str]) -> str:
 
 
 def _storable(text: str, limit: int) -> str:
-    """The text in valid UTF-8, at most `limit` characters of it."""
-    valid = text.encode("utf-8", "backslashreplace").decode()
-    if len(valid) <= limit:
-        return valid
+    """The text in valid UTF-8, at most `limit` bytes of it."""
+    encoded = text.encode("utf-8", "backslashreplace")
+    if len(encoded) <= limit:
+        return encoded.decode()
     half = limit // 2
-    return f"{valid[:half]}\n... ({len(valid) - limit} characters cut) ...\n{valid[-half:]}"
+    # A character that the cut goes through is dropped.
+    head = encoded[:half].decode("utf-8", "ignore")
+    tail = encoded[-half:].decode("utf-8", "ignore")
+    return f"{head}\n... ({len(encoded) - limit} bytes cut) ...\n{tail}"

@@ -19,18 +19,22 @@ class Hints:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._is_due = False
         self._due: list[datetime] = []
         self._changed = Signal()
         self._ends: WeakValueDictionary[str, Signal] = WeakValueDictionary()
 
     def due(self, at: datetime) -> None:
         """A workflow can be claimed from this instant on."""
-        heapq.heappush(self._due, at)
-        if self._due[0] is at:
-            self._changed.notify()
+        if at <= self._clock.now():
+            self._is_due = True  # not kept one by one: who only starts workflows never looks
+        else:
+            heapq.heappush(self._due, at)
+        self._changed.notify()
 
     def looking(self, now: datetime) -> None:
         """The store is about to look for what is due by now. Say so before it does."""
+        self._is_due = False
         while self._due and self._due[0] <= now:
             heapq.heappop(self._due)
 
@@ -45,7 +49,7 @@ class Hints:
         while True:
             seen = self._changed.count
             pause = min([until, *self._due[:1]]) - self._clock.now()
-            if pause <= timedelta(0):
+            if self._is_due or pause <= timedelta(0):
                 return
             await first_of(self._changed.wait(seen), self._clock.sleep(pause))
 

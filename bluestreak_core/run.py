@@ -121,13 +121,15 @@ class Run:
         try:
             result = await self._handler(context, self.lease.claim.workflow.input)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its workflow
-            return _Raised(context.refusal or error, final=context.refusal is not None)
+            return self._refused() or _Raised(error)
         finally:
             self._exit.close()
             await self._operations.cancel()
-        if context.refusal is not None:
-            return _Raised(context.refusal, final=True)
-        return _Returned(result)
+        return self._refused() or _Returned(result)
+
+    def _refused(self) -> _Raised | None:
+        refusal = self._exit.refusal
+        return None if refusal is None else _Raised(refusal, final=True)
 
     async def _end(self, outcome: Decision | _Returned | _Raised) -> None:
         match outcome:

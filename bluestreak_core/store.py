@@ -144,6 +144,8 @@ class Store(Protocol):
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         """End well: `finished`, with `result` and `finished_at = now`.
 
+        Input and result share one record, so the result has the room of `MAX_VALUE_BYTES` that the
+        input leaves.
         A repeat changes nothing. A stale caller gets `ClaimLost`.
         """
         ...

@@ -29,6 +29,7 @@ from bluestreak_core.store import Store
 logger = logging.getLogger(__name__)
 
 ShouldStop = Callable[[], bool]
+"""Asked several times a second; True stops a worker."""
 
 RENEWALS_PER_LEASE = 3
 _LOOK_FOR_STOP = timedelta(milliseconds=200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
@@ -12,10 +13,13 @@ from pymongo import ASCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConnectionFailure
 
-from bluestreak_core.model import Claim, Status
+from bluestreak_core.errors import CorruptDocument
+from bluestreak_core.model import Claim, Status, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
+
+logger = logging.getLogger(__name__)
 
 WIDEST = 8
 
@@ -74,7 +78,16 @@ class Claiming:
         documents = await self._workflows.find(stamped).to_list(None)
         order = {workflow_id: place for place, workflow_id in enumerate(workflow_ids)}
         documents.sort(key=lambda document: order[document[doc.WORKFLOW_ID]])
-        return [Claim(token=token, workflow=doc.to_workflow(found)) for found in documents]
+        return [Claim(token=token, workflow=found) for found in map(_readable, documents) if found]
 
     def _adapt(self, tried: int, won: int) -> None:
         self._width = min(self._width * 2, WIDEST) if won < tried else max(self._width // 2, 1)
+
+
+def _readable(document: Document) -> Workflow | None:
+    """The workflow, or None: one that cannot be read must not keep the others from being run."""
+    try:
+        return doc.to_workflow(document)
+    except CorruptDocument as error:
+        logger.error("%s; it is left alone until its lease ends", error)  # noqa: TRY400
+        return None

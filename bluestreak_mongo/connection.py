@@ -33,7 +33,7 @@ class OwnClient:
 
     def __init__(self, url: str, name: str) -> None:
         if not isinstance(url, str) or not url:
-            raise InvalidArgument("url", url, "expected a MongoDB URL")
+            raise InvalidArgument("url", type(url).__name__, "expected a MongoDB URL as a str")
         self._url = url
         self._name = name
         self._client: AsyncMongoClient[Document] | None = None
@@ -59,7 +59,8 @@ class OwnClient:
             "appname": "bluestreak",
             "serverSelectionTimeoutMS": SERVER_SELECTION_MS,
         }
-        own = {key: value for key, value in options.items() if key.lower() not in self._url.lower()}
+        given = {name.lower() for name in re.findall(r"[?&](\w+)=", self._url)}
+        own = {name: value for name, value in options.items() if name.lower() not in given}
         try:
             return AsyncMongoClient(self._url, **own)
         except (PyMongoError, ValueError, TypeError) as error:

@@ -40,7 +40,7 @@ _TOO_LARGE = (10334, 17419, 17420)
 
 
 class MongoStore(Store):
-    """The production store: MongoDB 6.0 or newer, standalone, replica set or sharded.
+    """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
     `MongoStore(url, database=...)` owns its client. Any option of the driver goes into the URL;
     read and write concerns are set by the store and cannot be weakened. `clock` replaces the
@@ -56,7 +56,10 @@ class MongoStore(Store):
         database: str = DEFAULT_DATABASE,
         clock: Clock | None = None,
     ) -> None:
-        self._connection: Connection = OwnClient(url, database)
+        self._set_up(OwnClient(url, database), clock)
+
+    def _set_up(self, connection: Connection, clock: Clock | None) -> None:
+        self._connection = connection
         self._clock: Clock = clock or ServerClock()
         self._rules = BsonRules()
         self._open: Database | None = None
@@ -74,9 +77,10 @@ class MongoStore(Store):
 
         A PyMongo `AsyncDatabase`, or a Motor database for an application that is still on Motor.
         """
-        store = cls(clock=clock)
+        store = cls.__new__(cls)
         # A Motor database has the same methods, as far as they are used here.
-        store._connection = GivenDatabase(cast("AsyncDatabase[Document]", database))
+        given = GivenDatabase(cast("AsyncDatabase[Document]", database))
+        store._set_up(given, clock)  # noqa: SLF001 - a constructor of this class
         return store
 
     def __repr__(self) -> str:

@@ -40,5 +40,11 @@ def test_a_long_message_is_cut_in_the_middle() -> None:
     assert len(record.traceback) < failure.MAX_TRACEBACK + 100
 
 
+def test_texts_are_cut_by_their_bytes() -> None:
+    record = failure.record(ValueError("\U0001f426" * 10**5))
+    assert len(record.message.encode()) < failure.MAX_MESSAGE + 100
+    assert len(record.traceback.encode()) < failure.MAX_TRACEBACK + 100
+
+
 def test_a_message_that_is_no_utf8_is_escaped() -> None:
     assert failure.record(ValueError("\ud800")).message == "\\ud800"

@@ -1,0 +1,37 @@
+"""Draws the workflow state machine from its table, wherever a page asks for it.
+
+`<!-- state diagram -->` becomes a Mermaid diagram and `<!-- state table -->` a table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bluestreak_core.machine import TRANSITIONS, Event
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """MkDocs calls this for each page."""
+    return markdown.replace("<!-- state diagram -->", diagram()).replace(
+        "<!-- state table -->", table()
+    )
+
+
+def diagram() -> str:
+    lines = ["[*] --> idle: start"]
+    for status, row in TRANSITIONS.items():
+        for target in dict.fromkeys(row.values()):
+            events = ", ".join(event for event, to in row.items() if to is target)
+            lines.append(f"{status} --> {target}: {events}")
+        if not row:
+            lines.append(f"{status} --> [*]")
+    return "\n".join(["```mermaid", "stateDiagram-v2", *(f"    {line}" for line in lines), "```"])
+
+
+def table() -> str:
+    lines = [["from", *Event], ["---"] * (len(Event) + 1)]
+    for status, row in TRANSITIONS.items():
+        lines.append(
+            [f"`{status}`", *(f"`{row[event]}`" if event in row else "" for event in Event)]
+        )
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

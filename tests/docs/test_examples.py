@@ -1,0 +1,663 @@
+"""The examples do what they say, on the memory store and as programs on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from pymongo import MongoClient
+from typing_extensions import override
+
+from bluestreak_core import (
+    Bluestreak,
+    ClaimEntry,
+    Nap,
+    State,
+    Status,
+    Step,
+    Store,
+    StoreUnavailable,
+    Workflow,
+    WorkflowAborted,
+)
+from bluestreak_core.testing import ManualClock, RecordingStore
+from bluestreak_memory import MemoryStore
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "examples"))
+
+import demo
+import email_campaign
+import fastapi_app
+import onboarding
+import order_fulfilment
+import payment
+
+T = TypeVar("T")
+EXAMPLES = Path(demo.__file__).parent
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+ORDER = order_fulfilment.Order(order_id="order-17", customer_id="ada", items=["kite"], cents=2495)
+PAYMENT = payment.Payment(order_id="order-17", customer_id="ada", cents=2495)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> RecordingStore:
+    return RecordingStore(MemoryStore(clock=clock))
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """What was printed since the last time: the examples' stand-ins print that they are called."""
+
+    def lines() -> list[str]:
+        return capsys.readouterr().out.splitlines()
+
+    return lines
+
+
+@asynccontextmanager
+async def running(bluestreak: Bluestreak, handler_id: str, input: Any) -> AsyncIterator[None]:
+    """Start one workflow, `example`, and poll beside the block."""
+    async with asyncio.timeout(10), bluestreak, asyncio.TaskGroup() as tasks:
+        assert await bluestreak.start("example", handler_id, input)
+        tasks.create_task(bluestreak.poll())
+        yield
+        bluestreak.stop()
+
+
+async def settle() -> None:
+    """Let everything happen that can happen before the clock moves."""
+    for _ in range(500):
+        await asyncio.sleep(0)
+
+
+# The four workflows, on the memory store ---------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_onboarding_writes_again_after_a_day_and_not_before(
+    clock: ManualClock, store: RecordingStore, printed: Callable[[], list[str]]
+) -> None:
+    bluestreak = Bluestreak(store)
+    onboarding.register(bluestreak, onboarding.Services())
+    sign_up = onboarding.SignUp(email="ada@example.org", name="Ada")
+    async with running(bluestreak, "send-welcome-email", sign_up):
+        await settle()
+        assert printed() == [
+            "create a user for ada@example.org",
+            "send 'Welcome!' to ada@example.org",
+        ]
+        clock.advance(DAY - SECOND)
+        await settle()
+        assert printed() == []
+        clock.advance(SECOND)
+        result = await bluestreak.wait("example")
+    assert result == {"user_id": "user-ada", "status": "completed"}
+    assert printed() == ["send 'How is it going?' to ada@example.org"]
+
+
+@pytest.mark.asyncio
+async def test_an_order_is_reserved_charged_and_shipped_once_however_often_it_is_started(
+    store: RecordingStore, printed: Callable[[], list[str]]
+) -> None:
+    bluestreak = Bluestreak(store)
+    order_fulfilment.register(bluestreak, order_fulfilment.Services())
+    async with running(bluestreak, "order-fulfilment", ORDER):
+        result = await bluestreak.wait("example")
+        assert not await bluestreak.start("example", "order-fulfilment", ORDER)
+        for step_id in ("reserve-inventory", "charge-customer", "ship-items"):
+            assert await bluestreak.find_step("example", step_id) is not None
+    assert result == {
+        "order_id": "order-17",
+        "parcel_id": "parcel-order-17",
+        "status": "fulfilled",
+    }
+    assert printed() == [
+        "reserve kite for order-17",
+        "charge ada 2495 cents for order-17",
+        "ship reservation-order-17 of order-17",
+    ]
+
+
+REFUSED = [
+    "charge ada 2495 cents for order-17",
+    "alert: example: the payment gateway does not answer",
+]
+
+
+@pytest.mark.asyncio
+async def test_a_failed_payment_is_tried_again_over_its_recorded_steps_and_somebody_is_told(
+    clock: ManualClock, store: RecordingStore, printed: Callable[[], list[str]]
+) -> None:
+    bluestreak = Bluestreak(
+        store, max_failures=2, wait_retry_interval=5, error_callback=payment.alert
+    )
+    payment.register(bluestreak, payment.Services(outages=2))
+    async with running(bluestreak, "process-payment", PAYMENT):
+        await settle()
+        clock.advance(4 * SECOND)
+        await settle()
+        assert printed() == ["find order-17", *REFUSED]
+        clock.advance(SECOND)
+        await settle()
+        assert printed() == REFUSED
+        clock.advance(5 * SECOND)
+        result = await bluestreak.wait("example")
+    assert result == {
+        "order_id": "order-17",
+        "charge_id": "charge-order-17",
+        "status": "completed",
+    }
+    assert printed() == [
+        "charge ada 2495 cents for order-17",
+        "mark order-17 as paid",
+        "send 'Payment received' to ada@example.org",
+    ]
+
+
+@pytest.mark.asyncio
+async def test_a_payment_is_aborted_when_it_has_failed_more_than_max_failures_times(
+    clock: ManualClock, store: RecordingStore, printed: Callable[[], list[str]]
+) -> None:
+    bluestreak = Bluestreak(
+        store, max_failures=1, wait_retry_interval=5, error_callback=payment.alert
+    )
+    payment.register(bluestreak, payment.Services(outages=3))
+    async with running(bluestreak, "process-payment", PAYMENT):
+        await settle()
+        clock.advance(5 * SECOND)
+        with pytest.raises(WorkflowAborted, match="the payment gateway does not answer"):
+            await bluestreak.wait("example")
+        clock.advance(DAY)
+        await settle()
+    assert printed() == ["find order-17", *REFUSED, *REFUSED]
+
+
+@pytest.mark.asyncio
+async def test_a_campaign_sends_its_mails_at_once_after_3_days_and_after_10(
+    clock: ManualClock, store: RecordingStore, printed: Callable[[], list[str]]
+) -> None:
+    bluestreak = Bluestreak(store)
+    email_campaign.register(bluestreak, email_campaign.Services())
+    subscription = email_campaign.Subscription(campaign_id="spring", email="ada@example.org")
+    mails: dict[int, list[str]] = {}
+    async with running(bluestreak, "email-campaign", subscription):
+        for day in range(12):
+            await settle()
+            mails[day] = printed()
+            clock.advance(DAY)
+        result = await bluestreak.wait("example")
+    assert result == {"campaign_id": "spring", "emails_sent": 3}
+    assert {day: lines for day, lines in mails.items() if lines} == {
+        0: ["send 'Welcome to kites' to ada@example.org"],
+        3: ["send 'Ten knots worth knowing' to ada@example.org"],
+        10: ["send 'A second string, half price' to ada@example.org"],
+    }
+
+
+# The web application -----------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def served(store: RecordingStore) -> AsyncIterator[tuple[AsyncClient, Bluestreak]]:
+    """A client of the application, which is up for as long as the block lasts."""
+    app = fastapi_app.create_app(store)
+    async with (
+        asyncio.timeout(10),
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app=app), base_url="http://shop") as client,
+    ):
+        yield client, app.state.bluestreak
+
+
+@pytest.mark.asyncio
+async def test_a_placed_order_is_accepted_run_and_shown(store: RecordingStore) -> None:
+    async with served(store) as (client, bluestreak):
+        placed = await client.post("/orders", json=ORDER)
+        assert (placed.status_code, placed.json()["order_id"]) == (202, "order-17")
+        result = await bluestreak.wait("order-17")
+        shown = await client.get("/orders/order-17")
+    assert shown.status_code == 200
+    assert shown.json() == {
+        "order_id": "order-17",
+        "status": "finished",
+        "result": result,
+        "error": None,
+    }
+
+
+@pytest.mark.asyncio
+async def test_an_order_placed_again_is_not_run_again(
+    store: RecordingStore, printed: Callable[[], list[str]]
+) -> None:
+    async with served(store) as (client, bluestreak):
+        await client.post("/orders", json=ORDER)
+        await bluestreak.wait("order-17")
+        assert len(printed()) == 3
+        again = await client.post("/orders", json=ORDER)
+    assert (again.status_code, again.json()["status"]) == (200, "finished")
+    assert printed() == []
+
+
+@pytest.mark.asyncio
+async def test_a_different_order_of_the_same_id_is_refused_and_changes_nothing(
+    store: RecordingStore,
+) -> None:
+    async with served(store) as (client, bluestreak):
+        await client.post("/orders", json=ORDER)
+        await bluestreak.wait("order-17")
+        before = await bluestreak.find_workflow("order-17")
+        other = await client.post("/orders", json=ORDER | {"cents": 1})
+        assert other.status_code == 409
+        assert await bluestreak.find_workflow("order-17") == before
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_order_is_refused(store: RecordingStore) -> None:
+    async with served(store) as (client, _):
+        assert (await client.post("/orders", json=ORDER | {"order_id": ""})).status_code == 422
+        assert (await client.get("/orders/%00")).status_code == 422
+        assert (await client.get("/orders/order-18")).status_code == 404
+    assert store.begun["create"] == 0
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_cannot_be_stored_may_be_placed_again(store: RecordingStore) -> None:
+    async with served(store) as (client, _):
+        store.failing["create"] = StoreUnavailable("nobody is there")
+        refused = await client.post("/orders", json=ORDER)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+        del store.failing["create"]
+        assert (await client.post("/orders", json=ORDER)).status_code == 202
+
+
+@pytest.mark.asyncio
+async def test_the_worker_polls_from_startup_to_shutdown_and_leaves_no_task(
+    store: RecordingStore,
+) -> None:
+    before = asyncio.all_tasks()
+    async with served(store) as (client, bluestreak):
+        await store.until_begun("claim")
+        health = await client.get("/health")
+        assert (health.status_code, health.json()["state"]) == (200, "polling")
+    assert bluestreak.health().state is State.STOPPED
+    assert asyncio.all_tasks() == before
+
+
+class SlowStore(RecordingStore):
+    """Records no step before it may."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.may_record = asyncio.Event()
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        if name == "save_step":
+            await self.may_record.wait()
+        return await super().around(name, call)
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_is_running_at_shutdown_is_finished_first(clock: ManualClock) -> None:
+    store = SlowStore(MemoryStore(clock=clock))
+
+    async def go_on_during_shutdown() -> None:
+        await settle()
+        store.may_record.set()
+
+    async with served(store) as (client, bluestreak):
+        await client.post("/orders", json=ORDER)
+        await settle()
+        assert bluestreak.health().runs == 1
+        going_on = asyncio.create_task(go_on_during_shutdown())
+    await going_on
+    workflow = await store.find_workflow("order-17")
+    assert workflow is not None
+    assert workflow.status is Status.FINISHED
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_fails_is_logged_shown_and_raised_at_shutdown(
+    store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[object] = []
+
+    async def serve() -> None:
+        async with served(store) as (client, _):
+            await settle()
+            seen.append((await client.get("/health")).status_code)
+            seen.extend(record.levelname for record in caplog.records)
+
+    store.failing["claim"] = ZeroDivisionError("of the worker")
+    with pytest.raises(ZeroDivisionError, match="of the worker"):
+        await serve()
+    assert seen == [503, "CRITICAL"]
+
+
+# Programs on a real server -----------------------------------------------------------------------
+
+
+def wait_until(condition: Callable[[], bool], description: str, timeout: float = 20.0) -> None:
+    """The one place that sleeps: for processes, which no clock of ours moves."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s in vain until {description}"
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An example that runs as a process, the first of a group, as a terminal would start it."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    """Its folder for temporary files, by whose name in the environment its processes are known."""
+
+    def until(self, text: str) -> str:
+        """Read up to the line that has this text, and return that line."""
+        assert self.process.stdout is not None
+        seen = []
+        for line in self.process.stdout:
+            if text in line:
+                return line
+            seen.append(line)
+        raise AssertionError(f"{text!r} was not printed, but:\n{''.join(seen)}")
+
+    def interrupt(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def rest(self) -> str:
+        """What it still prints, until it has ended."""
+        return self.process.communicate(timeout=90)[0]
+
+    def leaves_nothing(self) -> bool:
+        return not self.pids() and not list(self.folder.iterdir())
+
+    def pids(self) -> list[int]:
+        """Every process that it has started, and those that these have."""
+        mark = f"TMPDIR={self.folder}".encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended, or is somebody else's
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+        return found
+
+
+@contextmanager
+def program(name: str, folder: Path, **environment: str) -> Iterator[Program]:
+    switches = {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}
+    inherited = {key: value for key, value in os.environ.items() if key != demo.URL}
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / name],
+        env=inherited | environment | switches | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        started = Program(process, folder)
+        try:
+            yield started
+        finally:
+            for pid in started.pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def examples_url(mongodb_url: str, mongodb: MongoClient[dict[str, object]]) -> Iterator[str]:
+    """A server on which none of the examples has run yet."""
+
+    def clear() -> None:
+        for name in mongodb.list_database_names():
+            if name.startswith("example_"):
+                mongodb.drop_database(name)
+
+    clear()
+    yield mongodb_url
+    clear()
+
+
+FULFILMENT = """\
+reserve kite, string for order-17
+charge ada 2495 cents for order-17
+ship reservation-order-17 of order-17
+"""
+FULFILLED = "{'order_id': 'order-17', 'parcel_id': 'parcel-order-17', 'status': 'fulfilled'}\n"
+PROCESSING = """\
+find order-17
+charge ada 2495 cents for order-17
+alert: payment-of-order-17: the payment gateway does not answer
+charge ada 2495 cents for order-17
+alert: payment-of-order-17: the payment gateway does not answer
+charge ada 2495 cents for order-17
+mark order-17 as paid
+send 'Payment received' to ada@example.org
+"""
+PROCESSED = "{'order_id': 'order-17', 'charge_id': 'charge-order-17', 'status': 'completed'}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "result"),
+    [
+        ("order_fulfilment.py", FULFILMENT, FULFILLED),
+        ("payment.py", PROCESSING, PROCESSED),
+    ],
+)
+def test_a_program_that_is_run_again_repeats_its_result_and_no_step(
+    name: str, calls: str, result: str, tmp_path: Path, examples_url: str
+) -> None:
+    for expected in (calls + result, result):
+        with program(name, tmp_path, MONGODB_URL=examples_url) as example:
+            output = example.rest()
+        assert re.sub(r"workflow .* failed, to be tried again .*\n", "", output) == expected
+        assert example.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "database"),
+    [("onboarding.py", "example_onboarding"), ("email_campaign.py", "example_campaigns")],
+)
+def test_a_program_whose_workflow_naps_for_days_ends_well_at_ctrl_c(
+    name: str,
+    database: str,
+    tmp_path: Path,
+    examples_url: str,
+    mongodb: MongoClient[dict[str, object]],
+) -> None:
+    with program(name, tmp_path, MONGODB_URL=examples_url) as example:
+        example.until("Welcome")
+        napping = {"status": "idle", "claims": 1}
+        wait_until(lambda: mongodb[database].workflows.count_documents(napping) == 1, "it naps")
+        example.interrupt()
+        assert example.rest() == ""
+    assert example.process.returncode == 0
+
+
+# The demo ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+def test_a_killed_worker_is_replaced_by_another_that_repeats_no_recorded_step(
+    tmp_path: Path,
+) -> None:
+    with program("demo.py", tmp_path) as example:
+        output = example.rest()
+        assert example.process.returncode == 0, output
+        assert example.leaves_nothing()
+    told, recorded, counted = re.split(r"\nWhat is recorded.*\n|\nHow often.*\n", output)
+    pids = re.findall(r"worker \d is started, process (\d+)", told)
+    assert re.findall(r"(worker \d): (\w+ \S+)", told) == [
+        ("worker 1", "create a"),
+        ("worker 1", "send 'Welcome!'"),
+        ("worker 2", "send 'Welcome!'"),
+        ("worker 2", "send 'How"),
+    ]
+    assert "worker 1 is killed by SIGKILL in the middle of this step" in told
+    assert "the workflow is finished: {'user_id': 'user-ada', 'status': 'completed'}" in told
+    assert re.findall(r" s  (.+?)(?:: .*|-\w+)?\n", recorded) == [
+        "workflow created",
+        f"claim 1 by {os.uname().nodename}-{pids[0]}",
+        "step create-user",
+        f"claim 2, after a crash, by {os.uname().nodename}-{pids[1]}",
+        "step send-welcome",
+        "nap wait-day begins",
+        "nap wait-day ends",
+        f"claim 3 by {os.uname().nodename}-{pids[1]}",
+        "step send-followup",
+        "workflow finished",
+    ]
+    instants = [float(at) for at in re.findall(r"(\S+) s  ", recorded)]
+    assert instants == sorted(instants)
+    assert re.findall(r"(\d) x  (\w+ \S+)", counted) == [
+        ("1", "create a"),
+        ("2", "send 'Welcome!'"),
+        ("1", "send 'How"),
+    ]
+    assert counted.endswith("All as promised.\n")
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    "moment",
+    ["starting a MongoDB", "worker 1: create", "worker 2 is started", "its nap is recorded"],
+)
+def test_an_interrupted_demo_leaves_no_process_and_no_file(moment: str, tmp_path: Path) -> None:
+    with program("demo.py", tmp_path) as example:
+        example.until(moment)
+        example.interrupt()
+        output = example.rest()
+        assert example.leaves_nothing()
+    assert output.endswith("interrupted, and nothing is left\n")
+    assert "Traceback" not in output
+    assert example.process.returncode == 130
+
+
+@pytest.mark.server
+def test_a_demo_that_is_interrupted_again_while_it_cleans_up_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    with program("demo.py", tmp_path) as example:
+        example.until("worker 1: send")
+        example.interrupt()
+        example.until("cleaning up")
+        example.interrupt()
+        example.until("still cleaning up")
+        output = example.rest()
+        assert example.leaves_nothing()
+    assert "Traceback" not in output
+    assert example.process.returncode == 130
+
+
+def test_the_worker_of_a_killed_demo_ends_too(
+    tmp_path: Path, mongodb_url: str, mongodb: MongoClient[dict[str, object]]
+) -> None:
+    before = set(mongodb.list_database_names())
+    with program("demo.py", tmp_path, **{demo.URL: mongodb_url}) as example:
+        example.until("worker 1: create")
+        assert len(example.pids()) == 2
+        example.process.kill()
+        example.process.wait()
+        wait_until(lambda: not example.pids(), "the worker has noticed")
+    for name in set(mongodb.list_database_names()) - before:
+        mongodb.drop_database(name)
+
+
+def test_a_demo_on_a_given_server_drops_its_database(
+    tmp_path: Path, mongodb_url: str, mongodb: MongoClient[dict[str, object]]
+) -> None:
+    before = set(mongodb.list_database_names())
+    with program("demo.py", tmp_path, **{demo.URL: mongodb_url}) as example:
+        example.until("worker 1: create")
+        assert set(mongodb.list_database_names()) > before
+        example.interrupt()
+        assert "starting a MongoDB server" not in example.rest()
+    assert set(mongodb.list_database_names()) == before
+
+
+def test_a_demo_without_its_server_fails_and_says_so(tmp_path: Path) -> None:
+    url = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"
+    with program("demo.py", tmp_path, **{demo.URL: url}) as example:
+        output = example.rest()
+    assert output.startswith("the demo failed: 127.0.0.1:1: ")
+    assert example.process.returncode == 1
+
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+AS_PROMISED = demo.Record(
+    workflow=Workflow(
+        workflow_id=demo.WORKFLOW_ID,
+        handler_id="send-welcome-email",
+        input=None,
+        status=Status.FINISHED,
+        timeout_at=START,
+        result=demo.PROMISED_RESULT,
+        claim_log=tuple(
+            ClaimEntry(worker=worker, claimed_at=START, after_crash=after_crash)
+            for worker, after_crash in [("1", False), ("2", True), ("2", False)]
+        ),
+    ),
+    steps=[
+        Step(workflow_id=demo.WORKFLOW_ID, step_id=step_id, output=None, saved_at=START)
+        for step_id in ("create-user", "send-welcome", "send-followup")
+    ],
+    naps=[Nap(workflow_id=demo.WORKFLOW_ID, nap_id="wait-day", wake_up_at=START)],
+)
+
+
+def test_a_demo_that_went_well_has_broken_no_promise() -> None:
+    assert demo.broken_promises(AS_PROMISED, demo.PROMISED_CALLS) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "calls", "told"),
+    [
+        (AS_PROMISED, demo.PROMISED_CALLS | {demo.CREATE: 2}, "the calls were"),
+        (
+            replace(AS_PROMISED, workflow=replace(AS_PROMISED.workflow, result=None)),
+            demo.PROMISED_CALLS,
+            "the result is None",
+        ),
+        (
+            replace(AS_PROMISED, workflow=replace(AS_PROMISED.workflow, claim_log=())),
+            demo.PROMISED_CALLS,
+            "the claims are",
+        ),
+        (
+            replace(AS_PROMISED, steps=AS_PROMISED.steps[1:]),
+            demo.PROMISED_CALLS,
+            "the recorded steps are",
+        ),
+        (
+            replace(AS_PROMISED, naps=[replace(AS_PROMISED.naps[0], wake_up_at=START + SECOND)]),
+            demo.PROMISED_CALLS,
+            "the last step is of",
+        ),
+        (replace(AS_PROMISED, naps=[]), demo.PROMISED_CALLS, "the last step is of"),
+    ],
+)
+def test_the_demo_notices_each_promise_that_is_broken(
+    record: demo.Record, calls: dict[str, int], told: str
+) -> None:
+    (broken,) = demo.broken_promises(record, calls)
+    assert broken.startswith(told)

@@ -1,0 +1,86 @@
+"""The site builds without a warning, and leaves nothing out."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from bluestreak_core.machine import TRANSITIONS, Event
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ["bluestreak_core", "bluestreak_core.testing", "bluestreak_memory", "bluestreak_mongo"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    site = tmp_path_factory.mktemp("site")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    return site
+
+
+def test_the_concepts_show_each_transition_in_a_diagram(site: Path) -> None:
+    page = html.unescape((site / "concepts" / "index.html").read_text())
+    diagram = re.search(r'<pre class="mermaid"><code>(.*?)</code>', page, re.DOTALL)
+    assert diagram is not None
+    drawn = {
+        (source, event, target)
+        for source, target, events in re.findall(r"(\w+) --> (\w+): (.+)", diagram[1])
+        for event in events.split(", ")
+    }
+    assert drawn == {
+        (status, event, target)
+        for status, row in TRANSITIONS.items()
+        for event, target in row.items()
+    }
+
+
+def test_the_concepts_show_each_transition_in_a_table(site: Path) -> None:
+    page = (site / "concepts" / "index.html").read_text()
+    rows = [
+        [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", row)]
+        for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    ]
+    start = rows.index(["from", *Event])
+    assert rows[start + 1 : start + 1 + len(TRANSITIONS)] == [
+        [status, *(row.get(event, "") for event in Event)] for status, row in TRANSITIONS.items()
+    ]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_reference_has_every_public_name(site: Path, package: str) -> None:
+    anchors = set(re.findall(r'id="([\w.]+)"', (site / "api" / "index.html").read_text()))
+    public = {f"{package}.{name}" for name in import_module(package).__all__}
+    assert public - anchors == set()
+
+
+@pytest.mark.parametrize("package", ["bluestreak_core", "bluestreak_mongo"])
+def test_every_error_has_its_place_in_the_table_of_errors(site: Path, package: str) -> None:
+    page = (site / "errors" / "index.html").read_text()
+    public = vars(import_module(package))
+    errors = {name for name in public["__all__"] if _is_error(public[name])}
+    assert errors - set(re.findall(r"<code>(\w+)</code>", page)) == set()
+
+
+def test_every_setting_has_its_place_in_the_table_of_settings(site: Path) -> None:
+    page = (site / "settings" / "index.html").read_text()
+    settings = set(import_module("bluestreak_core").Bluestreak.__init__.__kwdefaults__)
+    assert settings - set(re.findall(r"<td><code>(\w+)</code></td>", page)) == set()
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)

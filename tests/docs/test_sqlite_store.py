@@ -1,0 +1,117 @@
+"""The store that the documentation builds keeps the contract of every store."""
+
+from __future__ import annotations
+
+import asyncio
+import runpy
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from bluestreak_core import (
+    Bluestreak,
+    Context,
+    NewWorkflow,
+    NotInitialised,
+    Store,
+    StoreRefused,
+    StoreUnavailable,
+)
+from bluestreak_core.testing import StoreContract
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "sqlite_store.py"
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+LEASE = timedelta(seconds=10)
+
+new_store: Callable[[Path], Store] = runpy.run_path(str(EXAMPLE))["SQLiteStore"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "workflows.sqlite"
+
+
+@pytest_asyncio.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    store = new_store(path)
+    await store.init()
+    yield store
+    await store.close()
+
+
+class TestSQLiteStore(StoreContract):
+    pass
+
+
+def _new(workflow_id: str) -> NewWorkflow:
+    return NewWorkflow(workflow_id=workflow_id, handler_id="h", input=None, created_at=NOW)
+
+
+@pytest.mark.asyncio
+async def test_a_workflow_outlives_the_process_that_began_it(path: Path) -> None:
+    calls: list[str] = []
+
+    async def handler(ctx: Context, input: str) -> list[Any]:
+        for step_id in ("one", "two"):
+            await ctx.step(step_id, calls.append, step_id)
+            if fails and step_id == "one":
+                raise ConnectionError
+        return [input, await ctx.step("when", lambda: NOW)]
+
+    for fails in (True, False):
+        bluestreak = Bluestreak(new_store(path), wait_retry_interval=0)
+        bluestreak.register_handler("h", handler)
+        async with bluestreak, asyncio.TaskGroup() as group:
+            if fails:
+                await bluestreak.start("w", "h", "input")
+                bluestreak.should_stop = lambda: "one" in calls
+                group.create_task(bluestreak.poll())
+            else:
+                group.create_task(bluestreak.poll())
+                assert await bluestreak.wait("w") == ["input", NOW]
+                bluestreak.stop()
+    assert calls == ["one", "two"]
+
+
+@pytest.mark.asyncio
+async def test_two_connections_to_one_file_share_its_workflows(store: Store, path: Path) -> None:
+    other = new_store(path)
+    await other.init()
+    for number in range(4):
+        assert await store.create(_new(f"w{number}"))
+        assert not await other.create(_new(f"w{number}"))
+    claims = [
+        claim
+        for each in (store, other, store, other)
+        for claim in await each.claim("worker", NOW, LEASE, 1, None)
+    ]
+    await other.close()
+    assert [claim.workflow_id for claim in claims] == ["w0", "w1", "w2", "w3"]
+
+
+@pytest.mark.asyncio
+async def test_a_file_that_another_process_holds_is_unavailable(store: Store, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await store.create(_new("w"))
+    assert await store.create(_new("w"))
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"anything but a database" * 100)
+    with pytest.raises(StoreRefused, match="not a database"):
+        asyncio.run(new_store(path).init())
+
+
+@pytest.mark.asyncio
+async def test_a_closed_store_says_that_it_is_closed(store: Store) -> None:
+    await store.close()
+    with pytest.raises(NotInitialised):
+        await store.find_workflow("w")
