@@ -30,7 +30,7 @@ ErrorCallback = Callable[[str, BaseException], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How a workflow is run, retried and given up; the arguments of `Bluestreak` of these names."""
+    """When a run leaves memory, and when a workflow is tried again or given up."""
 
     wait_retry_interval: timedelta
     max_failures: int | None
