@@ -48,14 +48,12 @@ class Claiming:
         if not tried:
             return []
         token = uuid4().hex
-        for status in {status for _, status in tried}:
-            workflow_ids = [workflow_id for workflow_id, found in tried if found is status]
-            # Without an answer the token may have been stamped all the same: reading back tells.
-            with contextlib.suppress(ConnectionFailure):
-                await self._workflows.update_many(
-                    transitions.due_as(status, workflow_ids, now),
-                    transitions.claim(status, token, worker, now, lease),
-                )
+        for crashed in (False, True):
+            await self._stamp(
+                [found for found in tried if (found[1] is Status.RUNNING) is crashed],
+                now,
+                transitions.claim(token, worker, now, lease, crashed=crashed),
+            )
         won = await self._read_back([workflow_id for workflow_id, _ in tried], token)
         self._adapt(len(tried), len(won))
         return won
@@ -71,6 +69,19 @@ class Claiming:
         if len(found) > limit and self._width > 1:
             found = random.sample(found, limit)
         return [(found[doc.WORKFLOW_ID], Status(found[doc.STATUS])) for found in found]
+
+    async def _stamp(
+        self, tried: Sequence[tuple[str, Status]], now: datetime, claim: Document
+    ) -> None:
+        """Claim those that are still due, in the state that they were found in."""
+        if not tried:
+            return
+        workflow_ids, statuses = zip(*tried, strict=True)
+        # Without an answer the token may have been stamped all the same: reading back tells.
+        with contextlib.suppress(ConnectionFailure):
+            await self._workflows.update_many(
+                transitions.still_due(set(statuses), workflow_ids, now), claim
+            )
 
     async def _read_back(self, workflow_ids: Sequence[str], token: str) -> list[Claim]:
         """The claims that were won, in the order of the ids."""

@@ -64,9 +64,9 @@ class OwnClient:
         try:
             return AsyncMongoClient(self._url, **own)
         except (PyMongoError, ValueError, TypeError) as error:
-            # What the driver says may quote a password.
-            reason = "not a MongoDB URL" if "@" in self._url else str(error)
-            raise InvalidArgument("url", redacted(self._url), reason) from None
+            # Neither the URL nor what the driver says of it is shown: both may hold a password.
+            reason = f"PyMongo refuses it with {type(error).__name__}"
+            raise InvalidArgument("url", "mongodb://***", reason) from None
 
     def _database_of(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
         try:
@@ -93,5 +93,5 @@ class GivenDatabase:
 
 
 def redacted(url: str) -> str:
-    """A MongoDB URL without its credentials and options, fit to be shown."""
-    return re.sub(r"//.*@", "//***@", url).partition("?")[0]
+    """A valid MongoDB URL without its credentials and options, fit to be shown."""
+    return re.sub(r"//.*@", "//***@", url.partition("?")[0])

@@ -22,11 +22,14 @@ from bluestreak_core.errors import StoreRefused, StoreUnavailable
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# A server that is stopping, starting, or no longer primary. See
+# A server that is stopping, starting, or no longer primary, as listed in
 # https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
-_PASSING_CODES = frozenset(
+_CHANGING_CODES = frozenset(
     {6, 7, 64, 89, 91, 112, 134, 189, 262, 317, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
 )
+# A read that such a server broke off: CursorNotFound, QueryPlanKilled, CursorKilled, Interrupted.
+_BROKEN_OFF_CODES = frozenset({43, 175, 237, 11601})
+_PASSING_CODES = _CHANGING_CODES | _BROKEN_OFF_CODES
 _PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
 
 

@@ -107,7 +107,7 @@ class MongoStore(Store):
 
     @override
     async def close(self) -> None:
-        self._open = None
+        self._open = self._claiming = None
         await self._connection.close()
 
     @override

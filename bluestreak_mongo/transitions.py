@@ -24,18 +24,17 @@ def due(now: datetime, handlers: Collection[str] | None) -> Document:
     return found
 
 
-def due_as(status: Status, workflow_ids: Sequence[str], now: datetime) -> Document:
-    """Matches those of the given workflows that may still be claimed, and are in this state."""
+def still_due(statuses: Collection[Status], workflow_ids: Sequence[str], now: datetime) -> Document:
+    """Matches those of the given workflows that may still be claimed, and are in these states."""
     return {
         doc.WORKFLOW_ID: {"$in": list(workflow_ids)},
-        doc.STATUS: status.value,
+        doc.STATUS: {"$in": [status.value for status in statuses]},
         doc.TIMEOUT_AT: {"$lte": now},
     }
 
 
-def claim(status: Status, token: str, worker: str, now: datetime, lease: timedelta) -> Document:
-    """Claims a workflow that was in this state."""
-    crashed = status is Status.RUNNING
+def claim(token: str, worker: str, now: datetime, lease: timedelta, *, crashed: bool) -> Document:
+    """Claims a workflow; `crashed` if it was running, so that a lease has expired."""
     entry = ClaimEntry(worker=worker, claimed_at=now, after_crash=crashed)
     return {
         "$set": {
