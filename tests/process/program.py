@@ -1,0 +1,56 @@
+"""A worker process: `python -m tests.process.program URL DATABASE OPTIONS`, with options as JSON.
+
+Each call of a step leaves a document in the collection `effects`. In the step named by the option
+`linger_in`, a worker says so and stays there for `linger` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from pymongo import AsyncMongoClient
+
+from bluestreak_core import Bluestreak, Context
+from bluestreak_mongo import MongoStore
+
+STEPS = ("a", "b", "c")
+
+
+async def work(url: str, database: str, options: dict[str, Any]) -> None:
+    linger_in, linger = options.pop("linger_in", None), options.pop("linger", 3600)
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
+    bluestreak = Bluestreak(MongoStore.from_database(client[database]), **options)
+
+    async def effect(workflow_id: str, step_id: str) -> int:
+        document = {"workflow": workflow_id, "step": step_id, "pid": os.getpid()}
+        await client[database].effects.insert_one(document)
+        if step_id == linger_in:
+            sys.stdout.write(f"in {step_id}\n")
+            sys.stdout.flush()
+            await asyncio.sleep(linger)
+        return os.getpid()
+
+    @bluestreak.handler("steps")
+    async def steps(ctx: Context, input: None) -> list[int]:
+        return [await ctx.step(name, effect, ctx.workflow_id, name) for name in STEPS]
+
+    @bluestreak.handler("deadly")
+    async def deadly(ctx: Context, input: None) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, bluestreak.stop)
+    async with client, bluestreak:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await bluestreak.poll()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    asyncio.run(work(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))
