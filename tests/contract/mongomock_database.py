@@ -1,0 +1,29 @@
+"""A database in memory, behind the part of PyMongo's asynchronous interface that MongoStore uses.
+
+mongomock stores Python objects instead of BSON, so what rests on the encoding cannot be shown on
+it. `test_mongomock_store.py` names what that is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bson import CodecOptions
+from mongomock_motor import AsyncMongoMockClient
+
+
+class MongomockDatabase:
+    """An empty database; each has a server of its own."""
+
+    name = "mongomock"
+
+    def __init__(self) -> None:
+        self._database: Any = AsyncMongoMockClient()[self.name]
+
+    def get_collection(
+        self, name: str, *, codec_options: CodecOptions[dict[str, Any]], **options: Any
+    ) -> Any:
+        """A collection with these options, as far as mongomock knows them."""
+        # It raises NotImplementedError for any uuid_representation and any tzinfo.
+        known = CodecOptions[dict[str, Any]](tz_aware=codec_options.tz_aware)
+        return self._database.get_collection(name, codec_options=known, **options)

@@ -1,0 +1,228 @@
+"""Where a MongoStore gets its database from, and what it shows of that."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote_plus
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient, MongoClient
+
+from bluestreak_core import Bluestreak, InvalidArgument, StoreRefused, StoreUnavailable
+from bluestreak_core.testing import ManualClock
+from bluestreak_mongo import LocalMongo, MongoStore
+from tests.mongo.conftest import LEASE, NOW, Document, whole_life
+
+pytestmark = pytest.mark.asyncio
+
+SECRET = "s3cr3t"
+PASSWORD = f"{SECRET}@home/{SECRET}"
+QUOTED = quote_plus(PASSWORD)
+
+
+# URLs and names ----------------------------------------------------------------------------------
+
+WITH_SECRETS = {
+    "password": f"mongodb://ada:{SECRET}@h:27017/db",
+    "quoted password": f"mongodb://ada:{QUOTED}@h:27017",
+    "password and options": f"mongodb://ada:{SECRET}@h:27017/db?appName=shop&tls=true",
+    "several hosts": f"mongodb://ada:{SECRET}@h:27017,i:27018/?replicaSet=rs",
+    "session token": "mongodb://h:27017/?authMechanism=MONGODB-AWS"
+    f"&authMechanismProperties=AWS_SESSION_TOKEN:{SECRET}",
+    "key password": f"mongodb://h:27017/?tls=true&tlsCertificateKeyFilePassword={SECRET}",
+    "an option with an @": "mongodb://h:27017/?appName=me@home"
+    f"&tls=true&tlsCertificateKeyFilePassword={SECRET}",
+}
+
+
+@pytest.mark.parametrize("url", WITH_SECRETS.values(), ids=WITH_SECRETS)
+async def test_a_store_shows_its_server_and_no_secret(url: str) -> None:
+    store = MongoStore(url, database="shop")
+    for shown in (repr(store), str(store), repr(Bluestreak(store))):
+        assert "h:27017" in shown
+        assert "'shop'" in shown
+        assert SECRET not in shown
+        assert "ada" not in shown
+
+
+async def test_a_store_in_a_given_database_shows_its_name() -> None:
+    url = f"mongodb://ada:{SECRET}@h:27017"
+    async with AsyncMongoClient[Document](url) as client:
+        assert repr(MongoStore.from_database(client["shop"])) == (
+            "<MongoStore at given database 'shop'>"
+        )
+
+
+async def test_the_defaults_are_a_server_on_this_machine() -> None:
+    assert repr(MongoStore()) == (
+        "<MongoStore at mongodb://localhost:27017, database 'bluestreak'>"
+    )
+
+
+@pytest.mark.parametrize("url", ["", None, 7, "http://localhost", "mongodb://", "mongodb://h:0x1"])
+async def test_what_is_no_url_is_refused(url: Any) -> None:
+    with pytest.raises(InvalidArgument, match="url") as refused:
+        MongoStore(url)
+    assert refused.value.name == "url"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mongodb://ada:{SECRET}@",
+        f"mongodb://ada:{SECRET}@h:99999",
+        f"mongodb://ada:{SECRET}@h:27017/?authMechanism",
+        f"mongodb://ada:my@{SECRET}@h:27017",
+        f"mongodb://ada:my/{SECRET}@h:27017",
+        f"mongodb://ada:my?{SECRET}@h:27017",
+        f"mongodb://ada:my%{SECRET}@h:27017",
+        f"mongodb+srv://ada:{SECRET}@h:27017",
+        f"mongodb://h:27017/?tls=false&tlsCertificateKeyFilePassword={SECRET}",
+        f"mongodb://h:27017/?authMechanismProperties=AWS_SESSION_TOKEN={SECRET}",
+        f"mongodb://ada:{SECRET}",
+        f"ada:{SECRET}@h:27017",
+    ],
+)
+async def test_the_refusal_of_a_url_shows_no_secret(url: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        MongoStore(url)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
+    assert SECRET not in repr(refused.value.args)
+
+
+@pytest.mark.parametrize("name", ["", None, 7, "a.b", "a b", "a/b", "a\\b", "$a", 'a"', "a\0"])
+async def test_what_cannot_name_a_database_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidArgument, match="database") as refused:
+        MongoStore(database=name)
+    assert (refused.value.name, refused.value.value) == ("database", name)
+
+
+@pytest.mark.server
+async def test_a_name_that_the_server_does_not_take_is_refused(mongodb_url: str) -> None:
+    store = MongoStore(mongodb_url, database="a" * 64)
+    with pytest.raises(StoreRefused, match="InvalidNamespace"):
+        await store.init()
+
+
+# Databases ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+async def test_a_store_uses_an_applications_database_and_leaves_it_open(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> None:
+    async with AsyncMongoClient[Document](mongodb_url) as client:
+        store = MongoStore.from_database(client[empty_database], clock=clock)
+        await whole_life(store, clock)
+        await store.close()
+        assert await client[empty_database].workflows.count_documents({}) == 1
+
+
+@pytest.mark.server
+async def test_a_store_uses_a_motor_database_and_leaves_it_open(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> None:
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(mongodb_url)
+    try:
+        store = MongoStore.from_database(client[empty_database], clock=clock)
+        await whole_life(store, clock)
+        await store.close()
+        assert await client[empty_database].workflows.count_documents({}) == 1
+    finally:
+        client.close()
+
+
+@pytest.mark.server
+async def test_a_store_tells_time_by_a_motor_database(
+    mongodb_url: str, empty_database: str
+) -> None:
+    client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(mongodb_url)
+    try:
+        store = MongoStore.from_database(client[empty_database])
+        await store.init()
+        assert list(await store.claim("worker", NOW, LEASE, 1, None)) == []
+    finally:
+        client.close()
+
+
+@pytest.mark.server
+async def test_a_standalone_server_will_do(clock: ManualClock) -> None:
+    async with LocalMongo(replica_set=False) as server:
+        await whole_life(MongoStore(server.url, clock=clock), clock)
+
+
+# Servers that do not serve -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that nobody listens on, nor can for as long as the test lasts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+async def failure_of_init(store: MongoStore, kind: type[Exception]) -> str:
+    """All that a log would show of it."""
+    with pytest.raises(kind) as raised:
+        await store.init()
+    return "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+async def test_a_server_that_is_not_there_is_unavailable_as_soon_as_the_url_says(
+    closed_port: int,
+) -> None:
+    url = f"mongodb://ada:{SECRET}@127.0.0.1:{closed_port}/?serverSelectionTimeoutMS=50"
+    asked_at = time.monotonic()
+    shown = await failure_of_init(MongoStore(url), StoreUnavailable)
+    assert time.monotonic() - asked_at < 2, "the timeout was 0.05 s"
+    assert f"127.0.0.1:{closed_port}" in shown
+    assert SECRET not in shown
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "the client has been left open"
+    gc.collect()  # PyMongo forgets the socket of an attempt to connect that its close() cancels
+
+
+@pytest.fixture(scope="module")
+def guarded_url() -> Iterator[str]:
+    """A server that wants credentials, with `user:password` where they belong."""
+    with LocalMongo(replica_set=False, arguments=["--auth"]) as server:
+        url = server.url.replace("//", "//user:password@")
+        with MongoClient[Document](server.url) as client:
+            client.admin.command("createUser", "ada", pwd=PASSWORD, roles=["root"])
+        with MongoClient[Document](url.replace("user:password", f"ada:{QUOTED}")) as client:
+            client.admin.command("createUser", "eve", pwd=PASSWORD, roles=["readAnyDatabase"])
+        yield url
+
+
+@pytest.mark.server
+async def test_credentials_in_the_url_are_used(guarded_url: str, clock: ManualClock) -> None:
+    store = MongoStore(guarded_url.replace("user:password", f"ada:{QUOTED}"), clock=clock)
+    await whole_life(store, clock)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("credentials", "reason"),
+    [
+        (f"ada:not-{SECRET}@", "Authentication failed"),
+        (f"nobody:{SECRET}@", "Authentication failed"),
+        (f"eve:{QUOTED}@", "not authorized"),
+        ("", "requires authentication"),
+    ],
+)
+async def test_a_server_that_says_no_refuses(
+    guarded_url: str, credentials: str, reason: str
+) -> None:
+    store = MongoStore(guarded_url.replace("user:password@", credentials))
+    shown = await failure_of_init(store, StoreRefused)
+    assert reason in shown
+    assert SECRET not in shown
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "the client has been left open"

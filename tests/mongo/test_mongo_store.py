@@ -1,0 +1,378 @@
+"""What MongoStore sends to the server: how safely, how often, and addressed to what."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pymongo import AsyncMongoClient
+from pymongo.database import Database
+
+from bluestreak_core import ClaimLost, NotInitialised
+from bluestreak_core.testing import ManualClock
+from bluestreak_mongo import MongoStore
+from tests.mongo.conftest import (
+    CALLS,
+    LEASE,
+    NOW,
+    SECOND,
+    Application,
+    Document,
+    Sent,
+    claimed,
+    failure,
+    new,
+    whole_life,
+)
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+
+async def every_outcome(store: MongoStore) -> None:
+    """Each call of the protocol, also repeated, also under a claim that is lost."""
+    for name in ("w1", "w2", "w3", "w4"):
+        await store.create(new(name))
+        await store.create(new(name))
+    crashed = await store.claim("worker", NOW, LEASE, 4, None)
+    stale, *_ = crashed
+    owners = await store.claim("other", NOW + LEASE, LEASE, 4, {"h"})
+    first, *_ = owners
+    await store.renew([stale, *owners], NOW + LEASE, LEASE)
+    for claim in (first, stale):
+        await store.save_step(claim, "s", 1, NOW)
+        await store.save_nap(claim, "n", NOW, NOW)
+    await store.history(owners)
+    await store.find_step("w1", "s")
+    await store.find_nap("w1", "n")
+    endings = ("park", "release", "finish", "fail")
+    for claim, ending in zip(owners, endings, strict=True):
+        await CALLS[ending](store, claim)
+        await CALLS[ending](store, claim)
+    for ending in endings:
+        with pytest.raises(ClaimLost):
+            await CALLS[ending](store, stale)
+
+
+# How safely --------------------------------------------------------------------------------------
+
+
+async def test_concerns_are_those_of_the_guarantees_whatever_the_client_is_set_to(
+    mongodb_url: str, fresh_database: Database[Document], clock: ManualClock
+) -> None:
+    sent = Sent()
+    careless = AsyncMongoClient[Document](
+        mongodb_url,
+        event_listeners=[sent],
+        w=1,
+        journal=False,
+        readConcernLevel="local",
+        readPreference="secondaryPreferred",
+    )
+    async with careless as client:
+        store = MongoStore.from_database(client[fresh_database.name], clock=clock)
+        await store.init()
+        await every_outcome(store)
+        assert set(sent.names) == {"createIndexes", "insert", "update", "find"}
+        for command in sent.named("createIndexes", "insert", "update"):
+            assert command["writeConcern"] == {"w": "majority", "j": True}
+        for command in sent.named("find"):
+            assert command["readConcern"] == {"level": "majority"}
+        assert not any("$readPreference" in command for command in sent.commands)
+
+
+# Addressed to what -------------------------------------------------------------------------------
+
+
+def keys(value: Any) -> Iterator[str]:
+    """All keys in a command, at any depth."""
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield key
+                yield from keys(item)
+        case list():
+            for item in value:
+                yield from keys(item)
+
+
+async def test_filters_are_flat_and_updates_are_no_pipelines(
+    application: Application, clock: ManualClock
+) -> None:
+    await whole_life(application.store, clock)
+    await application.store.init()
+    await every_outcome(application.store)
+    sent = application.sent
+    assert set(sent.names) == {"createIndexes", "insert", "update", "find"}
+    used = {key for command in sent.commands for key in keys(command)}
+    assert used.isdisjoint({"$or", "$ne", "$nin", "$not", "$expr", "$where", "pipeline"})
+    updates = [update for command in sent.named("update") for update in command["updates"]]
+    assert all(isinstance(update["u"], dict) for update in updates)
+
+
+async def test_every_write_names_the_workflow(application: Application, clock: ManualClock) -> None:
+    await whole_life(application.store, clock)
+    await application.store.init()
+    await every_outcome(application.store)
+    sent = application.sent
+    updates = [update for command in sent.named("update") for update in command["updates"]]
+    inserted = [document for command in sent.named("insert") for document in command["documents"]]
+    assert updates
+    assert inserted
+    assert all("workflowId" in update["q"] for update in updates)
+    assert all("workflowId" in document for document in inserted)
+
+
+# How often ---------------------------------------------------------------------------------------
+
+
+async def test_looking_for_work_in_vain_is_one_command(application: Application) -> None:
+    assert list(await application.store.claim("worker", NOW, LEASE, 100, None)) == []
+    assert application.sent.names == ["find"]
+
+
+@pytest.mark.parametrize("count", [1, 10, 100])
+async def test_a_claim_of_new_workflows_is_three_commands(
+    application: Application, count: int
+) -> None:
+    for number in range(count):
+        await application.store.create(new(f"w{number}"))
+    application.sent.commands.clear()
+    assert len(await application.store.claim("worker", NOW, LEASE, 100, None)) == count
+    assert application.sent.names == ["find", "update", "find"]
+
+
+async def test_a_claim_of_workflows_in_any_state_is_four_commands(application: Application) -> None:
+    store = application.store
+    await store.fail(await claimed(store, "failed"), failure(retry=True), NOW)
+    await claimed(store, "crashed")
+    await store.create(new("idle"))
+    application.sent.commands.clear()
+    claims = await store.claim("worker", NOW + LEASE, LEASE, 100, None)
+    assert sorted(claim.workflow_id for claim in claims) == ["crashed", "failed", "idle"]
+    assert len(application.sent.names) <= 4
+
+
+@pytest.mark.parametrize("count", [1, 10, 100])
+async def test_the_history_of_many_workflows_is_two_commands(
+    application: Application, count: int
+) -> None:
+    store = application.store
+    for number in range(count):
+        await store.create(new(f"w{number}"))
+    claims = await store.claim("worker", NOW, LEASE, count, None)
+    await store.save_step(claims[0], "s", 1, NOW)
+    application.sent.commands.clear()
+    assert len(await store.history(claims)) == count
+    assert application.sent.names == ["find", "find"]
+
+
+@pytest.mark.parametrize("count", [1, 10, 100])
+async def test_renewing_many_claims_is_one_command(application: Application, count: int) -> None:
+    store = application.store
+    for number in range(count):
+        await store.create(new(f"w{number}"))
+    claims = await store.claim("worker", NOW, LEASE, count, None)
+    application.sent.commands.clear()
+    assert await store.renew(claims, NOW + SECOND, LEASE) == []
+    assert application.sent.names == ["update"]
+
+
+@pytest.mark.parametrize(
+    ("call", "commands"),
+    [
+        ("create", ["insert"]),
+        ("find_workflow", ["find"]),
+        ("save_step", ["insert"]),
+        ("save_nap", ["insert"]),
+        ("park", ["update"]),
+        ("release", ["update"]),
+        ("finish", ["update"]),
+        ("fail", ["update"]),
+    ],
+)
+async def test_an_undisturbed_call_is_one_command(
+    application: Application, call: str, commands: list[str]
+) -> None:
+    claim = await claimed(application.store)
+    application.sent.commands.clear()
+    await CALLS[call](application.store, claim)
+    assert application.sent.names == commands
+
+
+async def test_the_server_is_asked_for_the_time_once_a_minute(
+    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumped = timedelta(0)
+    jumpy = SimpleNamespace(monotonic=lambda: time.monotonic() + jumped.total_seconds())
+    monkeypatch.setattr("bluestreak_mongo.server_clock.time", jumpy)
+    monkeypatch.setattr("bluestreak_mongo.database.time", jumpy)
+    sent = Sent()
+    async with AsyncMongoClient[Document](mongodb_url, event_listeners=[sent]) as client:
+        store = MongoStore.from_database(client[empty_database])
+        server_time: datetime = (await client.admin.command("hello"))["localTime"]
+
+        def is_servers_time() -> bool:
+            return abs(store.clock.now() - server_time.replace(tzinfo=UTC)) < timedelta(hours=1)
+
+        jumped += timedelta(days=365)
+        assert not is_servers_time()
+        sent.commands.clear()
+        await store.init()
+        assert sent.names == ["hello", *["createIndexes"] * 3]
+        assert is_servers_time()
+        sent.commands.clear()
+        await store.claim("worker", NOW, LEASE, 1, None)
+        assert sent.names == ["find"]
+        jumped += timedelta(days=365)
+        assert not is_servers_time()
+        sent.commands.clear()
+        await store.claim("worker", NOW, LEASE, 1, None)
+        assert sent.names == ["hello", "find"]
+        assert is_servers_time()
+
+
+# Several at once ---------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def stores(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> AsyncIterator[list[MongoStore]]:
+    """Three stores with a client each, as three processes have."""
+    async with AsyncExitStack() as stack:
+        stores = [MongoStore(mongodb_url, database=empty_database, clock=clock) for _ in range(3)]
+        for store in stores:
+            await store.init()
+            stack.push_async_callback(store.close)
+        yield stores
+
+
+async def test_racing_stores_share_all_the_work(
+    stores: list[MongoStore], raw: Database[Document]
+) -> None:
+    ids = [f"w{number}" for number in range(60)]
+    for workflow_id in ids:
+        await stores[0].create(new(workflow_id))
+    taken: list[str] = []
+
+    async def take_all(store: MongoStore) -> None:
+        while claims := await store.claim("worker", NOW, LEASE, 5, None):
+            taken.extend(claim.workflow_id for claim in claims)
+
+    async with asyncio.TaskGroup() as group:
+        for store in stores:
+            group.create_task(take_all(store))
+    assert sorted(taken) == sorted(ids)
+    assert raw.workflows.count_documents({"status": "running", "claims": 1}) == len(ids)
+
+
+async def test_racing_stores_record_one_output_and_one_instant(stores: list[MongoStore]) -> None:
+    claim = await claimed(stores[0])
+    outputs = await asyncio.gather(
+        *(store.save_step(claim, "s", place, NOW) for place, store in enumerate(stores))
+    )
+    instants = await asyncio.gather(
+        *(
+            store.save_nap(claim, "n", NOW + place * SECOND, NOW)
+            for place, store in enumerate(stores)
+        )
+    )
+    step, nap = await stores[0].find_step("w", "s"), await stores[0].find_nap("w", "n")
+    assert step is not None
+    assert nap is not None
+    assert set(outputs) == {step.output}
+    assert set(instants) == {nap.wake_up_at}
+
+
+async def test_a_disturbed_claim_looks_wider_until_it_is_undisturbed(
+    application: Application, raw: Database[Document]
+) -> None:
+    sent, store = application.sent, application.store
+    for number in range(50):
+        await store.create(new(f"w{number}"))
+
+    def take_the_first() -> None:
+        """Another worker's claim, between our look and our update."""
+        due = raw.workflows.find({"status": "idle"}).sort("timeoutAt").limit(40)
+        tried = {"$in": [document["workflowId"] for document in due]}
+        raw.workflows.update_many({"workflowId": tried}, {"$set": {"timeoutAt": NOW + SECOND}})
+
+    def give_back() -> None:
+        raw.workflows.update_many({"status": "idle"}, {"$set": {"timeoutAt": NOW}})
+
+    async def claim(*, disturbed: bool) -> int:
+        """How many workflows a claim of two has looked at."""
+        give_back()
+        if disturbed:
+            sent.before["update"] = take_the_first
+        sent.commands.clear()
+        claims = await store.claim("worker", NOW, LEASE, 2, None)
+        assert len(claims) == (0 if disturbed else 2)
+        limit: int = sent.commands[0]["limit"]
+        return limit
+
+    disturbed = [await claim(disturbed=True) for _ in range(5)]
+    undisturbed = [await claim(disturbed=False) for _ in range(5)]
+    assert disturbed == [2, 4, 8, 16, 16]
+    assert undisturbed == [16, 8, 4, 2, 2]
+
+
+async def test_a_claim_keeps_what_it_won_and_leaves_what_it_lost(
+    application: Application, raw: Database[Document]
+) -> None:
+    for number in range(4):
+        await application.store.create(new(f"w{number}"))
+    theirs = {"workflowId": {"$in": ["w1", "w2"]}}
+    application.sent.before["update"] = lambda: raw.workflows.update_many(
+        theirs, {"$set": {"status": "running", "claim": "theirs", "timeoutAt": NOW + LEASE}}
+    )
+    claims = await application.store.claim("worker", NOW, LEASE, 4, None)
+    assert [claim.workflow_id for claim in claims] == ["w0", "w3"]
+    assert raw.workflows.count_documents({"claim": "theirs", "claims": 0}) == 2
+
+
+# Opening and closing -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_call_before_init_is_refused(
+    mongodb_url: str, empty_database: str, clock: ManualClock, call: str
+) -> None:
+    async with AsyncMongoClient[Document](mongodb_url) as client:
+        ready = MongoStore.from_database(client[empty_database], clock=clock)
+        await ready.init()
+        claim = await claimed(ready)
+        with pytest.raises(NotInitialised):
+            await CALLS[call](MongoStore(mongodb_url, database=empty_database), claim)
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_call_after_close_is_refused_and_the_next_init_opens_again(
+    stores: list[MongoStore], call: str
+) -> None:
+    store = stores[0]
+    claim = await claimed(store)
+    await store.close()
+    with pytest.raises(NotInitialised):
+        await CALLS[call](store, claim)
+    await store.init()
+    await CALLS[call](store, claim)
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_closed_store_no_longer_uses_the_applications_database(
+    application: Application, call: str
+) -> None:
+    claim = await claimed(application.store)
+    await application.store.close()
+    application.sent.commands.clear()
+    with pytest.raises(NotInitialised):
+        await CALLS[call](application.store, claim)
+    assert application.sent.commands == []

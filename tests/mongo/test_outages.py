@@ -1,0 +1,367 @@
+"""What becomes of a call when the server fails it, its answer is lost, or its caller is cancelled.
+
+The server fails commands by its own `failCommand` fail point. That fails a command before it is
+carried out, except with a `writeConcernError`, which comes after; a link loses answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from bluestreak_core import StoreError, StoreRefused, StoreUnavailable
+from bluestreak_core.testing import ManualClock
+from bluestreak_mongo import LocalMongo, MongoStore
+from tests.mongo.conftest import (
+    AWARE,
+    CALLS,
+    LEASE,
+    NOW,
+    SECOND,
+    Application,
+    Document,
+    Sent,
+    claimed,
+    new,
+)
+from tests.mongo.lossy_link import LossyLink
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+NOT_REPLICATED = {"code": 64, "errmsg": "waiting for replication timed out"}
+ENDINGS = {"park": "idle", "release": "idle", "finish": "finished", "fail": "failed"}
+
+
+class FallibleServer:
+    """A server that fails commands when it is told to."""
+
+    def __init__(self, server: LocalMongo, client: MongoClient[Document]) -> None:
+        self.url = server.url
+        self.port = server.members[0].port
+        self.client = client
+
+    @contextmanager
+    def failing(self, *commands: str, **how: Any) -> Iterator[None]:
+        """Fail these commands, each time, in this way."""
+        fail_point = {"configureFailPoint": "failCommand"}
+        data = {"failCommands": list(commands), **how}
+        self.client.admin.command({**fail_point, "mode": "alwaysOn", "data": data})
+        try:
+            yield
+        finally:
+            self.client.admin.command({**fail_point, "mode": "off"})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FallibleServer]:
+    with (
+        LocalMongo(parameters={"enableTestCommands": "1"}) as local,
+        MongoClient[Document](local.url) as client,
+    ):
+        yield FallibleServer(local, client)
+
+
+@pytest.fixture
+def behind(server: FallibleServer) -> Iterator[Database[Document]]:
+    """The store's database, for looking behind its back."""
+    name = f"test-{uuid4().hex[:12]}"
+    yield server.client.get_database(name, codec_options=AWARE)
+    server.client.drop_database(name)
+
+
+@pytest_asyncio.fixture
+async def store(
+    server: FallibleServer, behind: Database[Document], clock: ManualClock
+) -> AsyncIterator[MongoStore]:
+    store = MongoStore(server.url, database=behind.name, clock=clock)
+    await store.init()
+    yield store
+    await store.close()
+
+
+@pytest_asyncio.fixture
+async def link(server: FallibleServer) -> AsyncIterator[LossyLink]:
+    async with LossyLink(server.port) as link:
+        yield link
+
+
+@pytest_asyncio.fixture
+async def distant(
+    link: LossyLink, behind: Database[Document], clock: ManualClock
+) -> AsyncIterator[MongoStore]:
+    """A store at the other end of the link."""
+    store = MongoStore(link.url, database=behind.name, clock=clock)
+    await store.init()
+    yield store
+    await store.close()
+
+
+def documents(behind: Database[Document]) -> dict[str, list[Document]]:
+    """All that is stored."""
+    return {name: list(behind[name].find()) for name in ("workflows", "steps", "naps")}
+
+
+# Commands that the server does not carry out -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        pytest.param(10107, StoreUnavailable, id="NotWritablePrimary"),
+        pytest.param(189, StoreUnavailable, id="PrimarySteppedDown"),
+        pytest.param(50, StoreUnavailable, id="MaxTimeMSExpired"),
+        pytest.param(13, StoreRefused, id="Unauthorized"),
+        pytest.param(59, StoreRefused, id="CommandNotFound"),
+    ],
+)
+async def test_what_the_server_answers_is_told_apart(
+    server: FallibleServer,
+    behind: Database[Document],
+    store: MongoStore,
+    code: int,
+    kind: type[StoreError],
+) -> None:
+    claim = await claimed(store)
+    before = documents(behind)
+    with server.failing("find", "insert", "update", errorCode=code):
+        for call in CALLS.values():
+            with pytest.raises(kind, match="failCommand"):
+                await call(store, claim)
+    assert documents(behind) == before
+    await store.finish(claim, None, NOW)
+
+
+@pytest.mark.parametrize("call", ["create", "claim", "finish"])
+async def test_a_connection_that_breaks_is_unavailable_and_nothing_is_written(
+    server: FallibleServer, behind: Database[Document], store: MongoStore, call: str
+) -> None:
+    claim = await claimed(store)
+    before = documents(behind)
+    with (
+        server.failing("find", "insert", "update", closeConnection=True),
+        pytest.raises(StoreUnavailable, match="connection closed"),
+    ):
+        await CALLS[call](store, claim)
+    assert documents(behind) == before
+    await CALLS[call](store, claim)
+
+
+async def test_a_history_whose_cursor_is_lost_is_unavailable_and_can_be_read_again(
+    server: FallibleServer, behind: Database[Document], store: MongoStore
+) -> None:
+    claim = await claimed(store)
+    behind.steps.insert_many(
+        {"workflowId": "w", "stepId": f"step {number}", "output": number} for number in range(300)
+    )
+    with (
+        server.failing("getMore", errorCode=43),
+        pytest.raises(StoreUnavailable, match="failCommand"),
+    ):
+        await store.history([claim])
+    assert len((await store.history([claim]))["w"].steps) == 300
+
+
+async def test_an_init_that_fails_can_be_repeated(
+    server: FallibleServer, behind: Database[Document], clock: ManualClock
+) -> None:
+    store = MongoStore(server.url, database=behind.name, clock=clock)
+    with (
+        server.failing("createIndexes", writeConcernError=NOT_REPLICATED),
+        pytest.raises(StoreUnavailable, match="replication timed out"),
+    ):
+        await store.init()
+    assert asyncio.all_tasks() == {asyncio.current_task()}, "the client has been left open"
+    await store.init()
+    await claimed(store)
+    await store.close()
+
+
+# Commands that the server carries out, though the caller cannot know -----------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlucky:
+    """A store whose writes can be carried out and then be reported as failed."""
+
+    store: MongoStore
+    striking: Callable[[str, int], AbstractContextManager[None]]
+    """Breaks a command, which the driver tries so many times."""
+
+
+@pytest_asyncio.fixture(params=["not replicated", "answer lost"])
+async def unlucky(
+    request: pytest.FixtureRequest,
+    server: FallibleServer,
+    store: MongoStore,
+    link: LossyLink,
+    distant: MongoStore,
+) -> Unlucky:
+    if request.param == "answer lost":
+        return Unlucky(
+            store=distant, striking=lambda command, tries: link.losing(command, times=tries)
+        )
+    return Unlucky(
+        store=store,
+        striking=lambda command, _: server.failing(command, writeConcernError=NOT_REPLICATED),
+    )
+
+
+@pytest.mark.parametrize(("call", "status"), ENDINGS.items())
+async def test_an_ending_of_unknown_outcome_can_be_repeated_and_happens_once(
+    unlucky: Unlucky, behind: Database[Document], call: str, status: str
+) -> None:
+    claim = await claimed(unlucky.store)
+    with unlucky.striking("update", 2), pytest.raises(StoreUnavailable):
+        await CALLS[call](unlucky.store, claim)
+    done = documents(behind)
+    (workflow,) = done["workflows"]
+    assert (workflow["status"], workflow["failures"]) == (status, int(call == "fail"))
+    await CALLS[call](unlucky.store, claim)
+    assert documents(behind) == done
+
+
+async def test_a_record_of_unknown_outcome_can_be_repeated_and_the_first_one_wins(
+    unlucky: Unlucky, behind: Database[Document]
+) -> None:
+    store = unlucky.store
+    claim = await claimed(store)
+    with unlucky.striking("insert", 2), pytest.raises(StoreUnavailable):
+        await store.save_step(claim, "s", "first", NOW)
+    with unlucky.striking("insert", 2), pytest.raises(StoreUnavailable):
+        await store.save_nap(claim, "n", NOW + SECOND, NOW)
+    done = documents(behind)
+    assert (len(done["steps"]), len(done["naps"])) == (1, 1)
+    assert await store.save_step(claim, "s", "second", NOW + SECOND) == "first"
+    assert await store.save_nap(claim, "n", NOW + 2 * SECOND, NOW) == NOW + SECOND
+    assert documents(behind) == done
+
+
+async def test_a_creation_of_unknown_outcome_is_found_by_its_repeat(
+    unlucky: Unlucky, behind: Database[Document]
+) -> None:
+    with unlucky.striking("insert", 2), pytest.raises(StoreUnavailable):
+        await unlucky.store.create(new("w", input="first"))
+    done = documents(behind)
+    assert not await unlucky.store.create(new("w", input="second"))
+    assert documents(behind) == done
+    (claim,) = await unlucky.store.claim("worker", NOW, LEASE, 1, None)
+    assert claim.workflow.input == "first"
+
+
+async def test_a_renewal_of_unknown_outcome_can_be_repeated(
+    unlucky: Unlucky, behind: Database[Document]
+) -> None:
+    claim = await claimed(unlucky.store)
+    with unlucky.striking("update", 1), pytest.raises(StoreUnavailable):
+        await unlucky.store.renew([claim], NOW + SECOND, LEASE)
+    done = documents(behind)
+    assert done["workflows"][0]["timeoutAt"] == NOW + SECOND + LEASE
+    assert await unlucky.store.renew([claim], NOW + SECOND, LEASE) == []
+    assert documents(behind) == done
+
+
+async def test_a_claim_that_is_not_replicated_runs_out_by_itself(
+    server: FallibleServer, store: MongoStore
+) -> None:
+    await store.create(new("w"))
+    with (
+        server.failing("update", writeConcernError=NOT_REPLICATED),
+        pytest.raises(StoreUnavailable),
+    ):
+        await store.claim("worker", NOW, LEASE, 1, None)
+    assert list(await store.claim("worker", NOW, LEASE, 1, None)) == []
+    (claim,) = await store.claim("worker", NOW + LEASE, LEASE, 1, None)
+    assert (claim.number, claim.workflow.crashes) == (2, 1)
+
+
+async def test_a_claim_whose_answer_is_lost_is_read_back(
+    link: LossyLink, distant: MongoStore
+) -> None:
+    await distant.create(new("w"))
+    with link.losing("update", times=1):
+        (claim,) = await distant.claim("worker", NOW, LEASE, 1, None)
+    await distant.finish(claim, "done", NOW)
+
+
+async def test_a_failure_whose_answer_is_lost_once_is_counted_once(
+    link: LossyLink, distant: MongoStore, behind: Database[Document]
+) -> None:
+    claim = await claimed(distant)
+    with link.losing("update", times=1):
+        await CALLS["fail"](distant, claim)
+    assert behind.workflows.count_documents({"status": "failed", "failures": 1}) == 1
+
+
+# Callers that are cancelled ----------------------------------------------------------------------
+
+
+async def cancelled_at(command: str, sent: Sent, call: Awaitable[object]) -> None:
+    """Make a call, and cancel it just before it sends a command."""
+    caller = asyncio.ensure_future(call)
+    sent.before[command] = caller.cancel
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+
+
+@pytest.mark.parametrize(
+    ("call", "command"),
+    [
+        ("create", "insert"),
+        ("save_step", "insert"),
+        ("save_nap", "insert"),
+        ("claim", "update"),
+        ("renew", "update"),
+        ("park", "update"),
+        ("release", "update"),
+        ("finish", "update"),
+        ("fail", "update"),
+    ],
+)
+async def test_a_write_whose_caller_is_cancelled_is_carried_out(
+    application: Application, raw: Database[Document], call: str, command: str
+) -> None:
+    claim = await claimed(application.store)
+    if call == "claim":
+        await application.store.create(new("w3"))
+    before = documents(raw)
+    await cancelled_at(command, application.sent, CALLS[call](application.store, claim))
+    done = documents(raw)
+    assert done != before
+    await application.store.find_workflow("w")
+    assert documents(raw) == done, "something went on after the cancellation was through"
+    assert len(application.sent.connections) == 1, "a connection was closed"
+
+
+async def test_a_step_whose_caller_is_cancelled_at_any_moment_is_recorded_or_not(
+    application: Application,
+) -> None:
+    claim = await claimed(application.store)
+    recorded = set()
+    for turns in range(25):
+        step_id = f"step {turns}"
+        caller = asyncio.create_task(application.store.save_step(claim, step_id, "first", NOW))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.wait({caller})
+        step = await application.store.find_step("w", step_id)
+        winner = await application.store.save_step(claim, step_id, "second", NOW)
+        assert winner == ("second" if step is None else "first")
+        recorded.add(step is not None)
+    assert recorded == {True, False}
+    assert len(application.sent.connections) == 1, "a connection was closed"
+
+
+async def test_a_read_whose_caller_is_cancelled_does_no_harm(application: Application) -> None:
+    claim = await claimed(application.store)
+    await cancelled_at("find", application.sent, CALLS["find_workflow"](application.store, claim))
+    await application.store.finish(claim, None, NOW)
