@@ -36,7 +36,7 @@ def check_id(name: str, value: object) -> str:
         value.encode()
     except UnicodeEncodeError as error:
         raise InvalidId(name, value, "an id can be encoded as UTF-8") from error
-    return str(value)
+    return str.__str__(value)
 
 
 def to_timedelta(name: str, value: object) -> timedelta:
@@ -77,6 +77,13 @@ def check_callable(name: str, value: object) -> None:
     """Refuse what cannot be called."""
     if not callable(value):
         raise InvalidArgument(name, value, "expected something callable")
+
+
+def check_should_stop(value: object) -> None:
+    """Refuse what cannot be called, and what would answer with a coroutine, which is true."""
+    check_callable("should_stop", value)
+    if callable(value) and is_async(value):
+        raise InvalidArgument("should_stop", value, "expected a function that is not async")
 
 
 def check_handler(handler_id: str, function: object) -> None:

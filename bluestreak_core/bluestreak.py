@@ -15,6 +15,7 @@ from bluestreak_core.argument import (
     check_handler,
     check_id,
     check_limit,
+    check_should_stop,
     to_positive_timedelta,
     to_timedelta,
 )
@@ -86,9 +87,10 @@ class Bluestreak:
     ) -> None:
         if unknown_handler not in ("raise", "skip"):
             raise InvalidArgument("unknown_handler", unknown_handler, "expected 'raise' or 'skip'")
-        for name, function in (("error_callback", error_callback), ("should_stop", should_stop)):
-            if function is not None:
-                check_callable(name, function)
+        if error_callback is not None:
+            check_callable("error_callback", error_callback)
+        if should_stop is not None:
+            check_should_stop(should_stop)
         self.should_stop = should_stop
         self._store = store
         self._lease = to_positive_timedelta("timeout_interval", timeout_interval)
@@ -119,7 +121,10 @@ class Bluestreak:
         self._open = True
 
     async def close(self) -> None:
-        """Stop polling if need be, wait until no run is left, and close the store."""
+        """Stop polling if need be, wait until no run is left, and close the store.
+
+        A second `Bluestreak` on the same store object finds it closed, too.
+        """
         if self._worker is not None:
             self._worker.stop()
             await self._worker.ended.wait()
@@ -248,7 +253,7 @@ class Bluestreak:
         if self._worker is not None:
             raise AlreadyPolling
         if should_stop is not None:
-            check_callable("should_stop", should_stop)
+            check_should_stop(should_stop)
         self._worker = self._new_worker()
         if self._stop_requested:
             self._worker.stop()

@@ -52,9 +52,11 @@ async def _call_in_thread(name: str, function: Callable[..., Any], *args: Any) -
 
 
 def _raisable(error: BaseException) -> BaseException:
-    """A future refuses to hold a StopIteration."""
-    if not isinstance(error, StopIteration):
+    """A future refuses to hold a StopIteration, and a SystemExit in one would end the process."""
+    if isinstance(error, Exception | asyncio.CancelledError) and not isinstance(
+        error, StopIteration
+    ):
         return error
-    wrapped = RuntimeError("step raised StopIteration")
+    wrapped = RuntimeError(f"step raised {type(error).__name__}: {error}")
     wrapped.__cause__ = error
     return wrapped

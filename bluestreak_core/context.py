@@ -12,10 +12,11 @@ from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
     DuplicateNap,
     DuplicateStep,
+    StoreRefused,
     UnstorableValue,
     ValueTooLarge,
 )
-from bluestreak_core.exit import Exit, Park
+from bluestreak_core.exit import Abort, Drop, Exit, Park
 from bluestreak_core.journal import Journal
 from bluestreak_core.operations import Operations
 
@@ -70,7 +71,8 @@ class Context:
         Raises `InvalidId`, `DuplicateStep`, and `UnstorableValue` or `ValueTooLarge`, which abort
         the workflow, since another try would repeat the effects of `fn`.
         """
-        self._exit.check()
+        await self._exit.check()
+        self._journal.lease.check()
         step_id = check_id("step id", step_id)
         check_callable(f"step {step_id!r}", fn)
         if step_id in self._step_ids:
@@ -80,7 +82,7 @@ class Context:
             return self._journal.history.steps[step_id]
         with self._operations.operation():
             output = await call(f"step {step_id}", fn, *args)
-            return await self._save_step(step_id, output)
+            return await self._recorded(self._journal.save_step(step_id, output))
 
     async def sleep(self, nap_id: str, duration: Duration, /) -> None:
         """Wait until a duration has passed since the first time that this line was reached.
@@ -91,7 +93,8 @@ class Context:
 
         Raises `InvalidId`, `InvalidDuration` and `DuplicateNap`.
         """
-        self._exit.check()
+        await self._exit.check()
+        self._journal.lease.check()
         nap_id = check_id("nap id", nap_id)
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)
         if nap_id in self._nap_ids:
@@ -101,16 +104,20 @@ class Context:
         if wake_up_at is None:
             with self._operations.operation():
                 wake_up_at = in_milliseconds(self._journal.clock.now() + span)
-                wake_up_at = await self._journal.save_nap(nap_id, wake_up_at)
+                wake_up_at = await self._recorded(self._journal.save_nap(nap_id, wake_up_at))
         if wake_up_at > self._journal.clock.now():
             with self._operations.operation(wake_up_at):
                 await self._doze(wake_up_at)
 
-    async def _save_step(self, step_id: str, output: Any) -> Any:
+    async def _recorded(self, recording: Awaitable[T]) -> T:
+        """What was recorded. A refusal of the value or of the store ends the run, caught or not."""
         try:
-            return await self._journal.save_step(step_id, output)
+            return await recording
         except (UnstorableValue, ValueTooLarge) as refusal:
-            self._exit.refusal = refusal
+            self._exit.decide(Abort(refusal))
+            raise
+        except StoreRefused as refusal:
+            self._exit.decide(Drop(refusal))
             raise
 
     async def _doze(self, wake_up_at: datetime) -> None:

@@ -259,5 +259,8 @@ class CorruptDocument(StoreError):
 
 
 def _shown(value: object, limit: int = 80) -> str:
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except Exception:  # noqa: BLE001 - a value's repr may raise anything, as that of a huge int does
+        text = f"({type(value).__name__})"
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

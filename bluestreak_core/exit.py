@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bluestreak_core.errors import UnstorableValue, ValueTooLarge
-
 
 @dataclass(frozen=True, slots=True)
 class Park:
@@ -23,24 +21,34 @@ class HandBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Abort:
+    """Give the workflow up: another try would repeat the effects of a step for the same refusal."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
-    """Write nothing more: the claim is lost."""
+    """Write nothing more: the claim is lost, or the store refuses to serve us (`error`)."""
+
+    error: Exception | None = None
 
 
-Decision = Park | HandBack | Drop
+Decision = Park | HandBack | Abort | Drop
+
+_RANKS: tuple[type[Decision], ...] = (Park, HandBack, Abort, Drop)
 
 
 class Exit:
     """The one place where it is decided that a run ends early.
 
-    The first decision stands, except that a lost claim overrides all. A decision cancels the
-    handler; a handler that swallows this meets it again at its next use of the context.
+    The gravest decision stands, and of two alike the first: what a step has done outweighs that
+    the worker is stopping, and a lost claim outweighs all. A decision cancels the handler; a
+    handler that swallows this meets it again at its next use of the context.
     """
 
     def __init__(self) -> None:
         self.decision: Decision | None = None
-        self.refusal: UnstorableValue | ValueTooLarge | None = None
-        """The error of a step whose output could not be stored: it ends the workflow for good."""
         self._closed = False
         self._task: asyncio.Task[Any] | None = None
 
@@ -54,7 +62,7 @@ class Exit:
         """End the run, unless its handler has ended by itself already. May be said repeatedly."""
         if self._task is not None and self._task.done():
             return
-        if self.decision is None or isinstance(decision, Drop):
+        if self.decision is None or _rank(decision) > _rank(self.decision):
             self.decision = decision
         if self._task is not None:
             self._task.cancel()
@@ -63,9 +71,13 @@ class Exit:
         """The handler has ended: tasks that it left behind may not go on for it."""
         self._closed = True
 
-    def check(self) -> None:
-        """Raise `CancelledError` once the end has been decided or has come; else the refusal."""
+    async def check(self) -> None:
+        """Raise `CancelledError` once the end has been decided, or has come."""
         if self.decision is not None or self._closed:
+            # A handler that goes on whatever is raised must not keep the event loop to itself.
+            await asyncio.sleep(0)
             raise asyncio.CancelledError
-        if self.refusal is not None:
-            raise self.refusal
+
+
+def _rank(decision: Decision) -> int:
+    return _RANKS.index(type(decision))

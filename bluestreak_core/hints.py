@@ -19,6 +19,7 @@ class Hints:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._arrivals = 0
         self._is_due = False
         self._due: list[datetime] = []
         self._changed = Signal()
@@ -27,7 +28,9 @@ class Hints:
     def due(self, at: datetime) -> None:
         """A workflow can be claimed from this instant on."""
         if at <= self._clock.now():
-            self._is_due = True  # not kept one by one: who only starts workflows never looks
+            # Not kept one by one: who only starts workflows never looks.
+            self._arrivals += 1
+            self._is_due = True
         else:
             heapq.heappush(self._due, at)
         self._changed.notify()
@@ -46,12 +49,14 @@ class Hints:
     async def wait_for_work(self, timeout: timedelta) -> None:
         """Return when something is due that was not there at the last look, or after `timeout`."""
         until = self._clock.now() + timeout
-        while True:
+        arrivals = self._arrivals  # another waiter may look, and find nothing, before we wake up
+        while not self._is_due and self._arrivals == arrivals:
             seen = self._changed.count
-            pause = min([until, *self._due[:1]]) - self._clock.now()
-            if self._is_due or pause <= timedelta(0):
+            wake_up_at = min([until, *self._due[:1]])
+            sleep = self._clock.sleep(wake_up_at - self._clock.now())
+            await first_of(self._changed.wait(seen), sleep)
+            if wake_up_at <= self._clock.now():
                 return
-            await first_of(self._changed.wait(seen), self._clock.sleep(pause))
 
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         """Return when the workflow ends in this process, or after `timeout`."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
 
 
@@ -71,7 +72,7 @@ class Operations:
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await see_through(asyncio.wait(tasks))
 
     def _here(self) -> asyncio.Task[object] | None:
         task = asyncio.current_task()

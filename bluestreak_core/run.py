@@ -13,8 +13,14 @@ from typing import Any, assert_never
 from bluestreak_core import machine
 from bluestreak_core.batch import Batch
 from bluestreak_core.context import Context, Handler
-from bluestreak_core.errors import ClaimLost, UnstorableValue, ValueTooLarge, WorkflowCrashed
-from bluestreak_core.exit import Decision, Drop, Exit, HandBack, Park
+from bluestreak_core.errors import (
+    ClaimLost,
+    CorruptDocument,
+    UnstorableValue,
+    ValueTooLarge,
+    WorkflowCrashed,
+)
+from bluestreak_core.exit import Abort, Decision, Drop, Exit, HandBack, Park
 from bluestreak_core.failure import record
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
@@ -24,7 +30,7 @@ from bluestreak_core.store import Store
 
 logger = logging.getLogger(__name__)
 
-ErrorCallback = Callable[[str, BaseException], object]
+ErrorCallback = Callable[[str, Any], object]
 """Called with a workflow id and the exception that failed it; sync, or async and awaited."""
 
 
@@ -64,6 +70,7 @@ class Run:
         self._journal = Journal(store, lease)
         self._exit = Exit()
         self._operations = Operations(store.clock, policy.park_after)
+        self._telling: asyncio.Future[object] | None = None
         self.lost = False
 
     @property
@@ -89,8 +96,10 @@ class Run:
             self._exit.decide(Park(wake_up_at))
 
     def hand_back(self) -> None:
-        """Cancel the handler, and leave the workflow to another worker."""
+        """Cancel the handler, and leave the workflow to another worker; cancel the callback too."""
         self._exit.decide(HandBack())
+        if self._telling is not None:
+            self._telling.cancel()
 
     def lose(self, reason: str) -> None:
         """Cancel the handler, and write nothing more."""
@@ -111,25 +120,26 @@ class Run:
         except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
             self.hand_back()
             await asyncio.wait({task})
-            return HandBack()
+            return self._exit.decision or HandBack()
         return self._exit.decision or _result_of(task)
 
     async def _call_handler(self, batch: Batch) -> _Returned | _Raised:
-        self._journal.history = await self.lease.persist(lambda: batch.history(self.workflow_id))
+        try:
+            history = await self.lease.persist(lambda: batch.history(self.workflow_id))
+        except CorruptDocument as error:
+            return _Raised(error)
+        self._journal.history = history
         self._operations.begin()
         context = Context(self._journal, self._operations, self._exit)
         try:
-            result = await self._handler(context, self.lease.claim.workflow.input)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its workflow
-            return self._refused() or _Raised(error)
+            return _Returned(await self._handler(context, self.lease.claim.workflow.input))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its failure
+            return _Raised(error)
         finally:
             self._exit.close()
             await self._operations.cancel()
-        return self._refused() or _Returned(result)
-
-    def _refused(self) -> _Raised | None:
-        refusal = self._exit.refusal
-        return None if refusal is None else _Raised(refusal, final=True)
 
     async def _end(self, outcome: Decision | _Returned | _Raised) -> None:
         match outcome:
@@ -141,8 +151,12 @@ class Run:
                 await self._journal.park(wake_up_at)
             case HandBack():
                 await self._journal.release()
-            case Drop():
+            case Abort(error):
+                await self._fail(error, final=True)
+            case Drop(error):
                 self.lease.check()
+                if error is not None:
+                    raise error
             case _:
                 assert_never(outcome)
 
@@ -173,8 +187,11 @@ class Run:
         try:
             answer = self._policy.error_callback(self.workflow_id, error)
             if inspect.isawaitable(answer):
-                await answer
-        except Exception:
+                self._telling = asyncio.ensure_future(answer)
+                await self._telling
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException:
             logger.exception("workflow %r: error_callback raised", self.workflow_id)
 
 

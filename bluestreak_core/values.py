@@ -136,6 +136,8 @@ class _Walk:
 
     def copy_dict(self, value: Any) -> tuple[dict[str, Any], int]:
         self._enter(value)
+        if "$ref" in value and "$id" in value:
+            raise self._refusal(value, "with $ref and $id it would be read as a DBRef of MongoDB")
         copy, size = {}, 5
         for key, item in value.items():
             self._path.append(key)

@@ -152,10 +152,11 @@ class Worker:
             try:
                 if free == 0:
                     await self._unless_stopped(self._run_ended.wait(runs_ended))
-                elif await see_through(self._claim(free)) == 0:
+                    continue
+                claimed = await see_through(self._claim(free))
+                outage = pauses(self._poll_interval)
+                if claimed == 0:
                     await self._unless_stopped(self._store.wait_for_work(self._poll_interval))
-                else:
-                    outage = pauses(self._poll_interval)
             except StoreUnavailable as error:
                 self._note_failure(error)
                 await self._unless_stopped(self._clock.sleep(next(outage)))

@@ -19,13 +19,18 @@ from bson import (
     Timestamp,
 )
 from bson.binary import UuidRepresentation
+from bson.codec_options import DatetimeConversion
 from bson.errors import BSONError
 
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.values import MAX_VALUE_BYTES, find_unstorable
 
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
-    tz_aware=True, tzinfo=UTC, uuid_representation=UuidRepresentation.STANDARD
+    tz_aware=True,
+    tzinfo=UTC,
+    uuid_representation=UuidRepresentation.STANDARD,
+    # JavaScript has dates that Python has not; they come as `bson.DatetimeMS`.
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 """How every value is written and read, whatever the application's client is set to."""
 
@@ -44,12 +49,13 @@ class BsonRules:
         """See `bluestreak_core.ValueRules.round_trip`."""
         try:
             encoded = bson.encode({_KEY: value}, codec_options=CODEC)
+            decoded = bson.decode(encoded, codec_options=CODEC)[_KEY]
         except (BSONError, OverflowError, UnicodeError, RecursionError, ValueError) as error:
             raise unstorable(value, what, str(error)) from error
         size = len(encoded) - _OVERHEAD
         if size > room:
             raise ValueTooLarge(what, size, room)
-        return bson.decode(encoded, codec_options=CODEC)[_KEY], size
+        return decoded, size
 
 
 def unstorable(value: object, what: str, reason: str) -> UnstorableValue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 from collections.abc import Collection, Sequence
@@ -11,7 +10,7 @@ from uuid import uuid4
 
 from pymongo import ASCENDING
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, WriteError
 
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Claim, Status, Workflow
@@ -22,6 +21,8 @@ from bluestreak_mongo.documents import Document
 logger = logging.getLogger(__name__)
 
 WIDEST = 8
+ROUNDS = 4
+"""How often a worker that lost everything it tried for looks again at once."""
 
 
 class Claiming:
@@ -43,10 +44,19 @@ class Claiming:
         limit: int,
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
-        """See `Store.claim`. Four round trips at most; one where nothing is due."""
-        tried = await self._choose(transitions.due(now, handlers), limit)
-        if not tried:
-            return []
+        """See `Store.claim`. At most four commands without a rival, one where nothing is due."""
+        for _ in range(ROUNDS):
+            tried = await self._choose(transitions.due(now, handlers), limit)
+            won = await self._try_for(tried, worker, now, lease)
+            self._adapt(len(tried), len(won))
+            if won or not tried:
+                return won
+        return []
+
+    async def _try_for(
+        self, tried: Sequence[tuple[str, Status]], worker: str, now: datetime, lease: timedelta
+    ) -> list[Claim]:
+        """Claim those of the workflows that nobody else has claimed meanwhile."""
         token = uuid4().hex
         for crashed in (False, True):
             await self._stamp(
@@ -54,9 +64,7 @@ class Claiming:
                 now,
                 transitions.claim(token, worker, now, lease, crashed=crashed),
             )
-        won = await self._read_back([workflow_id for workflow_id, _ in tried], token)
-        self._adapt(len(tried), len(won))
-        return won
+        return await self._read_back([workflow_id for workflow_id, _ in tried], token)
 
     async def _choose(self, due: Document, limit: int) -> list[tuple[str, Status]]:
         """Ids and states of due workflows to try for, the longest due first."""
@@ -68,7 +76,11 @@ class Claiming:
         )
         if len(found) > limit and self._width > 1:
             found = random.sample(found, limit)
-        return [(found[doc.WORKFLOW_ID], Status(found[doc.STATUS])) for found in found]
+        return [
+            (one[doc.WORKFLOW_ID], Status(one[doc.STATUS]))
+            for one in found
+            if isinstance(one.get(doc.WORKFLOW_ID), str)  # a foreign document is nobody's workflow
+        ]
 
     async def _stamp(
         self, tried: Sequence[tuple[str, Status]], now: datetime, claim: Document
@@ -78,13 +90,24 @@ class Claiming:
             return
         workflow_ids, statuses = zip(*tried, strict=True)
         # Without an answer the token may have been stamped all the same: reading back tells.
-        with contextlib.suppress(ConnectionFailure):
+        try:
             await self._workflows.update_many(
                 transitions.still_due(set(statuses), workflow_ids, now), claim
             )
+        except ConnectionFailure:
+            return
+        except WriteError as error:
+            # One of them cannot be changed so, and has kept the rest from being.
+            if len(tried) == 1:
+                logger.error("workflow %r cannot be claimed: %s", workflow_ids[0], error)  # noqa: TRY400
+                return
+            for one in tried:
+                await self._stamp([one], now, claim)
 
     async def _read_back(self, workflow_ids: Sequence[str], token: str) -> list[Claim]:
         """The claims that were won, in the order of the ids."""
+        if not workflow_ids:
+            return []
         stamped = {doc.WORKFLOW_ID: {"$in": list(workflow_ids)}, doc.CLAIM: token}
         documents = await self._workflows.find(stamped).to_list(None)
         order = {workflow_id: place for place, workflow_id in enumerate(workflow_ids)}

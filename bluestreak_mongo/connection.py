@@ -94,4 +94,4 @@ class GivenDatabase:
 
 def redacted(url: str) -> str:
     """A valid MongoDB URL without its credentials and options, fit to be shown."""
-    return re.sub(r"//.*@", "//***@", url.partition("?")[0])
+    return re.sub(r"(?s)//.*@", "//***@", url.partition("?")[0])

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
+from bson.errors import InvalidBSON
 from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
@@ -17,7 +18,7 @@ from pymongo.errors import (
 )
 
 from bluestreak_core.cancellation import see_through
-from bluestreak_core.errors import StoreRefused, StoreUnavailable
+from bluestreak_core.errors import CorruptDocument, StoreRefused, StoreUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,6 +65,8 @@ def store_errors() -> Iterator[None]:
     """Raise PyMongo's errors as the Store protocol's, with the original as the cause."""
     try:
         yield
+    except InvalidBSON as error:
+        raise CorruptDocument("stored", "of unknown id", "BSON", str(error)) from error
     except PyMongoError as error:
         if _is_passing(error):
             raise StoreUnavailable(str(error)) from error

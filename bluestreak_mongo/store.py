@@ -12,6 +12,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from typing_extensions import override
 
 from bluestreak_core import machine
+from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import NotInitialised, StoreUnavailable, ValueTooLarge
 from bluestreak_core.hints import Hints
@@ -26,7 +27,7 @@ from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.database import Database, check_version
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import reads, writes
+from bluestreak_mongo.driver import reads, store_errors, writes
 from bluestreak_mongo.server_clock import ServerClock
 
 if TYPE_CHECKING:
@@ -92,8 +93,12 @@ class MongoStore(Store):
         return self._clock
 
     @override
-    @writes
     async def init(self) -> None:
+        if self._open is None:
+            with store_errors():
+                await see_through(self._connect())
+
+    async def _connect(self) -> None:
         database = Database(self._connection.open())
         try:
             if isinstance(self._clock, ServerClock):

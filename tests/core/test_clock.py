@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from bluestreak_core.clock import SystemClock, first_of, in_milliseconds
+from bluestreak_core.hints import Hints
 from bluestreak_core.signal import Signal
 from bluestreak_core.testing import ManualClock
 
@@ -94,3 +95,27 @@ async def test_a_signal_wakes_everyone_who_waits() -> None:
     await asyncio.sleep(0)
     signal.notify()
     await asyncio.gather(*waiters)
+
+
+@pytest.mark.asyncio
+async def test_a_hint_wakes_everybody_though_one_of_them_looks_first() -> None:
+    clock = ManualClock()
+    hints = Hints(clock)
+    woken: list[str] = []
+
+    async def wait(name: str) -> None:
+        await hints.wait_for_work(60 * SECOND)
+        hints.looking(clock.now())
+        woken.append(name)
+
+    waiters = [asyncio.create_task(wait(name)) for name in "ab"]
+    await clock.until_sleeping(60 * SECOND, count=2)
+    hints.due(clock.now())
+    await asyncio.gather(*waiters)
+    later = [asyncio.create_task(wait(name)) for name in "cd"]
+    await clock.until_sleeping(60 * SECOND, count=2)
+    hints.due(clock.now() + 5 * SECOND)
+    await clock.until_sleeping(5 * SECOND, count=2)
+    clock.advance(5 * SECOND)
+    await asyncio.gather(*later)
+    assert sorted(woken) == ["a", "b", "c", "d"]

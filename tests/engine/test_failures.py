@@ -161,6 +161,37 @@ async def test_a_handler_that_cancels_itself_has_failed(fleet: Fleet) -> None:
             await bluestreak.wait("w")
 
 
+async def test_a_handler_may_raise_what_is_no_exception(fleet: Fleet) -> None:
+    class Odd(BaseException):
+        pass
+
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        raise Odd("odd")
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="Odd: odd"):
+            await bluestreak.wait("w")
+
+
+async def test_an_error_callback_that_hangs_does_not_keep_a_worker(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    async def hang(workflow_id: str, error: BaseException) -> None:
+        await asyncio.Event().wait()
+
+    bluestreak = await _failing(fleet, [], max_failures=0, error_callback=hang)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "fail")
+        await store.until_returned("fail")
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert workflow.status is Status.ABORTED
+
+
 async def _crash(fleet: Fleet, clock: ManualClock, times: int) -> None:
     """Claim as a worker that dies would, some times in a row."""
     for _ in range(times):

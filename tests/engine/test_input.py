@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -89,6 +90,16 @@ async def test_a_bad_id_never_reaches_the_store(
         await CALLS[call](bluestreak, BAD_IDS[name])
     assert refused.value.value is BAD_IDS[name]
     assert store.begun == before
+
+
+@pytest.mark.asyncio
+async def test_an_enum_of_strings_is_the_id_that_it_stands_for(fleet: Fleet) -> None:
+    class Old(str, Enum):  # noqa: UP042 - whose str() is not its value
+        ID = "w"
+
+    bluestreak = await fleet.engine()
+    assert await bluestreak.start(Old.ID, "h")
+    assert await bluestreak.find_workflow("w") is not None
 
 
 @pytest.mark.asyncio

@@ -154,7 +154,7 @@ async def test_wrong_credentials_end_polling(fleet: Fleet, store: RecordingStore
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("call", ["renew", "finish", "history"])
+@pytest.mark.parametrize("call", ["renew", "finish", "history", "save_step"])
 async def test_a_refusal_anywhere_ends_polling(
     fleet: Fleet, clock: ManualClock, store: RecordingStore, call: str
 ) -> None:
@@ -164,6 +164,7 @@ async def test_a_refusal_anywhere_ends_polling(
     async def handle(ctx: Context, input: None) -> None:
         if call == "renew":
             await clock.sleep(3600 * SECOND)
+        await ctx.step("s", int)
 
     store.failing[call] = StoreRefused("not authorised")
     await bluestreak.start("w", "h")

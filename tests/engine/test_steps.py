@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from datetime import datetime, timedelta
 from typing import Any
@@ -106,7 +107,7 @@ async def test_racing_attempts_of_a_step_get_the_stored_output(
         return f"attempt {number}"
 
     async def engine(number: int) -> Bluestreak:
-        bluestreak = await fleet.engine(timeout_interval=10)
+        bluestreak = await fleet.engine(timeout_interval=10, max_concurrency=1)
 
         @bluestreak.handler("h")
         async def handle(ctx: Context, input: None) -> str:
@@ -208,6 +209,62 @@ async def test_an_unstorable_output_aborts_even_if_the_handler_catches_it(fleet:
         with pytest.raises(WorkflowAborted, match="output of step 'a'"):
             await bluestreak.wait("w")
     assert len(set(later)) == 1
+
+
+async def test_an_unstorable_output_aborts_even_if_a_sibling_naps(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine(park_after=0)
+    calls: list[int] = []
+
+    def effect() -> Any:
+        calls.append(1)
+        return {1}
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await asyncio.gather(ctx.step("s", effect), ctx.sleep("nap", 3600), return_exceptions=True)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="output of step 's'"):
+            await bluestreak.wait("w")
+    assert calls == [1]
+    assert store.begun["park"] == 0
+
+
+async def test_a_handler_that_goes_on_after_a_refusal_does_not_stop_the_event_loop(
+    fleet: Fleet,
+) -> None:
+    bluestreak = await fleet.engine()
+    tries: list[int] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> set[int]:
+        while True:
+            tries.append(1)
+            try:
+                return await ctx.step(f"try {len(tries)}", lambda: {1})
+            except Exception:  # noqa: BLE001, S110 - what is tested
+                pass
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="output of step 'try 1'"):
+            await bluestreak.wait("w")
+
+
+async def test_a_sync_step_that_exits_has_failed(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", sys.exit, 1)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="step raised SystemExit: 1"):
+            await bluestreak.wait("w")
 
 
 @pytest.mark.parametrize("result", [object(), b"x" * 17_000_000], ids=["type", "size"])
