@@ -1,0 +1,82 @@
+"""A document that nobody can read or change costs its own workflow only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from bson.datetime_ms import DatetimeMS
+from pymongo.database import Database
+
+from bluestreak_core import Claim, CorruptDocument
+from bluestreak_core.batch import Batch
+from bluestreak_core.testing import ManualClock
+from bluestreak_mongo import MongoStore
+from tests.mongo.conftest import LEASE, NOW, Document, new
+
+pytestmark = pytest.mark.asyncio
+
+FOREIGN: list[Document] = [
+    {"workflowId": "foreign", "handlerId": 5},
+    {"workflowId": "foreign", "handlerId": "h", "failures": "many"},
+    {"workflowId": "foreign", "handlerId": "h", "claimLog": None},
+    {"workflowId": "foreign", "handlerId": "h", "claims": "many"},
+    {"workflowId": None, "handlerId": "h"},
+    {"handlerId": "h"},
+]
+
+
+@pytest_asyncio.fixture
+async def store(mongodb_url: str, empty_database: str) -> AsyncIterator[MongoStore]:
+    store = MongoStore(mongodb_url, database=empty_database, clock=ManualClock())
+    await store.init()
+    yield store
+    await store.close()
+
+
+async def _claim(store: MongoStore) -> dict[str, Claim]:
+    claims = await store.claim("worker", NOW, LEASE, 10, None)
+    return {claim.workflow_id: claim for claim in claims}
+
+
+@pytest.mark.parametrize("document", FOREIGN, ids=str)
+async def test_a_workflow_that_cannot_be_claimed_leaves_the_others_claimable(
+    store: MongoStore, raw: Database[Document], document: Document, caplog: pytest.LogCaptureFixture
+) -> None:
+    due = {"status": "idle", "timeoutAt": NOW - timedelta(seconds=1)}
+    raw.workflows.insert_one(due | document)
+    for name in ("w1", "w2"):
+        await store.create(new(name))
+    assert (await _claim(store)).keys() == {"w1", "w2"}
+    if document.get("workflowId"):
+        assert "foreign" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("collection", "document"),
+    [("naps", {"napId": "n", "wakeUpAt": None}), ("steps", {"stepId": 7, "output": 1})],
+)
+async def test_a_record_that_cannot_be_read_is_its_own_workflows_trouble(
+    store: MongoStore, raw: Database[Document], collection: str, document: dict[str, Any]
+) -> None:
+    for name in ("bad", "good"):
+        await store.create(new(name))
+    claims = await _claim(store)
+    await store.save_step(claims["good"], "s", 1, NOW)
+    raw[collection].insert_one({"workflowId": "bad"} | document)
+    batch = Batch(store, list(claims.values()))
+    assert (await batch.history("good")).steps == {"s": 1}
+    with pytest.raises(CorruptDocument, match="'bad'"):
+        await batch.history("bad")
+
+
+async def test_a_date_of_javascript_that_python_lacks_is_read(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    never = DatetimeMS(8_640_000_000_000_000)
+    due = {"workflowId": "w", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
+    raw.workflows.insert_one(due | {"input": never})
+    assert (await _claim(store))["w"].workflow.input == never
