@@ -385,8 +385,11 @@ async def test_a_javascript_workflow_is_run(
 
 
 async def test_a_javascript_workflow_is_resumed_over_its_steps_and_naps(
-    bluestreak: Bluestreak, raw: Database[Document]
+    store: MongoStore, raw: Database[Document]
 ) -> None:
+    recording = RecordingStore(store)
+    bluestreak = Bluestreak(recording)
+    await bluestreak.init()
     raw.workflows.insert_one(from_javascript(status="running"))
     raw.steps.insert_many(
         [
@@ -412,6 +415,7 @@ async def test_a_javascript_workflow_is_resumed_over_its_steps_and_naps(
     async with polling(bluestreak):
         assert await bluestreak.wait("w") == [{"id": 7.0}, None, "ship was called"]
     assert calls == ["ship"]
+    assert (recording.begun["save_step"], recording.begun["save_nap"]) == (1, 0)
     nap = await bluestreak.find_nap("w", "night")
     step = await bluestreak.find_step("w", "charge")
     assert nap is not None

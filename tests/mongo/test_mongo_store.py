@@ -315,6 +315,33 @@ async def test_a_claim_that_lost_everything_looks_again_at_once_and_wider(
     assert await claim() == [2]
 
 
+async def test_a_claim_that_lost_something_is_followed_by_wider_ones_until_one_loses_nothing(
+    application: Application, raw: Database[Document]
+) -> None:
+    sent, store = application.sent, application.store
+    for number in range(50):
+        await store.create(new(f"w{number}"))
+
+    def take_one() -> None:
+        """Another worker's claim of one of those that we are about to claim."""
+        (update,) = sent.commands[-1]["updates"]
+        taken, *_ = update["q"]["workflowId"]["$in"]
+        raw.workflows.update_one({"workflowId": taken}, {"$set": {"timeoutAt": NOW + SECOND}})
+
+    async def claim(*, disturbed: bool) -> int:
+        """How many workflows a claim of two has looked at."""
+        if disturbed:
+            sent.before["update"] = take_one
+        sent.commands.clear()
+        claims = await store.claim("worker", NOW, LEASE, 2, None)
+        assert len(claims) == (1 if disturbed else 2)
+        limit: int = sent.commands[0]["limit"]
+        return limit
+
+    assert [await claim(disturbed=True) for _ in range(6)] == [2, 4, 8, 16, 16, 16]
+    assert [await claim(disturbed=False) for _ in range(5)] == [16, 8, 4, 2, 2]
+
+
 async def test_a_claim_keeps_what_it_won_and_leaves_what_it_lost(
     application: Application, raw: Database[Document]
 ) -> None:
