@@ -63,7 +63,7 @@ class OwnClient:
         own = {name: value for name, value in options.items() if name.lower() not in given}
         try:
             return AsyncMongoClient(self._url, **own)
-        except (PyMongoError, ValueError, TypeError) as error:
+        except (PyMongoError, ValueError, TypeError, OSError) as error:
             # Neither the URL nor what the driver says of it is shown: both may hold a password.
             reason = f"PyMongo refuses it with {type(error).__name__}"
             raise InvalidArgument("url", "mongodb://***", reason) from None

@@ -66,7 +66,12 @@ async def test_the_defaults_are_a_server_on_this_machine() -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["", None, 7, "http://localhost", "mongodb://", "mongodb://h:0x1"])
+NO_SUCH_FILE = "mongodb://h/?tls=true&tlsCAFile=/no/such/file"
+
+
+@pytest.mark.parametrize(
+    "url", ["", None, 7, "http://localhost", "mongodb://", "mongodb://h:0x1", NO_SUCH_FILE]
+)
 async def test_what_is_no_url_is_refused(url: Any) -> None:
     with pytest.raises(InvalidArgument, match="url") as refused:
         MongoStore(url)
