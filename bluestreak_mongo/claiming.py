@@ -74,7 +74,7 @@ class Claiming:
             .limit(limit * self._width)
             .to_list(None)
         )
-        if len(found) > limit and self._width > 1:
+        if len(found) > limit:
             found = random.sample(found, limit)
         return [
             (one[doc.WORKFLOW_ID], Status(one[doc.STATUS]))

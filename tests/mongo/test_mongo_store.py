@@ -342,6 +342,25 @@ async def test_a_claim_that_lost_something_is_followed_by_wider_ones_until_one_l
     assert [await claim(disturbed=False) for _ in range(5)] == [16, 8, 4, 2, 2]
 
 
+async def test_claims_side_by_side_keep_to_their_limits_while_the_range_changes(
+    application: Application, raw: Database[Document]
+) -> None:
+    sent, store = application.sent, application.store
+    for number in range(200):
+        await store.create(new(f"w{number}"))
+
+    def take_one() -> None:
+        """Another worker's claim, which makes the next ones look wider."""
+        (update,) = sent.commands[-1]["updates"]
+        taken, *_ = update["q"]["workflowId"]["$in"]
+        raw.workflows.update_one({"workflowId": taken}, {"$set": {"timeoutAt": NOW + SECOND}})
+
+    sent.before["update"] = take_one
+    assert len(await store.claim("worker", NOW, LEASE, 2, None)) == 1
+    claims = [store.claim("worker", NOW, LEASE, 2, None) for _ in range(20)]
+    assert max(map(len, await asyncio.gather(*claims))) == 2
+
+
 async def test_a_claim_keeps_what_it_won_and_leaves_what_it_lost(
     application: Application, raw: Database[Document]
 ) -> None:
