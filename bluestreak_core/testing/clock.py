@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.signal import Signal
@@ -32,13 +34,19 @@ class ManualClock:
         """Seconds that the clock was advanced by since it was made."""
         return self._elapsed.total_seconds()
 
-    async def sleep(self, span: timedelta) -> None:
-        """Return when the clock has been advanced by the span; a loop turn later if it is zero."""
-        if span <= timedelta(0):
+    def sleep(self, span: timedelta) -> Coroutine[Any, Any, None]:
+        """Return when the clock has been advanced by the span; a loop turn later if it is zero.
+
+        The span begins with the call, not when it is first awaited, which a task may do later.
+        """
+        return self._sleep_until(self._elapsed + span)
+
+    async def _sleep_until(self, due: timedelta) -> None:
+        if due <= self._elapsed:
             await asyncio.sleep(0)
             return
         future = asyncio.get_running_loop().create_future()
-        self._sleepers[future] = self._elapsed + span
+        self._sleepers[future] = due
         self._changed.notify()
         try:
             await future

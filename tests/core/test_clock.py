@@ -50,6 +50,14 @@ async def test_a_manual_clock_wakes_who_is_due_and_nobody_else() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_span_begins_with_the_call_even_if_a_task_awaits_it_later() -> None:
+    clock = ManualClock()
+    waiting = asyncio.create_task(clock.sleep(SECOND))
+    clock.advance(SECOND)  # before the task has begun
+    await waiting
+
+
+@pytest.mark.asyncio
 async def test_a_manual_clock_stands_still() -> None:
     clock = ManualClock()
     start = clock.now()
