@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from bluestreak_core import machine
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
 from bluestreak_core.model import Claim, History
@@ -12,15 +13,22 @@ from bluestreak_core.store import Store
 
 
 class Batch:
-    """One read of the store for many runs; a read that failed is begun again by the next to ask."""
+    """One read of the store for many runs; a read that failed is begun again by the next to ask.
+
+    Workflows that run for the first time have no history, and none is read.
+    """
 
     def __init__(self, store: Store, claims: Sequence[Claim]) -> None:
         self._store = store
-        self._claims = {claim.workflow_id: claim for claim in claims}
+        self._claims = {
+            claim.workflow_id: claim for claim in claims if not machine.is_first_run(claim.workflow)
+        }
         self._read: asyncio.Future[dict[str, History]] | None = None
 
     async def history(self, workflow_id: str) -> History:
         """What this workflow has recorded. Raises what the store raises."""
+        if workflow_id not in self._claims:
+            return History()
         if self._read is None or self._failed(self._read):
             self._read = asyncio.ensure_future(self._read_all())
         try:

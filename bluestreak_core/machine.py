@@ -18,8 +18,9 @@ Two guards stand before the table:
                                              --abort----------> aborted   (will not)
 
 An event may arrive twice, since a caller that got no answer has to ask again. `has_ended_by` tells
-such a repeat from a stale call: the token stays on the record after its claim has ended. A repeat
-is accepted and changes nothing.
+such a repeat from a stale call: the token stays on the record after its claim has ended, and when
+the next claim replaces it, the claim log says whether that one took over. A repeat is accepted and
+changes nothing.
 
 The memory store applies the functions below to its records. The Mongo store turns `sources` and
 `target` into filters and updates. The diagram in the documentation is drawn from the table.
@@ -123,6 +124,11 @@ def claim(workflow: Workflow, token: str, worker: str, now: datetime, lease: tim
     )
 
 
+def is_first_run(workflow: Workflow) -> bool:
+    """Whether a claimed workflow cannot have recorded anything yet, in any library."""
+    return workflow.claims == 1 and workflow.failures == 0 and workflow.crashes == 0
+
+
 def in_force(workflow: Workflow | None, claim: Claim) -> bool:
     """Whether a claim still is the one that may move the workflow."""
     return (
@@ -134,11 +140,17 @@ def in_force(workflow: Workflow | None, claim: Claim) -> bool:
 
 def has_ended_by(workflow: Workflow | None, claim: Claim, event: Event) -> bool:
     """Whether this event of this claim was carried out before, so that the call is a repeat."""
-    return (
-        workflow is not None
-        and workflow.status is target(event)
-        and workflow.claim_token == claim.token
-    )
+    if workflow is None:
+        return False
+    if workflow.claim_token == claim.token:
+        return workflow.status is target(event)
+    return Event.CLAIM in TRANSITIONS[target(event)] and _was_ended(workflow, claim)
+
+
+def _was_ended(workflow: Workflow, claim: Claim) -> bool:
+    """Whether the next claim found this one ended, and not its lease; the claim log tells."""
+    later = workflow.claims - claim.number
+    return 0 < later <= len(workflow.claim_log) and not workflow.claim_log[-later].after_crash
 
 
 def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:

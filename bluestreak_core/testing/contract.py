@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
+from types import NoneType
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -454,6 +455,36 @@ class StoreContract:
         before = await _found(store, "w")
         await _end(store, claim, event)
         assert await _found(store, "w") == before
+
+    @pytest.mark.parametrize("event", [Event.PARK, Event.RELEASE, Event.FAIL])
+    async def test_an_ending_repeated_after_the_next_claim_changes_nothing(
+        self, store: Store, event: Event
+    ) -> None:
+        claim = await _claimed(store, "w")
+        await _end(store, claim, event)
+        (owner,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+        await _end(store, claim, event)
+        assert await _found(store, "w") == owner.workflow
+
+    async def test_claims_that_end_together_share_no_fate(self, store: Store) -> None:
+        for number in range(20):
+            await store.create(_new(f"w{number}"))
+        stale = await store.claim("worker", NOW, LEASE, 10, None)
+        owners = await store.claim("other", NOW + LEASE, LEASE, 20, None)
+        endings = [store.finish(claim, claim.number, NOW) for claim in (*stale, *owners)]
+        outcomes = await asyncio.gather(*endings, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ClaimLost] * 10 + [NoneType] * 20
+        for claim in owners:
+            assert (await _found(store, claim.workflow_id)).result == claim.number
+
+    async def test_records_made_together_share_no_fate(self, store: Store) -> None:
+        claim = await _claimed(store, "w")
+        await store.save_step(claim, "s1", "first", NOW)
+        saves = [store.save_step(claim, f"s{n}", object() if n == 2 else n, NOW) for n in range(4)]
+        outcomes = await asyncio.gather(*saves, return_exceptions=True)
+        assert [outcomes[0], outcomes[1], outcomes[3]] == [0, "first", 3]
+        assert isinstance(outcomes[2], UnstorableValue)
+        assert (await store.history([claim]))["w"].steps == {"s0": 0, "s1": "first", "s3": 3}
 
     @pytest.mark.parametrize("event", ENDINGS)
     async def test_a_stale_claim_cannot_end_its_successor(self, store: Store, event: Event) -> None:

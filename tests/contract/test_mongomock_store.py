@@ -49,5 +49,8 @@ class TestMongoStoreOnMongomock(StoreContract):
     async def test_a_value_nested_too_deep_is_refused(self, store: Store, depth: int) -> None:
         await super().test_a_value_nested_too_deep_is_refused(store, depth)
 
+    @pytest.mark.skip(reason="mongomock's bulk_write of updates fails with current PyMongo")
+    async def test_claims_that_end_together_share_no_fate(self, store: Store) -> None: ...
+
     @pytest.mark.skip(reason="mongomock has no limit on the size of a document; the server has")
     async def test_a_result_has_the_room_that_the_input_leaves(self, store: Store) -> None: ...

@@ -116,6 +116,25 @@ def test_a_repeat_is_told_from_a_stale_call(event: Event) -> None:
     assert not machine.has_ended_by(None, CLAIM, event)
 
 
+@pytest.mark.parametrize("event", [Event.PARK, Event.RELEASE, Event.FAIL])
+def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Event) -> None:
+    ended = EVENTS[event](RUNNING)
+    claimed = machine.claim(ended, "next", "worker", NOW + timedelta(days=1), SECOND)
+    assert machine.has_ended_by(claimed, CLAIM, event)
+    assert not machine.has_ended_by(claimed, CLAIM, Event.FINISH)
+    taken_over = machine.claim(RUNNING, "next", "worker", NOW + timedelta(days=1), SECOND)
+    assert not machine.has_ended_by(taken_over, CLAIM, event)
+    forgotten = replace(claimed, claims=RUNNING.claims + machine.MAX_CLAIM_LOG + 1)
+    assert not machine.has_ended_by(forgotten, CLAIM, event)
+
+
+def test_a_first_run_is_one_that_nothing_came_before() -> None:
+    assert machine.is_first_run(RUNNING)
+    assert not machine.is_first_run(replace(RUNNING, claims=2))
+    assert not machine.is_first_run(replace(RUNNING, failures=1))  # as by the JavaScript library
+    assert not machine.is_first_run(replace(RUNNING, crashes=1))
+
+
 def test_only_an_expired_lease_counts_as_a_crash() -> None:
     later = NOW + timedelta(days=1)
     crashes = {

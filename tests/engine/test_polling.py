@@ -166,8 +166,11 @@ async def test_a_refusal_anywhere_ends_polling(
             await clock.sleep(3600 * SECOND)
         await ctx.step("s", int)
 
-    store.failing[call] = StoreRefused("not authorised")
     await bluestreak.start("w", "h")
+    if call == "history":  # which a first run does not read
+        (claim,) = await store.claim("earlier", clock.now(), SECOND, 1, None)
+        await store.release(claim, clock.now())
+    store.failing[call] = StoreRefused("not authorised")
     poll = asyncio.create_task(bluestreak.poll())
     if call == "renew":
         await clock.until_sleeping(3600 * SECOND)
