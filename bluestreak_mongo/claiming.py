@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from pymongo import ASCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConnectionFailure, WriteError
 
+from bluestreak_core import machine
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Claim, Status, Workflow
 from bluestreak_mongo import documents as doc
@@ -25,8 +27,22 @@ ROUNDS = 4
 """How often a worker that lost everything it tried for looks again at once."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """What one claim stamps on all that it wins."""
+
+    token: str
+    worker: str
+    now: datetime
+    lease: timedelta
+
+
 class Claiming:
-    """Finds due workflows, stamps a token on as many as are still due, and reads those back.
+    """Finds due workflows, stamps a token on as many as are still due, and tells which those are.
+
+    Workflows that were never claimed are read whole when they are found. If as many were stamped,
+    all of them are won as they were, so they cost one read and one write. Otherwise the ones that
+    were won are read back.
 
     A worker that comes away with less than it tried for has met another one. It then looks at a
     wider range of due workflows and tries a random choice of them, until it wins undisturbed.
@@ -44,78 +60,110 @@ class Claiming:
         limit: int,
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
-        """See `Store.claim`. At most four commands without a rival, one where nothing is due."""
+        """See `Store.claim`. Without a rival it is one command where nothing is due, two for
+        workflows that were never claimed, and at most four for others.
+        """
         for _ in range(ROUNDS):
+            attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
             tried = await self._choose(transitions.due(now, handlers), limit)
-            won = await self._try_for(tried, worker, now, lease)
+            if tried and all(map(_is_new, tried)):
+                won = await self._try_for_new(tried, attempt)
+            else:
+                won = await self._try_for(tried, attempt)
             self._adapt(len(tried), len(won))
             if won or not tried:
                 return won
         return []
 
-    async def _try_for(
-        self, tried: Sequence[tuple[str, Status]], worker: str, now: datetime, lease: timedelta
-    ) -> list[Claim]:
-        """Claim those of the workflows that nobody else has claimed meanwhile."""
-        token = uuid4().hex
-        for crashed in (False, True):
-            await self._stamp(
-                [found for found in tried if (found[1] is Status.RUNNING) is crashed],
-                now,
-                transitions.claim(token, worker, now, lease, crashed=crashed),
-            )
-        return await self._read_back([workflow_id for workflow_id, _ in tried], token)
-
-    async def _choose(self, due: Document, limit: int) -> list[tuple[str, Status]]:
-        """Ids and states of due workflows to try for, the longest due first."""
+    async def _choose(self, due: Document, limit: int) -> list[Document]:
+        """Due workflows to try for, the longest due first."""
+        looked_at = limit * self._width
+        fields = None if looked_at == limit else {doc.WORKFLOW_ID: 1, doc.STATUS: 1}
         found = await (
-            self._workflows.find(due, {doc.WORKFLOW_ID: 1, doc.STATUS: 1})
+            self._workflows.find(due, fields, batch_size=looked_at)
             .sort(doc.TIMEOUT_AT, ASCENDING)
-            .limit(limit * self._width)
+            .limit(looked_at)
             .to_list(None)
         )
         if len(found) > limit:
             found = random.sample(found, limit)
+        # A foreign document is nobody's workflow.
+        return [one for one in found if isinstance(one.get(doc.WORKFLOW_ID), str)]
+
+    async def _try_for_new(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
+        """Claim those that nobody else has claimed meanwhile."""
+        still_new = transitions.still_new(_ids(tried), attempt.now)
+        if await self._stamp(still_new, attempt, crashed=False) < len(tried):
+            return await self._read_back(tried, attempt)
+        workflows = filter(None, map(_readable, tried))
         return [
-            (one[doc.WORKFLOW_ID], Status(one[doc.STATUS]))
-            for one in found
-            if isinstance(one.get(doc.WORKFLOW_ID), str)  # a foreign document is nobody's workflow
+            Claim(
+                token=attempt.token,
+                workflow=machine.claim(
+                    workflow, attempt.token, attempt.worker, attempt.now, attempt.lease
+                ),
+            )
+            for workflow in workflows
         ]
 
-    async def _stamp(
-        self, tried: Sequence[tuple[str, Status]], now: datetime, claim: Document
-    ) -> None:
+    async def _try_for(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
         """Claim those that are still due, in the state that they were found in."""
-        if not tried:
-            return
-        workflow_ids, statuses = zip(*tried, strict=True)
+        for crashed in (False, True):
+            group = [one for one in tried if (one[doc.STATUS] == Status.RUNNING) is crashed]
+            if group:
+                statuses = {one[doc.STATUS] for one in group}
+                still_due = transitions.still_due(statuses, _ids(group), attempt.now)
+                await self._stamp(still_due, attempt, crashed=crashed)
+        return await self._read_back(tried, attempt)
+
+    async def _stamp(self, target: Document, attempt: _Attempt, *, crashed: bool) -> int:
+        """Claim what matches; how many are known to have done so."""
+        update = transitions.claim(
+            attempt.token, attempt.worker, attempt.now, attempt.lease, crashed=crashed
+        )
         # Without an answer the token may have been stamped all the same: reading back tells.
         try:
-            await self._workflows.update_many(
-                transitions.still_due(set(statuses), workflow_ids, now), claim
-            )
+            return (await self._workflows.update_many(target, update)).matched_count
         except ConnectionFailure:
-            return
+            return 0
         except WriteError as error:
             # One of them cannot be changed so, and has kept the rest from being.
-            if len(tried) == 1:
+            workflow_ids = target[doc.WORKFLOW_ID]["$in"]
+            if len(workflow_ids) == 1:
                 logger.error("workflow %r cannot be claimed: %s", workflow_ids[0], error)  # noqa: TRY400
-                return
-            for one in tried:
-                await self._stamp([one], now, claim)
+                return 0
+            for workflow_id in workflow_ids:
+                alone = target | {doc.WORKFLOW_ID: {"$in": [workflow_id]}}
+                await self._stamp(alone, attempt, crashed=crashed)
+            return 0
 
-    async def _read_back(self, workflow_ids: Sequence[str], token: str) -> list[Claim]:
-        """The claims that were won, in the order of the ids."""
-        if not workflow_ids:
+    async def _read_back(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
+        """The claims that were won, in the order in which they were tried for."""
+        if not tried:
             return []
-        stamped = {doc.WORKFLOW_ID: {"$in": list(workflow_ids)}, doc.CLAIM: token}
-        documents = await self._workflows.find(stamped).to_list(None)
+        workflow_ids = _ids(tried)
+        stamped = {doc.WORKFLOW_ID: {"$in": workflow_ids}, doc.CLAIM: attempt.token}
+        documents = await self._workflows.find(stamped, batch_size=len(tried) + 1).to_list(None)
         order = {workflow_id: place for place, workflow_id in enumerate(workflow_ids)}
         documents.sort(key=lambda document: order[document[doc.WORKFLOW_ID]])
-        return [Claim(token=token, workflow=found) for found in map(_readable, documents) if found]
+        workflows = filter(None, map(_readable, documents))
+        return [Claim(token=attempt.token, workflow=workflow) for workflow in workflows]
 
     def _adapt(self, tried: int, won: int) -> None:
         self._width = min(self._width * 2, WIDEST) if won < tried else max(self._width // 2, 1)
+
+
+def _ids(documents: Sequence[Document]) -> list[str]:
+    return [document[doc.WORKFLOW_ID] for document in documents]
+
+
+def _is_new(document: Document) -> bool:
+    """Whether a workflow was never claimed, and has been read whole."""
+    return (
+        document[doc.STATUS] == Status.IDLE
+        and not document.get(doc.CLAIMS)
+        and doc.HANDLER_ID in document
+    )
 
 
 def _readable(document: Document) -> Workflow | None:

@@ -18,7 +18,12 @@ from pymongo.errors import (
 )
 
 from bluestreak_core.cancellation import see_through
-from bluestreak_core.errors import CorruptDocument, StoreRefused, StoreUnavailable
+from bluestreak_core.errors import (
+    CorruptDocument,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -68,12 +73,19 @@ def store_errors() -> Iterator[None]:
     except InvalidBSON as error:
         raise CorruptDocument("stored", "of unknown id", "BSON", str(error)) from error
     except PyMongoError as error:
-        if _is_passing(error):
-            raise StoreUnavailable(str(error)) from error
-        raise StoreRefused(str(error)) from error
+        raise translated(error) from error
 
 
-def _is_passing(error: PyMongoError) -> bool:
+def translated(error: PyMongoError) -> StoreError:
+    """The store's error for one of PyMongo's, its cause; a new object each time."""
+    kind = StoreUnavailable if is_passing(error) else StoreRefused
+    translation = kind(str(error))
+    translation.__cause__ = error
+    return translation
+
+
+def is_passing(error: PyMongoError) -> bool:
+    """Whether the same call may succeed later."""
     passing = (ConnectionFailure, WaitQueueTimeoutError, ExecutionTimeout, WriteConcernError)
     if isinstance(error, passing) or any(map(error.has_error_label, _PASSING_LABELS)):
         return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
-from bluestreak_core.errors import NotInitialised, StoreUnavailable, ValueTooLarge
+from bluestreak_core.errors import NotInitialised, ValueTooLarge
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
@@ -23,11 +23,13 @@ from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules, unstorable
+from bluestreak_mongo.bulk import Ending, Groups, undecided
 from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.database import Database, check_version
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, store_errors, writes
+from bluestreak_mongo.group_commit import Outcome
 from bluestreak_mongo.server_clock import ServerClock
 
 if TYPE_CHECKING:
@@ -36,8 +38,20 @@ if TYPE_CHECKING:
 DEFAULT_URL = "mongodb://localhost:27017"
 DEFAULT_DATABASE = "bluestreak"
 
+_PAGE = 10_000
+"""Records that a history is read by at once; the server sends no more than 16 MB at once."""
+
 _TOO_DEEP = 15
 _TOO_LARGE = (10334, 17419, 17420)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """What `init` makes and `close` lets go of."""
+
+    database: Database
+    claiming: Claiming
+    groups: Groups
 
 
 class MongoStore(Store):
@@ -63,8 +77,7 @@ class MongoStore(Store):
         self._connection = connection
         self._clock: Clock = clock or ServerClock()
         self._rules = BsonRules()
-        self._open: Database | None = None
-        self._claiming: Claiming | None = None
+        self._opened: _Opened | None = None
         self._hints = Hints(self._clock)
 
     @classmethod
@@ -94,7 +107,7 @@ class MongoStore(Store):
 
     @override
     async def init(self) -> None:
-        if self._open is None:
+        if self._opened is None:
             with store_errors():
                 await see_through(self._connect())
 
@@ -107,46 +120,45 @@ class MongoStore(Store):
         except BaseException:
             await self._connection.close()
             raise
-        self._open = database
-        self._claiming = Claiming(database.workflows)
+        self._opened = _Opened(
+            database=database, claiming=Claiming(database.workflows), groups=Groups(database)
+        )
 
     @override
     async def close(self) -> None:
-        self._open = self._claiming = None
+        self._opened = None
         await self._connection.close()
 
     @override
-    @writes
     async def create(self, new: NewWorkflow) -> bool:
         what = f"input of workflow {new.workflow_id!r}"
-        value, _ = self._rules.round_trip(new.input, what)
+        value, size = self._rules.round_trip(new.input, what)
         document = doc.from_workflow(machine.create(new)) | {doc.INPUT: value}
-        try:
-            async with self._fitting(value, what):
-                await self._database.workflows.insert_one(document)
-        except DuplicateKeyError:
+        outcome = await self._open.groups.workflows.call(document, size)
+        if isinstance(outcome, DuplicateKeyError):
             return False
+        self._check(outcome, value, what)
         self._hints.due(new.created_at)
         return True
 
     @override
     @reads
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        found = await self._database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
+        found = await self._open.database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
         return None if found is None else doc.to_workflow(found)
 
     @override
     @reads
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
         key = {doc.WORKFLOW_ID: workflow_id, doc.STEP_ID: step_id}
-        found = await self._database.steps.find_one(key)
+        found = await self._open.database.steps.find_one(key)
         return None if found is None else doc.to_step(found)
 
     @override
     @reads
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
         key = {doc.WORKFLOW_ID: workflow_id, doc.NAP_ID: nap_id}
-        found = await self._database.naps.find_one(key)
+        found = await self._open.database.naps.find_one(key)
         return None if found is None else doc.to_nap(found)
 
     @override
@@ -161,20 +173,18 @@ class MongoStore(Store):
     ) -> Sequence[Claim]:
         self._hints.looking(now)
         if isinstance(self._clock, ServerClock) and self._clock.is_stale:
-            await self._database.measure(self._clock)
-        if self._claiming is None:
-            raise NotInitialised("claim()")
-        return await self._claiming.claim(worker, now, lease, limit, handlers)
+            await self._open.database.measure(self._clock)
+        return await self._open.claiming.claim(worker, now, lease, limit, handlers)
 
     @override
     @reads
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         histories = {claim.workflow_id: History() for claim in claims}
         theirs = {doc.WORKFLOW_ID: {"$in": list(histories)}}
-        async for found in self._database.steps.find(theirs):
+        async for found in self._open.database.steps.find(theirs, batch_size=_PAGE):
             step = doc.to_step(found)
             histories[step.workflow_id].steps[step.step_id] = step.output
-        async for found in self._database.naps.find(theirs):
+        async for found in self._open.database.naps.find(theirs, batch_size=_PAGE):
             nap = doc.to_nap(found)
             histories[nap.workflow_id].naps[nap.nap_id] = nap.wake_up_at
         return histories
@@ -183,7 +193,7 @@ class MongoStore(Store):
     @writes
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         ours = transitions.any_in_force(claims)
-        workflows = self._database.workflows
+        workflows = self._open.database.workflows
         renewed = await workflows.update_many(ours, transitions.renew(now, lease))
         if renewed.matched_count == len(claims):
             return []
@@ -195,61 +205,57 @@ class MongoStore(Store):
         return [claim for claim in claims if claim.key not in held]
 
     @override
-    @writes
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
-        value, _ = self._rules.round_trip(output, what)
+        value, size = self._rules.round_trip(output, what)
         step = Step(workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now)
-        try:
-            async with self._fitting(value, what):
-                await self._database.steps.insert_one(doc.from_step(step))
-        except DuplicateKeyError as error:
+        outcome = await self._open.groups.steps.call(doc.from_step(step), size)
+        if isinstance(outcome, DuplicateKeyError):
             winner = await self.find_step(claim.workflow_id, step_id)
             if winner is None:
-                raise _undecided("step", step_id) from error
+                raise undecided("step", step_id) from outcome
             return winner.output
-        await self._count_progress(claim)
+        self._check(outcome, value, what)
+        if claim.workflow.crashes:
+            await self._count_progress(claim)
         return value
 
     @override
-    @writes
     async def save_nap(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
         nap = Nap(workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now)
-        try:
-            await self._database.naps.insert_one(doc.from_nap(nap))
-        except DuplicateKeyError as error:
+        outcome = await self._open.groups.naps.call(doc.from_nap(nap), 0)
+        if isinstance(outcome, DuplicateKeyError):
             winner = await self.find_nap(claim.workflow_id, nap_id)
             if winner is None:
-                raise _undecided("nap", nap_id) from error
+                raise undecided("nap", nap_id) from outcome
             return winner.wake_up_at
-        await self._count_progress(claim)
+        self._check(outcome)
+        if claim.workflow.crashes:
+            await self._count_progress(claim)
         return wake_up_at
 
     @override
-    @writes
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         await self._end(claim, Event.PARK, transitions.give_back(Event.PARK, wake_up_at))
         self._hints.due(wake_up_at)
 
     @override
-    @writes
     async def release(self, claim: Claim, now: datetime) -> None:
         await self._end(claim, Event.RELEASE, transitions.give_back(Event.RELEASE, now))
         self._hints.due(now)
 
     @override
-    @writes
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         what = f"result of workflow {claim.workflow_id!r}"
-        value, _ = self._rules.round_trip(result, what)
-        async with self._fitting(value, what, beside=claim.workflow.input):
-            await self._end(claim, Event.FINISH, transitions.finish(value, now))
+        value, size = self._rules.round_trip(result, what)
+        ending = Ending(claim=claim, event=Event.FINISH, update=transitions.finish(value, now))
+        outcome = await self._open.groups.endings.call(ending, size)
+        self._check(outcome, value, what, beside=claim.workflow.input)
         self._hints.ended(claim.workflow_id)
 
     @override
-    @writes
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
         event = machine.failure_event(failure)
         await self._end(claim, event, transitions.fail(failure, now))
@@ -269,42 +275,33 @@ class MongoStore(Store):
     # What the methods above share --------------------------------------------------------------
 
     @property
-    def _database(self) -> Database:
-        if self._open is None:
+    def _open(self) -> _Opened:
+        if self._opened is None:
             raise NotInitialised("a MongoStore")
-        return self._open
+        return self._opened
 
     async def _end(self, claim: Claim, event: Event, update: Document) -> None:
         """Move a workflow under its claim, or find out why that cannot be."""
-        done = await self._database.workflows.update_one(transitions.in_force(claim), update)
-        if done.matched_count == 1:
-            return
-        workflow = await self.find_workflow(claim.workflow_id)
-        if machine.in_force(workflow, claim):
-            raise _undecided("workflow", claim.workflow_id)
-        if not machine.has_ended_by(workflow, claim, event):
-            raise machine.lost(workflow, claim)
+        ending = Ending(claim=claim, event=event, update=update)
+        self._check(await self._open.groups.endings.call(ending, 0))
 
+    @writes
     async def _count_progress(self, claim: Claim) -> None:
-        if claim.workflow.crashes:
-            ours = transitions.in_force(claim)
-            await self._database.workflows.update_one(ours, transitions.progress())
+        ours = transitions.in_force(claim)
+        await self._open.database.workflows.update_one(ours, transitions.progress())
 
-    @asynccontextmanager
-    async def _fitting(self, value: Any, what: str, beside: Any = None) -> AsyncIterator[None]:
-        """Tell what the server refuses about a value that the rules have let pass."""
-        try:
-            yield
-        except OperationFailure as error:
-            if error.code == _TOO_DEEP:
-                raise unstorable(value, what, "it is nested too deep") from error
-            if error.code in _TOO_LARGE:
-                _, size = self._rules.round_trip(value, what)
-                _, taken = self._rules.round_trip(beside, what)
-                raise ValueTooLarge(what, size, MAX_VALUE_BYTES - taken) from error
-            raise
-
-
-def _undecided(kind: str, name: str) -> StoreUnavailable:
-    """A write was refused for what a majority does not show yet; asking again will tell."""
-    return StoreUnavailable(f"{kind} {name!r} was written by another, and is not committed yet")
+    def _check(
+        self, outcome: Outcome, value: Any = None, what: str = "", beside: Any = None
+    ) -> None:
+        """Raise what came of a write, if it was not written, in the words of the protocol."""
+        if outcome is None:
+            return
+        code = outcome.code if isinstance(outcome, OperationFailure) else None
+        if code == _TOO_DEEP:
+            raise unstorable(value, what, "it is nested too deep") from outcome
+        if code in _TOO_LARGE:
+            _, size = self._rules.round_trip(value, what)
+            _, taken = self._rules.round_trip(beside, what)
+            raise ValueTooLarge(what, size, MAX_VALUE_BYTES - taken) from outcome
+        with store_errors():
+            raise outcome

@@ -24,13 +24,19 @@ def due(now: datetime, handlers: Collection[str] | None) -> Document:
     return found
 
 
-def still_due(statuses: Collection[Status], workflow_ids: Sequence[str], now: datetime) -> Document:
+def still_due(statuses: Collection[str], workflow_ids: list[str], now: datetime) -> Document:
     """Matches those of the given workflows that may still be claimed, and are in these states."""
     return {
-        doc.WORKFLOW_ID: {"$in": list(workflow_ids)},
-        doc.STATUS: {"$in": [status.value for status in statuses]},
+        doc.WORKFLOW_ID: {"$in": workflow_ids},
+        doc.STATUS: {"$in": sorted(statuses)},
         doc.TIMEOUT_AT: {"$lte": now},
     }
+
+
+def still_new(workflow_ids: list[str], now: datetime) -> Document:
+    """Matches those of the given workflows that are due and were never claimed."""
+    new = {doc.CLAIMS: {"$in": [0, None]}}  # None, too, matches a field that is not there
+    return still_due({Status.IDLE.value}, workflow_ids, now) | new
 
 
 def claim(token: str, worker: str, now: datetime, lease: timedelta, *, crashed: bool) -> Document:

@@ -64,6 +64,8 @@ async def test_a_record_that_cannot_be_read_is_its_own_workflows_trouble(
 ) -> None:
     for name in ("bad", "good"):
         await store.create(new(name))
+    for claim in (await _claim(store)).values():
+        await store.release(claim, NOW)
     claims = await _claim(store)
     await store.save_step(claims["good"], "s", 1, NOW)
     raw[collection].insert_one({"workflowId": "bad"} | document)

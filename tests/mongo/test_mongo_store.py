@@ -137,14 +137,27 @@ async def test_looking_for_work_in_vain_is_one_command(application: Application)
     assert application.sent.names == ["find"]
 
 
-@pytest.mark.parametrize("count", [1, 10, 100])
-async def test_a_claim_of_new_workflows_is_three_commands(
+@pytest.mark.parametrize("count", [1, 10, 200])
+async def test_a_claim_of_new_workflows_is_two_commands(
     application: Application, count: int
 ) -> None:
     for number in range(count):
         await application.store.create(new(f"w{number}"))
     application.sent.commands.clear()
-    assert len(await application.store.claim("worker", NOW, LEASE, 100, None)) == count
+    assert len(await application.store.claim("worker", NOW, LEASE, 200, None)) == count
+    assert application.sent.names == ["find", "update"]
+
+
+@pytest.mark.parametrize("count", [1, 10, 200])
+async def test_a_claim_of_workflows_that_were_parked_is_three_commands(
+    application: Application, count: int
+) -> None:
+    for number in range(count):
+        await application.store.create(new(f"w{number}"))
+    for claim in await application.store.claim("worker", NOW, LEASE, 200, None):
+        await application.store.park(claim, NOW)
+    application.sent.commands.clear()
+    assert len(await application.store.claim("worker", NOW, LEASE, 200, None)) == count
     assert application.sent.names == ["find", "update", "find"]
 
 

@@ -1,0 +1,192 @@
+"""Bulk writes, and what came of each of their parts.
+
+A server answers an unordered bulk of inserts with the errors of the single documents, and one of
+updates with how many have matched. Where that does not tell, and where there was no answer, the
+documents are read back. Where a command is refused as a whole, for one document that the server
+cannot even read, its halves are sent again: each part of a bulk may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from pymongo import UpdateOne
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import (
+    BulkWriteError,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+    WriteError,
+)
+
+from bluestreak_core import machine
+from bluestreak_core.errors import CorruptDocument, StoreUnavailable
+from bluestreak_core.machine import Event
+from bluestreak_core.model import Claim, Workflow
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo import transitions
+from bluestreak_mongo.database import Database
+from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver import is_passing, translated
+from bluestreak_mongo.group_commit import GroupCommit, Outcome
+
+Item = TypeVar("Item")
+
+_DUPLICATE_KEY = 11000
+_REFUSALS = (13, 18, 8000)
+"""Unauthorized, AuthenticationFailed, AtlasError: whatever is sent, and in what portions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """One call that ends a claim."""
+
+    claim: Claim
+    event: Event
+    update: Document
+
+
+class Groups:
+    """The writes that the calls of one store share, by what can be written together."""
+
+    def __init__(self, database: Database) -> None:
+        self.workflows = GroupCommit(partial(insert_each, database.workflows))
+        self.steps = GroupCommit(partial(insert_each, database.steps))
+        self.naps = GroupCommit(partial(insert_each, database.naps))
+        self.endings = GroupCommit(partial(end_each, database.workflows))
+
+
+async def insert_each(
+    collection: AsyncCollection[Document], documents: Sequence[Document]
+) -> list[Outcome]:
+    """Insert documents. A `DuplicateKeyError` says that one of the same key was there before."""
+
+    async def retry(part: Sequence[Document]) -> list[Outcome]:
+        return await insert_each(collection, part)
+
+    try:
+        if len(documents) == 1:
+            await collection.insert_one(documents[0])
+        else:
+            await collection.insert_many(documents, ordered=False)
+    except BulkWriteError as error:
+        return _outcomes(error, len(documents))
+    except PyMongoError as error:
+        if is_passing(error):
+            return await _found_inserted(collection, documents, error)
+        return await _apart(retry, documents, error)
+    return [None] * len(documents)
+
+
+async def end_each(
+    workflows: AsyncCollection[Document], endings: Sequence[Ending]
+) -> list[Outcome]:
+    """End claims. A `ClaimLost` says that a claim is not in force, and that nothing was written."""
+
+    async def retry(part: Sequence[Ending]) -> list[Outcome]:
+        return await end_each(workflows, part)
+
+    outcomes: list[Outcome] = [None] * len(endings)
+    try:
+        matched = await _update(workflows, endings)
+    except BulkWriteError as error:
+        outcomes = _outcomes(error, len(endings))
+        matched = error.details["nMatched"]
+    except PyMongoError as error:
+        if is_passing(error):
+            return await _found_ended(workflows, endings, error)
+        return await _apart(retry, endings, error)
+    if matched == outcomes.count(None):
+        return outcomes
+    found = await _found_ended(workflows, endings, None)
+    return [outcome or found[place] for place, outcome in enumerate(outcomes)]
+
+
+async def _update(workflows: AsyncCollection[Document], endings: Sequence[Ending]) -> int:
+    """How many of the claims were in force."""
+    updates = [(transitions.in_force(ending.claim), ending.update) for ending in endings]
+    if len(updates) == 1:
+        return (await workflows.update_one(*updates[0])).matched_count
+    bulk = [UpdateOne(*update) for update in updates]
+    return (await workflows.bulk_write(bulk, ordered=False)).matched_count
+
+
+async def _apart(
+    retry: Callable[[Sequence[Item]], Awaitable[list[Outcome]]],
+    items: Sequence[Item],
+    error: PyMongoError,
+) -> list[Outcome]:
+    """What comes of the parts of a command that was refused as a whole."""
+    if len(items) == 1:
+        return [error]
+    if isinstance(error, OperationFailure) and error.code in _REFUSALS:
+        return [translated(error) for _ in items]
+    half = len(items) // 2
+    return [*await retry(items[:half]), *await retry(items[half:])]
+
+
+def _outcomes(error: BulkWriteError, count: int) -> list[Outcome]:
+    """What a server has said of the parts of a bulk, each error an object of its own."""
+    unsure = error.details.get("writeConcernErrors")
+    outcomes: list[Outcome] = [
+        StoreUnavailable(unsure[0]["errmsg"]) if unsure else None for _ in range(count)
+    ]
+    for refused in error.details["writeErrors"]:
+        kind = DuplicateKeyError if refused["code"] == _DUPLICATE_KEY else WriteError
+        outcomes[refused["index"]] = kind(refused["errmsg"], refused["code"])
+    return outcomes
+
+
+async def _found_inserted(
+    collection: AsyncCollection[Document], documents: Sequence[Document], error: PyMongoError
+) -> list[Outcome]:
+    """Which documents are there, after an insert that nobody knows the end of."""
+    ids = [document.get("_id") for document in documents]
+    ours = {
+        doc.WORKFLOW_ID: {"$in": [document[doc.WORKFLOW_ID] for document in documents]},
+        "_id": {"$in": ids},
+    }
+    try:
+        found = {document["_id"] async for document in collection.find(ours, {"_id": 1})}
+    except PyMongoError:
+        found = set()  # the first error tells more than that this one came on top of it
+    return [None if one in found else translated(error) for one in ids]
+
+
+async def _found_ended(
+    workflows: AsyncCollection[Document], endings: Sequence[Ending], error: PyMongoError | None
+) -> list[Outcome]:
+    """Which claims have been ended by these calls, these very ones or the same ones before."""
+    theirs = {doc.WORKFLOW_ID: {"$in": [ending.claim.workflow_id for ending in endings]}}
+    without_values = {doc.INPUT: 0, doc.RESULT: 0}
+    try:
+        found = {
+            document[doc.WORKFLOW_ID]: document
+            async for document in workflows.find(theirs, without_values)
+        }
+    except PyMongoError as unread:
+        return [translated(error or unread) for _ in endings]
+    return [_outcome(ending, found.get(ending.claim.workflow_id), error) for ending in endings]
+
+
+def _outcome(ending: Ending, found: dict[str, Any] | None, error: PyMongoError | None) -> Outcome:
+    claim = ending.claim
+    workflow: Workflow | None = None
+    try:
+        workflow = None if found is None else doc.to_workflow(found)
+    except CorruptDocument as corrupt:
+        return corrupt
+    if machine.in_force(workflow, claim):
+        return translated(error) if error else undecided("workflow", claim.workflow_id)
+    if machine.has_ended_by(workflow, claim, ending.event):
+        return None
+    return machine.lost(workflow, claim)
+
+
+def undecided(kind: str, name: str) -> StoreUnavailable:
+    """A write was refused for what a majority does not show yet; asking again will tell."""
+    return StoreUnavailable(f"{kind} {name!r} was written by another, and is not committed yet")

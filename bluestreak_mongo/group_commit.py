@@ -1,0 +1,112 @@
+"""Group commit: calls that gather while a write is under way share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from bluestreak_core.cancellation import see_through
+from bluestreak_core.errors import StoreUnavailable
+
+Item = TypeVar("Item")
+
+MAX_ITEMS = 500
+MAX_BYTES = 16 * 1024 * 1024
+MAX_WRITES = 2
+
+Outcome = Exception | None
+"""What came of one item: None if it was written, else an error that is this caller's own."""
+
+
+@dataclass(eq=False, slots=True)
+class _Call(Generic[Item]):
+    item: Item
+    size: int
+    outcome: asyncio.Future[Outcome]
+    write: asyncio.Task[None] | None = None
+
+
+class GroupCommit(Generic[Item]):
+    """Carries out calls in groups, each call as if it were alone.
+
+    `write` is given the items of a group and returns an outcome for each, in their order. A call
+    waits until the write that holds its item is acknowledged. Nobody waits for a group to fill: one
+    leaves as soon as fewer than `max_writes` are under way, with all that has gathered, as far as
+    it fits into `max_items` and `max_bytes`; a bigger item goes alone. While one write is at the
+    server, the next is prepared here: that is what the second is for.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Outcome]]],
+        *,
+        max_items: int = MAX_ITEMS,
+        max_bytes: int = MAX_BYTES,
+        max_writes: int = MAX_WRITES,
+    ) -> None:
+        self._write = write
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._max_writes = max_writes
+        self._gathered: deque[_Call[Item]] = deque()
+        self._writes: set[asyncio.Task[None] | None] = set()
+        self._about_to_leave = False
+
+    async def call(self, item: Item, size: int) -> Outcome:
+        """Write an item of so many bytes; what came of it.
+
+        Cancelled while it waits for its group to leave, it is not written. Cancelled later, it is
+        seen through.
+        """
+        loop = asyncio.get_running_loop()
+        call = _Call(item, size, loop.create_future())
+        self._gathered.append(call)
+        if not self._about_to_leave and len(self._writes) < self._max_writes:
+            self._about_to_leave = True
+            loop.call_soon(self._leave)  # so that calls of the same turn of the loop come along
+        try:
+            return await call.outcome
+        except asyncio.CancelledError:
+            if call.write is not None:
+                await see_through(call.write)
+            raise
+
+    def _leave(self) -> None:
+        self._about_to_leave = False
+        while len(self._writes) < self._max_writes and (group := self._next_group()):
+            write = asyncio.get_running_loop().create_task(self._carry_out(group))
+            self._writes.add(write)
+            for call in group:
+                call.write = write
+
+    def _next_group(self) -> list[_Call[Item]]:
+        group: list[_Call[Item]] = []
+        size = 0
+        while self._gathered and len(group) < self._max_items:
+            call = self._gathered[0]
+            size += call.size
+            if group and size > self._max_bytes:
+                break
+            self._gathered.popleft()
+            if call.outcome.done():  # its caller was cancelled
+                size -= call.size
+            else:
+                group.append(call)
+        return group
+
+    async def _carry_out(self, group: list[_Call[Item]]) -> None:
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = await self._write([call.item for call in group])
+        except asyncio.CancelledError:
+            outcomes = [StoreUnavailable("the event loop is being closed") for _ in group]
+        except Exception as error:  # noqa: BLE001 - not swallowed: each of the callers gets it
+            outcomes = [error] * len(group)
+        self._writes.discard(asyncio.current_task())
+        self._leave()  # the next group is on its way before those who waited go on
+        for call, outcome in zip(group, outcomes, strict=True):
+            if not call.outcome.done():
+                call.outcome.set_result(outcome)
