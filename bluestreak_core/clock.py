@@ -43,8 +43,9 @@ class SystemClock:
 
 def in_milliseconds(instant: datetime) -> datetime:
     """An aware instant in UTC, cut to the millisecond. A naive one is read as UTC."""
-    aware = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    return aware.replace(microsecond=aware.microsecond // 1000 * 1000, fold=0)
+    if instant.tzinfo is not UTC:
+        instant = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000, fold=0)
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> None:

@@ -71,7 +71,8 @@ class Context:
         Raises `InvalidId`, `DuplicateStep`, and `UnstorableValue` or `ValueTooLarge`, which abort
         the workflow, since another try would repeat the effects of `fn`.
         """
-        await self._exit.check()
+        if self._exit.has_come:
+            await self._exit.leave()
         self._journal.lease.check()
         step_id = check_id("step id", step_id)
         check_callable(f"step {step_id!r}", fn)
@@ -93,7 +94,8 @@ class Context:
 
         Raises `InvalidId`, `InvalidDuration` and `DuplicateNap`.
         """
-        await self._exit.check()
+        if self._exit.has_come:
+            await self._exit.leave()
         self._journal.lease.check()
         nap_id = check_id("nap id", nap_id)
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +71,16 @@ class Exit:
         """The handler has ended: tasks that it left behind may not go on for it."""
         self._closed = True
 
-    async def check(self) -> None:
-        """Raise `CancelledError` once the end has been decided, or has come."""
-        if self.decision is not None or self._closed:
-            # A handler that goes on whatever is raised must not keep the event loop to itself.
-            await asyncio.sleep(0)
-            raise asyncio.CancelledError
+    @property
+    def has_come(self) -> bool:
+        """Whether the end has been decided, or the handler has ended: nothing new may begin."""
+        return self._closed or self.decision is not None
+
+    async def leave(self) -> NoReturn:
+        """Raise `CancelledError`, since the end has come."""
+        # A handler that goes on whatever is raised must not keep the event loop to itself.
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
 
 
 def _rank(decision: Decision) -> int:

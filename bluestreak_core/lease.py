@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -38,7 +38,7 @@ class Lease:
     @property
     def error(self) -> ClaimLost | None:
         """Why the claim is no longer ours, or None while it is."""
-        if self._lost is None and self.left <= timedelta(0):
+        if self._lost is None and self._clock.monotonic() >= self._deadline:
             return self._loss("outlived its lease")
         return self._lost
 
@@ -52,7 +52,8 @@ class Lease:
 
     def check(self) -> None:
         """Raise `ClaimLost` unless the claim is ours."""
-        if (error := self.error) is not None:
+        error = self.error
+        if error is not None:
             raise error
 
     async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -61,7 +62,8 @@ class Lease:
         Raises `ClaimLost`, from the last `StoreUnavailable`, when the lease runs out first.
         """
         self.check()
-        for pause in pauses():
+        outage: Iterator[timedelta] | None = None
+        while True:
             try:
                 return await call()
             except StoreUnavailable as unavailable:
@@ -70,10 +72,10 @@ class Lease:
                     self.claim.workflow_id,
                     unavailable,
                 )
-                await self._clock.sleep(min(pause, self.left))
+                outage = outage or pauses()
+                await self._clock.sleep(min(next(outage), self.left))
                 if (error := self.error) is not None:
                     raise error from unavailable
-        raise AssertionError("pauses() has no end")
 
     def _loss(self, reason: str) -> ClaimLost:
         return ClaimLost(self.claim.workflow_id, self.claim.number, reason)

@@ -32,6 +32,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from bluestreak_core.errors import ClaimLost, TransitionRefused
@@ -72,11 +73,19 @@ TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
 }
 
 
+@cache
 def sources(event: Event) -> tuple[Status, ...]:
     """The states in which an event is accepted."""
     return tuple(status for status, row in TRANSITIONS.items() if event in row)
 
 
+@cache
+def waiting() -> tuple[Status, ...]:
+    """The states of a workflow that is nobody's, and will be claimed when it is due."""
+    return tuple(status for status in sources(Event.CLAIM) if status is not Status.RUNNING)
+
+
+@cache
 def target(event: Event) -> Status:
     """The state that an event leads to, which is the same from each of its sources."""
     (status,) = {row[event] for row in TRANSITIONS.values() if event in row}

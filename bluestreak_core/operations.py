@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
 
 
-@dataclass(eq=False, slots=True)
 class _Operation:
-    task: asyncio.Task[object] | None
-    wake_up_at: datetime | None
-    """When a nap ends; None for everything else."""
+    """Is pending for as long as its block lasts."""
+
+    __slots__ = ("_operations", "task", "wake_up_at")
+
+    def __init__(
+        self, operations: Operations, task: asyncio.Task[object] | None, wake_up_at: datetime | None
+    ) -> None:
+        self.task = task
+        self.wake_up_at = wake_up_at
+        """When a nap ends; None for everything else."""
+        self._operations = operations
+
+    def __enter__(self) -> None:
+        self._operations.begun(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._operations.ended(self)
 
 
 class Operations:
@@ -33,7 +43,7 @@ class Operations:
         self.eager = False
         """Whether naps of any length leave memory at once, because the worker is stopping."""
         self._clock = clock
-        self._pending: list[_Operation] = []
+        self._pending: set[_Operation] = set()
         self._main: asyncio.Task[object] | None = None
         self._branches: set[asyncio.Task[object]] = set()
         self._quiet_since = clock.monotonic()
@@ -42,17 +52,19 @@ class Operations:
         """Take the current task for the one that runs the handler."""
         self._main = asyncio.current_task()
 
-    @contextmanager
-    def operation(self, wake_up_at: datetime | None = None) -> Iterator[None]:
-        """Count an operation as pending; `wake_up_at` makes it a nap."""
-        operation = _Operation(self._here(), wake_up_at)
-        self._pending.append(operation)
+    def operation(self, wake_up_at: datetime | None = None) -> _Operation:
+        """A block that counts as a pending operation; `wake_up_at` makes it a nap."""
+        return _Operation(self, self._here(), wake_up_at)
+
+    def begun(self, operation: _Operation) -> None:
+        """Count an operation as pending."""
+        self._pending.add(operation)
         self._quiet_since = self._clock.monotonic()
-        try:
-            yield
-        finally:
-            self._pending.remove(operation)
-            self._quiet_since = self._clock.monotonic()
+
+    def ended(self, operation: _Operation) -> None:
+        """Count it no more."""
+        self._pending.remove(operation)
+        self._quiet_since = self._clock.monotonic()
 
     def park_until(self) -> datetime | None:
         """When to wake the run if it may be parked now, else None."""

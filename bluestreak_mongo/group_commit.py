@@ -13,7 +13,7 @@ from bluestreak_core.errors import StoreUnavailable
 
 Item = TypeVar("Item")
 
-MAX_ITEMS = 500
+MAX_ITEMS = 250
 MAX_BYTES = 16 * 1024 * 1024
 MAX_WRITES = 2
 

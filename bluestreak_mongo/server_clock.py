@@ -23,12 +23,12 @@ class ServerClock:
 
     def __init__(self) -> None:
         self._measured = False
-        self._anchor(datetime.now(UTC), time.monotonic())
+        self._anchor(in_milliseconds(datetime.now(UTC)), time.monotonic())
 
     def now(self) -> datetime:
         """The server's time of day."""
-        passed = timedelta(seconds=time.monotonic() - self._anchored_at)
-        return in_milliseconds(self._time_then + passed)
+        passed = int((time.monotonic() - self._anchored_at) * 1000)
+        return self._time_then + timedelta(milliseconds=passed)
 
     def monotonic(self) -> float:
         """This machine's monotonic clock."""
