@@ -284,19 +284,23 @@ class Bluestreak:
         )
 
     async def _look(self, workflow_id: str, pause: timedelta) -> Workflow:
-        """The workflow as it is; unless it has ended, after a pause or a hint that it has."""
-        hint = asyncio.create_task(self._store.wait_for_end(workflow_id, pause))
-        try:
-            await asyncio.sleep(0)  # it listens before we look, so no end falls in between
-            workflow = await self._store.find_workflow(workflow_id)
-            if workflow is None:
-                raise WorkflowNotFound(workflow_id)
-            if not workflow.status.ended:
-                await hint
-            return workflow
-        finally:
-            hint.cancel()
-            await asyncio.gather(hint, return_exceptions=True)
+        """The workflow as it is; unless it has ended, after a pause. Hints cut the pause short."""
+        clock = self._store.clock
+        until = clock.now() + pause
+        while True:
+            hint = asyncio.create_task(self._store.wait_for_end(workflow_id, until - clock.now()))
+            try:
+                await asyncio.sleep(0)  # it listens before we look, so no end falls in between
+                workflow = await self._store.find_workflow(workflow_id)
+                if workflow is None:
+                    raise WorkflowNotFound(workflow_id)
+                if not workflow.status.ended:
+                    await hint
+            finally:
+                hint.cancel()
+                await asyncio.gather(hint, return_exceptions=True)
+            if workflow.status.ended or clock.now() >= until:
+                return workflow
 
     def _is_told_to_stop(self, should_stop: ShouldStop | None) -> bool:
         ask = should_stop or self.should_stop

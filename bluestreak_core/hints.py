@@ -1,8 +1,7 @@
-"""What one process knows about work to come, without asking the database."""
+"""What a store's process knows about work to come and about ends, to wake those who wait."""
 
 from __future__ import annotations
 
-import heapq
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
@@ -11,54 +10,66 @@ from bluestreak_core.signal import Signal
 
 
 class Hints:
-    """Implements a store's `wait_for_work` and `wait_for_end` from what passes through the store.
+    """Implements a store's `wait_for_work` and `wait_for_end` from what the store hears of.
 
-    The store says when a workflow will be due, that one has ended, and that it looks for work.
-    What other processes do stays unknown.
+    The store says when a workflow will be due, that one has ended, and that it looks for work. Of
+    the instants to come only the next one is kept, so after each look the store says it anew.
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.arrivals = 0
+        """How often work has become due."""
         self._clock = clock
-        self._arrivals = 0
         self._is_due = False
-        self._due: list[datetime] = []
+        self._next_due: datetime | None = None
         self._changed = Signal()
         self._ends: WeakValueDictionary[str, Signal] = WeakValueDictionary()
 
     def due(self, at: datetime) -> None:
         """A workflow can be claimed from this instant on."""
         if at <= self._clock.now():
-            # Not kept one by one: who only starts workflows never looks.
-            self._arrivals += 1
+            self.arrivals += 1
             self._is_due = True
+        elif self._next_due is None or at < self._next_due:
+            self._next_due = at
         else:
-            heapq.heappush(self._due, at)
+            return
         self._changed.notify()
 
     def looking(self, now: datetime) -> None:
         """The store is about to look for what is due by now. Say so before it does."""
         self._is_due = False
-        while self._due and self._due[0] <= now:
-            heapq.heappop(self._due)
+        if self._next_due is not None and self._next_due <= now:
+            self._next_due = None
 
     def ended(self, workflow_id: str) -> None:
         """A workflow has ended."""
         if (end := self._ends.get(workflow_id)) is not None:
             end.notify()
 
-    async def wait_for_work(self, timeout: timedelta) -> None:
-        """Return when something is due that was not there at the last look, or after `timeout`."""
+    def missed_something(self) -> None:
+        """Anything may have happened: whoever waits had better look."""
+        self.due(self._clock.now())
+        for end in list(self._ends.values()):
+            end.notify()
+
+    async def wait_for_work(self, timeout: timedelta, arrivals: int | None = None) -> None:
+        """Return when something is due that was not there at the last look, or after `timeout`.
+
+        Also when work has become due since there were so many `arrivals`: another waiter may have
+        looked meanwhile, and left some.
+        """
         until = self._clock.now() + timeout
-        arrivals = self._arrivals  # another waiter may look, and find nothing, before we wake up
-        while not self._is_due and self._arrivals == arrivals:
+        arrivals = self.arrivals if arrivals is None else arrivals
+        while not self._is_due and self.arrivals == arrivals:
             seen = self._changed.count
-            wake_up_at = min([until, *self._due[:1]])
+            wake_up_at = min(until, self._next_due or until)
             sleep = self._clock.sleep(wake_up_at - self._clock.now())
             await first_of(self._changed.wait(seen), sleep)
             if wake_up_at <= self._clock.now():
                 return
 
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        """Return when the workflow ends in this process, or after `timeout`."""
+        """Return when the workflow ends, as far as that is heard of, or after `timeout`."""
         end = self._ends.setdefault(workflow_id, Signal())
         await first_of(end.wait(end.count), self._clock.sleep(timeout))

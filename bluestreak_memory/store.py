@@ -180,6 +180,8 @@ class MemoryStore(Store):
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:
+        if (next_due := self._next_due(self._clock.now())) is not None:
+            self._hints.due(next_due)
         await self._hints.wait_for_work(timeout)
 
     @override
@@ -209,6 +211,16 @@ class MemoryStore(Store):
             if workflow.timeout_at == scheduled_at and machine.is_due(workflow, now):
                 return workflow
         return None
+
+    def _next_due(self, now: datetime) -> datetime | None:
+        """When the next nap or retry ends."""
+        waiting = machine.waiting()
+        instants = (
+            at
+            for at, workflow_id in self._agenda
+            if at > now and self._records[workflow_id].workflow.status in waiting
+        )
+        return min(instants, default=None)
 
     def _workflow(self, claim: Claim) -> Workflow | None:
         record = self._records.get(claim.workflow_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -12,8 +12,9 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from typing_extensions import override
 
 from bluestreak_core import machine
+from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
-from bluestreak_core.clock import Clock
+from bluestreak_core.clock import Clock, in_milliseconds
 from bluestreak_core.errors import NotInitialised, ValueTooLarge
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
@@ -29,6 +30,7 @@ from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.database import Database, check_version
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, store_errors, writes
+from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.group_commit import Outcome
 from bluestreak_mongo.server_clock import ServerClock
 
@@ -45,6 +47,11 @@ _TOO_DEEP = 15
 _TOO_LARGE = (10334, 17419, 17420)
 
 
+def _pace() -> Iterator[timedelta]:
+    """Pauses between looks for work, while each finds none."""
+    return pauses(timedelta(days=1))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Opened:
     """What `init` makes and `close` lets go of."""
@@ -52,6 +59,7 @@ class _Opened:
     database: Database
     claiming: Claiming
     groups: Groups
+    feed: Feed
 
 
 class MongoStore(Store):
@@ -79,6 +87,7 @@ class MongoStore(Store):
         self._rules = BsonRules()
         self._opened: _Opened | None = None
         self._hints = Hints(self._clock)
+        self._pace = _pace()
 
     @classmethod
     def from_database(
@@ -121,12 +130,17 @@ class MongoStore(Store):
             await self._connection.close()
             raise
         self._opened = _Opened(
-            database=database, claiming=Claiming(database.workflows), groups=Groups(database)
+            database=database,
+            claiming=Claiming(database.workflows),
+            groups=Groups(database),
+            feed=Feed(database.workflows, self._hints, self._clock),
         )
 
     @override
     async def close(self) -> None:
-        self._opened = None
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.feed.close()
         await self._connection.close()
 
     @override
@@ -144,8 +158,12 @@ class MongoStore(Store):
     @override
     @reads
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        found = await self._open.database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
-        return None if found is None else doc.to_workflow(found)
+        opened = self._open
+        found = await opened.database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
+        if found is None:
+            return None
+        opened.feed.identify(found)
+        return doc.to_workflow(found)
 
     @override
     @reads
@@ -174,7 +192,10 @@ class MongoStore(Store):
         self._hints.looking(now)
         if isinstance(self._clock, ServerClock) and self._clock.is_stale:
             await self._open.database.measure(self._clock)
-        return await self._open.claiming.claim(worker, now, lease, limit, handlers)
+        claims = await self._open.claiming.claim(worker, now, lease, limit, handlers)
+        if claims:
+            self._pace = _pace()
+        return claims
 
     @override
     @reads
@@ -265,12 +286,19 @@ class MongoStore(Store):
             self._hints.due(failure.retry_at)
 
     @override
+    @reads
     async def wait_for_work(self, timeout: timedelta) -> None:
-        await self._hints.wait_for_work(timeout)
+        feed, arrivals = self._open.feed, self._hints.arrivals
+        with feed.waiting():
+            await self._hear_of_next_due(timeout)
+            # Without news of what others do: the more often, the more there was to do lately.
+            pause = timeout if feed.is_live else min(timeout, next(self._pace))
+            await self._hints.wait_for_work(pause, arrivals)
 
     @override
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        await self._hints.wait_for_end(workflow_id, timeout)
+        with self._open.feed.waiting_for(workflow_id):
+            await self._hints.wait_for_end(workflow_id, timeout)
 
     # What the methods above share --------------------------------------------------------------
 
@@ -279,6 +307,15 @@ class MongoStore(Store):
         if self._opened is None:
             raise NotInitialised("a MongoStore")
         return self._opened
+
+    async def _hear_of_next_due(self, horizon: timedelta) -> None:
+        """When the next nap or retry ends, whoever has recorded it."""
+        now = self._clock.now()
+        soon = transitions.due_between(now, now + horizon)
+        workflows = self._open.database.workflows
+        found = await workflows.find_one(soon, {doc.TIMEOUT_AT: 1}, sort=[(doc.TIMEOUT_AT, 1)])
+        if found is not None:
+            self._hints.due(in_milliseconds(found[doc.TIMEOUT_AT]))
 
     async def _end(self, claim: Claim, event: Event, update: Document) -> None:
         """Move a workflow under its claim, or find out why that cannot be."""

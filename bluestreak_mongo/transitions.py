@@ -24,6 +24,12 @@ def due(now: datetime, handlers: Collection[str] | None) -> Document:
     return found
 
 
+def due_between(after: datetime, until: datetime) -> Document:
+    """Matches the workflows that wait for an instant in this range, and are nobody's."""
+    waiting = [status.value for status in machine.waiting()]
+    return {doc.STATUS: {"$in": waiting}, doc.TIMEOUT_AT: {"$gt": after, "$lte": until}}
+
+
 def still_due(statuses: Collection[str], workflow_ids: list[str], now: datetime) -> Document:
     """Matches those of the given workflows that may still be claimed, and are in these states."""
     return {

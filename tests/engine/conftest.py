@@ -58,8 +58,11 @@ async def store(
 
 
 async def _no_connection_is_left(mongodb: MongoClient[dict[str, Any]]) -> None:
-    """The server notices the end of a connection a moment after the client."""
-    ours = {"$match": {"appName": "bluestreak"}}
+    """The server notices the end of a connection a moment after the client.
+
+    That of a change stream it notices when it has waited in vain for something to tell.
+    """
+    ours = {"$match": {"appName": "bluestreak", "command.getMore": None}}
     everything = {"$currentOp": {"allUsers": True, "idleConnections": True}}
     async with asyncio.timeout(5):
         while list(mongodb.admin.aggregate([everything, ours])):  # noqa: ASYNC110 - not ours to tell

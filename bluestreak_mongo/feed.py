@@ -1,0 +1,199 @@
+"""Push: one change stream that tells this process what others do, while somebody here waits.
+
+Polling stays the truth. What a stream says is passed on as a hint, and where there is none (a
+standalone server, a missing privilege, an outage), waiting is polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+
+from bluestreak_core import machine
+from bluestreak_core.clock import Clock
+from bluestreak_core.hints import Hints
+from bluestreak_core.model import Status
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver import is_passing
+
+logger = logging.getLogger(__name__)
+
+LINGER = 1.0
+"""Seconds that a stream is kept, unread, for the next one to wait."""
+
+_LISTEN_AGAIN_AFTER = timedelta(seconds=1)
+
+_AWAIT_MS = 5000
+"""How long the server holds back its answer while there is nothing to tell."""
+
+_REMEMBERED_ENDS = 1000
+
+_DUE = {status.value for status in machine.waiting()}
+_ENDED = {status.value for status in Status if status.ended}
+
+
+def _changed(field: str) -> Document:
+    """What an event says of a field: in a new document, or in what was changed of an old one."""
+    return {"$ifNull": [f"$fullDocument.{field}", f"$updateDescription.updatedFields.{field}"]}
+
+
+_PIPELINE: list[Document] = [
+    {
+        "$project": {
+            "documentKey._id": 1,
+            doc.STATUS: _changed(doc.STATUS),
+            doc.TIMEOUT_AT: _changed(doc.TIMEOUT_AT),
+        }
+    },
+    {"$match": {doc.STATUS: {"$in": sorted(_DUE | _ENDED)}}},
+]
+
+
+class _Awaited:
+    """The workflows whose ends are waited for. An event names them by `_id`, a caller does not."""
+
+    def __init__(self) -> None:
+        self._callers: Counter[str] = Counter()
+        self._keys: dict[str, Any] = {}
+        self._names: dict[Any, str] = {}
+        self._lately_ended: deque[Any] = deque(maxlen=_REMEMBERED_ENDS)
+
+    def add(self, workflow_id: str) -> None:
+        """One more caller waits for this workflow."""
+        self._callers[workflow_id] += 1
+
+    def remove(self, workflow_id: str) -> None:
+        """One less."""
+        self._callers[workflow_id] -= 1
+        if not self._callers[workflow_id]:
+            del self._callers[workflow_id]
+            self._names.pop(self._keys.pop(workflow_id, None), None)
+
+    def identify(self, workflow_id: str, key: Any) -> bool:
+        """Learn a workflow's `_id`; whether its end was heard of before that."""
+        if workflow_id not in self._callers:
+            return False
+        self._keys[workflow_id] = key
+        self._names[key] = workflow_id
+        return key in self._lately_ended
+
+    def ended(self, key: Any) -> str | None:
+        """The workflow that has ended, if it is known to be waited for."""
+        if len(self._keys) < len(self._callers):
+            self._lately_ended.append(key)
+        return self._names.get(key)
+
+
+class Feed:
+    """Follows the collection of workflows while somebody waits, and gives hints of what it sees."""
+
+    def __init__(self, workflows: AsyncCollection[Document], hints: Hints, clock: Clock) -> None:
+        self.is_live = False
+        """Whether what others do is heard of."""
+        self._workflows = workflows
+        self._hints = hints
+        self._clock = clock
+        self._is_possible = True
+        self._is_broken = False
+        self._following: asyncio.Task[None] | None = None
+        self._waiters = 0
+        self._wanted = asyncio.Event()
+        self._awaited = _Awaited()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """For as long as this block lasts, there is a stream, if there can be one."""
+        self._waiters += 1
+        self._wanted.set()
+        if self._is_possible and (self._following is None or self._following.done()):
+            self._following = asyncio.create_task(self._follow(), name="bluestreak feed")
+            self._following.add_done_callback(_log_failure)
+        try:
+            yield
+        finally:
+            self._waiters -= 1
+            if self._waiters == 0:
+                self._wanted.clear()
+
+    @contextmanager
+    def waiting_for(self, workflow_id: str) -> Iterator[None]:
+        """Likewise, and the end of this workflow is among what is heard of."""
+        self._awaited.add(workflow_id)
+        try:
+            with self.waiting():
+                yield
+        finally:
+            self._awaited.remove(workflow_id)
+
+    def identify(self, document: Mapping[str, Any]) -> None:
+        """Learn which document is that of a workflow, from one that was read."""
+        if self._awaited.identify(document[doc.WORKFLOW_ID], document["_id"]):
+            self._hints.ended(document[doc.WORKFLOW_ID])
+
+    async def close(self) -> None:
+        """End the stream, for good."""
+        self._is_possible = False
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait({self._following})
+
+    async def _follow(self) -> None:
+        while self._waiters:
+            try:
+                await self._listen()
+            except PyMongoError as error:
+                if not is_passing(error):
+                    self._is_possible = False
+                    logger.info("there is no change stream, polling instead: %s", error)
+                    return
+                if not self._is_broken:
+                    logger.warning("the change stream broke off, polling meanwhile: %s", error)
+                self._is_broken = True
+                await self._clock.sleep(_LISTEN_AGAIN_AFTER)
+
+    async def _listen(self) -> None:
+        """Pass on what happens, until nobody has waited for a while."""
+        async with await self._workflows.watch(_PIPELINE, max_await_time_ms=_AWAIT_MS) as stream:
+            try:
+                self.is_live = True
+                if self._is_broken:
+                    logger.info("the change stream is back")
+                self._is_broken = False
+                self._hints.missed_something()  # it may have happened before we listened
+                while await self._is_wanted():
+                    event = await stream.try_next()
+                    if event is not None:
+                        self._pass_on(event)
+            finally:
+                self.is_live = False
+
+    async def _is_wanted(self) -> bool:
+        if self._waiters:
+            return True
+        try:
+            async with asyncio.timeout(LINGER):
+                await self._wanted.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _pass_on(self, event: Mapping[str, Any]) -> None:
+        if event[doc.STATUS] in _DUE:
+            due_at = event.get(doc.TIMEOUT_AT)
+            self._hints.due(due_at if isinstance(due_at, datetime) else self._clock.now())
+        elif (workflow_id := self._awaited.ended(event["documentKey"]["_id"])) is not None:
+            self._hints.ended(workflow_id)
+
+
+def _log_failure(following: asyncio.Task[None]) -> None:
+    if not following.cancelled() and (error := following.exception()) is not None:
+        logger.error("the feed has failed, polling instead", exc_info=error)

@@ -1,0 +1,114 @@
+"""What the server does for a claim, as it explains it: nothing for finished and for parked work."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, new
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+DUE = 20
+LIMIT = 10
+STATUSES = 3
+"""An index scan looks at a key more for each state that it has to leave."""
+
+
+@pytest.fixture
+def stored(raw: Database[Document]) -> None:
+    """Thousands that are not to be claimed: ended, parked, waiting for a retry, and running."""
+    others = {
+        "finished": NOW - timedelta(days=30),
+        "aborted": NOW - timedelta(days=30),
+        "idle": NOW + timedelta(days=30),
+        "failed": NOW + SECOND,
+        "running": NOW + LEASE,
+    }
+    raw.workflows.insert_many(
+        {
+            "workflowId": f"{status}-{number}",
+            "handlerId": "h",
+            "failures": 0,
+            "status": status,
+            "timeoutAt": timeout_at,
+        }
+        for status, timeout_at in others.items()
+        for number in range(1000)
+    )
+
+
+def explained(raw: Database[Document], command: Document) -> Document:
+    """What the server has to do for a command."""
+    own = {"lsid", "txnNumber", "$clusterTime", "$db", "readConcern", "writeConcern"}
+    bare = {field: value for field, value in command.items() if field not in own}
+    explanation: Document = raw.command("explain", bare, verbosity="executionStats")
+    return explanation
+
+
+def stages(plan: Any) -> set[str]:
+    """The names of all stages of a plan."""
+    match plan:
+        case dict():
+            inner = set().union(*map(stages, plan.values()))
+            return inner | ({plan["stage"]} if "stage" in plan else set())
+        case list():
+            return set().union(*map(stages, plan))
+        case _:
+            return set()
+
+
+async def claim_commands(application: Application, raw: Database[Document]) -> list[Document]:
+    application.sent.commands.clear()
+    await application.store.claim("worker", NOW, LEASE, LIMIT, None)
+    return application.sent.named("find", "update")
+
+
+@pytest.mark.usefixtures("stored")
+@pytest.mark.parametrize("parked", [False, True], ids=["new", "parked"])
+async def test_a_claim_looks_at_as_many_workflows_as_it_takes(
+    application: Application, raw: Database[Document], *, parked: bool
+) -> None:
+    for number in range(DUE):
+        await application.store.create(new(f"w{number}"))
+    if parked:
+        for claim in await application.store.claim("worker", NOW, LEASE, DUE, None):
+            await application.store.park(claim, NOW)
+    before: Any = list(raw.workflows.find())
+    commands = await claim_commands(application, raw)
+    raw.workflows.delete_many({})
+    raw.workflows.insert_many(before)  # so that they are explained as they were carried out
+    assert len(commands) == (3 if parked else 2)
+    for command in commands:
+        explanation = explained(raw, command)
+        assert stages(explanation).isdisjoint({"COLLSCAN", "SORT"})
+        statistics = explanation["executionStats"]
+        assert statistics["totalDocsExamined"] <= LIMIT
+        assert statistics["totalKeysExamined"] <= 2 * LIMIT + STATUSES
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_claim_in_vain_looks_at_no_workflow(
+    application: Application, raw: Database[Document]
+) -> None:
+    (look,) = await claim_commands(application, raw)
+    statistics = explained(raw, look)["executionStats"]
+    assert statistics["totalDocsExamined"] == 0
+    assert statistics["totalKeysExamined"] <= STATUSES
+
+
+@pytest.mark.usefixtures("stored")
+async def test_the_next_instant_that_something_is_due_costs_one_look(
+    application: Application, raw: Database[Document]
+) -> None:
+    await application.store.wait_for_work(timedelta(0))
+    (look,) = application.sent.named("find")
+    assert look["sort"] == {"timeoutAt": 1}
+    look["filter"]["timeoutAt"]["$lte"] = NOW + timedelta(days=60)
+    explanation = explained(raw, look)
+    assert stages(explanation).isdisjoint({"COLLSCAN", "SORT"})
+    assert explanation["executionStats"]["totalDocsExamined"] <= 2
+    await application.store.close()

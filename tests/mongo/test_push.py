@@ -1,0 +1,369 @@
+"""News of what other processes do: who hears of it, at what cost, and what happens without it.
+
+Each store below has a client of its own, as a process has. The clock stands still, so whatever
+happens without `advance` is not polling's doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from pymongo import AsyncMongoClient, MongoClient
+
+from bluestreak_core import Bluestreak, Context, Status
+from bluestreak_core.testing import ManualClock, RecordingStore
+from bluestreak_mongo import LocalMongo, MongoStore
+from tests.engine.conftest import eventually
+from tests.mongo.conftest import LEASE, NOW, SECOND, Document, Sent, claimed, new, polling
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+HOUR = timedelta(hours=1)
+
+
+class Process:
+    """A store with a client of its own, and what it sends."""
+
+    def __init__(self, store: MongoStore, sent: Sent) -> None:
+        self.store = store
+        self.recording = RecordingStore(store)
+        self.sent = sent
+
+    def engine(self) -> Bluestreak:
+        """An engine that by itself would not look for work twice in a test."""
+        bluestreak = Bluestreak(self.recording, poll_interval=1000 * HOUR, timeout_interval=HOUR)
+
+        @bluestreak.handler("h")
+        async def handle(ctx: Context, input: float | None) -> str:
+            if input is not None:
+                await ctx.sleep("nap", input)
+            return "done"
+
+        return bluestreak
+
+    async def is_idle(self, after: int = 0) -> None:
+        """Its worker waits for work, and hears of what others do."""
+        await self.recording.until_begun("wait_for_work", after + 1)
+        begun = self.recording.begun
+        # The stream is open, and has made the worker look again.
+        await eventually(lambda: "getMore" in self.sent.names)
+        await eventually(lambda: begun["wait_for_work"] > self.recording.returned["wait_for_work"])
+
+    @property
+    def streams(self) -> list[Document]:
+        return self.sent.named("aggregate")
+
+
+@pytest_asyncio.fixture
+async def processes(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> AsyncIterator[list[Process]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(_process(mongodb_url, empty_database, clock))
+            for _ in range(2)
+        ]
+
+
+class _process:  # noqa: N801 - used like a function
+    def __init__(self, url: str, database: str, clock: ManualClock) -> None:
+        self._sent = Sent()
+        self._client = AsyncMongoClient[Document](url, event_listeners=[self._sent])
+        self._store = MongoStore.from_database(self._client[database], clock=clock)
+
+    async def __aenter__(self) -> Process:
+        await self._store.init()
+        self._sent.commands.clear()
+        return Process(self._store, self._sent)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._store.close()
+        await self._client.close()
+
+
+# What is heard of --------------------------------------------------------------------------------
+
+
+async def test_an_idle_worker_hears_of_work_that_another_process_starts(
+    processes: list[Process],
+) -> None:
+    here, there = processes
+    worker = here.engine()
+    await worker.init()
+    async with polling(worker):
+        await here.is_idle()
+        await there.store.create(new("w"))
+        await eventually(lambda: here.recording.returned["finish"] == 1)
+    found = await there.store.find_workflow("w")
+    assert found is not None
+    assert found.status is Status.FINISHED
+
+
+async def test_whoever_waits_hears_of_an_end_in_another_process(processes: list[Process]) -> None:
+    here, there = processes
+    claim = await claimed(there.store)
+    client = here.engine()
+    await client.init()
+    waiting = asyncio.create_task(client.wait("w", retries=2, pause_interval=HOUR))
+    await eventually(lambda: "getMore" in here.sent.names)
+    await there.store.finish(claim, "there", NOW)
+    assert await waiting == "there"
+
+
+async def test_an_end_between_the_look_and_the_stream_is_heard_of(
+    processes: list[Process],
+) -> None:
+    here, there = processes
+    claim = await claimed(there.store)
+    client = here.engine()
+    await client.init()
+    finishing: list[asyncio.Future[None]] = []
+    here.sent.before["aggregate"] = lambda: finishing.append(
+        asyncio.ensure_future(there.store.finish(claim, "there", NOW))
+    )
+    assert await client.wait("w", retries=2, pause_interval=HOUR) == "there"
+    await asyncio.gather(*finishing)
+
+
+async def test_a_retry_or_a_nap_that_another_process_has_recorded_is_on_time(
+    processes: list[Process], clock: ManualClock
+) -> None:
+    here, there = processes
+    before, after = await claimed(there.store, "before"), await claimed(there.store, "after")
+    await there.store.park(before, NOW + 5 * SECOND)
+    worker = here.engine()
+    await worker.init()
+    async with polling(worker):
+        await here.is_idle()
+        await there.store.park(after, NOW + 2 * SECOND)
+        await clock.until_sleeping(2 * SECOND)
+        for ended, moved in enumerate((2, 3), start=1):
+            clock.advance(moved * SECOND)
+            await eventually(lambda: here.recording.returned["finish"] == ended)  # noqa: B023
+
+
+async def test_a_worker_hears_of_a_nap_that_was_parked_before_it_began(
+    processes: list[Process], clock: ManualClock
+) -> None:
+    here, there = processes
+    await there.store.park(await claimed(there.store), NOW + 5 * SECOND)
+    await here.store.wait_for_work(HOUR)  # returns as the stream begins
+    assert await here.store.claim("worker", NOW, LEASE, 1, None) == []
+    waiting = asyncio.create_task(here.store.wait_for_work(HOUR))
+    await clock.until_sleeping(5 * SECOND)
+    clock.advance(5 * SECOND)
+    await waiting
+
+
+# What it costs -----------------------------------------------------------------------------------
+
+
+async def test_there_is_no_stream_while_nobody_waits(processes: list[Process]) -> None:
+    here, _ = processes
+    await here.store.finish(await claimed(here.store), None, NOW)
+    await here.store.find_workflow("w")
+    assert here.streams == []
+
+
+async def test_all_who_wait_share_one_stream(processes: list[Process]) -> None:
+    here, _ = processes
+    waits = [here.store.wait_for_end(f"w{number}", HOUR) for number in range(20)]
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    tasks += [asyncio.create_task(here.store.wait_for_work(HOUR)) for _ in range(2)]
+    await eventually(lambda: "getMore" in here.sent.names)
+    await asyncio.gather(*tasks)  # they are told to look again, since the stream has just begun
+    again = [asyncio.create_task(here.store.wait_for_end(f"w{n}", HOUR)) for n in range(20)]
+    await asyncio.sleep(0)
+    assert len(here.streams) == 1
+    for task in again:
+        task.cancel()
+    await asyncio.gather(*again, return_exceptions=True)
+
+
+async def test_a_stream_ends_when_nobody_has_waited_for_a_while(
+    processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = processes
+    monkeypatch.setattr("bluestreak_mongo.feed.LINGER", 0)
+    tasks = asyncio.all_tasks()
+    await here.store.wait_for_work(HOUR)  # returns as the stream begins
+    await there.store.create(new("w"))  # which ends the server's wait for something to tell
+    await eventually(lambda: asyncio.all_tasks() == tasks)
+    assert "killCursors" in here.sent.names
+    await here.store.wait_for_work(HOUR)
+    await eventually(lambda: len(here.streams) == 2)
+
+
+async def test_closing_the_store_ends_its_stream(processes: list[Process]) -> None:
+    here, _ = processes
+    tasks = asyncio.all_tasks()
+    await here.store.wait_for_work(HOUR)
+    assert asyncio.all_tasks() > tasks
+    await here.store.close()
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_an_idle_worker_looks_twice_a_poll_interval(
+    processes: list[Process], clock: ManualClock
+) -> None:
+    here, _ = processes
+    worker = Bluestreak(here.recording, poll_interval=5, timeout_interval=HOUR)
+    await worker.init()
+    async with polling(worker):
+        await here.is_idle()
+        for _ in range(3):
+            await clock.until_sleeping(5 * SECOND)
+            here.sent.commands.clear()
+            begun = here.recording.begun["wait_for_work"]
+            clock.advance(5 * SECOND)
+            await here.recording.until_begun("wait_for_work", begun + 1)
+            await clock.until_sleeping(5 * SECOND)
+            # One for what is due, and one for what will be.
+            assert here.sent.named("find", "aggregate", "update") == here.sent.named("find")
+            assert len(here.sent.named("find")) == 2
+
+
+# Without it --------------------------------------------------------------------------------------
+
+
+class Unwell:
+    """A replica set whose change streams can be made to fail."""
+
+    def __init__(self, url: str, client: MongoClient[Document]) -> None:
+        self.url = url
+        self.database = f"test-{uuid4().hex[:12]}"
+        self._client = client
+
+    @contextmanager
+    def without_streams(self, code: int) -> Iterator[None]:
+        """For as long as this lasts, none can be opened and none can be read."""
+        fail_point = {"configureFailPoint": "failCommand"}
+        data = {"failCommands": ["aggregate", "getMore"], "errorCode": code}
+        self._client.admin.command({**fail_point, "mode": "alwaysOn", "data": data})
+        try:
+            yield
+        finally:
+            self._client.admin.command({**fail_point, "mode": "off"})
+
+
+@pytest.fixture(scope="module")
+def unwell() -> Iterator[Unwell]:
+    with (
+        LocalMongo(parameters={"enableTestCommands": "1"}) as local,
+        MongoClient[Document](local.url) as client,
+    ):
+        yield Unwell(local.url, client)
+
+
+async def test_a_stream_that_breaks_off_comes_back_and_polling_goes_on_meanwhile(
+    unwell: Unwell, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with _process(unwell.url, unwell.database, clock) as here:
+        worker = Bluestreak(here.recording, poll_interval=10, timeout_interval=HOUR)
+        worker.register_handler("h", _done)
+        await worker.init()
+        async with polling(worker):
+            with unwell.without_streams(50):  # MaxTimeMSExpired
+                await eventually(lambda: "the change stream broke off" in caplog.text)
+                await here.store.create(new("w1"))  # heard of inside the process
+                await eventually(lambda: here.recording.returned["finish"] == 1)
+            async with _process(unwell.url, unwell.database, clock) as there:
+                await there.store.create(new("w2"))
+                while here.recording.returned["finish"] < 2:
+                    clock.advance(SECOND)
+                    await asyncio.sleep(0)
+                while "the change stream is back" not in caplog.text:
+                    clock.advance(SECOND)
+                    await asyncio.sleep(0)
+                await here.is_idle(here.recording.begun["wait_for_work"] - 1)
+                await there.store.create(new("w3"))
+                await eventually(lambda: here.recording.returned["finish"] == 3)
+
+
+async def test_who_may_not_open_a_stream_polls(
+    unwell: Unwell, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with _process(unwell.url, unwell.database, clock) as here:
+        with unwell.without_streams(13):  # Unauthorized
+            waiting = asyncio.create_task(here.store.wait_for_work(LEASE))
+            await eventually(lambda: "polling instead" in caplog.text)
+            clock.advance(LEASE)
+            await waiting
+        for _ in range(3):
+            waiting = asyncio.create_task(here.store.wait_for_work(timedelta(milliseconds=1)))
+            await clock.until_sleeping()
+            clock.advance(LEASE)
+            await waiting
+        assert len(here.streams) == 1
+
+
+@pytest.fixture(scope="module")
+def standalone() -> Iterator[str]:
+    with LocalMongo(replica_set=False) as local:
+        yield local.url
+
+
+async def test_on_a_standalone_server_waiting_is_polling(
+    standalone: str, clock: ManualClock
+) -> None:
+    database = f"test-{uuid4().hex[:12]}"
+    async with (
+        _process(standalone, database, clock) as here,
+        _process(standalone, database, clock) as there,
+    ):
+        worker = here.engine()
+        await worker.init()
+        async with polling(worker):
+            await here.recording.until_begun("wait_for_work")
+            await there.store.create(new("w"))
+            while here.recording.returned["finish"] == 0:
+                clock.advance(SECOND)
+                await asyncio.sleep(0)
+        assert len(here.streams) == 1
+
+
+async def test_without_a_stream_pauses_grow_while_there_is_nothing_to_do(
+    standalone: str, clock: ManualClock
+) -> None:
+    async with _process(standalone, f"test-{uuid4().hex[:12]}", clock) as here:
+
+        async def pause() -> float:
+            start = clock.monotonic()
+            waiting = asyncio.create_task(here.store.wait_for_work(5 * SECOND))
+            while not waiting.done():
+                clock.advance(timedelta(milliseconds=5))
+                await asyncio.sleep(0)
+            return clock.monotonic() - start
+
+        pauses = [await pause() for _ in range(12)]
+        assert pauses[-1] >= 5
+        await claimed(here.store)
+        here.store._hints.looking(clock.now())
+        assert await pause() < pauses[-1]
+
+
+async def test_a_nap_is_on_time_on_a_standalone_server(standalone: str, clock: ManualClock) -> None:
+    database = f"test-{uuid4().hex[:12]}"
+    async with (
+        _process(standalone, database, clock) as here,
+        _process(standalone, database, clock) as there,
+    ):
+        await there.store.park(await claimed(there.store), NOW + timedelta(milliseconds=7))
+        waiting = asyncio.create_task(here.store.wait_for_work(HOUR))
+        await clock.until_sleeping(timedelta(milliseconds=7))
+        clock.advance(timedelta(milliseconds=7))
+        await waiting
+
+
+async def _done(ctx: Context, input: Any) -> str:
+    return "done"
