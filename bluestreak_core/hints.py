@@ -20,6 +20,7 @@ class Hints:
         self.arrivals = 0
         """How often work has become due."""
         self._clock = clock
+        self._arrivals_seen = 0
         self._is_due = False
         self._next_due: datetime | None = None
         self._changed = Signal()
@@ -36,11 +37,18 @@ class Hints:
             return
         self._changed.notify()
 
-    def looking(self, now: datetime) -> None:
-        """The store is about to look for what is due by now. Say so before it does."""
-        self._is_due = False
+    def looking(self, now: datetime) -> int:
+        """The store is about to look for what is due by now. Say so before it does.
+
+        Returns how many workflows are known to have become due since the last look.
+        """
         if self._next_due is not None and self._next_due <= now:
             self._next_due = None
+            self.arrivals += 1
+        known = self.arrivals - self._arrivals_seen
+        self._arrivals_seen = self.arrivals
+        self._is_due = False
+        return known
 
     def ended(self, workflow_id: str) -> None:
         """A workflow has ended."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import ConnectionFailure, WriteError
 
@@ -23,6 +23,9 @@ from bluestreak_mongo.documents import Document
 logger = logging.getLogger(__name__)
 
 WIDEST = 8
+CALM = 8
+"""Claims in a row that lose nothing, after which a worker looks at a narrower range again."""
+
 ROUNDS = 4
 """How often a worker that lost everything it tried for looks again at once."""
 
@@ -36,6 +39,17 @@ class _Attempt:
     now: datetime
     lease: timedelta
 
+    def stamp(self, *, crashed: bool) -> Document:
+        """The update that claims."""
+        return transitions.claim(self.token, self.worker, self.now, self.lease, crashed=crashed)
+
+    def claim(self, workflow: Workflow) -> Claim:
+        """The claim of a workflow that was stamped as it is here."""
+        return Claim(
+            token=self.token,
+            workflow=machine.claim(workflow, self.token, self.worker, self.now, self.lease),
+        )
+
 
 class Claiming:
     """Finds due workflows, stamps a token on as many as are still due, and tells which those are.
@@ -45,12 +59,16 @@ class Claiming:
     were won are read back.
 
     A worker that comes away with less than it tried for has met another one. It then looks at a
-    wider range of due workflows and tries a random choice of them, until it wins undisturbed.
+    wider range of due workflows and tries a random choice of them, until it has won undisturbed for
+    a while.
     """
 
     def __init__(self, workflows: AsyncCollection[Document]) -> None:
+        self.was_in_vain = False
+        """Whether the last look has found that nothing is due."""
         self._workflows = workflows
         self._width = 1
+        self._undisturbed = 0
 
     async def claim(
         self,
@@ -71,9 +89,32 @@ class Claiming:
             else:
                 won = await self._try_for(tried, attempt)
             self._adapt(len(tried), len(won))
+            self.was_in_vain = not tried
             if won or not tried:
                 return won
         return []
+
+    async def claim_one(
+        self, worker: str, now: datetime, lease: timedelta, handlers: Collection[str] | None
+    ) -> Sequence[Claim]:
+        """Claim a workflow that has become due since a look in vain: one command, the quickest way.
+
+        A lease that has run out meanwhile is left to the next look.
+        """
+        self.was_in_vain = False
+        attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
+        due = transitions.due(now, handlers, machine.waiting())
+        try:
+            found = await self._workflows.find_one_and_update(
+                due,
+                attempt.stamp(crashed=False),
+                sort=[(doc.TIMEOUT_AT, ASCENDING)],
+                return_document=ReturnDocument.AFTER,
+            )
+        except WriteError:
+            return []  # it cannot be changed so, and `claim` says which one that is
+        workflow = None if found is None else _readable(found)
+        return [] if workflow is None else [Claim(token=attempt.token, workflow=workflow)]
 
     async def _choose(self, due: Document, limit: int) -> list[Document]:
         """Due workflows to try for, the longest due first."""
@@ -95,16 +136,7 @@ class Claiming:
         still_new = transitions.still_new(_ids(tried), attempt.now)
         if await self._stamp(still_new, attempt, crashed=False) < len(tried):
             return await self._read_back(tried, attempt)
-        workflows = filter(None, map(_readable, tried))
-        return [
-            Claim(
-                token=attempt.token,
-                workflow=machine.claim(
-                    workflow, attempt.token, attempt.worker, attempt.now, attempt.lease
-                ),
-            )
-            for workflow in workflows
-        ]
+        return [attempt.claim(workflow) for workflow in filter(None, map(_readable, tried))]
 
     async def _try_for(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
         """Claim those that are still due, in the state that they were found in."""
@@ -118,9 +150,7 @@ class Claiming:
 
     async def _stamp(self, target: Document, attempt: _Attempt, *, crashed: bool) -> int:
         """Claim what matches; how many are known to have done so."""
-        update = transitions.claim(
-            attempt.token, attempt.worker, attempt.now, attempt.lease, crashed=crashed
-        )
+        update = attempt.stamp(crashed=crashed)
         # Without an answer the token may have been stamped all the same: reading back tells.
         try:
             return (await self._workflows.update_many(target, update)).matched_count
@@ -150,7 +180,11 @@ class Claiming:
         return [Claim(token=attempt.token, workflow=workflow) for workflow in workflows]
 
     def _adapt(self, tried: int, won: int) -> None:
-        self._width = min(self._width * 2, WIDEST) if won < tried else max(self._width // 2, 1)
+        self._undisturbed = 0 if won < tried else self._undisturbed + 1
+        if won < tried:
+            self._width = min(self._width * 2, WIDEST)
+        elif self._undisturbed % CALM == 0:
+            self._width = max(self._width // 2, 1)
 
 
 def _ids(documents: Sequence[Document]) -> list[str]:

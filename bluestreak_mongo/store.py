@@ -189,10 +189,13 @@ class MongoStore(Store):
         limit: int,
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
-        self._hints.looking(now)
+        known = self._hints.looking(now)
         if isinstance(self._clock, ServerClock) and self._clock.is_stale:
             await self._open.database.measure(self._clock)
-        claims = await self._open.claiming.claim(worker, now, lease, limit, handlers)
+        claiming, claims = self._open.claiming, None
+        if known == 1 and claiming.was_in_vain:
+            claims = await claiming.claim_one(worker, now, lease, handlers)
+        claims = claims or await claiming.claim(worker, now, lease, limit, handlers)
         if claims:
             self._pace = _pace()
         return claims

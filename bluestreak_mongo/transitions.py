@@ -13,10 +13,14 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
 
 
-def due(now: datetime, handlers: Collection[str] | None) -> Document:
+def due(
+    now: datetime,
+    handlers: Collection[str] | None,
+    statuses: Collection[Status] = machine.sources(Event.CLAIM),
+) -> Document:
     """Matches the workflows that may be claimed."""
     found: Document = {
-        doc.STATUS: {"$in": [status.value for status in machine.sources(Event.CLAIM)]},
+        doc.STATUS: {"$in": [status.value for status in statuses]},
         doc.TIMEOUT_AT: {"$lte": now},
     }
     if handlers is not None:
