@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 COVERAGE := 95
 
-.PHONY: help demo test test-fast test-lowest check format docs clean system
+.PHONY: help demo test test-fast test-lowest bench bench-peers check format docs clean system
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,16 @@ test-lowest: ## the whole suite with the oldest dependencies that pyproject.toml
 		--resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pytest
 
+bench: $(INSTALLED) ## how fast it is, into docs/benchmarks/; under ten minutes
+	$(BIN)/python -m benchmarks
+
+bench-peers: ## the same workflow on DBOS, which is installed for it
+	.ci/system-packages
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[bench]' dbos
+	.venv-peers/bin/python -m benchmarks peers
+
 check: $(INSTALLED) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -44,7 +54,7 @@ docs: $(INSTALLED) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean: ## remove what the targets above have made
-	rm -rf .venv .venv-lowest site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache \
+	rm -rf .venv .venv-lowest .venv-peers site .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache
 
 $(INSTALLED): pyproject.toml .ci/system-packages

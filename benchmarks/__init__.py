@@ -1,0 +1,1 @@
+"""How fast Bluestreak is, measured beside what it can be compared with: `python -m benchmarks`."""
