@@ -102,7 +102,8 @@ class Feed:
         self._workflows = workflows
         self._hints = hints
         self._clock = clock
-        self._is_possible = True
+        # Motor's collections have streams of another kind.
+        self._is_possible = isinstance(workflows, AsyncCollection)
         self._is_broken = False
         self._following: asyncio.Task[None] | None = None
         self._waiters = 0
