@@ -19,6 +19,8 @@ class Hints:
     def __init__(self, clock: Clock) -> None:
         self.arrivals = 0
         """How often work has become due."""
+        self.looked_at = clock.now()
+        """Up to when the store has last looked for what is due."""
         self._clock = clock
         self._arrivals_seen = 0
         self._is_due = False
@@ -42,6 +44,7 @@ class Hints:
 
         Returns how many workflows are known to have become due since the last look.
         """
+        self.looked_at = now
         if self._next_due is not None and self._next_due <= now:
             self._next_due = None
             self.arrivals += 1

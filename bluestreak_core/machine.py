@@ -134,16 +134,26 @@ def claim(workflow: Workflow, token: str, worker: str, now: datetime, lease: tim
 
 
 def is_first_run(workflow: Workflow) -> bool:
-    """Whether a claimed workflow cannot have recorded anything yet, in any library."""
-    return workflow.claims == 1 and workflow.failures == 0 and workflow.crashes == 0
+    """Whether a claimed workflow cannot have recorded anything yet.
+
+    One that the JavaScript library created may have, whatever else it looks like: that one does not
+    count its claims.
+    """
+    is_ours = workflow.created_at is not None
+    return is_ours and workflow.claims == 1 and workflow.failures == 0 and workflow.crashes == 0
 
 
 def in_force(workflow: Workflow | None, claim: Claim) -> bool:
-    """Whether a claim still is the one that may move the workflow."""
+    """Whether a claim still is the one that may move the workflow.
+
+    A failure since the claim has ended it, even if the JavaScript library, which leaves the token
+    alone, runs the workflow again.
+    """
     return (
         workflow is not None
         and workflow.status is Status.RUNNING
         and workflow.claim_token == claim.token
+        and workflow.failures == claim.workflow.failures
     )
 
 
@@ -152,7 +162,8 @@ def has_ended_by(workflow: Workflow | None, claim: Claim, event: Event) -> bool:
     if workflow is None:
         return False
     if workflow.claim_token == claim.token:
-        return workflow.status is target(event)
+        runs_again = workflow.failures > claim.workflow.failures and not workflow.status.ended
+        return workflow.status is target(event) or (event is Event.FAIL and runs_again)
     return Event.CLAIM in TRANSITIONS[target(event)] and _was_ended(workflow, claim)
 
 

@@ -180,7 +180,7 @@ class MemoryStore(Store):
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:
-        if (next_due := self._next_due(self._clock.now())) is not None:
+        if (next_due := self._next_due(self._hints.looked_at)) is not None:
             self._hints.due(next_due)
         await self._hints.wait_for_work(timeout)
 
@@ -212,13 +212,13 @@ class MemoryStore(Store):
                 return workflow
         return None
 
-    def _next_due(self, now: datetime) -> datetime | None:
+    def _next_due(self, after: datetime) -> datetime | None:
         """When the next nap or retry ends."""
         waiting = machine.waiting()
         instants = (
             at
             for at, workflow_id in self._agenda
-            if at > now and self._records[workflow_id].workflow.status in waiting
+            if at > after and self._records[workflow_id].workflow.status in waiting
         )
         return min(instants, default=None)
 

@@ -31,14 +31,12 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import is_passing, translated
+from bluestreak_mongo.driver import REFUSALS, is_passing, translated
 from bluestreak_mongo.group_commit import GroupCommit, Outcome
 
 Item = TypeVar("Item")
 
 _DUPLICATE_KEY = 11000
-_REFUSALS = (13, 18, 8000)
-"""Unauthorized, AuthenticationFailed, AtlasError: whatever is sent, and in what portions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +121,7 @@ async def _apart(
     """What comes of the parts of a command that was refused as a whole."""
     if len(items) == 1:
         return [error]
-    if isinstance(error, OperationFailure) and error.code in _REFUSALS:
+    if isinstance(error, OperationFailure) and error.code in REFUSALS:
         return [translated(error) for _ in items]
     half = len(items) // 2
     return [*await retry(items[:half]), *await retry(items[half:])]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import uuid4
 
+from bson.errors import InvalidBSON
 from pymongo import ASCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import ConnectionFailure, WriteError
+from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
 
 from bluestreak_core import machine
 from bluestreak_core.errors import CorruptDocument
@@ -19,8 +20,11 @@ from bluestreak_core.model import Claim, Status, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver import REFUSALS, is_passing
 
 logger = logging.getLogger(__name__)
+
+_LEFT_ALONE = "%s; it is left alone until its lease ends"
 
 WIDEST = 8
 CALM = 8
@@ -104,6 +108,7 @@ class Claiming:
         self.was_in_vain = False
         attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
         due = transitions.due(now, handlers, machine.waiting())
+        due[doc.WORKFLOW_ID] = {"$type": "string"}
         try:
             found = await self._workflows.find_one_and_update(
                 due,
@@ -111,25 +116,31 @@ class Claiming:
                 sort=[(doc.TIMEOUT_AT, ASCENDING)],
                 return_document=ReturnDocument.AFTER,
             )
-        except WriteError:
+        except InvalidBSON:
+            return []  # it is left alone until its lease ends
+        except OperationFailure as error:
+            if is_passing(error) or error.code in REFUSALS:
+                raise
             return []  # it cannot be changed so, and `claim` says which one that is
         workflow = None if found is None else _readable(found)
         return [] if workflow is None else [Claim(token=attempt.token, workflow=workflow)]
 
     async def _choose(self, due: Document, limit: int) -> list[Document]:
         """Due workflows to try for, the longest due first."""
-        looked_at = limit * self._width
-        fields = None if looked_at == limit else {doc.WORKFLOW_ID: 1, doc.STATUS: 1}
-        found = await (
-            self._workflows.find(due, fields, batch_size=looked_at)
-            .sort(doc.TIMEOUT_AT, ASCENDING)
-            .limit(looked_at)
-            .to_list(None)
-        )
+        width = self._width
+        try:
+            found = await self._look(due, limit * width, whole=width == 1)
+        except InvalidBSON:  # in one of them, which must not keep the others from being run
+            found = await self._look(due, limit * width, whole=False)
         if len(found) > limit:
             found = random.sample(found, limit)
         # A foreign document is nobody's workflow.
         return [one for one in found if isinstance(one.get(doc.WORKFLOW_ID), str)]
+
+    async def _look(self, due: Document, limit: int, *, whole: bool) -> list[Document]:
+        fields = None if whole else {doc.WORKFLOW_ID: 1, doc.STATUS: 1}
+        found = self._workflows.find(due, fields, batch_size=limit)
+        return await found.sort(doc.TIMEOUT_AT, ASCENDING).limit(limit).to_list(None)
 
     async def _try_for_new(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
         """Claim those that nobody else has claimed meanwhile."""
@@ -172,12 +183,22 @@ class Claiming:
         if not tried:
             return []
         workflow_ids = _ids(tried)
-        stamped = {doc.WORKFLOW_ID: {"$in": workflow_ids}, doc.CLAIM: attempt.token}
-        documents = await self._workflows.find(stamped, batch_size=len(tried) + 1).to_list(None)
+        try:
+            documents = await self._stamped(workflow_ids, attempt.token)
+        except InvalidBSON as error:
+            if len(workflow_ids) == 1:
+                logger.error(_LEFT_ALONE, f"workflow {workflow_ids[0]!r}: {error}")  # noqa: TRY400
+                return []
+            alone = [await self._read_back([one], attempt) for one in tried]
+            return [claim for claims in alone for claim in claims]
         order = {workflow_id: place for place, workflow_id in enumerate(workflow_ids)}
         documents.sort(key=lambda document: order[document[doc.WORKFLOW_ID]])
         workflows = filter(None, map(_readable, documents))
         return [Claim(token=attempt.token, workflow=workflow) for workflow in workflows]
+
+    async def _stamped(self, workflow_ids: list[str], token: str) -> list[Document]:
+        stamped = {doc.WORKFLOW_ID: {"$in": workflow_ids}, doc.CLAIM: token}
+        return await self._workflows.find(stamped, batch_size=len(workflow_ids) + 1).to_list(None)
 
     def _adapt(self, tried: int, won: int) -> None:
         self._undisturbed = 0 if won < tried else self._undisturbed + 1
@@ -205,5 +226,5 @@ def _readable(document: Document) -> Workflow | None:
     try:
         return doc.to_workflow(document)
     except CorruptDocument as error:
-        logger.error("%s; it is left alone until its lease ends", error)  # noqa: TRY400
+        logger.error(_LEFT_ALONE, error)  # noqa: TRY400
         return None

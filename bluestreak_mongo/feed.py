@@ -14,14 +14,18 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+import bson
+from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 
 from bluestreak_core import machine
+from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
 from bluestreak_core.hints import Hints
 from bluestreak_core.model import Status
 from bluestreak_mongo import documents as doc
+from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import is_passing
 
@@ -58,14 +62,18 @@ _PIPELINE: list[Document] = [
 ]
 
 
+class _Invalidated(PyMongoError):
+    """A stream has nothing more to tell, and never will."""
+
+
 class _Awaited:
     """The workflows whose ends are waited for. An event names them by `_id`, a caller does not."""
 
     def __init__(self) -> None:
         self._callers: Counter[str] = Counter()
-        self._keys: dict[str, Any] = {}
-        self._names: dict[Any, str] = {}
-        self._lately_ended: deque[Any] = deque(maxlen=_REMEMBERED_ENDS)
+        self._keys: dict[str, bytes] = {}
+        self._names: dict[bytes, str] = {}
+        self._lately_ended: deque[bytes] = deque(maxlen=_REMEMBERED_ENDS)
 
     def add(self, workflow_id: str) -> None:
         """One more caller waits for this workflow."""
@@ -76,17 +84,20 @@ class _Awaited:
         self._callers[workflow_id] -= 1
         if not self._callers[workflow_id]:
             del self._callers[workflow_id]
-            self._names.pop(self._keys.pop(workflow_id, None), None)
+            self._names.pop(self._keys.pop(workflow_id, b""), None)
 
-    def identify(self, workflow_id: str, key: Any) -> bool:
-        """Learn a workflow's `_id`; whether its end was heard of before that."""
+    def identify(self, workflow_id: str, key: bytes) -> bool:
+        """Learn a workflow's `_id`. True, once, if its end was heard of before that."""
         if workflow_id not in self._callers:
             return False
         self._keys[workflow_id] = key
         self._names[key] = workflow_id
-        return key in self._lately_ended
+        if key not in self._lately_ended:
+            return False
+        self._lately_ended.remove(key)
+        return True
 
-    def ended(self, key: Any) -> str | None:
+    def ended(self, key: bytes) -> str | None:
         """The workflow that has ended, if it is known to be waited for."""
         if len(self._keys) < len(self._callers):
             self._lately_ended.append(key)
@@ -102,8 +113,7 @@ class Feed:
         self._workflows = workflows
         self._hints = hints
         self._clock = clock
-        # Motor's collections have streams of another kind.
-        self._is_possible = isinstance(workflows, AsyncCollection)
+        self._is_possible = _can_be_followed(workflows)
         self._is_broken = False
         self._following: asyncio.Task[None] | None = None
         self._waiters = 0
@@ -137,7 +147,9 @@ class Feed:
 
     def identify(self, document: Mapping[str, Any]) -> None:
         """Learn which document is that of a workflow, from one that was read."""
-        if self._awaited.identify(document[doc.WORKFLOW_ID], document["_id"]):
+        if document.get(doc.STATUS) in _ENDED:
+            return
+        if self._awaited.identify(document[doc.WORKFLOW_ID], _key(document)):
             self._hints.ended(document[doc.WORKFLOW_ID])
 
     async def close(self) -> None:
@@ -148,34 +160,49 @@ class Feed:
             await asyncio.wait({self._following})
 
     async def _follow(self) -> None:
-        while self._waiters:
+        while self._waiters and self._is_possible:
             try:
-                await self._listen()
+                # Seen through, since PyMongo leaks the socket of a connection that is broken off
+                # while it is being made.
+                stream = await see_through(
+                    self._workflows.watch(_PIPELINE, max_await_time_ms=_AWAIT_MS)
+                )
             except PyMongoError as error:
-                if not is_passing(error):
-                    self._is_possible = False
-                    logger.info("there is no change stream, polling instead: %s", error)
-                    return
-                if not self._is_broken:
-                    logger.warning("the change stream broke off, polling meanwhile: %s", error)
-                self._is_broken = True
-                await self._clock.sleep(_LISTEN_AGAIN_AFTER)
+                self._is_possible = is_passing(error)
+                await self._do_without(error)
+                continue
+            async with stream:
+                try:
+                    await self._listen(stream)
+                except PyMongoError as error:
+                    await self._do_without(error)
 
-    async def _listen(self) -> None:
+    async def _listen(self, stream: AsyncChangeStream[Document]) -> None:
         """Pass on what happens, until nobody has waited for a while."""
-        async with await self._workflows.watch(_PIPELINE, max_await_time_ms=_AWAIT_MS) as stream:
-            try:
-                self.is_live = True
-                if self._is_broken:
-                    logger.info("the change stream is back")
-                self._is_broken = False
-                self._hints.missed_something()  # it may have happened before we listened
-                while await self._is_wanted():
-                    event = await stream.try_next()
-                    if event is not None:
-                        self._pass_on(event)
-            finally:
-                self.is_live = False
+        if self._is_broken:
+            logger.info("the change stream is back")
+        self._is_broken = False
+        self.is_live = True
+        try:
+            self._hints.missed_something()  # it may have happened before we listened
+            while await self._is_wanted():
+                event = await stream.try_next()
+                if not stream.alive:  # the collection was dropped or renamed
+                    raise _Invalidated("its collection is gone")
+                if event is not None:
+                    self._pass_on(event)
+        finally:
+            self.is_live = False
+
+    async def _do_without(self, error: PyMongoError) -> None:
+        """Say so, and leave the server alone for a moment."""
+        if not self._is_possible:
+            logger.info("there is no change stream, polling instead: %s", error)
+            return
+        if not self._is_broken:
+            logger.warning("the change stream broke off, polling meanwhile: %s", error)
+        self._is_broken = True
+        await self._clock.sleep(_LISTEN_AGAIN_AFTER)
 
     async def _is_wanted(self) -> bool:
         if self._waiters:
@@ -191,8 +218,20 @@ class Feed:
         if event[doc.STATUS] in _DUE:
             due_at = event.get(doc.TIMEOUT_AT)
             self._hints.due(due_at if isinstance(due_at, datetime) else self._clock.now())
-        elif (workflow_id := self._awaited.ended(event["documentKey"]["_id"])) is not None:
+        elif (workflow_id := self._awaited.ended(_key(event["documentKey"]))) is not None:
             self._hints.ended(workflow_id)
+
+
+def _key(document: Mapping[str, Any]) -> bytes:
+    """A document's `_id`, which may be anything, as something that can be a key here."""
+    return bson.encode({"_id": document["_id"]}, codec_options=CODEC)
+
+
+def _can_be_followed(workflows: AsyncCollection[Document]) -> bool:
+    """Whether there is a connection for a stream; Motor's collections have another kind of them."""
+    if not isinstance(workflows, AsyncCollection):
+        return False
+    return workflows.database.client.options.pool_options.max_pool_size != 1
 
 
 def _log_failure(following: asyncio.Task[None]) -> None:

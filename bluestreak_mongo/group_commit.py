@@ -16,6 +16,9 @@ Item = TypeVar("Item")
 MAX_ITEMS = 250
 MAX_BYTES = 16 * 1024 * 1024
 MAX_WRITES = 2
+SLOW = 0.2
+"""Seconds after which a write is slow, as when a document is held by somebody's transaction."""
+MAX_SLOW_WRITES = 16
 
 Outcome = Exception | None
 """What came of one item: None if it was written, else an error that is this caller's own."""
@@ -37,6 +40,9 @@ class GroupCommit(Generic[Item]):
     leaves as soon as fewer than `max_writes` are under way, with all that has gathered, as far as
     it fits into `max_items` and `max_bytes`; a bigger item goes alone. While one write is at the
     server, the next is prepared here: that is what the second is for.
+
+    A write that takes long does not hold up the others: after `SLOW` it no longer counts as one of
+    those that are under way, unless many do so.
     """
 
     def __init__(
@@ -53,6 +59,7 @@ class GroupCommit(Generic[Item]):
         self._max_writes = max_writes
         self._gathered: deque[_Call[Item]] = deque()
         self._writes: set[asyncio.Task[None] | None] = set()
+        self._slow_writes: set[asyncio.Task[None] | None] = set()
         self._about_to_leave = False
 
     async def call(self, item: Item, size: int) -> Outcome:
@@ -79,8 +86,15 @@ class GroupCommit(Generic[Item]):
         while len(self._writes) < self._max_writes and (group := self._next_group()):
             write = asyncio.get_running_loop().create_task(self._carry_out(group))
             self._writes.add(write)
+            asyncio.get_running_loop().call_later(SLOW, self._overtake, write)
             for call in group:
                 call.write = write
+
+    def _overtake(self, write: asyncio.Task[None]) -> None:
+        if write in self._writes and len(self._slow_writes) < MAX_SLOW_WRITES:
+            self._writes.remove(write)
+            self._slow_writes.add(write)
+            self._leave()
 
     def _next_group(self) -> list[_Call[Item]]:
         group: list[_Call[Item]] = []
@@ -106,6 +120,7 @@ class GroupCommit(Generic[Item]):
         except Exception as error:  # noqa: BLE001 - not swallowed: each of the callers gets it
             outcomes = [error] * len(group)
         self._writes.discard(asyncio.current_task())
+        self._slow_writes.discard(asyncio.current_task())
         self._leave()  # the next group is on its way before those who waited go on
         for call, outcome in zip(group, outcomes, strict=True):
             if not call.outcome.done():

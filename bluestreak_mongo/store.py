@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -233,15 +233,14 @@ class MongoStore(Store):
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, size = self._rules.round_trip(output, what)
         step = Step(workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now)
-        outcome = await self._open.groups.steps.call(doc.from_step(step), size)
+        insert = self._open.groups.steps.call(doc.from_step(step), size)
+        outcome = await self._with_progress(claim, insert)
         if isinstance(outcome, DuplicateKeyError):
             winner = await self.find_step(claim.workflow_id, step_id)
             if winner is None:
                 raise undecided("step", step_id) from outcome
             return winner.output
         self._check(outcome, value, what)
-        if claim.workflow.crashes:
-            await self._count_progress(claim)
         return value
 
     @override
@@ -249,15 +248,14 @@ class MongoStore(Store):
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
         nap = Nap(workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now)
-        outcome = await self._open.groups.naps.call(doc.from_nap(nap), 0)
+        insert = self._open.groups.naps.call(doc.from_nap(nap), 0)
+        outcome = await self._with_progress(claim, insert)
         if isinstance(outcome, DuplicateKeyError):
             winner = await self.find_nap(claim.workflow_id, nap_id)
             if winner is None:
                 raise undecided("nap", nap_id) from outcome
             return winner.wake_up_at
         self._check(outcome)
-        if claim.workflow.crashes:
-            await self._count_progress(claim)
         return wake_up_at
 
     @override
@@ -313,8 +311,7 @@ class MongoStore(Store):
 
     async def _hear_of_next_due(self, horizon: timedelta) -> None:
         """When the next nap or retry ends, whoever has recorded it."""
-        now = self._clock.now()
-        soon = transitions.due_between(now, now + horizon)
+        soon = transitions.due_between(self._hints.looked_at, self._clock.now() + horizon)
         workflows = self._open.database.workflows
         found = await workflows.find_one(soon, {doc.TIMEOUT_AT: 1}, sort=[(doc.TIMEOUT_AT, 1)])
         if found is not None:
@@ -325,10 +322,19 @@ class MongoStore(Store):
         ending = Ending(claim=claim, event=event, update=update)
         self._check(await self._open.groups.endings.call(ending, 0))
 
+    async def _with_progress(self, claim: Claim, insert: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """Record something, and if there were crashes before, count them afresh."""
+        if claim.workflow.crashes:
+            return await self._count_progress(claim, insert)
+        return await insert
+
     @writes
-    async def _count_progress(self, claim: Claim) -> None:
-        ours = transitions.in_force(claim)
-        await self._open.database.workflows.update_one(ours, transitions.progress())
+    async def _count_progress(self, claim: Claim, insert: Coroutine[Any, Any, Outcome]) -> Outcome:
+        outcome = await insert
+        if outcome is None:
+            ours = transitions.in_force(claim)
+            await self._open.database.workflows.update_one(ours, transitions.progress())
+        return outcome
 
     def _check(
         self, outcome: Outcome, value: Any = None, what: str = "", beside: Any = None

@@ -116,6 +116,14 @@ def test_a_repeat_is_told_from_a_stale_call(event: Event) -> None:
     assert not machine.has_ended_by(None, CLAIM, event)
 
 
+def test_a_failure_ends_a_claim_though_its_token_stays_when_another_library_runs_it_again() -> None:
+    failed = EVENTS[Event.FAIL](RUNNING)
+    by_javascript = replace(failed, status=Status.RUNNING)
+    assert not machine.in_force(by_javascript, CLAIM)
+    assert machine.has_ended_by(by_javascript, CLAIM, Event.FAIL)
+    assert not machine.has_ended_by(by_javascript, CLAIM, Event.FINISH)
+
+
 @pytest.mark.parametrize("event", [Event.PARK, Event.RELEASE, Event.FAIL])
 def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Event) -> None:
     ended = EVENTS[event](RUNNING)
@@ -131,6 +139,7 @@ def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Event) -> None
 def test_a_first_run_is_one_that_nothing_came_before() -> None:
     assert machine.is_first_run(RUNNING)
     assert not machine.is_first_run(replace(RUNNING, claims=2))
+    assert not machine.is_first_run(replace(RUNNING, created_at=None))  # created elsewhere
     assert not machine.is_first_run(replace(RUNNING, failures=1))  # as by the JavaScript library
     assert not machine.is_first_run(replace(RUNNING, crashes=1))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from bson import Binary
 from bson.datetime_ms import DatetimeMS
 from pymongo.database import Database
 
@@ -73,6 +74,48 @@ async def test_a_record_that_cannot_be_read_is_its_own_workflows_trouble(
     assert (await batch.history("good")).steps == {"s": 1}
     with pytest.raises(CorruptDocument, match="'bad'"):
         await batch.history("bad")
+
+
+@pytest.mark.parametrize(
+    "document", [*FOREIGN[:4], {"workflowId": "foreign", "handlerId": "h", "claims": None}], ids=str
+)
+async def test_a_worker_that_hears_of_a_workflow_that_cannot_be_claimed_claims_the_others(
+    store: MongoStore, raw: Database[Document], document: Document
+) -> None:
+    assert await _claim(store) == {}
+    due = {"status": "idle", "timeoutAt": NOW - timedelta(seconds=1)}
+    raw.workflows.insert_one(due | document)
+    await store.create(new("w1"))  # the one that it hears of
+    claimed = await _claim(store)
+    await store.create(new("w2"))
+    claimed |= await _claim(store)
+    assert claimed.keys() >= {"w1", "w2"}
+    await store.close()
+
+
+async def test_a_workflow_that_cannot_be_decoded_leaves_the_others_claimable(
+    store: MongoStore, raw: Database[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    no_uuid = Binary(b"short", subtype=4)
+    due = {"status": "idle", "timeoutAt": NOW, "handlerId": "h", "failures": 0}
+    raw.workflows.insert_one(due | {"workflowId": "foreign", "input": no_uuid})
+    for name in ("w1", "w2"):
+        await store.create(new(name))
+    assert (await _claim(store)).keys() == {"w1", "w2"}
+    assert "workflow 'foreign'" in caplog.text
+    assert "it is left alone until its lease ends" in caplog.text
+
+
+async def test_a_workflow_that_was_put_back_by_hand_keeps_its_steps(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    raw.workflows.insert_one(
+        {"workflowId": "w", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
+    )
+    raw.steps.insert_one({"workflowId": "w", "stepId": "s", "output": 1})
+    claims = await _claim(store)
+    batch = Batch(store, list(claims.values()))
+    assert (await batch.history("w")).steps == {"s": 1}
 
 
 async def test_a_date_of_javascript_that_python_lacks_is_read(

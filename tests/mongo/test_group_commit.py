@@ -166,6 +166,26 @@ async def test_a_write_that_breaks_down_is_told_to_its_callers_and_to_no_others(
     assert await asyncio.gather(*second) == [None]
 
 
+async def test_a_write_that_takes_long_does_not_hold_up_the_others(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluestreak_mongo.group_commit.SLOW", 0)
+    monkeypatch.setattr("bluestreak_mongo.group_commit.MAX_SLOW_WRITES", 2)
+    commit = group_commit(server)
+    pending = []
+    for number, item in enumerate("abc", start=1):
+        pending += calls(commit, item)
+        await server.has(number)
+    pending += calls(commit, "d")
+    await settle()
+    assert server.groups == [["a"], ["b"], ["c"]]  # two that are slow, and one under way
+    server.answer(2)
+    await server.has(4)
+    for group in (0, 1, 3):
+        server.answer(group)
+    assert await asyncio.gather(*pending) == [None] * 4
+
+
 async def test_a_caller_that_is_cancelled_before_its_group_leaves_is_not_written(
     server: Server,
 ) -> None:

@@ -352,6 +352,18 @@ async def cancelled_at(command: str, sent: Sent, call: Awaitable[object]) -> Non
         await caller
 
 
+async def test_a_record_whose_caller_is_cancelled_counts_as_progress(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await claimed(store)
+    (claim,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+    assert claim.workflow.crashes == 1
+    await cancelled_at("insert", application.sent, store.save_step(claim, "s", 1, NOW))
+    assert raw.steps.count_documents({}) == 1
+    assert raw.workflows.count_documents({"crashes": 0}) == 1
+
+
 @pytest.mark.parametrize(
     ("call", "command"),
     [

@@ -163,6 +163,44 @@ async def test_a_worker_hears_of_a_nap_that_was_parked_before_it_began(
     await waiting
 
 
+async def test_a_workflow_that_is_put_back_after_its_end_is_waited_for_in_peace(
+    processes: list[Process],
+) -> None:
+    here, there = processes
+    client = here.engine()
+    await client.init()
+    await here.store.wait_for_end("other", HOUR)  # returns as the stream begins
+    # Ends are remembered while somebody waits for a workflow that is not known yet.
+    early = asyncio.create_task(here.store.wait_for_end("other", HOUR))
+    claim = await claimed(there.store)
+    await there.store.finish(claim, None, NOW)
+    await there.store._open.database.workflows.update_one({}, {"$set": {"status": "running"}})
+    remembered = here.store._open.feed._awaited._lately_ended
+    await eventually(lambda: len(remembered) == 1)
+    here.sent.commands.clear()
+    waiting = asyncio.create_task(client.wait("w", retries=2, pause_interval=HOUR))
+    await eventually(lambda: len(here.sent.named("find")) >= 2)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(here.sent.named("find")) <= 3
+    for task in (early, waiting):
+        task.cancel()
+    await asyncio.gather(early, waiting, return_exceptions=True)
+
+
+async def test_an_id_may_be_anything(processes: list[Process]) -> None:
+    here, there = processes
+    due = {"workflowId": "w", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
+    await there.store._open.database.workflows.insert_one({"_id": {"of": ["them"]}, **due})
+    (claim,) = await there.store.claim("worker", NOW, LEASE, 1, None)
+    client = here.engine()
+    await client.init()
+    waiting = asyncio.create_task(client.wait("w", retries=2, pause_interval=HOUR))
+    await eventually(lambda: len(here.sent.named("find")) == 2)
+    await there.store.finish(claim, "found", NOW)
+    assert await waiting == "found"
+
+
 # What it costs -----------------------------------------------------------------------------------
 
 
@@ -243,10 +281,10 @@ class Unwell:
         self._client = client
 
     @contextmanager
-    def without_streams(self, code: int) -> Iterator[None]:
+    def without_streams(self, code: int, *commands: str) -> Iterator[None]:
         """For as long as this lasts, none can be opened and none can be read."""
         fail_point = {"configureFailPoint": "failCommand"}
-        data = {"failCommands": ["aggregate", "getMore"], "errorCode": code}
+        data = {"failCommands": [*(commands or ("aggregate", "getMore"))], "errorCode": code}
         self._client.admin.command({**fail_point, "mode": "alwaysOn", "data": data})
         try:
             yield
@@ -287,6 +325,49 @@ async def test_a_stream_that_breaks_off_comes_back_and_polling_goes_on_meanwhile
                 await here.is_idle(here.recording.begun["wait_for_work"] - 1)
                 await there.store.create(new("w3"))
                 await eventually(lambda: here.recording.returned["finish"] == 3)
+
+
+async def test_a_collection_that_is_dropped_ends_the_stream_and_not_the_worker(
+    processes: list[Process], clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    here, there = processes
+    waiting = asyncio.create_task(here.store.wait_for_end("w", HOUR))
+    await eventually(lambda: "getMore" in here.sent.names)
+    await waiting  # the stream has begun
+    waiting = asyncio.create_task(here.store.wait_for_end("w", HOUR))
+    await there.store.create(new("w"))
+    await there.store._open.database.workflows.drop()
+    await eventually(lambda: "its collection is gone" in caplog.text)
+    clock.advance(SECOND)
+    await eventually(lambda: "the change stream is back" in caplog.text)
+    await waiting
+
+
+async def test_a_client_with_one_connection_has_none_for_a_stream(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> None:
+    url = f"{mongodb_url}{'&' if '?' in mongodb_url else '?'}maxPoolSize=1"
+    async with _process(url, empty_database, clock) as here:
+        await here.store.wait_for_work(timedelta(0))
+        await here.store.create(new("w"))
+        assert here.streams == []
+
+
+@pytest.mark.parametrize("code", [286, 280, 222, 136])
+async def test_a_stream_that_ends_for_reasons_of_its_own_is_opened_again(
+    unwell: Unwell, clock: ManualClock, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with _process(unwell.url, unwell.database, clock) as here:
+        await here.store.wait_for_end("w", HOUR)  # returns as the stream begins
+        waiting = asyncio.create_task(here.store.wait_for_end("w", HOUR))
+        with unwell.without_streams(code, "getMore"):
+            await here.store.create(new(f"w{code}"))
+            await eventually(lambda: "the change stream broke off" in caplog.text)
+        clock.advance(SECOND)
+        await eventually(lambda: "the change stream is back" in caplog.text)
+        await waiting
 
 
 async def test_who_may_not_open_a_stream_polls(
@@ -363,6 +444,20 @@ async def test_a_nap_is_on_time_on_a_standalone_server(standalone: str, clock: M
         await clock.until_sleeping(timedelta(milliseconds=7))
         clock.advance(timedelta(milliseconds=7))
         await waiting
+
+
+async def test_what_falls_due_between_a_look_and_the_wait_after_it_is_not_missed(
+    standalone: str, clock: ManualClock
+) -> None:
+    database = f"test-{uuid4().hex[:12]}"
+    async with (
+        _process(standalone, database, clock) as here,
+        _process(standalone, database, clock) as there,
+    ):
+        await there.store.park(await claimed(there.store), NOW + SECOND)
+        assert await here.store.claim("worker", clock.now(), LEASE, 1, None) == []
+        clock.advance(SECOND)
+        await here.store.wait_for_work(HOUR)
 
 
 async def _done(ctx: Context, input: Any) -> str:
