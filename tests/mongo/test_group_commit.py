@@ -171,12 +171,8 @@ async def test_a_write_that_takes_long_does_not_hold_up_the_others(
 ) -> None:
     monkeypatch.setattr("bluestreak_mongo.group_commit.SLOW", 0)
     monkeypatch.setattr("bluestreak_mongo.group_commit.MAX_SLOW_WRITES", 2)
-    commit = group_commit(server)
-    pending = []
-    for number, item in enumerate("abc", start=1):
-        pending += calls(commit, item)
-        await server.has(number)
-    pending += calls(commit, "d")
+    pending = calls(group_commit(server, max_items=1), "a", "b", "c", "d")
+    await server.has(3)
     await settle()
     assert server.groups == [["a"], ["b"], ["c"]]  # two that are slow, and one under way
     server.answer(2)

@@ -15,7 +15,7 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
-from bluestreak_core import ClaimLost, NotInitialised
+from bluestreak_core import ClaimLost, NotInitialised, UnstorableValue
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.claiming import CALM
@@ -390,6 +390,38 @@ async def test_a_claim_keeps_what_it_won_and_leaves_what_it_lost(
     claims = await application.store.claim("worker", NOW, LEASE, 4, None)
     assert [claim.workflow_id for claim in claims] == ["w0", "w3"]
     assert raw.workflows.count_documents({"claim": "theirs", "claims": 0}) == 2
+
+
+async def test_a_workflow_that_is_new_no_longer_is_not_taken_for_new(
+    application: Application, raw: Database[Document]
+) -> None:
+    for number in range(3):
+        await application.store.create(new(f"w{number}"))
+    # Another worker has claimed it, recorded something and given it back, all since our look.
+    application.sent.before["update"] = lambda: raw.workflows.update_one(
+        {"workflowId": "w1"}, {"$set": {"claims": 1}}
+    )
+    claims = await application.store.claim("worker", NOW, LEASE, 3, None)
+    assert {claim.workflow_id: claim.number for claim in claims} == {"w0": 1, "w2": 1}
+    (claim,) = await application.store.claim("worker", NOW, LEASE, 3, None)
+    assert (claim.workflow_id, claim.number) == ("w1", 2)
+
+
+async def test_a_record_that_the_server_cannot_read_does_not_fail_those_beside_it(
+    application: Application,
+) -> None:
+    store = application.store
+    claim = await claimed(store)
+    too_deep: list[Any] = []
+    for _ in range(300):
+        too_deep = [too_deep]
+    outputs = [too_deep if number == 13 else number for number in range(20)]
+    saves = [store.save_step(claim, f"s{n}", output, NOW) for n, output in enumerate(outputs)]
+    saved = await asyncio.gather(*saves, return_exceptions=True)
+    refused = saved.pop(13)
+    assert isinstance(refused, UnstorableValue)
+    assert "step 's13'" in str(refused)
+    assert saved == [number for number in range(20) if number != 13]
 
 
 # Opening and closing -----------------------------------------------------------------------------

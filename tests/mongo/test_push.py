@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, Status
 from bluestreak_core.testing import ManualClock, RecordingStore
@@ -118,19 +119,15 @@ async def test_whoever_waits_hears_of_an_end_in_another_process(processes: list[
     assert await waiting == "there"
 
 
-async def test_an_end_between_the_look_and_the_stream_is_heard_of(
-    processes: list[Process],
+async def test_an_end_just_before_the_stream_begins_is_not_missed(
+    processes: list[Process], raw: Database[Document]
 ) -> None:
     here, there = processes
-    claim = await claimed(there.store)
-    client = here.engine()
-    await client.init()
-    finishing: list[asyncio.Future[None]] = []
-    here.sent.before["aggregate"] = lambda: finishing.append(
-        asyncio.ensure_future(there.store.finish(claim, "there", NOW))
+    await claimed(there.store)
+    here.sent.before["aggregate"] = lambda: raw.workflows.update_one(
+        {"workflowId": "w"}, {"$set": {"status": "finished"}}
     )
-    assert await client.wait("w", retries=2, pause_interval=HOUR) == "there"
-    await asyncio.gather(*finishing)
+    await here.store.wait_for_end("w", HOUR)
 
 
 async def test_a_retry_or_a_nap_that_another_process_has_recorded_is_on_time(
