@@ -48,14 +48,20 @@ def in_milliseconds(instant: datetime) -> datetime:
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000, fold=0)
 
 
-async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+async def first_of(*waits: Coroutine[Any, Any, object] | asyncio.Future[Any]) -> None:
     """Return when one of several waits has returned, and cancel the others."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    futures = [asyncio.ensure_future(wait) for wait in waits]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+        for future in futures:
+            future.cancel()
+        # Whatever is more than a mere future has something to end.
+        await _all_ended([future for future in futures if not future.done()])
+    for future in done:
+        future.result()
+
+
+async def _all_ended(futures: list[asyncio.Future[Any]]) -> None:
+    if futures:
+        await asyncio.gather(*futures, return_exceptions=True)

@@ -15,17 +15,16 @@ class Signal:
     def notify(self) -> None:
         """Wake everyone who waits now."""
         self.count += 1
-        for future in self._waiting:
+        for future in list(self._waiting):
             if not future.done():
                 future.set_result(None)
 
-    async def wait(self, seen: int | None = None) -> None:
-        """Return at the next `notify`; at once if there was one since `count` was `seen`."""
+    def wait(self, seen: int | None = None) -> asyncio.Future[None]:
+        """Done at the next `notify`; at once if there was one since `count` was `seen`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if seen is not None and seen != self.count:
-            return
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
-        try:
-            await future
-        finally:
-            self._waiting.discard(future)
+            future.set_result(None)
+        else:
+            self._waiting.add(future)
+            future.add_done_callback(self._waiting.discard)
+        return future

@@ -96,7 +96,7 @@ class Store(Protocol):
         """What the claimed workflows have recorded, by workflow id; one entry for each claim.
 
         Whatever was acknowledged before the claim was made is in it. Costs a fixed number of reads,
-        however many claims there are.
+        however many claims there are. It is not asked for first runs, see `machine.is_first_run`.
         """
         ...
 
@@ -170,6 +170,6 @@ class Store(Protocol):
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         """Return when a workflow may have ended, at the latest after `timeout` on the clock.
 
-        A hint, like `wait_for_work`.
+        A hint, like `wait_for_work`. Whoever is told too early looks, and waits again at once.
         """
         ...

@@ -90,7 +90,7 @@ class Worker:
         self._skip_unknown = skip_unknown
         self._runs: dict[asyncio.Task[None], Run] = {}
         self._run_ended = Signal()
-        self._stopping = asyncio.Event()
+        self._stop = Signal()
         self._hurrying = asyncio.Event()
         self._fatal: BaseException | None = None
         self._store_failures = 0
@@ -100,7 +100,7 @@ class Worker:
     @property
     def health(self) -> Health:
         """How the worker is doing."""
-        polling = State.DRAINING if self._stopping.is_set() else State.POLLING
+        polling = State.DRAINING if self._is_stopping else State.POLLING
         return Health(
             state=State.STOPPED if self.ended.is_set() else polling,
             worker=self.name,
@@ -113,9 +113,9 @@ class Worker:
 
     def stop(self) -> None:
         """Claim nothing more and drain; said again, skip the drain."""
-        if self._stopping.is_set():
+        if self._is_stopping:
             self._hurrying.set()
-        self._stopping.set()
+        self._stop.notify()
 
     async def work(self, should_stop: ShouldStop) -> None:
         """Claim and run workflows until told to stop; return when no run is left.
@@ -135,7 +135,7 @@ class Worker:
                 except Exception as error:  # noqa: BLE001 - raised below, after the drain
                     self._give_up(error)
                 finally:
-                    self._stopping.set()
+                    self._stop.notify()
                     await see_through(self._leave(), on_cancel=self._hurrying.set)
         finally:
             self.ended.set()
@@ -146,7 +146,7 @@ class Worker:
 
     async def _poll(self, should_stop: ShouldStop) -> None:
         outage = pauses(self._poll_interval)
-        while not (self._stopping.is_set() or should_stop()):
+        while not (self._is_stopping or should_stop()):
             runs_ended = self._run_ended.count
             free = self._max_concurrency - len(self._runs)
             try:
@@ -263,15 +263,21 @@ class Worker:
         """End the loop, and raise this when it has drained."""
         if self._fatal is None:
             self._fatal = error
-        self._stopping.set()
+        self._stop.notify()
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._stop.count > 0
 
     async def _look_for_stop(self, should_stop: ShouldStop) -> None:
         while not should_stop():
             await self._clock.sleep(_LOOK_FOR_STOP)
-        self._stopping.set()
+        self._stop.notify()
 
-    async def _unless_stopped(self, wait: Coroutine[Any, Any, object]) -> None:
-        await first_of(wait, self._stopping.wait())
+    async def _unless_stopped(
+        self, wait: Coroutine[Any, Any, object] | asyncio.Future[None]
+    ) -> None:
+        await first_of(wait, self._stop.wait(seen=0))
 
     @asynccontextmanager
     async def _beside(self, *chores: Coroutine[Any, Any, None]) -> AsyncIterator[None]:

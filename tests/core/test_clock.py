@@ -99,7 +99,7 @@ async def test_a_signal_that_was_missed_is_seen_by_its_count() -> None:
 @pytest.mark.asyncio
 async def test_a_signal_wakes_everyone_who_waits() -> None:
     signal = Signal()
-    waiters = [asyncio.create_task(signal.wait()) for _ in range(3)]
+    waiters = [signal.wait() for _ in range(3)]
     await asyncio.sleep(0)
     signal.notify()
     await asyncio.gather(*waiters)

@@ -241,7 +241,9 @@ async def test_the_server_is_asked_for_the_time_once_a_minute(
         assert not is_servers_time()
         sent.commands.clear()
         await store.init()
-        assert sent.names == ["hello", *["createIndexes"] * 3]
+        *asked, first, second, third = sent.names
+        assert {first, second, third} == {"createIndexes"}
+        assert set(asked) == {"hello"}  # again, where the first answer was slow
         assert is_servers_time()
         sent.commands.clear()
         await store.claim("worker", NOW, LEASE, 1, None)
@@ -250,7 +252,8 @@ async def test_the_server_is_asked_for_the_time_once_a_minute(
         assert not is_servers_time()
         sent.commands.clear()
         await store.claim("worker", NOW, LEASE, 1, None)
-        assert sent.names == ["hello", "find"]
+        *asked, look = sent.names
+        assert (set(asked), look) == ({"hello"}, "find")
         assert is_servers_time()
 
 
