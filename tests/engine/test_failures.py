@@ -18,7 +18,7 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core.testing import ManualClock, RecordingStore
-from tests.engine.conftest import Fleet
+from tests.engine.conftest import Fleet, eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -58,7 +58,8 @@ async def test_without_a_limit_a_workflow_is_tried_for_ever(fleet: Fleet) -> Non
         await fleet.store.until_returned("fail", 30)
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None
-    assert workflow.status is Status.FAILED
+    assert workflow.failures >= 30
+    assert not workflow.status.ended
 
 
 async def test_a_retry_waits_for_its_instant(
@@ -120,6 +121,7 @@ async def test_an_async_error_callback_is_awaited_after_the_record(fleet: Fleet)
         await bluestreak.start("w", "fail")
         with pytest.raises(WorkflowAborted):
             await bluestreak.wait("w")
+        await eventually(lambda: len(heard) == 1)  # stopping would cancel the callback
     ((workflow, error),) = heard
     assert workflow.status is Status.ABORTED
     assert isinstance(error, LookupError)

@@ -10,7 +10,7 @@ import pytest
 
 from bluestreak_core import Bluestreak, Context, DuplicateNap, Status, WorkflowAborted
 from bluestreak_core.testing import ManualClock, RecordingStore
-from tests.engine.conftest import Fleet
+from tests.engine.conftest import Fleet, eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -60,7 +60,7 @@ async def test_a_parked_workflow_leaves_memory(
     async with fleet.polling(await _napper(fleet, 60, calls, poll_interval=3600)) as bluestreak:
         await bluestreak.start("w", "nap")
         await clock.until_sleeping(60 * SECOND)
-        assert bluestreak.health().runs == 0
+        await eventually(lambda: bluestreak.health().runs == 0)
         names = {repr(task.get_coro()) for task in asyncio.all_tasks()}
         assert not [name for name in names if " Run." in name or " Context." in name]
         workflow = await bluestreak.find_workflow("w")
