@@ -57,11 +57,7 @@ async def first_of(*waits: Coroutine[Any, Any, object] | asyncio.Future[Any]) ->
         for future in futures:
             future.cancel()
         # Whatever is more than a mere future has something to end.
-        await _all_ended([future for future in futures if not future.done()])
+        tasks = [future for future in futures if not future.done()]
+        await asyncio.gather(*tasks, return_exceptions=True)
     for future in done:
         future.result()
-
-
-async def _all_ended(futures: list[asyncio.Future[Any]]) -> None:
-    if futures:
-        await asyncio.gather(*futures, return_exceptions=True)

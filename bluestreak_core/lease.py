@@ -52,8 +52,7 @@ class Lease:
 
     def check(self) -> None:
         """Raise `ClaimLost` unless the claim is ours."""
-        error = self.error
-        if error is not None:
+        if (error := self.error) is not None:
             raise error
 
     async def persist(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -116,8 +116,9 @@ class Claiming:
                 sort=[(doc.TIMEOUT_AT, ASCENDING)],
                 return_document=ReturnDocument.AFTER,
             )
-        except InvalidBSON:
-            return []  # it is left alone until its lease ends
+        except InvalidBSON as error:
+            logger.error(_LEFT_ALONE, f"a workflow of unknown id: {error}")  # noqa: TRY400
+            return []
         except OperationFailure as error:
             if is_passing(error) or error.code in REFUSALS:
                 raise

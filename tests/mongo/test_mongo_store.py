@@ -310,6 +310,13 @@ async def test_racing_stores_record_one_output_and_one_instant(stores: list[Mong
     assert set(instants) == {nap.wake_up_at}
 
 
+def take_one(sent: Sent, raw: Database[Document]) -> None:
+    """Another worker's claim of one of those that we are about to claim."""
+    (update,) = sent.commands[-1]["updates"]
+    taken, *_ = update["q"]["workflowId"]["$in"]
+    raw.workflows.update_one({"workflowId": taken}, {"$set": {"timeoutAt": NOW + SECOND}})
+
+
 async def test_a_claim_that_lost_everything_looks_again_at_once_and_wider(
     application: Application, raw: Database[Document]
 ) -> None:
@@ -341,16 +348,10 @@ async def test_a_claim_that_lost_something_is_followed_by_wider_ones_until_it_ha
     for number in range(200):
         await store.create(new(f"w{number}"))
 
-    def take_one() -> None:
-        """Another worker's claim of one of those that we are about to claim."""
-        (update,) = sent.commands[-1]["updates"]
-        taken, *_ = update["q"]["workflowId"]["$in"]
-        raw.workflows.update_one({"workflowId": taken}, {"$set": {"timeoutAt": NOW + SECOND}})
-
     async def claim(*, disturbed: bool) -> int:
         """How many workflows a claim of two has looked at."""
         if disturbed:
-            sent.before["update"] = take_one
+            sent.before["update"] = lambda: take_one(sent, raw)
         sent.commands.clear()
         claims = await store.claim("worker", NOW, LEASE, 2, None)
         assert len(claims) == (1 if disturbed else 2)
@@ -369,13 +370,7 @@ async def test_claims_side_by_side_keep_to_their_limits_while_the_range_changes(
     for number in range(200):
         await store.create(new(f"w{number}"))
 
-    def take_one() -> None:
-        """Another worker's claim, which makes the next ones look wider."""
-        (update,) = sent.commands[-1]["updates"]
-        taken, *_ = update["q"]["workflowId"]["$in"]
-        raw.workflows.update_one({"workflowId": taken}, {"$set": {"timeoutAt": NOW + SECOND}})
-
-    sent.before["update"] = take_one
+    sent.before["update"] = lambda: take_one(sent, raw)
     assert len(await store.claim("worker", NOW, LEASE, 2, None)) == 1
     claims = [store.claim("worker", NOW, LEASE, 2, None) for _ in range(20)]
     assert max(map(len, await asyncio.gather(*claims))) == 2
