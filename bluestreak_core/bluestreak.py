@@ -66,9 +66,6 @@ class Bluestreak:
     Raises `InvalidArgument` for what cannot be meant.
     """
 
-    should_stop: ShouldStop | None
-    """Asked several times a second while polling; may be set at any time."""
-
     def __init__(
         self,
         store: Store,
@@ -91,7 +88,7 @@ class Bluestreak:
             check_callable("error_callback", error_callback)
         if should_stop is not None:
             check_should_stop(should_stop)
-        self.should_stop = should_stop
+        self._should_stop = should_stop
         self._store = store
         self._lease = to_positive_timedelta("timeout_interval", timeout_interval)
         self._poll_interval = to_positive_timedelta("poll_interval", poll_interval)
@@ -109,6 +106,7 @@ class Bluestreak:
         self._open = False
         self._stop_requested = False
         self._worker: Worker | None = None
+        self._poll_has_its_own = False
 
     def __repr__(self) -> str:
         return f"<Bluestreak on {self._store!r}, {self.health().state}>"
@@ -254,14 +252,28 @@ class Bluestreak:
             raise AlreadyPolling
         if should_stop is not None:
             check_should_stop(should_stop)
-        self._worker = self._new_worker()
+        self._poll_has_its_own = should_stop is not None
+        self._worker = self._new_worker(should_stop or self._should_stop)
         if self._stop_requested:
             self._worker.stop()
         try:
-            await self._worker.work(lambda: self._is_told_to_stop(should_stop))
+            await self._worker.work()
         finally:
             self._worker = None
             self._stop_requested = False
+
+    @property
+    def should_stop(self) -> ShouldStop | None:
+        """Asked several times a second while polling; may be set at any time, from any thread."""
+        return self._should_stop
+
+    @should_stop.setter
+    def should_stop(self, should_stop: ShouldStop | None) -> None:
+        if should_stop is not None:
+            check_should_stop(should_stop)
+        self._should_stop = should_stop
+        if self._worker is not None and not self._poll_has_its_own:
+            self._worker.look_to(should_stop)
 
     def stop(self) -> None:
         """Stop polling: claim nothing more, drain, hand back what is left.
@@ -302,11 +314,7 @@ class Bluestreak:
             if workflow.status.ended or clock.now() >= until:
                 return workflow
 
-    def _is_told_to_stop(self, should_stop: ShouldStop | None) -> bool:
-        ask = should_stop or self.should_stop
-        return ask is not None and ask()
-
-    def _new_worker(self) -> Worker:
+    def _new_worker(self, should_stop: ShouldStop | None) -> Worker:
         return Worker(
             self._store,
             self._handlers,
@@ -316,6 +324,7 @@ class Bluestreak:
             max_concurrency=self._max_concurrency,
             drain_timeout=self._drain_timeout,
             skip_unknown=self._skip_unknown,
+            should_stop=should_stop,
         )
 
     def _check_open(self, call: str) -> None:

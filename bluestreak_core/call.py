@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import threading
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+from typing_extensions import override
 
 from bluestreak_core.argument import is_async
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 async def call(name: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -26,29 +33,36 @@ async def call(name: str, function: Callable[..., Any], *args: Any) -> Any:
 
 
 async def _call_in_thread(name: str, function: Callable[..., Any], *args: Any) -> Any:
-    # A thread for each call: a pool would make a hundred runs queue for a few threads, and its
-    # threads are joined at exit, where one that never returns would keep the process alive.
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
     context = contextvars.copy_context()
+    work = functools.partial(context.run, function, *args)
+    return await asyncio.get_running_loop().run_in_executor(_ThreadPerCall(name), work)
 
-    def work() -> None:
-        try:
-            result = context.run(function, *args)
-        except BaseException as error:  # noqa: BLE001 - handed to the awaiting task
-            deliver(future.set_exception, _raisable(error))
-        else:
-            deliver(future.set_result, result)
 
-    def deliver(settle: Callable[[Any], None], outcome: Any) -> None:
-        try:
-            loop.call_soon_threadsafe(lambda: None if future.done() else settle(outcome))
-        except RuntimeError:
-            if not loop.is_closed():  # nobody is left to hear of it
-                raise
+class _ThreadPerCall(Executor):
+    """Starts a thread for each call.
 
-    threading.Thread(target=work, name=name, daemon=True).start()
-    return await future
+    A pool would make a hundred runs queue for a few threads, and its threads are joined at exit,
+    where one that never returns would keep the process alive.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @override
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_running_or_notify_cancel()
+
+        def work() -> None:
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - handed to the awaiting task
+                future.set_exception(_raisable(error))
+            else:
+                future.set_result(result)
+
+        threading.Thread(target=work, name=self._name, daemon=True).start()
+        return future
 
 
 def _raisable(error: BaseException) -> BaseException:

@@ -10,7 +10,8 @@ class Signal:
 
     def __init__(self) -> None:
         self.count = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        # In order, since chance in who is woken first could not be repeated.
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     def notify(self) -> None:
         """Wake everyone who waits now."""
@@ -25,6 +26,6 @@ class Signal:
         if seen is not None and seen != self.count:
             future.set_result(None)
         else:
-            self._waiting.add(future)
-            future.add_done_callback(self._waiting.discard)
+            self._waiting[future] = None
+            future.add_done_callback(self._waiting.pop)
         return future

@@ -76,6 +76,7 @@ class Worker:
         max_concurrency: int,
         drain_timeout: timedelta,
         skip_unknown: bool,
+        should_stop: ShouldStop | None,
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self.ended = asyncio.Event()
@@ -88,7 +89,11 @@ class Worker:
         self._max_concurrency = max_concurrency
         self._drain_timeout = drain_timeout
         self._skip_unknown = skip_unknown
+        self._should_stop = should_stop
+        self._asked_to_look = Signal()
+        self._loop = asyncio.get_running_loop()
         self._runs: dict[asyncio.Task[None], Run] = {}
+        self._run_began = Signal()
         self._run_ended = Signal()
         self._stop = Signal()
         self._hurrying = asyncio.Event()
@@ -117,7 +122,12 @@ class Worker:
             self._hurrying.set()
         self._stop.notify()
 
-    async def work(self, should_stop: ShouldStop) -> None:
+    def look_to(self, should_stop: ShouldStop | None) -> None:
+        """Ask this function from now on whether to stop. May be called from any thread."""
+        self._should_stop = should_stop
+        self._loop.call_soon_threadsafe(self._asked_to_look.notify)
+
+    async def work(self) -> None:
         """Claim and run workflows until told to stop; return when no run is left.
 
         Cancelling this is stopping without a drain. Raises `HandlerNotFound`, `StoreRefused`, and
@@ -125,10 +135,10 @@ class Worker:
         """
         try:
             async with self._beside(
-                self._renew_leases(), self._expire_leases(), self._look_for_stop(should_stop)
+                self._renew_leases(), self._expire_leases(), self._look_for_stop()
             ):
                 try:
-                    await self._poll(should_stop)
+                    await self._poll()
                 except asyncio.CancelledError:
                     self._hurrying.set()
                     raise
@@ -144,9 +154,9 @@ class Worker:
 
     # Claiming ----------------------------------------------------------------------------------
 
-    async def _poll(self, should_stop: ShouldStop) -> None:
+    async def _poll(self) -> None:
         outage = pauses(self._poll_interval)
-        while not (self._is_stopping or should_stop()):
+        while not (self._is_stopping or self._is_told_to_stop()):
             runs_ended = self._run_ended.count
             free = self._max_concurrency - len(self._runs)
             try:
@@ -186,6 +196,7 @@ class Worker:
         task = asyncio.create_task(run.execute(batch), name=f"workflow {run.workflow_id}")
         self._runs[task] = run
         task.add_done_callback(self._on_run_end)
+        self._run_began.notify()
 
     def _on_run_end(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]
@@ -207,6 +218,7 @@ class Worker:
         interval = self._lease / RENEWALS_PER_LEASE
         outage, pause = pauses(interval), interval
         while True:
+            await self._until_something_runs()
             await self._clock.sleep(pause)
             try:
                 await self._renew([run for run in self._runs.values() if run.lease.error is None])
@@ -233,11 +245,16 @@ class Worker:
     async def _expire_leases(self) -> None:
         """Stop the runs that have outlived their leases, whatever the store is doing."""
         while True:
+            await self._until_something_runs()
             left = [run.lease.left for run in self._runs.values() if not run.lost]
             await self._clock.sleep(min(left, default=self._lease))
             for run in list(self._runs.values()):
                 if run.lease.left <= timedelta(0) and not run.lost:
                     run.lose("outlived its lease")
+
+    async def _until_something_runs(self) -> None:
+        while not self._runs:
+            await self._run_began.wait()
 
     # Stopping ----------------------------------------------------------------------------------
 
@@ -269,10 +286,16 @@ class Worker:
     def _is_stopping(self) -> bool:
         return self._stop.count > 0
 
-    async def _look_for_stop(self, should_stop: ShouldStop) -> None:
-        while not should_stop():
-            await self._clock.sleep(_LOOK_FOR_STOP)
+    async def _look_for_stop(self) -> None:
+        while not self._is_told_to_stop():
+            if self._should_stop is None:  # asking nobody would only keep the processor awake
+                await self._asked_to_look.wait()
+            else:
+                await self._clock.sleep(_LOOK_FOR_STOP)
         self._stop.notify()
+
+    def _is_told_to_stop(self) -> bool:
+        return self._should_stop is not None and self._should_stop()
 
     async def _unless_stopped(
         self, wait: Coroutine[Any, Any, object] | asyncio.Future[None]

@@ -116,9 +116,8 @@ async def test_a_run_that_outlives_its_lease_is_stopped_and_writes_nothing(
         await gate.inside.wait()
         store.failing["renew"] = StoreUnavailable("no route")
         before = await bluestreak.find_workflow("w")
-        # Once it waits for work, it does not claim again what it loses.
-        await eventually(lambda: store.begun["wait_for_work"] > store.returned["wait_for_work"])
-        await clock.until_sleeping(3 * SECOND)
+        bluestreak.stop()  # so that it does not claim again what it loses
+        await clock.until_sleeping(10 * SECOND)
         clock.advance(9 * SECOND)
         await eventually(lambda: bluestreak.health().runs == 0)
         assert gate.cancelled

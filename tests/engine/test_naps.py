@@ -133,12 +133,11 @@ async def test_a_siblings_step_in_flight_holds_off_parking(
         assert store.begun["park"] == 0
         go_on.set()
         await store.until_returned("save_step")
-        for _ in range(2):
-            await clock.until_sleeping(4 * SECOND)
-            clock.advance(4 * SECOND)
+        await clock.until_sleeping(4 * SECOND)
+        clock.advance(4 * SECOND)
         await store.until_returned("park")
-        await clock.until_sleeping(3572 * SECOND)
-        clock.advance(3572 * SECOND)
+        await clock.until_sleeping(3576 * SECOND)
+        clock.advance(3576 * SECOND)
         assert await bluestreak.wait("w") == "both"
     assert calls == ["slow"]
 

@@ -387,6 +387,31 @@ async def test_should_stop_ends_polling(fleet: Fleet, clock: ManualClock, where:
 
 
 @pytest.mark.asyncio
+async def test_should_stop_can_be_set_from_another_thread(fleet: Fleet, clock: ManualClock) -> None:
+    bluestreak = await fleet.engine()
+    poll = asyncio.create_task(bluestreak.poll())
+    await clock.until_sleeping(5 * SECOND)
+    await asyncio.to_thread(setattr, bluestreak, "should_stop", lambda: True)
+    await poll
+
+
+@pytest.mark.asyncio
+async def test_polls_own_should_stop_outweighs_the_engines(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    stop = threading.Event()
+    bluestreak = await fleet.engine(should_stop=lambda: True)
+    poll = asyncio.create_task(bluestreak.poll(should_stop=stop.is_set))
+    await clock.until_sleeping(5 * SECOND)
+    bluestreak.should_stop = lambda: True
+    await pass_time(clock, lambda: clock.monotonic() > 1)
+    assert not poll.done()
+    stop.set()
+    clock.advance(SECOND)
+    await poll
+
+
+@pytest.mark.asyncio
 async def test_nothing_is_claimed_once_should_stop_is_true(
     fleet: Fleet, store: RecordingStore
 ) -> None:
