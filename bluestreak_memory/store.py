@@ -213,13 +213,8 @@ class MemoryStore(Store):
         return None
 
     def _next_due(self, after: datetime) -> datetime | None:
-        """When the next nap or retry ends."""
-        waiting = machine.waiting()
-        instants = (
-            at
-            for at, workflow_id in self._agenda
-            if at > after and self._records[workflow_id].workflow.status in waiting
-        )
+        """When the next nap, retry or lease ends."""
+        instants = (at for at, workflow_id in self._agenda if at > after)
         return min(instants, default=None)
 
     def _workflow(self, claim: Claim) -> Workflow | None:

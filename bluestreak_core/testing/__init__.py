@@ -1,7 +1,36 @@
-"""Tools for testing workflows and for proving stores. Needs pytest; nothing else imports it."""
+"""Tools for testing workflows and for proving stores.
+
+`StoreContract` needs pytest, and the plugin is for it; the others do without.
+"""
 
 from bluestreak_core.testing.around import RecordingStore, StoreAround
 from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract import StoreContract
+from bluestreak_core.testing.environment import Environment, Outcome
+from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
+from bluestreak_core.testing.process import Process
+from bluestreak_core.testing.stuck import Stuck
+from bluestreak_core.testing.sweep import CrashPoint, CrashUnsafe, Sweep, crash_everywhere
+from bluestreak_core.testing.virtual_time import VirtualClock, VirtualLoop
+from bluestreak_core.testing.watch import StepCall
 
-__all__ = ["ManualClock", "RecordingStore", "StoreAround", "StoreContract"]
+__all__ = [
+    "CrashPoint",
+    "CrashUnsafe",
+    "Environment",
+    "Fault",
+    "FaultyStore",
+    "Injected",
+    "ManualClock",
+    "Outcome",
+    "Process",
+    "RecordingStore",
+    "StepCall",
+    "StoreAround",
+    "StoreContract",
+    "Stuck",
+    "Sweep",
+    "VirtualClock",
+    "VirtualLoop",
+    "crash_everywhere",
+]

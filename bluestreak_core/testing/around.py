@@ -1,4 +1,4 @@
-"""Stores around a store: one that tells which calls it has seen, and one that fails on demand."""
+"""Stores around a store, and one of them that tells which calls it has seen."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from bluestreak_core.signal import Signal
 from bluestreak_core.store import Store
 
 T = TypeVar("T")
+
+UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end"})
+"""The calls that neither read nor write what is stored."""
 
 
 class StoreAround(Store):

@@ -1,0 +1,142 @@
+"""Processes inside of one: what runs in their contexts can be killed, halted, and continued."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from enum import StrEnum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_CANCELLATIONS = 20
+
+
+class ProcessState(StrEnum):
+    """What happens to the callbacks of a process."""
+
+    RUNNING = "running"
+    HALTED = "halted"
+    DEAD = "dead"
+
+
+class Process:
+    """Stands for a process on a `VirtualLoop`: all tasks that were started in its context.
+
+    `kill` is SIGKILL: no line of it is ever run again, no `except` and no `finally`. `halt` and
+    `resume` are SIGSTOP and SIGCONT: time goes by meanwhile, and what has fallen due happens late.
+    Threads go on, since nothing can stop them; what they return is lost to a dead process.
+    """
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name = name
+        self._loop = loop
+        self.state = ProcessState.RUNNING
+        self._held: list[Entry] = []
+        # Kept, since a coroutine that is forgotten is closed, which runs its `finally`.
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+
+    def __repr__(self) -> str:
+        return f"<Process {self.name}, {self.state}>"
+
+    @classmethod
+    def of(cls, context: Context | None = None) -> Process | None:
+        """The process that a context belongs to, or the current one."""
+        return _current.get() if context is None else context.get(_current)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine in this process."""
+        context = copy_context()
+        context.run(_current.set, self)
+        return self._loop.create_task(work, context=context)
+
+    def kill(self) -> None:
+        """End it here and now. What calls this in the process itself runs on to its next await."""
+        self.state = ProcessState.DEAD
+
+    def halt(self) -> None:
+        """Let it stand still until `resume`."""
+        if self.state is ProcessState.RUNNING:
+            self.state = ProcessState.HALTED
+
+    def resume(self) -> None:
+        """Let a halted process go on."""
+        if self.state is ProcessState.HALTED:
+            self._go_on()
+
+    async def die(self) -> None:
+        """Be killed by a call from within, which never returns."""
+        self.kill()
+        await self._loop.create_future()
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold on to a task until it is done."""
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+
+    def hold(self, entry: Entry) -> None:
+        """Keep a callback for when the process goes on."""
+        self._held.append(entry)
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """Those that are not done."""
+        return list(self._tasks)
+
+    async def bury(self) -> None:
+        """Cancel what is left of it, for a test that is over and wants to leave no task.
+
+        Whatever goes on in spite of being cancelled often is forgotten.
+        """
+        self._go_on()
+        for _ in range(_CANCELLATIONS):
+            if not self._tasks:
+                break
+            for task in self.tasks:
+                task.cancel()
+            await asyncio.sleep(1)
+        self.kill()
+
+    def _go_on(self) -> None:
+        self.state = ProcessState.RUNNING
+        held, self._held = self._held, []
+        for entry in held:
+            entry.schedule(self._loop)
+
+
+class Entry:
+    """A callback of a process, until it is run."""
+
+    __slots__ = ("_args", "_callback", "_context", "_process", "handle")
+
+    handle: asyncio.Handle
+    """What its scheduler was given, who may cancel it."""
+
+    def __init__(
+        self,
+        process: Process,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> None:
+        self._process = process
+        self._callback = callback
+        self._args = args
+        self._context = context or copy_context()
+
+    def run(self) -> None:
+        """Call it, or not, as its process stands."""
+        match self._process.state:
+            case ProcessState.RUNNING:
+                self._callback(*self._args)
+            case ProcessState.HALTED | ProcessState.DEAD:
+                self._process.hold(self)
+
+    def schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run it soon, unless it was cancelled while it was held."""
+        if not self.handle.cancelled():
+            loop.call_soon(self._callback, *self._args, context=self._context)
+
+
+_current: ContextVar[Process | None] = ContextVar("bluestreak_process", default=None)

@@ -1,0 +1,280 @@
+"""Workflows in virtual time, without asyncio in the test."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from bluestreak_core import Context, HandlerNotFound, Status, UsageError, WorkflowNotFound
+from bluestreak_core.errors import InvalidArgument, WaitTimeout, WorkflowAborted
+from bluestreak_core.testing import Environment, Fault, FaultyStore, Stuck
+from bluestreak_core.testing.clock import START
+from bluestreak_memory import MemoryStore
+
+MONTH = timedelta(days=30)
+
+
+@pytest.fixture
+def env() -> Iterator[Environment]:
+    with Environment() as environment:
+        yield environment
+
+
+async def order(ctx: Context, input: str) -> list[str]:
+    paid = await ctx.step("pay", str.upper, input)
+    await ctx.sleep("month", MONTH)
+    return [paid, await ctx.step("remind", asyncio.sleep, 3, "reminded")]
+
+
+def test_a_workflow_of_a_month_is_run_at_once(env: Environment) -> None:
+    outcome = env.run(order, "ada")
+    assert outcome.result == ["ADA", "reminded"]
+    assert outcome.status is Status.FINISHED
+    assert outcome.steps == {"pay": "ADA", "remind": "reminded"}
+    assert outcome.naps == {"month": START + MONTH}
+    assert outcome.calls == ["pay", "remind"]
+    assert outcome.workflow.claims == 2
+    assert env.now == START + MONTH + timedelta(seconds=3)
+
+
+def test_a_months_nap_costs_a_few_turns_of_the_loop(env: Environment) -> None:
+    env.run(order, "ada")
+    assert env.turns < 500
+
+
+def test_time_passes_as_far_as_it_is_told(env: Environment) -> None:
+    env.register_handler("order", order)
+    assert env.start("o-1", "order", "ada")
+    assert env.outcome("o-1").calls == []
+    env.advance(MONTH - timedelta(seconds=1))
+    assert env.outcome("o-1").calls == ["pay"]
+    assert env.outcome("o-1").status is Status.IDLE
+    env.advance(1)
+    assert env.outcome("o-1").calls == ["pay", "remind"]
+    env.advance(3)
+    assert env.outcome("o-1").status is Status.FINISHED
+
+
+def test_each_call_of_a_step_is_noted_with_its_time(env: Environment) -> None:
+    env.run(order, "ada", workflow_id="o-1")
+    assert [(call.workflow_id, call.step_id, call.args) for call in env.calls] == [
+        ("o-1", "pay", ("ada",)),
+        ("o-1", "remind", (3, "reminded")),
+    ]
+    assert env.calls[1].called_at - env.calls[0].called_at == MONTH
+
+
+def test_retries_are_at_their_times_and_their_errors_are_kept(env: Environment) -> None:
+    errors = iter([ValueError("first"), ValueError("second")])
+
+    async def flaky(ctx: Context, input: None) -> str:
+        for error in errors:
+            await ctx.step("try", _raise, error)
+        return "in the end"
+
+    outcome = env.run(flaky)
+    assert outcome.result == "in the end"
+    assert [str(error) for error in outcome.errors] == ["first", "second"]
+    assert outcome.calls == ["try", "try"]
+    assert env.now == START + timedelta(seconds=2)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_a_workflow_that_always_fails_is_aborted_with_its_error(env: Environment) -> None:
+    async def broken(ctx: Context, input: None) -> None:
+        raise LookupError("no such order")
+
+    outcome = env.run(broken)
+    assert outcome.status is Status.ABORTED
+    assert outcome.workflow.failures == 11
+    with pytest.raises(WorkflowAborted, match="LookupError: no such order") as raised:
+        outcome.result  # noqa: B018 - which raises
+    assert raised.value.__cause__ is outcome.errors[-1]
+
+
+def test_a_workflow_that_goes_on_has_no_result(env: Environment) -> None:
+    env.register_handler("order", order)
+    env.start("o-1", "order", "ada")
+    env.advance(1)
+    with pytest.raises(WaitTimeout, match="'o-1' was still 'idle'"):
+        env.outcome("o-1").result  # noqa: B018
+
+
+def test_a_timeout_in_a_step_is_in_virtual_time(env: Environment) -> None:
+    async def slow() -> None:
+        async with asyncio.timeout(3600):
+            await asyncio.Event().wait()
+
+    async def handler(ctx: Context, input: None) -> str:
+        try:
+            await ctx.step("slow", slow)
+        except TimeoutError:
+            return "timed out"
+        return "never"
+
+    assert env.run(handler).result == "timed out"
+    assert env.now == START + timedelta(hours=1)
+
+
+def test_a_step_in_a_thread_takes_no_virtual_time(env: Environment) -> None:
+    async def handler(ctx: Context, input: None) -> float:
+        return await ctx.step("sum", sum, range(1000))
+
+    assert env.run(handler).result == 499500
+    assert env.now == START
+
+
+def test_a_worker_that_crashes_in_a_step_is_replaced_after_its_lease(env: Environment) -> None:
+    async def charge() -> str:
+        if len(env.calls) == 1:
+            env.crash()
+            await asyncio.sleep(0)
+            pytest.fail("a dead worker went on")
+        return "charged"
+
+    async def handler(ctx: Context, input: None) -> str:
+        return await ctx.step("charge", charge)
+
+    outcome = env.run(handler)
+    assert outcome.result == "charged"
+    assert outcome.calls == ["charge", "charge"]
+    assert [entry.after_crash for entry in outcome.workflow.claim_log] == [False, True]
+    assert env.now == START + timedelta(seconds=10)
+
+
+def test_a_crash_in_a_thread_loses_what_it_returns(env: Environment) -> None:
+    def charge() -> str:
+        if len(env.calls) == 1:
+            env.crash()
+            return "lost"
+        return "charged"
+
+    async def handler(ctx: Context, input: None) -> str:
+        return await ctx.step("charge", charge)
+
+    assert env.run(handler).result == "charged"
+
+
+def test_a_crash_between_two_calls_is_survived(env: Environment) -> None:
+    env.register_handler("order", order)
+    env.start("o-1", "order", "ada")
+    env.advance(MONTH + timedelta(seconds=1))  # in the middle of "remind"
+    env.crash()
+    assert env.wait("o-1").calls == ["pay", "remind", "remind"]
+
+
+def test_a_restart_hands_over_without_waiting_for_the_lease(env: Environment) -> None:
+    env.register_handler("order", order)
+    env.start("o-1", "order", "ada")
+    env.advance(1)
+    env.restart()
+    outcome = env.wait("o-1")
+    assert outcome.calls == ["pay", "remind"]
+    assert len({entry.worker for entry in outcome.workflow.claim_log}) == 2
+    assert env.now == START + MONTH + timedelta(seconds=3)
+
+
+def test_a_workflow_that_gets_nowhere_is_reported_with_the_place() -> None:
+    async def waits_for_ever(ctx: Context, input: None) -> None:
+        await ctx.step("ever", asyncio.Event().wait)
+
+    place = r"has not happened\n  waiting in .*waits_for_ever at .*\.py:"
+    with Environment(turns=1000) as env, pytest.raises(Stuck, match=place):
+        env.run(waits_for_ever)
+
+
+def test_a_handler_that_nobody_has_ends_the_test(env: Environment) -> None:
+    with pytest.raises(HandlerNotFound, match="needs handler 'nobodys'"):
+        env.run("nobodys")
+
+
+def test_a_workflow_is_started_once(env: Environment) -> None:
+    env.run(order, "ada")
+    with pytest.raises(InvalidArgument, match="workflow_id 'workflow': has been started before"):
+        env.run(order, "ada")
+
+
+def test_a_workflow_that_does_not_exist_is_not_waited_for(env: Environment) -> None:
+    with pytest.raises(WorkflowNotFound, match="'nowhere'"):
+        env.wait("nowhere")
+
+
+def test_a_handlers_own_name_is_its_id_once(env: Environment) -> None:
+    env.run(order, "ada", workflow_id="o-1")
+    assert env.run(order, "bob", workflow_id="o-2").workflow.handler_id == "order"
+
+
+def test_a_handler_can_be_registered_while_workers_run(env: Environment) -> None:
+    env.advance(1)
+
+    @env.handler("late")
+    async def late(ctx: Context, input: int) -> int:
+        return input + 1
+
+    assert env.run("late", 1).result == 2
+
+
+@pytest.mark.asyncio
+async def test_async_tests_are_told_to_be_plain() -> None:
+    with pytest.raises(UsageError, match="make the test a plain function"):
+        Environment()
+
+
+def test_settings_are_the_engines_and_its_callback_is_called() -> None:
+    told: list[str] = []
+    with Environment(
+        max_failures=0, error_callback=lambda *told_of: told.append(told_of[0])
+    ) as env:
+
+        async def broken(ctx: Context, input: None) -> None:
+            raise LookupError
+
+        assert env.run(broken).workflow.failures == 1
+    assert told == ["workflow"]
+
+
+def test_a_faulty_store_is_what_its_workers_see() -> None:
+    stores: list[FaultyStore] = []
+
+    def faulty(store: Any) -> FaultyStore:
+        stores.append(FaultyStore(store, faults={2: Fault.LOSE, 4: Fault.FAIL}))
+        return stores[0]
+
+    with Environment(store=lambda clock: MemoryStore(clock=clock), worker_store=faulty) as env:
+        assert env.run(order, "ada").calls == ["pay", "remind"]
+    assert [injected.fault for injected in stores[0].injected] == [Fault.LOSE, Fault.FAIL]
+
+
+def test_two_environments_do_the_same_at_the_same_times() -> None:
+    async def branches(ctx: Context, input: None) -> list[float]:
+        async def branch(name: str, seconds: float) -> float:
+            await ctx.sleep(f"nap {name}", seconds)
+            return await ctx.step(name, asyncio.sleep, seconds, seconds)
+
+        return list(await asyncio.gather(*(branch(str(n), n * 0.7) for n in range(20))))
+
+    def calls() -> list[Any]:
+        with Environment() as env:
+            env.run(branches)
+            return env.calls
+
+    assert calls() == calls()
+
+
+def test_real_time_is_not_waited_for(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("something sleeps"))
+    env.run(order, "ada")
+
+
+def test_a_closed_environment_is_closed_again_in_vain() -> None:
+    env = Environment()
+    env.close()
+    env.close()
