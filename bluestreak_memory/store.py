@@ -214,8 +214,17 @@ class MemoryStore(Store):
 
     def _next_due(self, after: datetime) -> datetime | None:
         """When the next nap, retry or lease ends."""
-        instants = (at for at, workflow_id in self._agenda if at > after)
-        return min(instants, default=None)
+        claimable = machine.sources(Event.CLAIM)
+        return min(
+            (
+                at
+                for at, workflow_id in self._agenda
+                if at > after
+                and (workflow := self._records[workflow_id].workflow).timeout_at == at
+                and workflow.status in claimable
+            ),
+            default=None,
+        )
 
     def _workflow(self, claim: Claim) -> Workflow | None:
         record = self._records.get(claim.workflow_id)

@@ -57,7 +57,8 @@ async def test_a_parked_workflow_leaves_memory(
     fleet: Fleet, store: RecordingStore, clock: ManualClock
 ) -> None:
     calls: list[str] = []
-    async with fleet.polling(await _napper(fleet, 60, calls, poll_interval=3600)) as bluestreak:
+    napper = await _napper(fleet, 60, calls, poll_interval=3600, timeout_interval=3600)
+    async with fleet.polling(napper) as bluestreak:
         await bluestreak.start("w", "nap")
         await clock.until_sleeping(60 * SECOND)
         await eventually(lambda: bluestreak.health().runs == 0)
@@ -175,7 +176,8 @@ async def test_code_outside_steps_runs_again_on_each_resume(
     fleet: Fleet, store: RecordingStore, clock: ManualClock
 ) -> None:
     calls: list[str] = []
-    async with fleet.polling(await _napper(fleet, 60, calls, poll_interval=3600)) as bluestreak:
+    napper = await _napper(fleet, 60, calls, poll_interval=3600, timeout_interval=3600)
+    async with fleet.polling(napper) as bluestreak:
         await bluestreak.start("w", "nap")
         await clock.until_sleeping(60 * SECOND)
         clock.advance(60 * SECOND)
@@ -186,7 +188,7 @@ async def test_code_outside_steps_runs_again_on_each_resume(
 async def test_a_handler_that_swallows_its_cancellation_meets_it_again(
     fleet: Fleet, store: RecordingStore, clock: ManualClock
 ) -> None:
-    bluestreak = await fleet.engine(poll_interval=3600)
+    bluestreak = await fleet.engine(poll_interval=3600, timeout_interval=3600)
     seen: list[str] = []
 
     @bluestreak.handler("h")
