@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 COVERAGE := 95
 
-.PHONY: help demo test test-fast test-lowest bench bench-peers check format docs clean system
+.PHONY: help demo test test-fast test-lowest soak bench bench-peers check format docs clean system
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ test-lowest: ## the whole suite with the oldest dependencies that pyproject.toml
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
 		--resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pytest
+
+soak: $(INSTALLED) ## the simulation, over 100,000 seeds; SEEDS=... FIRST=... for others
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
 
 bench: $(INSTALLED) ## how fast it is, into docs/benchmarks/; under ten minutes
 	$(BIN)/python -m benchmarks

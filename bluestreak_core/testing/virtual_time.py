@@ -186,12 +186,13 @@ class VirtualClock:
         self, loop: VirtualLoop, start: datetime = START, *, ahead: timedelta = timedelta(0)
     ) -> None:
         self._loop = loop
-        self._start = in_milliseconds(start) + ahead
+        self.start = in_milliseconds(start) + ahead
+        """What it showed when the loop was made."""
 
     def now(self) -> datetime:
         """The instant that virtual time stands at."""
         passed = timedelta(microseconds=round(self._loop.time() * 1e6))
-        return in_milliseconds(self._start + passed)
+        return in_milliseconds(self.start + passed)
 
     def monotonic(self) -> float:
         """Virtual seconds since the loop was made."""

@@ -1,0 +1,104 @@
+"""Guards of the library taken away, one at a time, to show that the simulation misses them.
+
+Each is a change of one function for as long as a block lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import Any
+from unittest.mock import patch
+
+from bluestreak_core import Claim, Step, Workflow, machine
+from bluestreak_core.exit import Exit
+from bluestreak_core.hints import Hints
+from bluestreak_core.lease import Lease
+from bluestreak_core.model import History
+from bluestreak_core.operations import Operations
+from bluestreak_core.worker import Worker
+from bluestreak_memory import MemoryStore
+
+
+def _any_claim(workflow: Workflow | None, claim: Claim) -> bool:
+    return workflow is not None
+
+
+async def _last_writer_wins(
+    store: MemoryStore, claim: Claim, step_id: str, output: Any, now: datetime
+) -> Any:
+    record = store._record(claim)
+    record.steps[step_id] = Step(
+        workflow_id=claim.workflow_id, step_id=step_id, output=output, saved_at=now
+    )
+    return output
+
+
+_save_step = MemoryStore.save_step
+
+
+async def _own_output(
+    store: MemoryStore, claim: Claim, step_id: str, output: Any, now: datetime
+) -> Any:
+    await _save_step(store, claim, step_id, output, now)
+    return output
+
+
+async def _nothing(*_: Any) -> None: ...
+
+
+async def _no_history(store: MemoryStore, claims: list[Claim]) -> dict[str, History]:
+    return {claim.workflow_id: History() for claim in claims}
+
+
+_on_run_end = Worker._on_run_end
+
+
+def _keep_the_slot(worker: Worker, task: Any) -> None:
+    run = worker._runs[task]
+    _on_run_end(worker, task)
+    worker._runs[task] = run
+
+
+MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
+    "any claim moves a workflow": [(machine, "in_force", _any_claim)],
+    "the last writer of a step wins": [(MemoryStore, "save_step", _last_writer_wins)],
+    "the winner of a step is not adopted": [(MemoryStore, "save_step", _own_output)],
+    "nobody is woken for what falls due": [(Hints, "due", lambda *_: None)],
+    "leases are not renewed": [(Worker, "_renew_leases", _nothing)],
+    "histories are empty": [(MemoryStore, "history", _no_history)],
+    "a run is parked though a step is in flight": [
+        (
+            Operations,
+            "park_until",
+            lambda operations: min(
+                (op.wake_up_at for op in operations._pending if op.wake_up_at), default=None
+            ),
+        )
+    ],
+    "slots are leaked": [(Worker, "_on_run_end", _keep_the_slot)],
+    "a run goes on after its lease": [(Lease, "error", None), (Worker, "_expire_leases", _nothing)],
+    "a decision to leave is forgotten": [(Exit, "decide", lambda *_: None)],
+}
+
+
+@contextmanager
+def mutated(name: str) -> Iterator[None]:
+    """The library without one of its guards."""
+    with ExitStack() as undo:
+        for place, attribute, replacement in MUTATIONS[name]:
+            undo.enter_context(patch.object(place, attribute, replacement))
+        yield
+
+
+def seeds_needed(name: str, limit: int) -> int | None:
+    """How many seeds the simulation needs to miss a guard, counted from 0; None if too many."""
+    from tests.simulation.scenario import Scenario  # noqa: PLC0415
+    from tests.simulation.world import simulate  # noqa: PLC0415
+
+    with mutated(name):
+        for seed in range(limit):
+            if simulate(Scenario.drawn(seed)).violations:
+                return seed + 1
+    return None

@@ -1,0 +1,163 @@
+"""The store as it really was: what was carried out, and whether it may have been."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from typing_extensions import override
+
+from bluestreak_core import Claim, Failure, NewWorkflow, Status, Workflow
+from bluestreak_core.testing import StoreAround
+from bluestreak_memory import MemoryStore
+
+T = TypeVar("T")
+
+
+class Violated(AssertionError):
+    """An invariant does not hold."""
+
+
+class Observer(StoreAround):
+    """Stands right before the store, behind all faults.
+
+    Each call is checked against the invariants as it is carried out, and noted in `timeline`.
+    """
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.timeline: list[str] = []
+        self.violations: list[str] = []
+        self.created: set[str] = set()
+        self.outputs: dict[tuple[str, str], Any] = {}
+        """The first recorded output of each step, and the first instant of each nap."""
+        self.lateness: list[tuple[datetime, timedelta, str]] = []
+        """When a waiting workflow was claimed, by how much too late, and which."""
+        self._newest: dict[str, Claim] = {}
+
+    def note(self, text: str) -> None:
+        """Add a line to the timeline."""
+        seconds = self.clock.monotonic()
+        self.timeline.append(f"{seconds:9.3f} {text}")
+
+    def violated(self, text: str) -> None:
+        """Note that an invariant does not hold."""
+        self.note(f"VIOLATED {text}")
+        self.violations.append(text)
+
+    @override
+    async def create(self, new: NewWorkflow) -> bool:
+        created = await super().create(new)
+        self.note(f"create {new.workflow_id} -> {created}")
+        if created:
+            if new.workflow_id in self.created:
+                self.violated(f"{new.workflow_id} was created twice")
+            self.created.add(new.workflow_id)
+        return created
+
+    @override
+    async def claim(
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        handlers: Collection[str] | None,
+    ) -> Sequence[Claim]:
+        before = {one: await self._found(one) for one in self.created}
+        claims = await super().claim(worker, now, lease, limit, handlers)
+        for claim in claims:
+            self.note(f"claim {claim.workflow_id} -> claim {claim.number}")
+            self._check_claim(before[claim.workflow_id], claim, now)
+            self._newest[claim.workflow_id] = claim
+        return claims
+
+    def check_owner(self, claim: Claim, what: str) -> None:
+        """What only the owner of a workflow may do, its owner does."""
+        if not self._is_newest(claim):
+            self.violated(f"{claim.workflow_id}: claim {claim.number} {what} after another claim")
+
+    def _check_claim(self, before: Workflow, claim: Claim, now: datetime) -> None:
+        if before.status.ended:
+            self.violated(f"{claim.workflow_id} was claimed though {before.status}")
+        if before.timeout_at > now:
+            self.violated(f"{claim.workflow_id} was claimed before it was due")
+        if before.status is not Status.RUNNING:
+            late = (self.clock.now(), now - before.timeout_at, claim.workflow_id)
+            self.lateness.append(late)
+
+    @override
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        lost = await super().renew(claims, now, lease)
+        for claim in claims:
+            if claim not in lost and not self._is_newest(claim):
+                self.violated(
+                    f"{claim.workflow_id}: claim {claim.number} was renewed after another"
+                )
+        return lost
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        stored = await super().save_step(claim, step_id, output, now)
+        self._check_record(claim, f"step {step_id}", stored)
+        return stored
+
+    @override
+    async def save_nap(
+        self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
+    ) -> datetime:
+        stored = await super().save_nap(claim, nap_id, wake_up_at, now)
+        self._check_record(claim, f"nap {nap_id}", stored)
+        return stored
+
+    def _check_record(self, claim: Claim, what: str, stored: Any) -> None:
+        first = self.outputs.setdefault((claim.workflow_id, what), stored)
+        self.note(f"save {claim.workflow_id} {what} by claim {claim.number} -> {stored}")
+        if stored != first:
+            self.violated(f"{claim.workflow_id} {what} is {stored}, but was {first}")
+
+    @override
+    async def park(self, claim: Claim, wake_up_at: datetime) -> None:
+        await self._end("park", claim, lambda: super(Observer, self).park(claim, wake_up_at))
+
+    @override
+    async def release(self, claim: Claim, now: datetime) -> None:
+        await self._end("release", claim, lambda: super(Observer, self).release(claim, now))
+
+    @override
+    async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        await self._end("finish", claim, lambda: super(Observer, self).finish(claim, result, now))
+
+    @override
+    async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        await self._end("fail", claim, lambda: super(Observer, self).fail(claim, failure, now))
+
+    async def _end(self, event: str, claim: Claim, call: Callable[[], Awaitable[T]]) -> T:
+        before = await self._found(claim.workflow_id)
+        try:
+            answer = await call()
+        except Exception as refusal:
+            self.note(f"{event} {claim.workflow_id} by claim {claim.number} -> {refusal}")
+            await self._check_unchanged(event, claim, before, "though it was refused")
+            raise
+        self.note(f"{event} {claim.workflow_id} by claim {claim.number}")
+        if before.status.ended:
+            await self._check_unchanged(event, claim, before, f"though {before.status}")
+        if not self._is_newest(claim):
+            await self._check_unchanged(event, claim, before, "by an owner of before")
+        return answer
+
+    async def _check_unchanged(self, event: str, claim: Claim, before: Workflow, how: str) -> None:
+        if await self._found(claim.workflow_id) != before:
+            self.violated(f"{claim.workflow_id} was changed by {event} {how}")
+
+    async def _found(self, workflow_id: str) -> Workflow:
+        workflow = await self._store.find_workflow(workflow_id)
+        if workflow is None:
+            raise Violated(f"{workflow_id} has disappeared")
+        return workflow
+
+    def _is_newest(self, claim: Claim) -> bool:
+        newest = self._newest.get(claim.workflow_id)
+        return newest is not None and newest.token == claim.token

@@ -1,0 +1,221 @@
+"""What happens to a fleet, all of it drawn from one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from random import Random
+from typing import Any, Self
+
+CHAOS = 90.0
+"""Seconds for which things go wrong; then all is healed, and everything has to come to its end."""
+
+LEASE = 10.0
+
+
+class Kind(StrEnum):
+    """What a handler does next."""
+
+    STEP = "step"
+    THREAD = "step in a thread"
+    SLOW = "slow step"
+    STUCK = "step stuck at first"
+    FLAKY = "step failing at first"
+    STUBBORN = "step that swallows its cancellation"
+    NAP = "nap"
+    GATHER = "gather"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One thing that a handler does: `seconds` is how long it takes, or after how long it is cut.
+
+    A flaky step fails `failures` times in all, caught by nobody. `branches` is what a gather waits
+    for.
+    """
+
+    id: str
+    kind: Kind
+    seconds: float = 0.0
+    failures: int = 0
+    branches: tuple[Operation, ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind is Kind.GATHER:
+            return f"gather({', '.join(map(str, self.branches))})"
+        return f"{self.id}: {self.kind} {self.seconds:g} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A workflow that clients start, `copies` of them at the same time."""
+
+    workflow_id: str
+    at: float
+    copies: int
+    operations: tuple[Operation, ...]
+
+    def __str__(self) -> str:
+        operations = "; ".join(map(str, self.operations))
+        return f"{self.at:7.3f} start {self.workflow_id} x{self.copies}: {operations}"
+
+
+class Deed(StrEnum):
+    """What is done to a worker."""
+
+    KILL = "kill"
+    HALT = "halt"
+    STOP = "stop"
+    STOP_TWICE = "stop twice"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """Something done to a worker, which is back after `seconds`.
+
+    It is done while a call of that name is on its way to the store, if there is one soon.
+    """
+
+    at: float
+    deed: Deed
+    worker: int
+    seconds: float
+    amid: str | None
+
+    def __str__(self) -> str:
+        amid = f" amid {self.amid}" if self.amid else ""
+        return (
+            f"{self.at:7.3f} {self.deed} worker {self.worker}{amid}, back after {self.seconds:g} s"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """All that is decided before a simulation begins.
+
+    `chance` is the seed of what is not: which calls fail, and how long each takes. `skews` has an
+    entry for each worker: seconds by which its clock is ahead.
+    """
+
+    seed: int
+    chance: int
+    skews: tuple[float, ...]
+    starts: tuple[Start, ...]
+    actions: tuple[Action, ...]
+    fault_rate: float
+    latency: float
+    slots: int
+    poll_interval: float
+    park_after: float
+
+    @classmethod
+    def drawn(cls, seed: int) -> Self:
+        """The scenario of a seed."""
+        draw = Random(seed)
+        count = draw.randint(1, 6)
+        workers = draw.randint(1, 3)
+        skewed = draw.random() < 0.3
+        return cls(
+            seed=seed,
+            chance=seed,
+            skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
+            starts=tuple(_start(draw, number) for number in range(count)),
+            actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
+            fault_rate=draw.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
+            latency=draw.choice((0.0, 0.02, 0.5)),
+            slots=draw.choice((1, 2, 10)),
+            poll_interval=draw.choice((5.0, 120.0)),
+            park_after=draw.choice((0.0, 5.0)),
+        )
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing goes wrong in it."""
+        return not (self.actions or self.fault_rate or any(self.skews))
+
+    def simpler(self) -> Iterator[Scenario]:
+        """This scenario with one thing less."""
+        for place in range(len(self.actions)):
+            yield replace(self, actions=_without(self.actions, place))
+        if len(self.starts) > 1:
+            for place in range(len(self.starts)):
+                yield replace(self, starts=_without(self.starts, place))
+        for place, start in enumerate(self.starts):
+            for simpler in _simpler_starts(start):
+                starts = (*self.starts[:place], simpler, *self.starts[place + 1 :])
+                yield replace(self, starts=starts)
+        if len(self.skews) > 1:
+            last = len(self.skews) - 1
+            kept = tuple(action for action in self.actions if action.worker < last)
+            yield replace(self, skews=self.skews[:-1], actions=kept)
+        if any(self.skews):
+            yield replace(self, skews=(0.0,) * len(self.skews))
+        if self.fault_rate:
+            yield replace(self, fault_rate=0.0)
+        if self.latency:
+            yield replace(self, latency=0.0)
+
+    def __str__(self) -> str:
+        happenings: list[Start | Action] = [*self.starts, *self.actions]
+        happenings.sort(key=lambda happening: happening.at)
+        fleet = (
+            f"seed {self.seed}: {len(self.skews)} workers of {self.slots} slots, "
+            f"clocks ahead by {[round(skew, 3) for skew in self.skews]} s, "
+            f"faults {self.fault_rate:g}, latency {self.latency:g} s, "
+            f"poll_interval {self.poll_interval:g} s, park_after {self.park_after:g} s"
+        )
+        return "\n".join([fleet, *map(str, happenings)])
+
+
+def _start(draw: Random, number: int) -> Start:
+    ids = (str(place) for place in range(1000))
+    return Start(
+        workflow_id=f"w{number}",
+        at=round(draw.uniform(0, CHAOS / 2), 3) if draw.random() < 0.7 else 0.0,
+        copies=draw.choice((1, 1, 2)),
+        operations=tuple(_operation(draw, ids) for _ in range(draw.randint(0, 5))),
+    )
+
+
+def _operation(draw: Random, ids: Iterator[str], depth: int = 0) -> Operation:
+    kinds = [Kind.STEP, Kind.STEP, Kind.SLOW, Kind.STUCK, Kind.FLAKY, Kind.STUBBORN, Kind.NAP]
+    kinds += [Kind.NAP, Kind.GATHER] if depth == 0 else []
+    kind = Kind.THREAD if draw.random() < 0.02 else draw.choice(kinds)
+    spans: dict[Kind, tuple[float, ...]] = {
+        Kind.SLOW: (0.1, 3, 25),
+        Kind.STUCK: (60,),
+        Kind.STUBBORN: (1, 20),
+        Kind.NAP: (0, 0.5, 4, 30, 200),
+    }
+    branches = range(draw.randint(2, 3)) if kind is Kind.GATHER else ()
+    return Operation(
+        id=next(ids),
+        kind=kind,
+        seconds=draw.choice(spans.get(kind, (0.0,))),
+        failures=draw.randint(1, 2) if kind is Kind.FLAKY else 0,
+        branches=tuple(_operation(draw, ids, depth + 1) for _ in branches),
+    )
+
+
+def _action(draw: Random, workers: int) -> Action:
+    return Action(
+        at=round(draw.uniform(0, CHAOS), 3),
+        deed=draw.choice(tuple(Deed)),
+        worker=draw.randrange(workers),
+        seconds=draw.choice((0.5, LEASE * 0.9, LEASE * 1.5, LEASE * 3)),
+        amid=draw.choice((None, "claim", "save_step", "save_step", "save_nap", "finish", "park")),
+    )
+
+
+def _simpler_starts(start: Start) -> Iterator[Start]:
+    for place in range(len(start.operations)):
+        yield replace(start, operations=_without(start.operations, place))
+    if start.copies > 1:
+        yield replace(start, copies=1)
+    if start.at:
+        yield replace(start, at=0.0)
+
+
+def _without(things: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+    return (*things[:place], *things[place + 1 :])

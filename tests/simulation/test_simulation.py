@@ -1,0 +1,80 @@
+"""Fleets in virtual time, by the hundred; `python -m tests.simulation` runs more of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.mutation import MUTATIONS, mutated, seeds_needed
+from tests.simulation.scenario import Deed, Kind, Scenario
+from tests.simulation.shrink import account, shrunk
+from tests.simulation.world import simulate
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 500
+PART = 50
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_nothing_is_violated(first: int) -> None:
+    for seed in range(first, first + PART):
+        assert (found := account(seed)) is None, found
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_simulation_misses_each_guard_that_is_taken_away(name: str) -> None:
+    assert seeds_needed(name, SEEDS) is not None
+
+
+def test_the_seeds_differ_in_all_that_can_happen() -> None:
+    scenarios = [Scenario.drawn(seed) for seed in range(SEEDS)]
+    assert {action.deed for one in scenarios for action in one.actions} == set(Deed)
+    kinds = {op.kind for one in scenarios for start in one.starts for op in start.operations}
+    assert kinds == set(Kind)
+    assert {bool(one.fault_rate) for one in scenarios} == {True, False}
+    assert {any(one.skews) for one in scenarios} == {True, False}
+
+
+PROGRAM = """\
+import hashlib, json
+from tests.simulation.scenario import Scenario
+from tests.simulation.world import simulate
+for seed in range(40):
+    timeline = simulate(Scenario.drawn(seed)).timeline
+    print(hashlib.sha256(json.dumps(timeline).encode()).hexdigest())
+"""
+
+
+def test_a_seed_has_the_same_timeline_in_every_process() -> None:
+    other = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONHASHSEED": "17"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = [
+        hashlib.sha256(json.dumps(simulate(Scenario.drawn(seed)).timeline).encode()).hexdigest()
+        for seed in range(40)
+    ]
+    assert other.stdout.split() == ours
+
+
+def test_a_violated_scenario_shrinks_to_a_timeline_that_can_be_read() -> None:
+    with mutated("any claim moves a workflow"):
+        verdicts = (simulate(Scenario.drawn(seed)) for seed in range(SEEDS))
+        violated = next(verdict for verdict in verdicts if verdict.violations)
+        smallest = shrunk(violated)
+        assert smallest.violations
+        assert len(smallest.timeline) < len(violated.timeline) / 2
+        told = account(violated.scenario.seed)
+    assert told is not None
+    assert f"--first {violated.scenario.seed} --seeds 1" in told
+    assert "VIOLATED" in told
