@@ -58,18 +58,22 @@ class Sweep:
 class CrashUnsafe(AssertionError):
     """A workflow came to another end, or repeated what it may not, because of a crash.
 
-    `differences` tells for each crash what was different.
+    `differences` tells for each crash what was different; for None, in a second run without one.
     """
 
-    def __init__(self, differences: Mapping[CrashPoint, Sequence[str]], crashes: int) -> None:
+    def __init__(
+        self, differences: Mapping[CrashPoint | None, Sequence[str]], crashes: int
+    ) -> None:
         super().__init__(differences, crashes)
         self.differences = differences
         self.crashes = crashes
 
     def __str__(self) -> str:
-        lines = [f"{len(self.differences)} of {self.crashes} crashes changed what came of it"]
+        by_crash = len([point for point in self.differences if point is not None])
+        lines = [f"{by_crash} of {self.crashes} crashes changed what came of it"]
         for point, differences in list(self.differences.items())[:_SHOWN]:
-            lines += [f"with a crash {point}:", *(f"  {difference}" for difference in differences)]
+            lines.append(f"with a crash {point}:" if point else "run again, without a crash:")
+            lines += [f"  {difference}" for difference in differences]
         if len(self.differences) > _SHOWN:
             lines.append(f"and {len(self.differences) - _SHOWN} more")
         return "\n".join([*lines, _ADVICE])
@@ -84,11 +88,12 @@ def crash_everywhere(
 ) -> Sweep:
     """Check that a workflow comes to the same end wherever its worker dies.
 
-    The workflow is run once to count the store calls of its worker, and then, for each of them,
-    once with a crash just before it and once with a crash just after it; a second worker takes
-    over. Each time the workflow has to end as it did without a crash: the same status and result,
-    the same steps and naps, the same arguments for each step. No step may be called again once it
-    is recorded, and at most once more than without a crash, if the crash interrupted it.
+    The workflow is run once to count the store calls of its worker, once more to see whether it is
+    repeatable at all, and then, for each of the calls, once with a crash just before it and once
+    with a crash just after it; a second worker takes over. Each time the workflow has to end as it
+    did at first: the same status and result, the same steps and naps, the same arguments for each
+    step. No step may be called again once it is recorded, and at most once more than at first, if
+    the crash interrupted it.
 
     A step is free to return something else each time, such as a random number: what it returned in
     the first run counts in the others. `before_each` is called before each run, to reset what the
@@ -102,7 +107,7 @@ def crash_everywhere(
     reference = first.execute(handler, input)
     differences = {}
     points = list(_points(first.store_calls))
-    for point in points:
+    for point in (None, *points):
         prepare()
         rerun = _Rerun(point, reference.steps, settings | {"turns": _GRACE * first.turns})
         try:
@@ -169,7 +174,7 @@ class _Rerun:
 
     def differences(self, outcome: Outcome, first: _Rerun, reference: Outcome) -> Iterator[str]:
         """What is not as it was in the first run."""
-        if not self.has_crashed:
+        if self.point is not None and not self.has_crashed:
             yield (
                 f"the run had only {len(self.store_calls)} store calls, "
                 f"the first one {len(first.store_calls)}"
@@ -192,7 +197,7 @@ class _Rerun:
 
 def _differences(what: str, now: Any, without: Any) -> Iterator[str]:
     if now != without:
-        yield f"{what}: {now!r}, without a crash {without!r}"
+        yield f"{what}: {now!r}, at first {without!r}"
 
 
 def _end(outcome: Outcome) -> Any:

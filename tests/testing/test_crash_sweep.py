@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from bluestreak_core import Context, Status
-from bluestreak_core.testing import CrashUnsafe, Outcome, Stuck, crash_everywhere
+from bluestreak_core.testing import CrashPoint, CrashUnsafe, Outcome, Stuck, crash_everywhere
 from bluestreak_core.testing.sweep import _Rerun  # a dead engine's faults cannot be had otherwise
 
 
@@ -47,6 +47,7 @@ def test_chance_outside_of_a_step_is_explained() -> None:
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(lottery)
     account = str(raised.value)
+    assert "run again, without a crash:\n  result: 0." in account
     assert "with a crash just after store call 1, claim:\n  result: 0." in account
     assert "arguments of step 'note'" in account
     assert "It belongs into a step." in account
@@ -60,7 +61,7 @@ def test_a_variable_that_outlives_a_run_is_found() -> None:
             await ctx.step("even", str)
         await ctx.step("always", str)
 
-    with pytest.raises(CrashUnsafe, match=r"recorded steps: \{'always': ''\}, without a crash"):
+    with pytest.raises(CrashUnsafe, match=r"recorded steps: \{'always': ''\}, at first"):
         crash_everywhere(every_other)
 
 
@@ -78,7 +79,7 @@ def test_what_a_step_talks_to_is_reset_before_each_run() -> None:
         charged.clear()
 
     sweep = crash_everywhere(shop, before_each=reset)
-    assert len(resets) == len(sweep.crashes) + 1
+    assert len(resets) == len(sweep.crashes) + 2
     assert max(resets) == 2  # charged twice where a crash has come between the call and its record
 
 
@@ -129,8 +130,8 @@ def test_too_many_crashes_are_counted_rather_than_listed() -> None:
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(lottery)
     assert str(raised.value).startswith("6 of 6 crashes changed what came of it\n")
-    assert "\nand 3 more\n" in str(raised.value)
-    assert len(raised.value.differences) == 6
+    assert "\nand 4 more\n" in str(raised.value)
+    assert len(raised.value.differences) == 7
 
 
 @pytest.fixture
@@ -166,7 +167,8 @@ def test_a_step_may_be_called_once_more_if_it_was_interrupted(reference: Outcome
 
 
 def test_a_run_that_never_got_to_its_crash_is_a_difference(reference: Outcome) -> None:
-    first, rerun = _Rerun(None, {}, {}), _Rerun(None, {}, {})
+    point = CrashPoint(number=1, call="claim", after=False)
+    first, rerun = _Rerun(None, {}, {}), _Rerun(point, {}, {})
     first.store_calls.append("claim")
     assert list(rerun.differences(reference, first, reference)) == [
         "the run had only 0 store calls, the first one 1"
