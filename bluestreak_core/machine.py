@@ -187,8 +187,8 @@ def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
 
 
 def renew(workflow: Workflow, now: datetime, lease: timedelta) -> Workflow:
-    """A claim in force, with a lease that starts again now."""
-    return replace(workflow, timeout_at=now + lease)
+    """A claim in force, with a lease that starts again now, unless that would shorten it."""
+    return replace(workflow, timeout_at=max(workflow.timeout_at, now + lease))
 
 
 def progress(workflow: Workflow) -> Workflow:

@@ -103,8 +103,9 @@ class Store(Protocol):
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         """Set `timeout_at = now + lease` where a claim is in force; return the claims that are not.
 
-        A lease that has run out is renewed too, as long as nobody has taken over. Nothing else is
-        touched. Atomic for each workflow.
+        A lease that has run out is renewed too, as long as nobody has taken over. None is shortened
+        by a renewal that was sent before another one and arrives after it. Nothing else is touched.
+        Atomic for each workflow.
         """
         ...
 

@@ -86,8 +86,8 @@ def any_in_force(claims: Sequence[Claim]) -> Document:
 
 
 def renew(now: datetime, lease: timedelta) -> Document:
-    """Starts a lease again."""
-    return {"$set": {doc.TIMEOUT_AT: now + lease}}
+    """Starts a lease again, unless that would shorten it."""
+    return {"$max": {doc.TIMEOUT_AT: now + lease}}
 
 
 def progress() -> Document:

@@ -308,6 +308,15 @@ class StoreContract:
         assert machine.renew(before, NOW + SECOND, LEASE) == after
         assert await store.renew(claims, NOW + SECOND, LEASE) == []
 
+    async def test_a_renewal_that_arrives_late_does_not_shorten_the_lease(
+        self, store: Store
+    ) -> None:
+        claim = await _claimed(store, "w")
+        assert await store.renew([claim], NOW + 2 * SECOND, LEASE) == []
+        before = await _found(store, "w")
+        assert await store.renew([claim], NOW + SECOND, LEASE) == []
+        assert await _found(store, "w") == before
+
     async def test_renewing_revives_an_expired_lease_that_nobody_took(self, store: Store) -> None:
         claim = await _claimed(store, "w")
         assert await store.renew([claim], NOW + 5 * LEASE, LEASE) == []
