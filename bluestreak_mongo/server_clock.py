@@ -18,17 +18,18 @@ class ServerClock:
     """Tells the server's time, so that no worker's own clock matters.
 
     One answer of the server anchors the time of day to the monotonic clock, half a round trip
-    back. Before the first, this is the machine's own time.
+    back. Before the first, this is the machine's own time. It may be read from any thread.
     """
 
     def __init__(self) -> None:
         self._measured = False
-        self._anchor(in_milliseconds(datetime.now(UTC)), time.monotonic())
+        # One object, so that no thread ever sees half of a new one.
+        self._anchor = (in_milliseconds(datetime.now(UTC)), time.monotonic())
 
     def now(self) -> datetime:
         """The server's time of day."""
-        passed = int((time.monotonic() - self._anchored_at) * 1000)
-        return self._time_then + timedelta(milliseconds=passed)
+        time_then, anchored_at = self._anchor
+        return time_then + timedelta(milliseconds=int((time.monotonic() - anchored_at) * 1000))
 
     def monotonic(self) -> float:
         """This machine's monotonic clock."""
@@ -41,14 +42,11 @@ class ServerClock:
     @property
     def is_stale(self) -> bool:
         """Whether it is time to measure (again)."""
-        age = time.monotonic() - self._anchored_at
+        _, anchored_at = self._anchor
+        age = time.monotonic() - anchored_at
         return not self._measured or age >= MEASURE_AGAIN_AFTER.total_seconds()
 
     def measure(self, hello: Mapping[str, Any], asked_at: float, answered_at: float) -> None:
         """Take the server's time from its answer to `hello`; the instants are monotonic."""
-        self._anchor(in_milliseconds(hello["localTime"]), (asked_at + answered_at) / 2)
+        self._anchor = (in_milliseconds(hello["localTime"]), (asked_at + answered_at) / 2)
         self._measured = True
-
-    def _anchor(self, time_then: datetime, monotonic: float) -> None:
-        self._time_then = time_then
-        self._anchored_at = monotonic

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +95,34 @@ def test_a_clock_is_stale_before_it_is_measured_and_after_a_minute(time: Monoton
     assert clock.is_stale
     clock.measure(hello(), asked_at=time.now, answered_at=time.now)
     assert not clock.is_stale
+
+
+def test_a_thread_never_sees_half_of_a_measurement(time: MonotonicTime) -> None:
+    clock = ServerClock()
+    seen: set[datetime] = set()
+    has_seen, enough = threading.Event(), threading.Event()
+
+    def read() -> None:
+        while not enough.is_set():
+            seen.add(clock.now())
+            has_seen.set()
+
+    clock.measure(hello(), asked_at=1000.0, answered_at=1000.0)
+    reader = threading.Thread(target=read)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        reader.start()
+        assert has_seen.wait(5)
+        for number in range(100_000):
+            hours = number % 2  # the same time of day, told by another anchor
+            asked_at = 1000.0 + 3600 * hours
+            clock.measure(hello(YEARS_AWAY + hours * 60 * MINUTE), asked_at, asked_at)
+    finally:
+        enough.set()
+        reader.join()
+        sys.setswitchinterval(interval)
+    assert seen == {YEARS_AWAY}
 
 
 @pytest.mark.parametrize("version", [17, 21])
