@@ -48,7 +48,7 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.run import ErrorCallback
-from bluestreak_core.store import Store
+from bluestreak_core.store import Renewer, RenewsFromThread, Store
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_core.worker import Health, ShouldStop, State
 
@@ -83,6 +83,8 @@ __all__ = [
     "NewWorkflow",
     "NotInitialised",
     "PlainRules",
+    "Renewer",
+    "RenewsFromThread",
     "ShouldStop",
     "State",
     "StateError",

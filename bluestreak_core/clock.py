@@ -10,7 +10,10 @@ from typing import Any, Protocol
 
 
 class Clock(Protocol):
-    """A source of time. A store names the one that all its users share."""
+    """A source of time. A store names the one that all its users share.
+
+    `now` and `monotonic` may be called from any thread.
+    """
 
     def now(self) -> datetime:
         """The instant, aware, in UTC, in whole milliseconds."""

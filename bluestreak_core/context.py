@@ -81,7 +81,7 @@ class Context:
         self._step_ids.add(step_id)
         if step_id in self._journal.history.steps:
             return self._journal.history.steps[step_id]
-        with self._operations.operation():
+        with self._operations.operation(f"step {step_id!r}"):
             output = await call(f"step {step_id}", fn, *args)
             return await self._recorded(self._journal.save_step(step_id, output))
 
@@ -104,11 +104,11 @@ class Context:
         self._nap_ids.add(nap_id)
         wake_up_at = self._journal.history.naps.get(nap_id)
         if wake_up_at is None:
-            with self._operations.operation():
+            with self._operations.operation(f"nap {nap_id!r}"):
                 wake_up_at = in_milliseconds(self._journal.clock.now() + span)
                 wake_up_at = await self._recorded(self._journal.save_nap(nap_id, wake_up_at))
         if wake_up_at > self._journal.clock.now():
-            with self._operations.operation(wake_up_at):
+            with self._operations.operation(f"nap {nap_id!r}", wake_up_at):
                 await self._doze(wake_up_at)
 
     async def _recorded(self, recording: Awaitable[T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import TypeVar
@@ -15,6 +16,8 @@ from bluestreak_core.model import Claim
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+RENEWALS_PER_LEASE = 3
+
 
 class Lease:
     """How long this process may act on a claim.
@@ -22,12 +25,16 @@ class Lease:
     The deadline is measured on the monotonic clock, from before the claim or its last renewal was
     sent. So it is never later than the instant from which another worker may take over, and it has
     passed when a process wakes up that was stopped for longer than its lease.
+
+    `left`, `error` and `extend` may be used from any thread: the deadline is one float, which is
+    read whole.
     """
 
     def __init__(self, claim: Claim, clock: Clock, deadline: float) -> None:
         self.claim = claim
         self._clock = clock
         self._deadline = deadline
+        self._extending = threading.Lock()
         self._lost: ClaimLost | None = None
 
     @property
@@ -43,8 +50,9 @@ class Lease:
         return self._lost
 
     def extend(self, deadline: float) -> None:
-        """The claim was renewed. A lease that was lost stays lost."""
-        self._deadline = deadline
+        """The claim was renewed. A lease that was lost stays lost, and none is shortened."""
+        with self._extending:
+            self._deadline = max(self._deadline, deadline)
 
     def lose(self, reason: str) -> None:
         """The claim is no longer ours."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
+from typing import Any
 
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
@@ -12,11 +13,16 @@ from bluestreak_core.clock import Clock
 class _Operation:
     """Is pending for as long as its block lasts."""
 
-    __slots__ = ("_operations", "task", "wake_up_at")
+    __slots__ = ("_operations", "name", "task", "wake_up_at")
 
     def __init__(
-        self, operations: Operations, task: asyncio.Task[object] | None, wake_up_at: datetime | None
+        self,
+        operations: Operations,
+        name: str,
+        task: asyncio.Task[object] | None,
+        wake_up_at: datetime | None,
     ) -> None:
+        self.name = name
         self.task = task
         self.wake_up_at = wake_up_at
         """When a nap ends; None for everything else."""
@@ -43,7 +49,8 @@ class Operations:
         self.eager = False
         """Whether naps of any length leave memory at once, because the worker is stopping."""
         self._clock = clock
-        self._pending: set[_Operation] = set()
+        self._pending: dict[_Operation, None] = {}
+        """In the order of their beginnings."""
         self._main: asyncio.Task[object] | None = None
         self._branches: set[asyncio.Task[object]] = set()
         self._quiet_since = clock.monotonic()
@@ -52,18 +59,18 @@ class Operations:
         """Take the current task for the one that runs the handler."""
         self._main = asyncio.current_task()
 
-    def operation(self, wake_up_at: datetime | None = None) -> _Operation:
+    def operation(self, name: str, wake_up_at: datetime | None = None) -> _Operation:
         """A block that counts as a pending operation; `wake_up_at` makes it a nap."""
-        return _Operation(self, self._here(), wake_up_at)
+        return _Operation(self, name, self._here(), wake_up_at)
 
     def begun(self, operation: _Operation) -> None:
         """Count an operation as pending."""
-        self._pending.add(operation)
+        self._pending[operation] = None
         self._quiet_since = self._clock.monotonic()
 
     def ended(self, operation: _Operation) -> None:
         """Count it no more."""
-        self._pending.remove(operation)
+        del self._pending[operation]
         self._quiet_since = self._clock.monotonic()
 
     def park_until(self) -> datetime | None:
@@ -77,6 +84,15 @@ class Operations:
         if wake_up_at - self._clock.now() <= self.park_after:
             return None
         return wake_up_at if self._quiet_for() >= self._grace() else None
+
+    def name_at(self, task: asyncio.Task[Any]) -> str | None:
+        """The innermost operation that a task is in. May be asked from any thread."""
+        pending = reversed(list(self._pending))  # a copy, which no other thread can change
+        return next((operation.name for operation in pending if operation.task is task), None)
+
+    def has(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a task runs the handler or a branch of it. May be asked from any thread."""
+        return task is self._main or task in self._branches
 
     async def cancel(self) -> None:
         """Cancel the branches that still use the context though the handler has ended."""

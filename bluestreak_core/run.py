@@ -70,6 +70,7 @@ class Run:
         self._journal = Journal(store, lease)
         self._exit = Exit()
         self._operations = Operations(store.clock, policy.park_after)
+        self._task: asyncio.Task[Any] | None = None
         self._telling: asyncio.Future[object] | None = None
         self.lost = False
 
@@ -84,6 +85,7 @@ class Run:
         A lost claim ends quietly; what the handler raises is recorded. Anything that comes out of
         this call is an error of the store or of Bluestreak.
         """
+        self._task = asyncio.current_task()
         try:
             await self._end(await self._outcome(batch))
         except ClaimLost as lost:
@@ -106,6 +108,17 @@ class Run:
         self.lost = True
         self.lease.lose(reason)
         self._exit.decide(Drop())
+
+    def part_at(self, task: asyncio.Task[Any]) -> str | None:
+        """What of this workflow a task is in, or None if it is not its task.
+
+        May be asked from any thread.
+        """
+        if (name := self._operations.name_at(task)) is not None:
+            return f"{name} of workflow {self.workflow_id!r}"
+        if self._operations.has(task) or task in (self._task, self._telling):
+            return f"workflow {self.workflow_id!r}, outside of its steps"
+        return None
 
     async def _outcome(self, batch: Batch) -> Decision | _Returned | _Raised:
         workflow = self.lease.claim.workflow

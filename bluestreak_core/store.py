@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
@@ -173,4 +173,35 @@ class Store(Protocol):
 
         A hint, like `wait_for_work`. Whoever is told too early looks, and waits again at once.
         """
+        ...
+
+
+# Powers that only some stores have, asked for by name -------------------------------------------
+
+
+class Renewer(Protocol):
+    """Renews leases by blocking calls, of one thread that is not the event loop's.
+
+    It needs nothing of the event loop, which is blocked when it is called.
+    """
+
+    def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        """`Store.renew`, as a blocking call. It connects when it is first called.
+
+        It takes no longer than the time between two renewals, a third of the lease, and raises
+        `StoreUnavailable` when that is over.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what `renew` opened, without waiting long. Repeated calls do nothing."""
+        ...
+
+
+@runtime_checkable
+class RenewsFromThread(Protocol):
+    """A store that can renew leases while the event loop is blocked."""
+
+    def renewer(self) -> Renewer | None:
+        """A new renewer, which the caller closes; None where this very store has none."""
         ...

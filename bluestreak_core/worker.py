@@ -20,18 +20,18 @@ from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import first_of
 from bluestreak_core.context import Handler
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError, StoreUnavailable
-from bluestreak_core.lease import Lease
+from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease
 from bluestreak_core.model import Claim
 from bluestreak_core.run import Policy, Run
 from bluestreak_core.signal import Signal
-from bluestreak_core.store import Store
+from bluestreak_core.store import RenewsFromThread, Store
+from bluestreak_core.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 ShouldStop = Callable[[], bool]
 """Asked several times a second; True stops a worker."""
 
-RENEWALS_PER_LEASE = 3
 _LOOK_FOR_STOP = timedelta(milliseconds=200)
 _CANCEL_AGAIN = timedelta(seconds=1)
 
@@ -134,8 +134,9 @@ class Worker:
         what a programming error raises, after the drain.
         """
         try:
-            async with self._beside(
-                self._renew_leases(), self._expire_leases(), self._look_for_stop()
+            async with (
+                self._watched(),
+                self._beside(self._renew_leases(), self._expire_leases(), self._look_for_stop()),
             ):
                 try:
                     await self._poll()
@@ -255,6 +256,34 @@ class Worker:
     async def _until_something_runs(self) -> None:
         while not self._runs:
             await self._run_began.wait()
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Where the store can, keep the leases when the event loop is blocked in the block."""
+        store = self._store
+        renewer = store.renewer() if isinstance(store, RenewsFromThread) else None
+        if renewer is None:
+            yield
+            return
+        watchdog = Watchdog(
+            self.name,
+            renewer,
+            self._clock,
+            self._lease,
+            leases=lambda: [run.lease for run in self._all_runs()],
+            part_at=self._part_at,
+        )
+        async with watchdog:
+            yield
+
+    def _part_at(self, task: asyncio.Task[Any]) -> str | None:
+        """Which part of which workflow a task is in. May be asked from any thread."""
+        parts = (run.part_at(task) for run in self._all_runs())
+        return next(filter(None, parts), None)
+
+    def _all_runs(self) -> list[Run]:
+        """A copy, which nobody changes meanwhile. May be asked from any thread."""
+        return list(self._runs.values())
 
     # Stopping ----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 from bluestreak_core.clock import Clock
 from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
 from bluestreak_core.signal import Signal
-from bluestreak_core.store import Store
+from bluestreak_core.store import Renewer, RenewsFromThread, Store
 
 T = TypeVar("T")
 
@@ -20,8 +20,8 @@ UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end"})
 """The calls that neither read nor write what is stored."""
 
 
-class StoreAround(Store):
-    """Passes every call on to another store, through `around`."""
+class StoreAround(Store, RenewsFromThread):
+    """Passes every call on to another store, through `around`; a renewer's calls go past it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -117,6 +117,11 @@ class StoreAround(Store):
     @override
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         await self.around("wait_for_end", lambda: self._store.wait_for_end(workflow_id, timeout))
+
+    @override
+    def renewer(self) -> Renewer | None:
+        """That of the other store, if it has the power; see `RenewsFromThread`."""
+        return self._store.renewer() if isinstance(self._store, RenewsFromThread) else None
 
 
 class RecordingStore(StoreAround):

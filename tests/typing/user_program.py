@@ -14,6 +14,8 @@ from bluestreak_core import (
     Handler,
     Health,
     Nap,
+    Renewer,
+    RenewsFromThread,
     Status,
     Step,
     Store,
@@ -96,6 +98,14 @@ def look(workflow: Workflow, nap: Nap, claim: Claim) -> None:
     assert_type(nap.wake_up_at, datetime)
     assert_type(claim.workflow_id, str)
     workflow.status = Status.IDLE  # type: ignore[misc]
+
+
+def renew(store: Store, claim: Claim, now: datetime) -> None:
+    if isinstance(store, RenewsFromThread):
+        assert_type(store.renewer(), Renewer | None)
+        if (renewer := store.renewer()) is not None:
+            assert_type(renewer.renew([claim], now, timedelta(seconds=10)), list[Claim])
+            renewer.close()
 
 
 async def serve() -> None:

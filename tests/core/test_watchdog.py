@@ -1,0 +1,78 @@
+"""An event loop that nobody runs is not blocked: its leases run out, as those of the dead do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+import pytest
+from typing_extensions import override
+
+from bluestreak_core import Claim, Renewer, SystemClock
+from bluestreak_core.lease import Lease
+from bluestreak_core.watchdog import Watchdog
+
+LEASE = timedelta(seconds=0.2)
+PATIENCE = 5.0  # seconds
+
+
+class NoRenewer(Renewer):
+    """Says when it is closed, which is when the thread ends."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    @override
+    def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        raise AssertionError("there is nothing to renew")
+
+    @override
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Leases:
+    """None; tells whether they were asked for, as they are when the loop is blocked."""
+
+    def __init__(self) -> None:
+        self.asked_for = threading.Event()
+
+    def __call__(self) -> Sequence[Lease]:
+        self.asked_for.set()
+        return []
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+async def _watch(renewer: NoRenewer, leases: Leases) -> None:
+    """Begin to watch the loop that runs this, and do not end it."""
+    watchdog = Watchdog(
+        "worker", renewer, SystemClock(), LEASE, leases=leases, part_at=lambda _: None
+    )
+    await watchdog.__aenter__()
+
+
+def test_a_loop_that_was_stopped_is_not_taken_to_be_blocked(
+    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    leases = Leases()
+    loop.run_until_complete(_watch(NoRenewer(), leases))
+    assert not leases.asked_for.wait(2 * LEASE.total_seconds())
+    assert caplog.text == ""
+    loop.call_soon(leases.asked_for.wait, PATIENCE)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert leases.asked_for.is_set(), "it is not watched when it runs again"
+
+
+def test_a_loop_that_is_closed_is_not_watched_any_longer(loop: asyncio.AbstractEventLoop) -> None:
+    renewer = NoRenewer()
+    loop.run_until_complete(_watch(renewer, Leases()))
+    loop.close()
+    assert renewer.closed.wait(PATIENCE)
