@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.database import Database
 from pymongo.errors import InvalidName, PyMongoError
 
-from bluestreak_core.errors import InvalidArgument
+from bluestreak_core.errors import InvalidArgument, StoreRefused
 from bluestreak_mongo.documents import Document
+
+Client = TypeVar("Client")
 
 SERVER_SELECTION_MS = 5000
 """How long an owned client looks for a server before it gives up; a poll loop then tries again."""
@@ -27,15 +31,26 @@ class Connection(Protocol):
         """Let go of what `open` made."""
         ...
 
+    def open_blocking(self) -> Database[Document]:
+        """The same database, by a blocking client of one connection, which the caller closes.
+
+        For any thread. Raises `StoreRefused` where nobody has said how to connect.
+        """
+        ...
+
 
 class OwnClient:
-    """A client made from a URL. Raises `InvalidArgument` for what the driver cannot take."""
+    """A client made from a URL. Raises `InvalidArgument` for what the driver cannot take.
 
-    def __init__(self, url: str, name: str) -> None:
+    `argument` is what the caller knows the URL by.
+    """
+
+    def __init__(self, url: str, name: str, argument: str = "url") -> None:
         if not isinstance(url, str) or not url:
-            raise InvalidArgument("url", type(url).__name__, "expected a MongoDB URL as a str")
+            raise InvalidArgument(argument, type(url).__name__, "expected a MongoDB URL as a str")
         self._url = url
         self._name = name
+        self._argument = argument
         self._client: AsyncMongoClient[Document] | None = None
         self._database_of(self._new_client())  # which finds fault with the arguments now
 
@@ -54,19 +69,30 @@ class OwnClient:
         if client is not None:
             await client.close()
 
+    def open_blocking(self) -> Database[Document]:
+        """The database, by another client."""
+        client = self._made_by(MongoClient[Document], minPoolSize=0, maxPoolSize=1, connect=False)
+        return client[self._name]
+
     def _new_client(self) -> AsyncMongoClient[Document]:
+        return self._made_by(AsyncMongoClient[Document])
+
+    def _made_by(self, kind: Callable[..., Client], **options: Any) -> Client:
+        try:
+            return kind(self._url, **self._options(), **options)
+        except (PyMongoError, ValueError, TypeError, OSError) as error:
+            # Neither the URL nor what the driver says of it is shown: both may hold a password.
+            reason = f"PyMongo refuses it with {type(error).__name__}"
+            raise InvalidArgument(self._argument, "mongodb://***", reason) from None
+
+    def _options(self) -> dict[str, Any]:
+        """Those of ours that the URL does not set otherwise."""
         options: dict[str, Any] = {
             "appname": "bluestreak",
             "serverSelectionTimeoutMS": SERVER_SELECTION_MS,
         }
         given = {name.lower() for name in re.findall(r"[?&](\w+)=", self._url)}
-        own = {name: value for name, value in options.items() if name.lower() not in given}
-        try:
-            return AsyncMongoClient(self._url, **own)
-        except (PyMongoError, ValueError, TypeError, OSError) as error:
-            # Neither the URL nor what the driver says of it is shown: both may hold a password.
-            reason = f"PyMongo refuses it with {type(error).__name__}"
-            raise InvalidArgument("url", "mongodb://***", reason) from None
+        return {name: value for name, value in options.items() if name.lower() not in given}
 
     def _database_of(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
         try:
@@ -76,10 +102,18 @@ class OwnClient:
 
 
 class GivenDatabase:
-    """A database that the application has open, and keeps open."""
+    """A database that the application has open, and keeps open.
 
-    def __init__(self, database: AsyncDatabase[Document]) -> None:
+    What options it was opened with cannot be had from it, so another client wants a URL.
+    """
+
+    def __init__(self, database: AsyncDatabase[Document], renewal_url: str | None) -> None:
         self._database = database
+        self._other = (
+            None
+            if renewal_url is None
+            else OwnClient(renewal_url, database.name, argument="renewal_url")
+        )
 
     def __str__(self) -> str:
         return f"given database {self._database.name!r}"
@@ -90,6 +124,12 @@ class GivenDatabase:
 
     async def close(self) -> None:
         """The application closes its own client."""
+
+    def open_blocking(self) -> Database[Document]:
+        """The database of the same name at the URL that was given for this."""
+        if self._other is None:
+            raise StoreRefused("from_database() was given no renewal_url to connect to")
+        return self._other.open_blocking()
 
 
 def redacted(url: str) -> str:

@@ -23,6 +23,14 @@ WRITE_CONCERN = WriteConcern("majority", j=True)
 READ_CONCERN = ReadConcern("majority")
 """What is read cannot be rolled back. A replay over a rolled-back step would be another run."""
 
+CONCERNS: dict[str, Any] = {
+    "codec_options": CODEC,
+    "read_preference": ReadPreference.PRIMARY,
+    "write_concern": WRITE_CONCERN,
+    "read_concern": READ_CONCERN,
+}
+"""What each collection is used with, whatever the client's URL says."""
+
 # A slow answer tells the time badly, and the first of a connection includes its making. A worker
 # whose clock is late by so much begins what others start that much later.
 _MEASUREMENTS = 5
@@ -70,13 +78,7 @@ class Database:
         await self.naps.create_indexes(doc.NAP_INDEXES)
 
     def _collection(self, name: str) -> AsyncCollection[Document]:
-        return self._database.get_collection(
-            name,
-            codec_options=CODEC,
-            read_preference=ReadPreference.PRIMARY,
-            write_concern=WRITE_CONCERN,
-            read_concern=READ_CONCERN,
-        )
+        return self._database.get_collection(name, **CONCERNS)
 
 
 def check_version(hello: Mapping[str, Any]) -> None:

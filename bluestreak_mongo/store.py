@@ -19,7 +19,7 @@ from bluestreak_core.errors import NotInitialised, ValueTooLarge
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
-from bluestreak_core.store import Store
+from bluestreak_core.store import RenewsFromThread, Store
 from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
@@ -32,6 +32,7 @@ from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.group_commit import Outcome
+from bluestreak_mongo.renewal import BlockingRenewer
 from bluestreak_mongo.server_clock import ServerClock
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class _Opened:
     feed: Feed
 
 
-class MongoStore(Store):
+class MongoStore(Store, RenewsFromThread):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
     `MongoStore(url, database=...)` owns its client. Any option of the driver goes into the URL;
@@ -94,15 +95,20 @@ class MongoStore(Store):
         cls,
         database: AsyncDatabase[Any] | AsyncIOMotorDatabase[Any],
         *,
+        renewal_url: str | None = None,
         clock: Clock | None = None,
     ) -> Self:
         """A store in a database that the application has open, and that the store never closes.
 
         A PyMongo `AsyncDatabase`, or a Motor database for an application that is still on Motor.
+
+        `renewal_url` leads to the same server, for the one connection by which leases are renewed
+        while the event loop is blocked. Without it, a blocked event loop loses its leases. Raises
+        `InvalidArgument` for what is no URL.
         """
         store = cls.__new__(cls)
         # A Motor database has the same methods, as far as they are used here.
-        given = GivenDatabase(cast("AsyncDatabase[Document]", database))
+        given = GivenDatabase(cast("AsyncDatabase[Document]", database), renewal_url)
         store._set_up(given, clock)  # noqa: SLF001 - a constructor of this class
         return store
 
@@ -221,12 +227,16 @@ class MongoStore(Store):
         renewed = await workflows.update_many(ours, transitions.renew(now, lease))
         if renewed.matched_count == len(claims):
             return []
-        fields = {doc.WORKFLOW_ID: 1, doc.CLAIM: 1}
-        held = {
-            (found[doc.WORKFLOW_ID], found[doc.CLAIM])
-            async for found in workflows.find(ours, fields)
-        }
-        return [claim for claim in claims if claim.key not in held]
+        held = [found async for found in workflows.find(ours, transitions.HELD)]
+        return transitions.lost(claims, held)
+
+    @override
+    def renewer(self) -> BlockingRenewer:
+        """Renews leases on a connection of its own; see `RenewsFromThread`.
+
+        It is refused in a database that was given without a `renewal_url`.
+        """
+        return BlockingRenewer(self._connection)
 
     @override
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:

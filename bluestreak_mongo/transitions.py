@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -88,6 +88,16 @@ def any_in_force(claims: Sequence[Claim]) -> Document:
 def renew(now: datetime, lease: timedelta) -> Document:
     """Starts a lease again, unless that would shorten it."""
     return {"$max": {doc.TIMEOUT_AT: now + lease}}
+
+
+HELD: Document = {doc.WORKFLOW_ID: 1, doc.CLAIM: 1}
+"""What `lost` wants to know of the workflows that `any_in_force` matches."""
+
+
+def lost(claims: Sequence[Claim], held: Iterable[Document]) -> list[Claim]:
+    """Those of some claims that are not in force, by the workflows that they may move."""
+    keys = {(found[doc.WORKFLOW_ID], found[doc.CLAIM]) for found in held}
+    return [claim for claim in claims if claim.key not in keys]
 
 
 def progress() -> Document:

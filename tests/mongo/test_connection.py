@@ -8,6 +8,7 @@ import socket
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -18,7 +19,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from bluestreak_core import Bluestreak, InvalidArgument, StoreRefused, StoreUnavailable
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
-from tests.mongo.conftest import LEASE, NOW, Document, whole_life
+from tests.mongo.conftest import LEASE, NOW, Document, claimed, whole_life
 
 pytestmark = pytest.mark.asyncio
 
@@ -231,3 +232,23 @@ async def test_a_server_that_says_no_refuses(
     assert reason in shown
     assert SECRET not in shown
     assert asyncio.all_tasks() == {asyncio.current_task()}, "the client has been left open"
+
+
+@pytest.mark.server
+async def test_a_thread_that_renews_leases_uses_the_credentials_too(
+    guarded_url: str, clock: ManualClock
+) -> None:
+    def url(credentials: str) -> str:
+        return guarded_url.replace("user:password", credentials)
+
+    store = MongoStore(url(f"ada:{QUOTED}"), database="renewals", clock=clock)
+    await store.init()
+    claim = await claimed(store)
+    with closing(store.renewer()) as renewer:
+        assert renewer.renew([claim], NOW, LEASE) == []
+    for credentials in (f"eve:{QUOTED}", f"ada:not-{SECRET}"):
+        other = MongoStore(url(credentials), database="renewals")
+        with closing(other.renewer()) as renewer, pytest.raises(StoreRefused) as refused:
+            renewer.renew([claim], NOW, LEASE)
+        assert SECRET not in "".join(traceback.format_exception(refused.value))
+    await store.close()

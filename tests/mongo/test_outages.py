@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -307,6 +307,35 @@ async def test_a_renewal_of_unknown_outcome_can_be_repeated(
     assert done["workflows"][0]["timeoutAt"] == NOW + SECOND + LEASE
     assert await unlucky.store.renew([claim], NOW + SECOND, LEASE) == []
     assert documents(behind) == done
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        pytest.param({"errorCode": 10107}, StoreUnavailable, id="NotWritablePrimary"),
+        pytest.param({"closeConnection": True}, StoreUnavailable, id="connection closed"),
+        pytest.param(
+            {"blockConnection": True, "blockTimeMS": 1000}, StoreUnavailable, id="no answer"
+        ),
+        pytest.param({"writeConcernError": NOT_REPLICATED}, StoreUnavailable, id="not replicated"),
+        pytest.param({"errorCode": 13}, StoreRefused, id="Unauthorized"),
+    ],
+)
+async def test_a_renewal_from_a_thread_that_fails_can_be_repeated(
+    server: FallibleServer,
+    behind: Database[Document],
+    store: MongoStore,
+    how: dict[str, Any],
+    kind: type[StoreError],
+) -> None:
+    claim = await claimed(store)
+    short = 0.6 * SECOND
+    with closing(store.renewer()) as renewer:
+        with server.failing("update", **how), pytest.raises(kind):
+            renewer.renew([claim], NOW + SECOND, short)
+        assert renewer.renew([claim], NOW + 2 * LEASE, LEASE) == []
+    (workflow,) = behind.workflows.find()
+    assert workflow["timeoutAt"] == NOW + 3 * LEASE
 
 
 async def test_a_claim_that_is_not_replicated_runs_out_by_itself(

@@ -1,7 +1,8 @@
 """A worker process: `python -m tests.process.program URL DATABASE OPTIONS`, with options as JSON.
 
 Each call of a step leaves a document in the collection `effects`. In the step named by the option
-`linger_in`, a worker says so and stays there for `linger` seconds.
+`linger_in`, a worker says so and stays there for `linger` seconds; with the option `block` that is
+`time.sleep`. With the option `renewal_url`, leases are renewed by it when that blocks the loop.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from pymongo import AsyncMongoClient
@@ -24,8 +26,10 @@ STEPS = ("a", "b", "c")
 
 async def work(url: str, database: str, options: dict[str, Any]) -> None:
     linger_in, linger = options.pop("linger_in", None), options.pop("linger", 3600)
+    block, renewal_url = options.pop("block", False), options.pop("renewal_url", None)
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
-    bluestreak = Bluestreak(MongoStore.from_database(client[database]), **options)
+    store = MongoStore.from_database(client[database], renewal_url=renewal_url)
+    bluestreak = Bluestreak(store, **options)
 
     async def effect(workflow_id: str, step_id: str) -> int:
         document = {"workflow": workflow_id, "step": step_id, "pid": os.getpid()}
@@ -33,7 +37,9 @@ async def work(url: str, database: str, options: dict[str, Any]) -> None:
         if step_id == linger_in:
             sys.stdout.write(f"in {step_id}\n")
             sys.stdout.flush()
-            await asyncio.sleep(linger)
+            if block:
+                time.sleep(linger)  # noqa: ASYNC251 - which is what is tested
+            await asyncio.sleep(0 if block else linger)
         return os.getpid()
 
     @bluestreak.handler("steps")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -162,7 +163,8 @@ def test_a_worker_told_to_end_hands_its_work_back_at_once(site: Site) -> None:
 
 
 def test_a_worker_halted_for_longer_than_its_lease_writes_nothing_more(site: Site) -> None:
-    first = site.worker(timeout_interval=1, drain_timeout=0, linger_in="b", linger=0.5)
+    options = {"drain_timeout": 0, "linger_in": "b", "linger": 0.5}
+    first = site.worker(timeout_interval=1, renewal_url=site.url, **options)
     site.start("w")
     first.until("in b")
     first.send(signal.SIGSTOP)
@@ -174,6 +176,36 @@ def test_a_worker_halted_for_longer_than_its_lease_writes_nothing_more(site: Sit
     first.until("wrote nothing more")
     assert first.end(signal.SIGTERM) == 0
     assert site.documents() == before
+
+
+def test_a_worker_whose_loop_is_blocked_for_three_leases_keeps_its_claim(site: Site) -> None:
+    blocking = {"linger_in": "b", "linger": 3, "block": True}
+    first = site.worker(timeout_interval=1, renewal_url=site.url, **blocking)
+    site.start("w")
+    first.until("in b")
+    second = site.worker(timeout_interval=1)
+    second.until("ready")
+    assert site.wait("w") == [first.pid] * 3
+    assert site.calls() == {"a": 1, "b": 1, "c": 1}
+    workflow = site.find("w")
+    assert (workflow.status, workflow.claims, workflow.crashes) == (Status.FINISHED, 1, 0)
+    assert {worker.end(signal.SIGTERM) for worker in (first, second)} == {0}
+    culprit = r" for \d+\.\d s by step 'b' of workflow 'w', in .*effect at .*program\.py:\d+"
+    for warning in ("has been blocked", "was blocked"):
+        assert re.search(f": the event loop {warning}{culprit}", first.output.read_text())
+
+
+def test_a_worker_whose_loop_is_blocked_without_a_url_to_renew_by_loses_its_claim(
+    site: Site,
+) -> None:
+    first = site.worker(timeout_interval=1, linger_in="b", linger=3, block=True)
+    site.start("w")
+    first.until("in b")
+    second = site.worker(timeout_interval=1)
+    assert site.wait("w") == [first.pid, second.pid, second.pid]
+    assert [entry.after_crash for entry in site.find("w").claim_log] == [False, True]
+    first.until("wrote nothing more")
+    assert first.says("leases are not renewed while the event loop is blocked: from_database()")
 
 
 def test_workers_side_by_side_call_each_step_once(site: Site) -> None:

@@ -1,0 +1,56 @@
+"""Renewing leases by blocking calls, for a thread beside an event loop that is blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import pymongo
+from pymongo.collection import Collection
+from pymongo.database import Database
+from typing_extensions import override
+
+from bluestreak_core.lease import RENEWALS_PER_LEASE
+from bluestreak_core.model import Claim
+from bluestreak_core.store import Renewer
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo import transitions
+from bluestreak_mongo.connection import Connection
+from bluestreak_mongo.database import CONCERNS
+from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver import store_errors
+
+_GOODBYE = 1.0
+"""Seconds that closing may take, where the server is to be told and does not answer."""
+
+
+class BlockingRenewer(Renewer):
+    """`MongoStore.renew` on a connection of its own, which is made by the first call."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._database: Database[Document] | None = None
+
+    @override
+    def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        """`Store.renew`, given up after a third of the lease."""
+        with store_errors(), pymongo.timeout(lease.total_seconds() / RENEWALS_PER_LEASE):
+            ours = transitions.any_in_force(claims)
+            workflows = self._workflows()
+            renewed = workflows.update_many(ours, transitions.renew(now, lease))
+            if renewed.matched_count == len(claims):
+                return []
+            return transitions.lost(claims, workflows.find(ours, transitions.HELD))
+
+    @override
+    def close(self) -> None:
+        """Close the client, if there is one."""
+        database, self._database = self._database, None
+        if database is not None:
+            with pymongo.timeout(_GOODBYE):
+                database.client.close()
+
+    def _workflows(self) -> Collection[Document]:
+        if self._database is None:
+            self._database = self._connection.open_blocking()
+        return self._database.get_collection(doc.WORKFLOWS, **CONCERNS)
