@@ -222,6 +222,8 @@ class MongoStore(Store, RenewsFromThread):
     @override
     @writes
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        if not claims:
+            return []
         ours = transitions.any_in_force(claims)
         workflows = self._open.database.workflows
         renewed = await workflows.update_many(ours, transitions.renew(now, lease))

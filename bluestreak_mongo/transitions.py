@@ -77,11 +77,21 @@ def in_force(claim: Claim) -> Document:
 
 
 def any_in_force(claims: Sequence[Claim]) -> Document:
-    """Matches the workflows that these claims may move."""
+    """Matches the workflows that these claims may move.
+
+    A token is matched with the workflows of its own claims only: a stale claim's successor may have
+    the token of another claim.
+    """
+    by_token: dict[str, list[str]] = {}
+    for claim in claims:
+        by_token.setdefault(claim.token, []).append(claim.workflow_id)
     return {
         doc.WORKFLOW_ID: {"$in": [claim.workflow_id for claim in claims]},
-        doc.CLAIM: {"$in": list({claim.token for claim in claims})},
         doc.STATUS: Status.RUNNING.value,
+        "$or": [
+            {doc.CLAIM: token, doc.WORKFLOW_ID: {"$in": workflow_ids}}
+            for token, workflow_ids in by_token.items()
+        ],
     }
 
 

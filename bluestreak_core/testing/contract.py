@@ -333,6 +333,16 @@ class StoreContract:
         assert (await _found(store, "w2")).timeout_at == later + LEASE
         assert (await _found(store, "w3")).status is Status.FINISHED
 
+    async def test_renewing_a_stale_claim_leaves_its_successor_alone(self, store: Store) -> None:
+        stale = await _claimed(store, "w1")
+        await store.create(_new("w2"))
+        claims = await store.claim("other", NOW + LEASE, LEASE, 2, None)
+        (successor,) = [claim for claim in claims if claim.workflow_id == "w1"]
+        (owner,) = [claim for claim in claims if claim.workflow_id == "w2"]
+        assert await store.renew([stale, owner], NOW + 2 * LEASE, LEASE) == [stale]
+        assert await _found(store, "w1") == successor.workflow
+        assert (await _found(store, "w2")).timeout_at == NOW + 3 * LEASE
+
     async def test_renewing_nothing_is_nothing(self, store: Store) -> None:
         assert await store.renew([], NOW, LEASE) == []
 
