@@ -128,7 +128,7 @@ def claim(workflow: Workflow, token: str, worker: str, now: datetime, lease: tim
         claims=workflow.claims + 1,
         crashes=workflow.crashes + crashed,
         worker=worker,
-        started_at=workflow.started_at or now,
+        started_at=min(workflow.started_at or now, now),
         claim_log=(*workflow.claim_log, entry)[-MAX_CLAIM_LOG:],
     )
 

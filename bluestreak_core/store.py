@@ -83,8 +83,8 @@ class Store(Protocol):
         Eligible are `idle`, `failed` and `running` workflows with `timeout_at <= now`, of the given
         handlers, or of any where that is None. Each becomes `running` with a token that was never
         used for it before, `timeout_at = now + lease`, one more in `claims`, one more in `crashes`
-        if it was `running`, `worker` set, `started_at` set if it was not, and one entry more in the
-        claim log, of which the newest 20 are kept.
+        if it was `running`, `worker` set, `started_at = now` unless it has an earlier one, and one
+        entry more in the claim log, of which the newest 20 are kept.
 
         Atomic for each workflow: no two callers get the same one. Fewer than `limit`, even none,
         may be returned while others are due. Claims whose caller got no answer run out by

@@ -250,6 +250,13 @@ class StoreContract:
             ClaimEntry(worker="other", claimed_at=NOW + LEASE, after_crash=True),
         )
 
+    async def test_a_workflow_was_started_by_its_earliest_claim(self, store: Store) -> None:
+        await store.release(await _claimed(store, "w"), NOW - 2 * SECOND)
+        earlier = NOW - SECOND  # clocks of servers disagree, and the other one is asked now
+        (again,) = await store.claim("worker", earlier, LEASE, 1, None)
+        assert again.workflow.started_at == earlier
+        assert await _found(store, "w") == again.workflow
+
     async def test_a_failed_workflow_is_claimed_at_its_retry_instant(self, store: Store) -> None:
         await store.fail(await _claimed(store, "w"), _failure(NOW + SECOND), NOW)
         assert list(await store.claim("worker", NOW, LEASE, 10, None)) == []
