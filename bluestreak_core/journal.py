@@ -21,6 +21,8 @@ class Journal:
     def __init__(self, store: Store, lease: Lease) -> None:
         self.lease = lease
         self.history = History()
+        self.has_progressed = False
+        """Whether this run has recorded something."""
         self._store = store
         self._claim = lease.claim
 
@@ -31,15 +33,19 @@ class Journal:
 
     async def save_step(self, step_id: str, output: Any) -> Any:
         """Record a step; the recorded output is returned, whoever recorded it."""
-        return await self.lease.persist(
+        recorded = await self.lease.persist(
             lambda: self._store.save_step(self._claim, step_id, output, self.clock.now())
         )
+        self.has_progressed = True
+        return recorded
 
     async def save_nap(self, nap_id: str, wake_up_at: datetime) -> datetime:
         """Record a nap; the recorded instant is returned, whoever recorded it."""
-        return await self.lease.persist(
+        recorded = await self.lease.persist(
             lambda: self._store.save_nap(self._claim, nap_id, wake_up_at, self.clock.now())
         )
+        self.has_progressed = True
+        return recorded
 
     async def park(self, wake_up_at: datetime) -> None:
         """Give the claim back until a nap ends."""

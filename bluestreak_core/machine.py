@@ -235,3 +235,12 @@ def retry_at(
 def crashed_too_often(workflow: Workflow, max_crashes: int | None) -> bool:
     """Whether a claimed workflow has taken down more workers in a row than it may."""
     return max_crashes is not None and workflow.crashes > max_crashes
+
+
+def is_suspect(workflow: Workflow, max_crashes: int | None) -> bool:
+    """Whether a claimed workflow may well be what takes down the workers.
+
+    Each crash counts for all that ran in the process, and most of those only stood beside. One that
+    has used up more than half of `max_crashes` is to show by itself which of them it is.
+    """
+    return max_crashes is not None and max_crashes // 2 < workflow.crashes <= max_crashes

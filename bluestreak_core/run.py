@@ -79,6 +79,12 @@ class Run:
         """The workflow that is run."""
         return self.lease.claim.workflow_id
 
+    @property
+    def is_suspect(self) -> bool:
+        """Whether this may yet turn out to be what takes down the workers."""
+        suspected = machine.is_suspect(self.lease.claim.workflow, self._policy.max_crashes)
+        return suspected and not self._journal.has_progressed
+
     async def execute(self, batch: Batch) -> None:
         """Run the handler over its history, and end the claim by one store call.
 
@@ -90,6 +96,10 @@ class Run:
             await self._end(await self._outcome(batch))
         except ClaimLost as lost:
             logger.warning("%s; its run wrote nothing more", lost)
+
+    def put_off(self, until: datetime) -> None:
+        """Give the claim back until then; before it is executed, so that the handler never runs."""
+        self._exit.decide(Park(until))
 
     def drain(self) -> None:
         """Leave memory at the first nap; at once where the run is in nothing but naps."""

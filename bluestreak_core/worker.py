@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from uuid import uuid4
 from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
 from bluestreak_core.cancellation import see_through
-from bluestreak_core.clock import first_of
+from bluestreak_core.clock import first_of, in_milliseconds
 from bluestreak_core.context import Handler
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError, StoreUnavailable
 from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease
@@ -179,10 +180,8 @@ class Worker:
         now = self._clock.now()
         claims = await self._store.claim(self.name, now, self._lease, limit, handlers)
         self._note_contact()
-        batch = Batch(self._store, [claim for claim in claims if self._knows(claim)])
-        for claim in claims:
-            if self._knows(claim):
-                self._start(Lease(claim, self._clock, deadline), batch)
+        leases = [Lease(claim, self._clock, deadline) for claim in claims if self._knows(claim)]
+        await self._start_all([self._new_run(lease) for lease in leases])
         for claim in claims:
             if not self._knows(claim):
                 await self._refuse(claim)
@@ -191,13 +190,39 @@ class Worker:
     def _knows(self, claim: Claim) -> bool:
         return claim.workflow.handler_id in self._handlers
 
-    def _start(self, lease: Lease, batch: Batch) -> None:
+    def _new_run(self, lease: Lease) -> Run:
         handler = self._handlers[lease.claim.workflow.handler_id]
-        run = Run(self._store, lease, handler, self._policy)
+        return Run(self._store, lease, handler, self._policy)
+
+    async def _start_all(self, runs: Sequence[Run]) -> None:
+        """Start runs, but of suspects only one at a time: so a death tells which of them it was."""
+        suspects = [run for run in runs if run.is_suspect]
+        is_taken = any(run.is_suspect for run in self._runs.values())
+        put_off = suspects if is_taken else suspects[1:]
+        batch = Batch(self._store, [run.lease.claim for run in runs if run not in put_off])
+        for run in runs:
+            if run not in suspects:
+                self._start(run, batch)
+        await self._put_off(put_off, batch)
+        for run in suspects:
+            if run not in put_off:
+                logger.warning("workflow %r may be what kills the workers", run.workflow_id)
+                self._start(run, batch)
+
+    async def _put_off(self, runs: Sequence[Run], batch: Batch) -> None:
+        """Give claims back, each until another time; return when they cannot be lost any more."""
+        for run in runs:
+            pause = self._lease * random.random()  # noqa: S311 - nothing secret
+            run.put_off(in_milliseconds(self._clock.now() + pause))
+        if tasks := [self._start(run, batch) for run in runs]:
+            await asyncio.wait(tasks)
+
+    def _start(self, run: Run, batch: Batch) -> asyncio.Task[None]:
         task = asyncio.create_task(run.execute(batch), name=f"workflow {run.workflow_id}")
         self._runs[task] = run
         task.add_done_callback(self._on_run_end)
         self._run_began.notify()
+        return task
 
     def _on_run_end(self, task: asyncio.Task[None]) -> None:
         del self._runs[task]

@@ -115,6 +115,10 @@ class Site:
         """How often each step was called."""
         return Counter(effect["step"] for effect in self.database.effects.find())
 
+    def count(self, status: str) -> int:
+        """How many workflows are in a state."""
+        return self.database.workflows.count_documents({"status": status})
+
     def documents(self) -> list[Any]:
         """All that Bluestreak has stored."""
         names = ("workflows", "steps", "naps")
@@ -214,24 +218,28 @@ def test_workers_side_by_side_call_each_step_once(site: Site) -> None:
     for worker in workers:
         worker.until("ready")
     site.start(*workflow_ids)
-    eventually(
-        "all have finished",
-        lambda: site.database.workflows.count_documents({"status": "finished"}) == 200,
-    )
+    eventually("all have finished", lambda: site.count("finished") == 200)
     assert site.calls() == {"a": 200, "b": 200, "c": 200}
     assert site.database.workflows.distinct("claims") == [1]
     assert {worker.end(signal.SIGTERM) for worker in workers} == {0}
 
 
-def test_a_workflow_that_kills_its_workers_is_given_up_while_others_finish(site: Site) -> None:
-    options = {"timeout_interval": 0.5, "max_crashes": 2}
+def test_a_workflow_that_kills_its_workers_is_given_up_while_a_thousand_beside_it_finish(
+    site: Site,
+) -> None:
+    options = {"timeout_interval": 2, "max_crashes": 4}
     site.start("deadly", handler_id="deadly")
-    for _ in range(3):
-        victim = site.worker(**options)
-        eventually("the worker is dead", lambda: not victim.is_running())  # noqa: B023
-        assert victim.process.returncode == -signal.SIGKILL
-    survivor = site.worker(**options)
-    site.start("healthy")
-    assert site.wait("healthy") == [survivor.pid] * 3
-    with pytest.raises(WorkflowAborted, match="3 leases in a row expired without progress"):
+    site.start(*[f"healthy {number}" for number in range(1000)])
+    worker, deaths = site.worker(**options), 0
+
+    def all_have_ended() -> bool:
+        nonlocal worker, deaths
+        if not worker.is_running():
+            assert worker.process.returncode == -signal.SIGKILL
+            worker, deaths = site.worker(**options), deaths + 1
+        return site.count("finished") + site.count("aborted") == 1001
+
+    eventually("all have ended", all_have_ended)
+    assert (site.count("finished"), deaths) == (1000, 5)
+    with pytest.raises(WorkflowAborted, match="5 leases in a row expired without progress"):
         site.wait("deadly")
