@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from typing_extensions import override
 
 from bluestreak_core.argument import is_async
+from bluestreak_core.failure import record
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,14 +23,19 @@ T = TypeVar("T")
 async def call(name: str, function: Callable[..., Any], *args: Any) -> Any:
     """Call an async function on the event loop, any other one in a thread of its own.
 
+    What would end the process is raised as a `RuntimeError`, with the original as its cause.
+
     A thread's function may return an awaitable, as `lambda: send(mail)` does; that is awaited on
     the event loop. A thread cannot be cancelled: when the caller is, its function runs to its end
     and what it returns is dropped.
     """
-    if is_async(function):
-        return await function(*args)
-    result = await _call_in_thread(name, function, *args)
-    return await result if inspect.isawaitable(result) else result
+    try:
+        if is_async(function):
+            return await function(*args)
+        result = await _call_in_thread(name, function, *args)
+        return await result if inspect.isawaitable(result) else result
+    except SystemExit as error:  # in a branch of the handler it would end the event loop
+        raise _raisable(error) from error
 
 
 async def _call_in_thread(name: str, function: Callable[..., Any], *args: Any) -> Any:
@@ -71,6 +77,7 @@ def _raisable(error: BaseException) -> BaseException:
         error, StopIteration
     ):
         return error
-    wrapped = RuntimeError(f"step raised {type(error).__name__}: {error}")
+    recorded = record(error)
+    wrapped = RuntimeError(f"step raised {recorded.type}: {recorded.message}")
     wrapped.__cause__ = error
     return wrapped

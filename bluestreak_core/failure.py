@@ -15,7 +15,7 @@ MAX_TRACEBACK = 16 * 1024
 def record(error: BaseException) -> ErrorRecord:
     """The type, message and traceback of any exception, even of one that cannot be printed."""
     return ErrorRecord(
-        type=_storable(_type_name(error), MAX_MESSAGE),
+        type=_storable(_text(lambda: _type_name(error)), MAX_MESSAGE),
         message=_storable(_text(lambda: str(error)), MAX_MESSAGE),
         traceback=_storable(
             _text(lambda: "".join(traceback.format_exception(error))), MAX_TRACEBACK
@@ -35,13 +35,16 @@ def _type_name(error: BaseException) -> str:
 def _text(render: Callable[[], str]) -> str:
     try:
         return render()
-    except Exception as broken:  # noqa: BLE001 - a user's __str__ may raise anything
-        return f"(cannot be shown: {type(broken).__name__})"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
+        # A metaclass, too, may raise anything.
+        return f"(cannot be shown: {type.__getattribute__(type(broken), '__name__')})"
 
 
 def _storable(text: str, limit: int) -> str:
     """The text in valid UTF-8, at most `limit` bytes of it."""
-    encoded = text.encode("utf-8", "backslashreplace")
+    encoded = str.encode(text, "utf-8", "backslashreplace")
     if len(encoded) <= limit:
         return encoded.decode()
     half = limit // 2

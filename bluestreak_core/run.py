@@ -191,9 +191,11 @@ class Run:
 
     async def _fail(self, error: BaseException, *, final: bool) -> None:
         retry_at = None if final else self._retry_at()
-        await self._journal.fail(Failure(error=record(error), retry_at=retry_at))
+        recorded = record(error)
+        await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
         future = "aborted" if retry_at is None else f"to be tried again at {retry_at}"
-        logger.warning("workflow %r failed, %s: %r", self.workflow_id, future, error)
+        what = f"{recorded.type}: {recorded.message!r}"
+        logger.warning("workflow %r failed, %s: %s", self.workflow_id, future, what)
         await self._tell(error)
 
     def _retry_at(self) -> datetime | None:

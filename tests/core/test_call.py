@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 import threading
 from typing import Any
 
@@ -69,6 +70,31 @@ async def test_a_stop_iteration_is_raised_as_a_runtime_error() -> None:
     with pytest.raises(RuntimeError, match="StopIteration") as raised:
         await call("s", functools.partial(next, iter([])))
     assert isinstance(raised.value.__cause__, StopIteration)
+
+
+@pytest.mark.asyncio
+async def test_an_exit_is_raised_as_a_runtime_error_wherever_it_was_asked_for() -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    for function in (leave, sys.exit, lambda: leave()):  # noqa: PLW0108 - a thread calls it
+        with pytest.raises(RuntimeError, match="SystemExit") as raised:
+            await call("s", function)
+        assert isinstance(raised.value.__cause__, SystemExit)
+
+
+@pytest.mark.asyncio
+async def test_what_is_raised_in_a_thread_and_cannot_be_printed_is_raised_all_the_same() -> None:
+    class Unprintable(BaseException):
+        def __str__(self) -> str:
+            raise LookupError("no text")
+
+    def fail() -> None:
+        raise Unprintable
+
+    with pytest.raises(RuntimeError, match=r"step raised .*Unprintable: \(cannot") as raised:
+        await call("s", fail)
+    assert isinstance(raised.value.__cause__, Unprintable)
 
 
 @pytest.mark.asyncio

@@ -48,3 +48,38 @@ def test_texts_are_cut_by_their_bytes() -> None:
 
 def test_a_message_that_is_no_utf8_is_escaped() -> None:
     assert failure.record(ValueError("\ud800")).message == "\\ud800"
+
+
+def test_not_even_an_error_that_exits_when_it_is_printed_gets_away() -> None:
+    class Exiting(Exception):
+        def __str__(self) -> str:
+            raise SystemExit(3)
+
+    assert failure.record(Exiting()).message == "(cannot be shown: SystemExit)"
+
+
+def test_a_text_is_encoded_as_a_str_whatever_its_class_makes_of_it() -> None:
+    class Text(str):
+        __slots__ = ()
+
+        def encode(self, *_: object) -> bytes:
+            raise LookupError("no bytes")
+
+    class Odd(Exception):
+        def __str__(self) -> str:
+            return Text("odd")
+
+    assert failure.record(Odd()).message == "odd"
+
+
+def test_a_class_without_a_name_is_recorded_all_the_same() -> None:
+    class Nameless(type):
+        def __getattribute__(cls, name: str) -> object:
+            if name in ("__name__", "__qualname__", "__module__"):
+                raise cls("no name")
+            return super().__getattribute__(name)
+
+    class Unnamed(Exception, metaclass=Nameless):
+        pass
+
+    assert failure.record(Unnamed()).type == "(cannot be shown: Unnamed)"

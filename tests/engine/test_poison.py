@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from typing_extensions import override
@@ -19,10 +19,11 @@ from bluestreak_core import (
     Store,
     StoreUnavailable,
     Workflow,
+    WorkflowAborted,
 )
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import pass_time
+from tests.engine.conftest import Fleet, pass_time
 
 pytestmark = pytest.mark.asyncio
 
@@ -173,3 +174,150 @@ async def test_the_next_suspect_begins_when_the_one_before_has_made_progress(
 async def _found(store: Store, workflow_ids: Sequence[str]) -> list[Workflow]:
     found = [await store.find_workflow(workflow_id) for workflow_id in workflow_ids]
     return [workflow for workflow in found if workflow is not None]
+
+
+# Raising the strangest things --------------------------------------------------------------------
+
+
+class _Unprintable(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+    def __repr__(self) -> str:
+        raise LookupError("no text either")
+
+
+class _Exiting(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    __repr__ = __str__
+
+
+class _NoText(Exception):
+    def __str__(self) -> str:
+        return 7  # type: ignore[return-value]  # noqa: PLE0307 - what is tested
+
+
+class _Text(str):
+    __slots__ = ()
+
+    @override
+    def encode(self, *_: object) -> bytes:
+        raise LookupError("no bytes")
+
+
+class _OddText(Exception):
+    def __str__(self) -> str:
+        return _Text("odd")
+
+
+class _Unpicklable(Exception):
+    def __reduce__(self) -> str:
+        raise TypeError("cannot be pickled")
+
+
+class _Nameless(type):
+    @override
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__qualname__", "__module__", "__name__"):
+            raise LookupError("no name")
+        return super().__getattribute__(name)
+
+
+class _Unnamed(Exception, metaclass=_Nameless):
+    pass
+
+
+def _cycle() -> Exception:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    return one
+
+
+def _recursion(depth: int = 0) -> Exception:
+    try:
+        raise _recursion(depth + 1)
+    except RecursionError as error:
+        return error
+
+
+class _Base(BaseException):
+    __str__ = _Unprintable.__str__
+
+
+POISON: dict[str, Callable[[], BaseException]] = {
+    "cannot be printed": _Unprintable,
+    "exits when printed": _Exiting,
+    "is printed as no text": _NoText,
+    "is printed as a text of its own kind": _OddText,
+    "cannot be pickled": _Unpicklable,
+    "has no name": _Unnamed,
+    "was made at run time": type("Made", (Exception,), {"__module__": None}),
+    "has a huge message": lambda: ValueError("x" * 20_000_000),
+    "has no UTF-8 form": lambda: ValueError("\ud800"),
+    "holds a NUL": lambda: ValueError("\0"),
+    "has a very long traceback": _recursion,
+    "causes itself": _cycle,
+    "is a group with a cancellation in it": lambda: BaseExceptionGroup(
+        "all", [ExceptionGroup("some", [ValueError("one")]), asyncio.CancelledError("two")]
+    ),
+    "is no Exception and cannot be printed": _Base,
+    "is an exit": lambda: SystemExit(1),
+    "ends a generator": GeneratorExit,
+    "ends an iteration": StopIteration,
+    "ends an async iteration": StopAsyncIteration,
+    "is a cancellation": asyncio.CancelledError,
+}
+
+
+async def _raise_in(place: str, ctx: Context, fail: Callable[[], None]) -> None:
+    async def fail_async() -> None:
+        fail()
+
+    match place:
+        case "handler":
+            fail()
+        case "async step":
+            await ctx.step("s", fail_async)
+        case "sync step":
+            await ctx.step("s", fail)
+        case "lambda":
+            await ctx.step("s", lambda: fail_async())  # noqa: PLW0108 - makes a thread call it
+        case "branch":
+            await asyncio.gather(ctx.step("s1", fail_async), ctx.step("s2", fail_async))
+
+
+@pytest.mark.parametrize("name", POISON)
+async def test_an_error_fails_its_workflow_and_nothing_else_though_it(
+    fleet: Fleet, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+    bluestreak = await fleet.engine(
+        max_failures=0, error_callback=lambda workflow_id, _: heard.append(workflow_id)
+    )
+
+    def fail() -> None:
+        error = POISON[name]()
+        raise error
+
+    @bluestreak.handler("poison")
+    async def poison(ctx: Context, place: str) -> None:
+        await _raise_in(place, ctx, fail)
+
+    @bluestreak.handler("healthy")
+    async def healthy(ctx: Context, input: None) -> str:
+        return "fine"
+
+    places = ["handler", "async step", "sync step", "lambda", "branch"]
+    async with fleet.polling(bluestreak):
+        for place in places:
+            await bluestreak.start(place, "poison", place)
+        for place in places:
+            with pytest.raises(WorkflowAborted):
+                await bluestreak.wait(place)
+        await bluestreak.start("healthy", "healthy")
+        assert await bluestreak.wait("healthy") == "fine"
+    assert sorted(heard) == sorted(places)
+    assert caplog.text.count("failed, aborted") == len(places)
+    assert len(caplog.text) < 10_000 * len(places)
