@@ -26,6 +26,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+KILL = b"k"
+START = b"s"
+
+_END = b""  # what is read at the end of a file
 _LOOK_AROUND = 0.1  # seconds
 
 
@@ -36,24 +40,67 @@ def main(command: Sequence[str]) -> None:
         signal.signal(number, lambda *_: asked_to_stop.set())
     parent = os.getppid()
 
-    def wanted() -> bool:
+    def order() -> bytes | None:
+        """The next order, `_END` once the server is no longer wanted, or None for the moment."""
         # Whatever the parent has forked holds the pipe open, so its end is not the only sign.
         readable, _, _ = select.select([sys.stdin], [], [], _LOOK_AROUND)
-        return not readable and not asked_to_stop.is_set() and os.getppid() == parent
+        if asked_to_stop.is_set() or os.getppid() != parent:
+            return _END
+        try:
+            return os.read(sys.stdin.fileno(), 1) if readable else None
+        except ConnectionResetError:  # the parent has ended, and has not read all it was told
+            return _END
 
     with tempfile.TemporaryDirectory(prefix="bluestreak-mongo-") as folder:
+        server = _Server([*command, "--dbpath", folder], folder)
         try:
-            server = _start([*command, "--dbpath", folder], Path(folder, "mongod.log"))
+            _serve(server, order)
+        finally:
+            server.kill()
+
+
+def _serve(server: _Server, next_order: Callable[[], bytes | None]) -> None:
+    server.start()
+    while (order := next_order()) != _END:
+        if order is not None:
+            server.kill()
+        server.tell_its_end()  # the parent may still want to read the log
+        if order == START:
+            server.start()
+
+
+class _Server:
+    """The server over its folder, which outlives its process."""
+
+    def __init__(self, command: Sequence[str], folder: str) -> None:
+        self._command = command
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._end_is_told = False
+
+    def start(self) -> None:
+        """Start a process, and tell its id, or why there is none."""
+        try:
+            self._process = _start(self._command, Path(self._folder, "mongod.log"))
         except OSError as error:
             _tell(error=str(error))
+        else:
+            self._end_is_told = False
+            _tell(pid=self._process.pid, folder=self._folder)
+
+    def kill(self) -> None:
+        """Return once there is no process."""
+        # Not SIGTERM: a primary may take 15 s to shut down, and nobody wants its data.
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def tell_its_end(self) -> None:
+        """Tell that the process has ended, once."""
+        if self._process is None or self._end_is_told or self._process.poll() is None:
             return
-        try:
-            _tell(pid=server.pid, folder=folder)
-            _watch(server, wanted)
-        finally:
-            # Not SIGTERM: a primary may take 15 s to shut down, and nobody wants its data.
-            server.kill()
-            server.wait()
+        self._end_is_told = True
+        _tell(exit_code=self._process.returncode)
 
 
 def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -77,15 +124,6 @@ def _ending_with_this_process() -> Callable[[], object] | None:
     prctl = ctypes.CDLL(None).prctl
     parent_death_signal = 1  # PR_SET_PDEATHSIG
     return lambda: prctl(parent_death_signal, signal.SIGKILL)
-
-
-def _watch(server: subprocess.Popen[bytes], wanted: Callable[[], bool]) -> None:
-    while wanted():
-        if server.poll() is not None:
-            _tell(exit_code=server.returncode)
-            break
-    while wanted():  # the parent may still want to read the log
-        pass
 
 
 def _tell(**facts: object) -> None:

