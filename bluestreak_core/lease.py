@@ -46,13 +46,18 @@ class Lease:
     def error(self) -> ClaimLost | None:
         """Why the claim is no longer ours, or None while it is."""
         if self._lost is None and self._clock.monotonic() >= self._deadline:
-            return self._loss("outlived its lease")
+            self.lose("outlived its lease")
         return self._lost
 
     def extend(self, deadline: float) -> None:
-        """The claim was renewed. A lease that was lost stays lost, and none is shortened."""
+        """The claim was renewed. A lease that was lost stays lost, and none is shortened.
+
+        One that somebody was told of as lost is, too: a handler that has met `ClaimLost` must not
+        find itself the owner again, and have failed by it.
+        """
         with self._extending:
-            self._deadline = max(self._deadline, deadline)
+            if self._lost is None:
+                self._deadline = max(self._deadline, deadline)
 
     def lose(self, reason: str) -> None:
         """The claim is no longer ours."""

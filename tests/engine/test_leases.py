@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import TypeVar
 
 import pytest
+from typing_extensions import override
 
-from bluestreak_core import Bluestreak, Claim, Context, Status, StoreUnavailable
-from bluestreak_core.testing import ManualClock, RecordingStore
+from bluestreak_core import Bluestreak, Claim, Context, Status, Store, StoreUnavailable
+from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from tests.engine.conftest import Fleet, eventually, pass_time
 
 pytestmark = pytest.mark.asyncio
+
+T = TypeVar("T")
 
 SECOND = timedelta(seconds=1)
 
@@ -142,6 +146,52 @@ async def test_a_step_that_returns_after_the_lease_is_not_recorded(
         await eventually(lambda: "claim 1 outlived its lease" in caplog.text)
     assert store.begun["save_step"] == 0
     assert await bluestreak.find_step("w", "s") is None
+
+
+class LateRenewals(StoreAround):
+    """Carries renewals out, and holds their answers back."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.carried_out = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        result = await call()
+        if name == "renew":
+            self.carried_out.set()
+            await self.answer.wait()
+        return result
+
+
+async def test_a_renewal_that_is_answered_after_the_lease_does_not_make_its_end_a_failure(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    renewals = LateRenewals(store)
+    bluestreak = await fleet.engine(renewals, timeout_interval=9, max_failures=0)
+    runs: list[None] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        runs.append(None)
+        if len(runs) == 1:
+            await renewals.carried_out.wait()
+            renewals.answer.set()
+            clock.advance(6 * SECOND)
+        return await ctx.step("s", lambda: "done")
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await eventually(lambda: len(runs) == 1)
+        await clock.until_sleeping(3 * SECOND)
+        clock.advance(3 * SECOND)
+        await eventually(lambda: bluestreak.health().runs == 0)
+        clock.advance(9 * SECOND)
+        assert await bluestreak.wait("w") == "done"
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert (workflow.claims, workflow.failures) == (2, 0)
 
 
 async def test_a_write_is_tried_until_the_store_is_back(
