@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 async def see_through(
-    work: Coroutine[Any, Any, T] | asyncio.Future[T], on_cancel: Callable[[], None] | None = None
+    work: Coroutine[Any, Any, T] | asyncio.Future[T], on_cancel: Callable[[], object] | None = None
 ) -> T:
     """Await work to its end even when the caller is cancelled, and only then let it be cancelled.
 

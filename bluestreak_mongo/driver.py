@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
@@ -42,15 +43,25 @@ REFUSALS = frozenset({13, 18, 8000})
 _PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
 
 
-def reads(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A call that only reads: its errors are the store's."""
+def reads(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """A call that only reads: its errors are the store's, and it can be broken off."""
 
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with store_errors():
-            return await method(*args, **kwargs)
+            return await break_off(method(*args, **kwargs))
 
     return call
+
+
+async def break_off(operation: Coroutine[Any, Any, T]) -> T:
+    """Await an operation of PyMongo; cancelled, cancel it, and be cancelled whatever it does.
+
+    With a socket timeout PyMongo uses `asyncio.wait_for`, which before Python 3.12 forgets a
+    cancellation that comes just when what it waits for is done. The operation then goes on.
+    """
+    task = asyncio.ensure_future(operation)
+    return await see_through(task, on_cancel=task.cancel)
 
 
 def writes(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -27,7 +27,7 @@ from bluestreak_core.model import Status
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import is_passing
+from bluestreak_mongo.driver import break_off, is_passing
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class Feed:
         try:
             self._hints.missed_something()  # it may have happened before we listened
             while await self._is_wanted():
-                event = await stream.try_next()
+                event = await break_off(stream.try_next())
                 if not stream.alive:  # the collection was dropped or renamed
                     raise _Invalidated("its collection is gone")
                 if event is not None:

@@ -299,7 +299,6 @@ class MongoStore(Store, RenewsFromThread):
             self._hints.due(failure.retry_at)
 
     @override
-    @reads
     async def wait_for_work(self, timeout: timedelta) -> None:
         feed, arrivals = self._open.feed, self._hints.arrivals
         with feed.waiting():
@@ -321,6 +320,7 @@ class MongoStore(Store, RenewsFromThread):
             raise NotInitialised("a MongoStore")
         return self._opened
 
+    @reads
     async def _hear_of_next_due(self, horizon: timedelta) -> None:
         """When the next nap or retry ends, whoever has recorded it."""
         soon = transitions.due_between(self._hints.looked_at, self._clock.now() + horizon)

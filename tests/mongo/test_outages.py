@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from pymongo import MongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import StoreError, StoreRefused, StoreUnavailable
@@ -446,3 +446,22 @@ async def test_a_read_whose_caller_is_cancelled_does_no_harm(application: Applic
     claim = await claimed(application.store)
     await cancelled_at("find", application.sent, CALLS["find_workflow"](application.store, claim))
     await application.store.finish(claim, None, NOW)
+
+
+async def test_a_read_whose_caller_is_cancelled_at_any_moment_is_broken_off(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> None:
+    # With a socket timeout the driver takes another way, on which it can miss a cancellation.
+    async with AsyncMongoClient[Document](mongodb_url, socketTimeoutMS=60_000) as client:
+        store = MongoStore.from_database(client[empty_database], clock=clock)
+        await store.init()
+        for turns in range(50):
+            await store.find_workflow("w")  # a connection is there
+            caller = asyncio.create_task(store.find_workflow("w"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            was_too_late = caller.done()
+            caller.cancel()
+            await asyncio.wait({caller})
+            assert caller.cancelled() or was_too_late, f"after {turns} turns"
+        await store.close()
