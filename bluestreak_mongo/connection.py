@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from pymongo import AsyncMongoClient, MongoClient
@@ -16,8 +16,21 @@ from bluestreak_mongo.documents import Document
 
 Client = TypeVar("Client")
 
-SERVER_SELECTION_MS = 5000
-"""How long an owned client looks for a server before it gives up; a poll loop then tries again."""
+OPTIONS: Mapping[str, str | int] = {
+    "appname": "bluestreak",
+    "serverSelectionTimeoutMS": 5000,
+    "connectTimeoutMS": 5000,
+    "heartbeatFrequencyMS": 5000,
+    "socketTimeoutMS": 15_000,
+}
+"""What an owned client is made with, unless its URL says otherwise.
+
+With the driver's own values, calls to a server that has stopped answering without closing its
+connections (halted, or its packets dropped) end after half a minute, when the driver's monitor does
+without it; and calls on a single connection that has gone dead, never. They hold slots and claims,
+and `stop` waits for them. With these values the monitor takes 10 s at most, the sum of two of them,
+and a dead connection is given up after 15 s; a poll loop then tries again.
+"""
 
 
 class Connection(Protocol):
@@ -87,12 +100,8 @@ class OwnClient:
 
     def _options(self) -> dict[str, Any]:
         """Those of ours that the URL does not set otherwise."""
-        options: dict[str, Any] = {
-            "appname": "bluestreak",
-            "serverSelectionTimeoutMS": SERVER_SELECTION_MS,
-        }
         given = {name.lower() for name in re.findall(r"[?&](\w+)=", self._url)}
-        return {name: value for name, value in options.items() if name.lower() not in given}
+        return {name: value for name, value in OPTIONS.items() if name.lower() not in given}
 
     def _database_of(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
         try:

@@ -37,7 +37,7 @@ LINGER = 1.0
 _LISTEN_AGAIN_AFTER = timedelta(seconds=1)
 
 _AWAIT_MS = 5000
-"""How long the server holds back its answer while there is nothing to tell."""
+"""How long the server holds back its answer while there is nothing to tell, at most."""
 
 _REMEMBERED_ENDS = 1000
 
@@ -165,7 +165,7 @@ class Feed:
                 # Seen through, since PyMongo leaks the socket of a connection that is broken off
                 # while it is being made.
                 stream = await see_through(
-                    self._workflows.watch(_PIPELINE, max_await_time_ms=_AWAIT_MS)
+                    self._workflows.watch(_PIPELINE, max_await_time_ms=_await_ms(self._workflows))
                 )
             except PyMongoError as error:
                 self._is_possible = is_passing(error)
@@ -232,6 +232,12 @@ def _can_be_followed(workflows: AsyncCollection[Document]) -> bool:
     if not isinstance(workflows, AsyncCollection):
         return False
     return workflows.database.client.options.pool_options.max_pool_size != 1
+
+
+def _await_ms(workflows: AsyncCollection[Document]) -> int:
+    """No longer than half the time in which the client wants to have read an answer."""
+    read_within = workflows.database.client.options.pool_options.socket_timeout
+    return min(_AWAIT_MS, int(read_within * 500)) if read_within else _AWAIT_MS
 
 
 def _log_failure(following: asyncio.Task[None]) -> None:

@@ -19,6 +19,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from bluestreak_core import Bluestreak, InvalidArgument, StoreRefused, StoreUnavailable
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
+from bluestreak_mongo.connection import OwnClient
 from tests.mongo.conftest import LEASE, NOW, Document, claimed, whole_life
 
 pytestmark = pytest.mark.asyncio
@@ -115,6 +116,32 @@ async def test_a_name_that_the_server_does_not_take_is_refused(mongodb_url: str)
     store = MongoStore(mongodb_url, database="a" * 64)
     with pytest.raises(StoreRefused, match="InvalidNamespace"):
         await store.init()
+
+
+# Options -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "seconds"),
+    [
+        ("mongodb://h", (5, 5, 5, 15)),
+        ("mongodb://h/?serverSelectionTimeoutMS=1000", (1, 5, 5, 15)),
+        ("mongodb://h/?socketTimeoutMS=60000&connectTimeoutMS=9000", (5, 9, 5, 60)),
+        ("mongodb://h/?appName=x&heartbeatfrequencyms=10000", (5, 5, 10, 15)),
+        ("mongodb://h/?socketTimeoutMS=0", (5, 5, 5, None)),
+    ],
+)
+async def test_waiting_for_a_server_is_bounded_unless_the_url_says_otherwise(
+    url: str, seconds: tuple[float | None, ...]
+) -> None:
+    options = OwnClient(url, "db").open().client.options
+    connecting, reading = options.pool_options.connect_timeout, options.pool_options.socket_timeout
+    assert (
+        options.server_selection_timeout,
+        connecting,
+        options.heartbeat_frequency,
+        reading,
+    ) == seconds
 
 
 # Databases ---------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from tests.mongo.conftest import (
     claimed,
     new,
 )
-from tests.mongo.lossy_link import LossyLink
+from tests.mongo.lossy_link import LossyLink, Passage
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -368,6 +368,22 @@ async def test_a_failure_whose_answer_is_lost_once_is_counted_once(
     with link.losing("update", times=1):
         await CALLS["fail"](distant, claim)
     assert behind.workflows.count_documents({"status": "failed", "failures": 1}) == 1
+
+
+# Servers that no longer answer -------------------------------------------------------------------
+
+
+async def test_a_call_on_a_connection_without_answers_is_given_up_and_the_next_one_is_not(
+    link: LossyLink, behind: Database[Document], clock: ManualClock
+) -> None:
+    store = MongoStore(f"{link.url}&socketTimeoutMS=200", database=behind.name, clock=clock)
+    await store.init()
+    claim = await claimed(store)
+    with link.passing(lambda _: Passage.FROZEN), pytest.raises(StoreUnavailable, match="timed out"):
+        await store.finish(claim, "done", NOW)
+    await store.finish(claim, "done", NOW)
+    await store.close()
+    assert behind.workflows.count_documents({"status": "finished", "result": "done"}) == 1
 
 
 # Callers that are cancelled ----------------------------------------------------------------------

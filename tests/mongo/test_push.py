@@ -75,9 +75,9 @@ async def processes(
 
 
 class _process:  # noqa: N801 - used like a function
-    def __init__(self, url: str, database: str, clock: ManualClock) -> None:
+    def __init__(self, url: str, database: str, clock: ManualClock, **options: Any) -> None:
         self._sent = Sent()
-        self._client = AsyncMongoClient[Document](url, event_listeners=[self._sent])
+        self._client = AsyncMongoClient[Document](url, event_listeners=[self._sent], **options)
         self._store = MongoStore.from_database(self._client[database], clock=clock)
 
     async def __aenter__(self) -> Process:
@@ -183,6 +183,25 @@ async def test_a_workflow_that_is_put_back_after_its_end_is_waited_for_in_peace(
     for task in (early, waiting):
         task.cancel()
     await asyncio.gather(early, waiting, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("socket_timeout", "awaited"), [(None, 5000), (0, 5000), (60_000, 5000), (3000, 1500)]
+)
+async def test_the_server_answers_before_the_client_gives_the_stream_up(
+    mongodb_url: str,
+    empty_database: str,
+    clock: ManualClock,
+    socket_timeout: int | None,
+    awaited: int,
+) -> None:
+    options = {"socketTimeoutMS": socket_timeout}
+    async with _process(mongodb_url, empty_database, clock, **options) as process:
+        waiting = asyncio.create_task(process.store.wait_for_end("w", HOUR))
+        await eventually(lambda: "getMore" in process.sent.names)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert process.sent.named("getMore")[0]["maxTimeMS"] == awaited
 
 
 async def test_an_id_may_be_anything(processes: list[Process]) -> None:
