@@ -10,6 +10,7 @@ from bluestreak_core.argument import Duration, check_callable, check_id, to_time
 from bluestreak_core.call import call
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
+    CorruptDocument,
     DuplicateNap,
     DuplicateStep,
     StoreRefused,
@@ -112,10 +113,13 @@ class Context:
                 await self._doze(wake_up_at)
 
     async def _recorded(self, recording: Awaitable[T]) -> T:
-        """What was recorded. A refusal of the value or of the store ends the run, caught or not."""
+        """What was recorded. A refusal of the value or of the store ends the run, caught or not.
+
+        So does a record of the same id that cannot be read.
+        """
         try:
             return await recording
-        except (UnstorableValue, ValueTooLarge) as refusal:
+        except (UnstorableValue, ValueTooLarge, CorruptDocument) as refusal:
             self._exit.decide(Abort(refusal))
             raise
         except StoreRefused as refusal:

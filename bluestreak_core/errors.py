@@ -255,7 +255,8 @@ class CorruptDocument(StoreError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.collection} document {self.document_id!r}: {self.field!r} {self.reason}"
+        name = _cut(repr(self.document_id), limit=600)
+        return f"{self.collection} document {name}: {self.field!r} {self.reason}"
 
 
 def _shown(value: object, limit: int = 80) -> str:
@@ -263,4 +264,8 @@ def _shown(value: object, limit: int = 80) -> str:
         text = ascii(value)
     except Exception:  # noqa: BLE001 - a value's repr may raise anything, as that of a huge int does
         text = f"({type(value).__name__})"
+    return _cut(text, limit)
+
+
+def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -88,14 +88,17 @@ class Run:
     async def execute(self, batch: Batch) -> None:
         """Run the handler over its history, and end the claim by one store call.
 
-        A lost claim ends quietly; what the handler raises is recorded. Anything that comes out of
-        this call is an error of the store or of Bluestreak.
+        A lost claim ends quietly; what the handler raises is recorded. A workflow that can no
+        longer be read is left to its lease. Anything that comes out of this call is an error of the
+        store or of Bluestreak.
         """
         self._task = asyncio.current_task()
         try:
             await self._end(await self._outcome(batch))
         except ClaimLost as lost:
             logger.warning("%s; its run wrote nothing more", lost)
+        except CorruptDocument as error:
+            logger.error("%s; its run wrote nothing more", error)  # noqa: TRY400 - it says it all
 
     def put_off(self, until: datetime) -> None:
         """Give the claim back until then; before it is executed, so that the handler never runs."""
@@ -150,7 +153,7 @@ class Run:
         try:
             history = await self.lease.persist(lambda: batch.history(self.workflow_id))
         except CorruptDocument as error:
-            return _Raised(error)
+            return _Raised(error, final=True)
         self._journal.history = history
         self._operations.begin()
         context = Context(self._journal, self._operations, self._exit)

@@ -34,6 +34,11 @@ CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 """How every value is written and read, whatever the application's client is set to."""
 
+TOLERANT = CODEC.with_options(
+    uuid_representation=UuidRepresentation.UNSPECIFIED, unicode_decode_error_handler="replace"
+)
+"""How a few fields are read of documents of which some may not be what anybody should write."""
+
 _BSON_TYPES = (Binary, Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp)
 _KEY = "v"
 _OVERHEAD = len(bson.encode({_KEY: None}))

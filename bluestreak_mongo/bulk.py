@@ -38,6 +38,8 @@ Item = TypeVar("Item")
 
 _DUPLICATE_KEY = 11000
 
+_TELLING = {"_id": 0} | dict.fromkeys(doc.STATE_FIELDS, 1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -160,11 +162,10 @@ async def _found_ended(
 ) -> list[Outcome]:
     """Which claims have been ended by these calls, these very ones or the same ones before."""
     theirs = {doc.WORKFLOW_ID: {"$in": [ending.claim.workflow_id for ending in endings]}}
-    without_values = {doc.INPUT: 0, doc.RESULT: 0}
     try:
         found = {
             document[doc.WORKFLOW_ID]: document
-            async for document in workflows.find(theirs, without_values)
+            async for document in workflows.find(theirs, _TELLING)
         }
     except PyMongoError as unread:
         return [translated(error or unread) for _ in endings]

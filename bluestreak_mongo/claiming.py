@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from bson.errors import InvalidBSON
 from pymongo import ASCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
 
 from bluestreak_core import machine
@@ -21,10 +23,7 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import REFUSALS, is_passing
-
-logger = logging.getLogger(__name__)
-
-_LEFT_ALONE = "%s; it is left alone until its lease ends"
+from bluestreak_mongo.stray import LOOK_AGAIN_AFTER, Stray, Strays, read_each
 
 WIDEST = 8
 CALM = 8
@@ -32,6 +31,12 @@ CALM = 8
 
 ROUNDS = 4
 """How often a worker that lost everything it tried for looks again at once."""
+
+PAST_STRAYS = 100
+"""How many due workflows are looked at together where there were only strays, and how often."""
+
+INSPECTED = 100
+"""How many strays of a kind are looked for at once among what will never be due."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,23 @@ class _Attempt:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A due workflow, as it was found; `workflow` is None where only its state was read."""
+
+    key: Any
+    workflow_id: str
+    status: Status
+    workflow: Workflow | None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was never claimed, and has been read whole."""
+        return (
+            self.workflow is not None and self.status is Status.IDLE and self.workflow.claims == 0
+        )
+
+
 class Claiming:
     """Finds due workflows, stamps a token on as many as are still due, and tells which those are.
 
@@ -65,12 +87,16 @@ class Claiming:
     A worker that comes away with less than it tried for has met another one. It then looks at a
     wider range of due workflows and tries a random choice of them, until it has won undisturbed for
     a while.
+
+    A document that cannot be read or changed is not claimed, or once at most, and left alone.
     """
 
-    def __init__(self, workflows: AsyncCollection[Document]) -> None:
+    def __init__(self, workflows: AsyncCollection[Document], strays: Strays) -> None:
         self.was_in_vain = False
         """Whether the last look has found that nothing is due."""
         self._workflows = workflows
+        self._strays = strays
+        self._inspected_at: datetime | None = None
         self._width = 1
         self._undisturbed = 0
 
@@ -87,8 +113,8 @@ class Claiming:
         """
         for _ in range(ROUNDS):
             attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
-            tried = await self._choose(transitions.due(now, handlers), limit)
-            if tried and all(map(_is_new, tried)):
+            tried = await self._choose(now, handlers, limit)
+            if tried and all(candidate.is_new for candidate in tried):
                 won = await self._try_for_new(tried, attempt)
             else:
                 won = await self._try_for(tried, attempt)
@@ -107,7 +133,7 @@ class Claiming:
         """
         self.was_in_vain = False
         attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
-        due = transitions.due(now, handlers, machine.waiting())
+        due = transitions.due(now, handlers, machine.waiting()) | self._strays.excluded(now)
         due[doc.WORKFLOW_ID] = {"$type": "string"}
         try:
             found = await self._workflows.find_one_and_update(
@@ -116,90 +142,115 @@ class Claiming:
                 sort=[(doc.TIMEOUT_AT, ASCENDING)],
                 return_document=ReturnDocument.AFTER,
             )
-        except InvalidBSON as error:
-            logger.error(_LEFT_ALONE, f"a workflow of unknown id: {error}")  # noqa: TRY400
-            return []
+            return [] if found is None else [_claim(attempt, found)]
+        except (InvalidBSON, CorruptDocument):
+            return await self._read_back(
+                transitions.stamped_now(attempt.token, now, lease), attempt
+            )
         except OperationFailure as error:
             if is_passing(error) or error.code in REFUSALS:
                 raise
             return []  # it cannot be changed so, and `claim` says which one that is
-        workflow = None if found is None else _readable(found)
-        return [] if workflow is None else [Claim(token=attempt.token, workflow=workflow)]
 
-    async def _choose(self, due: Document, limit: int) -> list[Document]:
+    async def inspect(self, now: datetime) -> None:
+        """Log what is in the collection and will never be due; now and then, whenever called."""
+        if self._inspected_at is not None and now - self._inspected_at < LOOK_AGAIN_AFTER:
+            return
+        self._inspected_at = now
+        for never_due in transitions.never_due():
+            _, strays = await self._look(never_due, INSPECTED, whole=False)
+            for stray in strays:
+                self._strays.meet(stray, "it will not be claimed")
+
+    async def _choose(
+        self, now: datetime, handlers: Collection[str] | None, limit: int
+    ) -> list[_Candidate]:
         """Due workflows to try for, the longest due first."""
         width = self._width
-        try:
-            found = await self._look(due, limit * width, whole=width == 1)
-        except InvalidBSON:  # in one of them, which must not keep the others from being run
-            found = await self._look(due, limit * width, whole=False)
+        count = limit * width
+        for _ in range(PAST_STRAYS):
+            due = transitions.due(now, handlers) | self._strays.excluded(now)
+            found, strays = await self._look(due, count, whole=width == 1)
+            self._leave_alone(strays, now)
+            if found or not strays:
+                break
+            count = max(count, PAST_STRAYS)
         if len(found) > limit:
-            found = random.sample(found, limit)
-        # A foreign document is nobody's workflow.
-        return [one for one in found if isinstance(one.get(doc.WORKFLOW_ID), str)]
+            found = found[:limit] if width == 1 else random.sample(found, limit)
+        return found
 
-    async def _look(self, due: Document, limit: int, *, whole: bool) -> list[Document]:
-        fields = None if whole else {doc.WORKFLOW_ID: 1, doc.STATUS: 1}
-        found = self._workflows.find(due, fields, batch_size=limit)
-        return await found.sort(doc.TIMEOUT_AT, ASCENDING).limit(limit).to_list(None)
+    async def _look(
+        self, due: Document, count: int, *, whole: bool
+    ) -> tuple[list[_Candidate], list[Stray]]:
+        fields = None if whole else {doc.WORKFLOW_ID: 1, doc.STATUS: 1, doc.TIMEOUT_AT: 1}
 
-    async def _try_for_new(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
+        def query(workflows: AsyncCollection[Document]) -> AsyncCursor[Document]:
+            found = workflows.find(due, fields, batch_size=count)
+            return found.sort(doc.TIMEOUT_AT, ASCENDING).limit(count)
+
+        return await read_each(self._workflows, query, _read_whole if whole else _read_state)
+
+    async def _try_for_new(self, tried: Sequence[_Candidate], attempt: _Attempt) -> Sequence[Claim]:
         """Claim those that nobody else has claimed meanwhile."""
-        still_new = transitions.still_new(_ids(tried), attempt.now)
-        if await self._stamp(still_new, attempt, crashed=False) < len(tried):
-            return await self._read_back(tried, attempt)
-        return [attempt.claim(workflow) for workflow in filter(None, map(_readable, tried))]
+        if await self._stamp(tried, transitions.still_new, attempt, crashed=False) < len(tried):
+            return await self._read_back_tried(tried, attempt)
+        return [attempt.claim(one.workflow) for one in tried if one.workflow is not None]
 
-    async def _try_for(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
+    async def _try_for(self, tried: Sequence[_Candidate], attempt: _Attempt) -> Sequence[Claim]:
         """Claim those that are still due, in the state that they were found in."""
         for crashed in (False, True):
-            group = [one for one in tried if (one[doc.STATUS] == Status.RUNNING) is crashed]
+            group = [one for one in tried if (one.status is Status.RUNNING) is crashed]
             if group:
-                statuses = {one[doc.STATUS] for one in group}
-                still_due = transitions.still_due(statuses, _ids(group), attempt.now)
-                await self._stamp(still_due, attempt, crashed=crashed)
-        return await self._read_back(tried, attempt)
+                still_due = partial(transitions.still_due, {one.status.value for one in group})
+                await self._stamp(group, still_due, attempt, crashed=crashed)
+        return await self._read_back_tried(tried, attempt)
 
-    async def _stamp(self, target: Document, attempt: _Attempt, *, crashed: bool) -> int:
-        """Claim what matches; how many are known to have done so."""
-        update = attempt.stamp(crashed=crashed)
+    async def _stamp(
+        self,
+        tried: Sequence[_Candidate],
+        still: Callable[[list[str], datetime], Document],
+        attempt: _Attempt,
+        *,
+        crashed: bool,
+    ) -> int:
+        """Claim those that are `still` to be had; how many are known to have been claimed."""
+        target = still(_ids(tried), attempt.now)
         # Without an answer the token may have been stamped all the same: reading back tells.
         try:
+            update = attempt.stamp(crashed=crashed)
             return (await self._workflows.update_many(target, update)).matched_count
         except ConnectionFailure:
             return 0
         except WriteError as error:
             # One of them cannot be changed so, and has kept the rest from being.
-            workflow_ids = target[doc.WORKFLOW_ID]["$in"]
-            if len(workflow_ids) == 1:
-                logger.error("workflow %r cannot be claimed: %s", workflow_ids[0], error)  # noqa: TRY400
+            if len(tried) == 1:
+                self._leave_alone([_unclaimable(tried[0], error)], attempt.now)
                 return 0
-            for workflow_id in workflow_ids:
-                alone = target | {doc.WORKFLOW_ID: {"$in": [workflow_id]}}
-                await self._stamp(alone, attempt, crashed=crashed)
+            for candidate in tried:
+                await self._stamp([candidate], still, attempt, crashed=crashed)
             return 0
 
-    async def _read_back(self, tried: Sequence[Document], attempt: _Attempt) -> list[Claim]:
+    async def _read_back_tried(
+        self, tried: Sequence[_Candidate], attempt: _Attempt
+    ) -> Sequence[Claim]:
         """The claims that were won, in the order in which they were tried for."""
         if not tried:
             return []
-        workflow_ids = _ids(tried)
-        try:
-            documents = await self._stamped(workflow_ids, attempt.token)
-        except InvalidBSON as error:
-            if len(workflow_ids) == 1:
-                logger.error(_LEFT_ALONE, f"workflow {workflow_ids[0]!r}: {error}")  # noqa: TRY400
-                return []
-            alone = [await self._read_back([one], attempt) for one in tried]
-            return [claim for claims in alone for claim in claims]
-        order = {workflow_id: place for place, workflow_id in enumerate(workflow_ids)}
-        documents.sort(key=lambda document: order[document[doc.WORKFLOW_ID]])
-        workflows = filter(None, map(_readable, documents))
-        return [Claim(token=attempt.token, workflow=workflow) for workflow in workflows]
+        order = {candidate.workflow_id: place for place, candidate in enumerate(tried)}
+        won = await self._read_back(transitions.stamped(list(order), attempt.token), attempt)
+        return sorted(won, key=lambda claim: order[claim.workflow_id])
 
-    async def _stamped(self, workflow_ids: list[str], token: str) -> list[Document]:
-        stamped = {doc.WORKFLOW_ID: {"$in": workflow_ids}, doc.CLAIM: token}
-        return await self._workflows.find(stamped, batch_size=len(workflow_ids) + 1).to_list(None)
+    async def _read_back(self, stamped: Document, attempt: _Attempt) -> list[Claim]:
+        def query(workflows: AsyncCollection[Document]) -> AsyncCursor[Document]:
+            return workflows.find(stamped, batch_size=1000)
+
+        claims, strays = await read_each(self._workflows, query, partial(_claim, attempt))
+        self._leave_alone(strays, attempt.now)
+        return claims
+
+    def _leave_alone(self, strays: Sequence[Stray], now: datetime) -> None:
+        for stray in strays:
+            self._strays.leave_alone(stray, now)
 
     def _adapt(self, tried: int, won: int) -> None:
         self._undisturbed = 0 if won < tried else self._undisturbed + 1
@@ -209,23 +260,30 @@ class Claiming:
             self._width = max(self._width // 2, 1)
 
 
-def _ids(documents: Sequence[Document]) -> list[str]:
-    return [document[doc.WORKFLOW_ID] for document in documents]
+def _ids(candidates: Sequence[_Candidate]) -> list[str]:
+    return [candidate.workflow_id for candidate in candidates]
 
 
-def _is_new(document: Document) -> bool:
-    """Whether a workflow was never claimed, and has been read whole."""
-    return (
-        document[doc.STATUS] == Status.IDLE
-        and not document.get(doc.CLAIMS)
-        and doc.HANDLER_ID in document
+def _read_whole(document: Document) -> _Candidate:
+    workflow = doc.to_workflow(document)
+    return _Candidate(
+        key=document["_id"],
+        workflow_id=workflow.workflow_id,
+        status=workflow.status,
+        workflow=workflow,
     )
 
 
-def _readable(document: Document) -> Workflow | None:
-    """The workflow, or None: one that cannot be read must not keep the others from being run."""
-    try:
-        return doc.to_workflow(document)
-    except CorruptDocument as error:
-        logger.error(_LEFT_ALONE, error)  # noqa: TRY400
-        return None
+def _read_state(document: Document) -> _Candidate:
+    workflow_id, status = doc.to_candidate(document)
+    return _Candidate(key=document["_id"], workflow_id=workflow_id, status=status, workflow=None)
+
+
+def _claim(attempt: _Attempt, document: Document) -> Claim:
+    return Claim(token=attempt.token, workflow=doc.to_workflow(document))
+
+
+def _unclaimable(candidate: _Candidate, error: WriteError) -> Stray:
+    reason = f"cannot be written: {error}"
+    refusal = CorruptDocument(doc.WORKFLOWS, candidate.workflow_id, doc.CLAIM, reason)
+    return Stray(key=candidate.key, error=refusal)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from bson import CodecOptions
 from pymongo import ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -13,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from bluestreak_core.errors import StoreRefused
 from bluestreak_mongo import documents as doc
-from bluestreak_mongo.bson_rules import CODEC
+from bluestreak_mongo.bson_rules import CODEC, TOLERANT
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.server_clock import ServerClock
 
@@ -51,6 +52,7 @@ class Database:
         self.workflows = self._collection(doc.WORKFLOWS)
         self.steps = self._collection(doc.STEPS)
         self.naps = self._collection(doc.NAPS)
+        self.tolerant_workflows = self._collection(doc.WORKFLOWS, TOLERANT)
 
     @property
     def name(self) -> str:
@@ -77,8 +79,11 @@ class Database:
         await self.steps.create_indexes(doc.STEP_INDEXES)
         await self.naps.create_indexes(doc.NAP_INDEXES)
 
-    def _collection(self, name: str) -> AsyncCollection[Document]:
-        return self._database.get_collection(name, **CONCERNS)
+    def _collection(
+        self, name: str, codec_options: CodecOptions[Document] = CODEC
+    ) -> AsyncCollection[Document]:
+        collection = self._database.get_collection(name, **CONCERNS)
+        return collection.with_options(codec_options=codec_options)
 
 
 def check_version(hello: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ the database; they are never renamed or retyped. The second group is ours, and i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -55,6 +55,14 @@ NAP_ID = "napId"
 WAKE_UP_AT = "wakeUpAt"
 
 SAVED_AT = "savedAt"
+
+_MAX_COUNT = 2**53  # the last whole number that a double counts up to
+
+STATE_FIELDS = (
+    *(WORKFLOW_ID, HANDLER_ID, FAILURES, STATUS, TIMEOUT_AT),
+    *(CLAIM, CLAIMS, CRASHES, CLAIM_LOG),
+)
+"""What tells where a workflow stands, without its values."""
 
 WORKFLOW_INDEXES = [
     IndexModel([(WORKFLOW_ID, ASCENDING)], unique=True),
@@ -129,15 +137,22 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         failures=read.count(FAILURES),
         crashes=read.count(CRASHES),
         claims=read.count(CLAIMS),
-        claim_token=document.get(CLAIM),
-        worker=document.get(WORKER),
-        claim_log=tuple(_to_claim_entry(entry) for entry in document.get(CLAIM_LOG, ())),
-        created_at=document.get(CREATED_AT),
-        started_at=document.get(STARTED_AT),
-        finished_at=document.get(FINISHED_AT),
+        claim_token=read.optional_text(CLAIM),
+        worker=read.optional_text(WORKER),
+        claim_log=tuple(read.claim_log()),
+        created_at=read.optional_instant(CREATED_AT),
+        started_at=read.optional_instant(STARTED_AT),
+        finished_at=read.optional_instant(FINISHED_AT),
         result=document.get(RESULT),
-        error=_to_error(document.get(ERROR)),
+        error=read.error(),
     )
+
+
+def to_candidate(document: Mapping[str, Any]) -> tuple[str, Status]:
+    """Which workflow may be claimed, and its state, from a document of which little was read."""
+    read = _Reader(WORKFLOWS, document)
+    read.instant(TIMEOUT_AT)
+    return read.text(WORKFLOW_ID), read.status()
 
 
 def to_step(document: Mapping[str, Any]) -> Step:
@@ -147,7 +162,7 @@ def to_step(document: Mapping[str, Any]) -> Step:
         workflow_id=read.text(WORKFLOW_ID),
         step_id=read.text(STEP_ID),
         output=document.get(OUTPUT),
-        saved_at=document.get(SAVED_AT),
+        saved_at=read.optional_instant(SAVED_AT),
     )
 
 
@@ -158,41 +173,39 @@ def to_nap(document: Mapping[str, Any]) -> Nap:
         workflow_id=read.text(WORKFLOW_ID),
         nap_id=read.text(NAP_ID),
         wake_up_at=read.instant(WAKE_UP_AT),
-        saved_at=document.get(SAVED_AT),
-    )
-
-
-def _to_error(error: Mapping[str, str] | None) -> ErrorRecord | None:
-    if error is None:
-        return None
-    return ErrorRecord(
-        type=error[ERROR_TYPE], message=error[ERROR_MESSAGE], traceback=error[ERROR_TRACEBACK]
-    )
-
-
-def _to_claim_entry(entry: Mapping[str, Any]) -> ClaimEntry:
-    return ClaimEntry(
-        worker=entry[ENTRY_WORKER],
-        claimed_at=entry[ENTRY_CLAIMED_AT],
-        after_crash=entry[ENTRY_AFTER_CRASH],
+        saved_at=read.optional_instant(SAVED_AT),
     )
 
 
 class _Reader:
-    """Reads the fields that a document cannot do without."""
+    """Reads the fields of a document, and refuses what neither library writes."""
 
     def __init__(self, collection: str, document: Mapping[str, Any]) -> None:
         self._collection = collection
+        self._name = document.get(WORKFLOW_ID, document.get("_id"))
         self._document = document
+        self._path = ""
 
     def text(self, field: str) -> str:
+        value: object = self._document.get(field)
+        if type(value) is not str:  # BSON's code is a subclass of it
+            self._refuse(field, "is not a string")
+        return value
+
+    def flag(self, field: str) -> bool:
         value = self._document.get(field)
-        return value if isinstance(value, str) else self._refuse(field, "is not a string")
+        return (
+            value if isinstance(value, bool) else self._refuse(field, "is neither true nor false")
+        )
 
     def count(self, field: str) -> int:
-        """A number, which JavaScript may have stored as a double."""
+        """A whole number, which JavaScript may have stored as a double."""
         value = self._document.get(field, 0)
-        return int(value) if isinstance(value, int | float) else self._refuse(field, "is no number")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._refuse(field, "is no number")
+        if not 0 <= value <= _MAX_COUNT or value != int(value):  # NaN is refused by the first
+            self._refuse(field, f"is {value!r}, which is no count")
+        return int(value)
 
     def instant(self, field: str) -> datetime:
         value = self._document.get(field)
@@ -200,13 +213,49 @@ class _Reader:
             self._refuse(field, "is not a date")
         return in_milliseconds(value)
 
+    def optional_text(self, field: str) -> str | None:
+        return None if self._document.get(field) is None else self.text(field)
+
+    def optional_instant(self, field: str) -> datetime | None:
+        return None if self._document.get(field) is None else self.instant(field)
+
     def status(self) -> Status:
         value = self._document.get(STATUS)
         try:
             return Status(value or "")
         except ValueError:
-            self._refuse(STATUS, f"is {value!r}")
+            self._refuse(STATUS, f"is {value!r:.80}")
+
+    def claim_log(self) -> Iterator[ClaimEntry]:
+        entries = self._document.get(CLAIM_LOG, [])
+        if not isinstance(entries, list):
+            self._refuse(CLAIM_LOG, "is not an array")
+        for entry in entries:
+            read = self._inside(CLAIM_LOG, entry)
+            yield ClaimEntry(
+                worker=read.text(ENTRY_WORKER),
+                claimed_at=read.instant(ENTRY_CLAIMED_AT),
+                after_crash=read.flag(ENTRY_AFTER_CRASH),
+            )
+
+    def error(self) -> ErrorRecord | None:
+        error = self._document.get(ERROR)
+        if error is None:
+            return None
+        read = self._inside(ERROR, error)
+        return ErrorRecord(
+            type=read.text(ERROR_TYPE),
+            message=read.text(ERROR_MESSAGE),
+            traceback=read.text(ERROR_TRACEBACK),
+        )
+
+    def _inside(self, field: str, value: object) -> _Reader:
+        if not isinstance(value, Mapping):
+            self._refuse(field, "has no document where one belongs")
+        reader = _Reader(self._collection, value)
+        reader._name = self._name
+        reader._path = f"{field}."
+        return reader
 
     def _refuse(self, field: str, reason: str) -> NoReturn:
-        name = self._document.get(WORKFLOW_ID, self._document.get("_id"))
-        raise CorruptDocument(self._collection, name, field, reason)
+        raise CorruptDocument(self._collection, self._name, self._path + field, reason)

@@ -215,7 +215,10 @@ class Feed:
         return True
 
     def _pass_on(self, event: Mapping[str, Any]) -> None:
-        if event[doc.STATUS] in _DUE:
+        status = event[doc.STATUS]
+        if not isinstance(status, str):  # an array that holds one
+            return
+        if status in _DUE:
             due_at = event.get(doc.TIMEOUT_AT)
             self._hints.due(due_at if isinstance(due_at, datetime) else self._clock.now())
         elif (workflow_id := self._awaited.ended(_key(event["documentKey"]))) is not None:

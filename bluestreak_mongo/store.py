@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
+from bson.errors import InvalidBSON
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError, OperationFailure
 from typing_extensions import override
@@ -34,6 +37,7 @@ from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.group_commit import Outcome
 from bluestreak_mongo.renewal import BlockingRenewer
 from bluestreak_mongo.server_clock import ServerClock
+from bluestreak_mongo.stray import Strays, read_each, undecodable
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorDatabase
@@ -48,6 +52,9 @@ _TOO_DEEP = 15
 _TOO_LARGE = (10334, 17419, 17420)
 
 
+T = TypeVar("T")
+
+
 def _pace() -> Iterator[timedelta]:
     """Pauses between looks for work, while each finds none."""
     return pauses(timedelta(days=1))
@@ -58,6 +65,7 @@ class _Opened:
     """What `init` makes and `close` lets go of."""
 
     database: Database
+    strays: Strays
     claiming: Claiming
     groups: Groups
     feed: Feed
@@ -135,11 +143,13 @@ class MongoStore(Store, RenewsFromThread):
         except BaseException:
             await self._connection.close()
             raise
+        strays = Strays()
         self._opened = _Opened(
             database=database,
-            claiming=Claiming(database.workflows),
+            strays=strays,
+            claiming=Claiming(database.workflows, strays),
             groups=Groups(database),
-            feed=Feed(database.workflows, self._hints, self._clock),
+            feed=Feed(database.tolerant_workflows, self._hints, self._clock),
         )
 
     @override
@@ -165,24 +175,25 @@ class MongoStore(Store, RenewsFromThread):
     @reads
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         opened = self._open
-        found = await opened.database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
+        found = await _find_one(opened.database.workflows, {doc.WORKFLOW_ID: workflow_id})
         if found is None:
             return None
+        workflow = doc.to_workflow(found)
         opened.feed.identify(found)
-        return doc.to_workflow(found)
+        return workflow
 
     @override
     @reads
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
         key = {doc.WORKFLOW_ID: workflow_id, doc.STEP_ID: step_id}
-        found = await self._open.database.steps.find_one(key)
+        found = await _find_one(self._open.database.steps, key)
         return None if found is None else doc.to_step(found)
 
     @override
     @reads
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
         key = {doc.WORKFLOW_ID: workflow_id, doc.NAP_ID: nap_id}
-        found = await self._open.database.naps.find_one(key)
+        found = await _find_one(self._open.database.naps, key)
         return None if found is None else doc.to_nap(found)
 
     @override
@@ -210,12 +221,10 @@ class MongoStore(Store, RenewsFromThread):
     @reads
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         histories = {claim.workflow_id: History() for claim in claims}
-        theirs = {doc.WORKFLOW_ID: {"$in": list(histories)}}
-        async for found in self._open.database.steps.find(theirs, batch_size=_PAGE):
-            step = doc.to_step(found)
+        database, theirs = self._open.database, list(histories)
+        for step in await self._records(database.steps, theirs, doc.STEP_ID, doc.to_step):
             histories[step.workflow_id].steps[step.step_id] = step.output
-        async for found in self._open.database.naps.find(theirs, batch_size=_PAGE):
-            nap = doc.to_nap(found)
+        for nap in await self._records(database.naps, theirs, doc.NAP_ID, doc.to_nap):
             histories[nap.workflow_id].naps[nap.nap_id] = nap.wake_up_at
         return histories
 
@@ -292,7 +301,10 @@ class MongoStore(Store, RenewsFromThread):
     @override
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
         event = machine.failure_event(failure)
-        await self._end(claim, event, transitions.fail(failure, now))
+        try:
+            await self._end(claim, event, transitions.fail(failure, now))
+        except ValueTooLarge:  # by another's hand: ours leaves room for it
+            await self._end(claim, event, transitions.fail_without_room(failure))
         if failure.retry_at is None:
             self._hints.ended(claim.workflow_id)
         else:
@@ -302,6 +314,7 @@ class MongoStore(Store, RenewsFromThread):
     async def wait_for_work(self, timeout: timedelta) -> None:
         feed, arrivals = self._open.feed, self._hints.arrivals
         with feed.waiting():
+            await self._open.claiming.inspect(self._clock.now())
             await self._hear_of_next_due(timeout)
             # Without news of what others do: the more often, the more there was to do lately.
             pause = timeout if feed.is_live else min(timeout, next(self._pace))
@@ -320,13 +333,38 @@ class MongoStore(Store, RenewsFromThread):
             raise NotInitialised("a MongoStore")
         return self._opened
 
+    async def _records(
+        self,
+        collection: AsyncCollection[Document],
+        workflow_ids: list[str],
+        id_field: str,
+        read: Callable[[Document], T],
+    ) -> list[T]:
+        """The steps or the naps of some workflows. Raises `CorruptDocument` for the first stray.
+
+        One that no handler can ask for is passed over: it is nobody's.
+        """
+
+        def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
+            theirs = {doc.WORKFLOW_ID: {"$in": workflow_ids}}
+            return records.find(theirs, {doc.SAVED_AT: 0}, batch_size=_PAGE)
+
+        found, strays = await read_each(collection, query, read)
+        for stray in strays:
+            if stray.error.field != id_field:
+                raise stray.error
+            self._open.strays.meet(stray, "it is passed over")
+        return found
+
     @reads
     async def _hear_of_next_due(self, horizon: timedelta) -> None:
         """When the next nap or retry ends, whoever has recorded it."""
-        soon = transitions.due_between(self._hints.looked_at, self._clock.now() + horizon)
-        workflows = self._open.database.workflows
+        now = self._clock.now()
+        soon = transitions.due_between(self._hints.looked_at, now + horizon)
+        soon |= self._open.strays.excluded(now)
+        workflows = self._open.database.tolerant_workflows
         found = await workflows.find_one(soon, {doc.TIMEOUT_AT: 1}, sort=[(doc.TIMEOUT_AT, 1)])
-        if found is not None:
+        if found is not None and isinstance(found[doc.TIMEOUT_AT], datetime):
             self._hints.due(in_milliseconds(found[doc.TIMEOUT_AT]))
 
     async def _end(self, claim: Claim, event: Event, update: Document) -> None:
@@ -363,3 +401,10 @@ class MongoStore(Store, RenewsFromThread):
             raise ValueTooLarge(what, size, MAX_VALUE_BYTES - taken) from outcome
         with store_errors():
             raise outcome
+
+
+async def _find_one(collection: AsyncCollection[Document], key: Document) -> Document | None:
+    try:
+        return await collection.find_one(key)
+    except InvalidBSON as error:
+        raise undecodable(collection.name, key[doc.WORKFLOW_ID], error) from error

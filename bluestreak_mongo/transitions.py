@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bluestreak_core import machine
@@ -11,6 +11,8 @@ from bluestreak_core.machine import MAX_CLAIM_LOG, Event
 from bluestreak_core.model import Claim, ClaimEntry, Failure, Status
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
+
+_FIRST_DATE = datetime.min.replace(tzinfo=UTC)  # bounds of an index can be made from it
 
 
 def due(
@@ -34,6 +36,15 @@ def due_between(after: datetime, until: datetime) -> Document:
     return {doc.STATUS: {"$in": waiting}, doc.TIMEOUT_AT: {"$gt": after, "$lte": until}}
 
 
+def never_due() -> list[Document]:
+    """Match what is stored among the workflows, and is in no state or due at no instant."""
+    claimable = [status.value for status in machine.sources(Event.CLAIM)]
+    return [
+        {doc.STATUS: {"$nin": [status.value for status in Status]}},
+        {doc.STATUS: {"$in": claimable}, doc.TIMEOUT_AT: {"$not": {"$gte": _FIRST_DATE}}},
+    ]
+
+
 def still_due(statuses: Collection[str], workflow_ids: list[str], now: datetime) -> Document:
     """Matches those of the given workflows that may still be claimed, and are in these states."""
     return {
@@ -47,6 +58,20 @@ def still_new(workflow_ids: list[str], now: datetime) -> Document:
     """Matches those of the given workflows that are due and were never claimed."""
     new = {doc.CLAIMS: {"$in": [0, None]}}  # None, too, matches a field that is not there
     return still_due({Status.IDLE.value}, workflow_ids, now) | new
+
+
+def stamped(workflow_ids: list[str], token: str) -> Document:
+    """Matches those of the given workflows that a claim has won."""
+    return {doc.WORKFLOW_ID: {"$in": workflow_ids}, doc.CLAIM: token}
+
+
+def stamped_now(token: str, now: datetime, lease: timedelta) -> Document:
+    """Matches what a claim has just won, by the index that leads to due workflows."""
+    return {
+        doc.STATUS: machine.target(Event.CLAIM).value,
+        doc.TIMEOUT_AT: now + lease,
+        doc.CLAIM: token,
+    }
 
 
 def claim(token: str, worker: str, now: datetime, lease: timedelta, *, crashed: bool) -> Document:
@@ -142,3 +167,11 @@ def fail(failure: Failure, now: datetime) -> Document:
     else:
         changes[doc.TIMEOUT_AT] = failure.retry_at
     return {"$set": changes, "$inc": {doc.FAILURES: 1}}
+
+
+def fail_without_room(failure: Failure) -> Document:
+    """Records a failure, without the error, in a document that must not grow."""
+    changes: Document = {doc.STATUS: machine.target(machine.failure_event(failure)).value}
+    if failure.retry_at is not None:
+        changes[doc.TIMEOUT_AT] = failure.retry_at
+    return {"$set": changes, "$unset": {doc.ERROR: 1}, "$inc": {doc.FAILURES: 1}}

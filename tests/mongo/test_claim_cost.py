@@ -105,10 +105,32 @@ async def test_the_next_instant_that_something_is_due_costs_one_look(
     application: Application, raw: Database[Document]
 ) -> None:
     await application.store.wait_for_work(timedelta(0))
+    application.sent.commands.clear()
+    await application.store.wait_for_work(timedelta(0))
     (look,) = application.sent.named("find")
     assert look["sort"] == {"timeoutAt": 1}
     look["filter"]["timeoutAt"]["$lte"] = NOW + timedelta(days=60)
     explanation = explained(raw, look)
     assert stages(explanation).isdisjoint({"COLLSCAN", "SORT"})
     assert explanation["executionStats"]["totalDocsExamined"] <= 2
+    await application.store.close()
+
+
+@pytest.mark.usefixtures("stored")
+async def test_to_look_for_what_will_never_be_due_looks_at_nothing_else(
+    application: Application, raw: Database[Document]
+) -> None:
+    raw.workflows.insert_many(
+        [
+            {"workflowId": "x", "status": "paused", "timeoutAt": NOW},
+            {"workflowId": "y", "status": "idle", "timeoutAt": "tomorrow"},
+        ]
+    )
+    await application.store.wait_for_work(timedelta(0))
+    *looks, _ = application.sent.named("find")
+    assert len(looks) == 2
+    for look in looks:
+        statistics = explained(raw, look)["executionStats"]
+        assert statistics["nReturned"] == statistics["totalDocsExamined"] == 1
+        assert statistics["totalKeysExamined"] <= 2 + 2 * STATUSES
     await application.store.close()

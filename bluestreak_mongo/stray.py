@@ -1,0 +1,108 @@
+"""Documents that neither library writes, which must cost nobody but themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import bson
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.cursor import AsyncCursor
+
+from bluestreak_core.errors import CorruptDocument
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo.bson_rules import CODEC, TOLERANT
+from bluestreak_mongo.documents import Document
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 10_000
+"""How many strays a store remembers; the one that was met longest ago is forgotten first."""
+
+LOOK_AGAIN_AFTER = timedelta(minutes=10)
+"""How long a stray is left alone before it is looked at again: somebody may have mended it."""
+
+Query = Callable[[AsyncCollection[Any]], AsyncCursor[Any]]
+
+_RAW = TOLERANT.with_options(document_class=RawBSONDocument)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A document that cannot be read; `key` is its `_id`."""
+
+    key: Any
+    error: CorruptDocument
+
+    @property
+    def name(self) -> bytes:
+        """What tells it from all others."""
+        return bson.encode({self.error.collection: self.key}, codec_options=CODEC)
+
+
+class Strays:
+    """The strays that a store has met. Each is logged once, and claimable ones are left alone."""
+
+    def __init__(self) -> None:
+        self._met: OrderedDict[bytes, None] = OrderedDict()
+        self._left_alone: dict[bytes, tuple[Any, datetime]] = {}
+
+    def leave_alone(self, stray: Stray, now: datetime) -> None:
+        """Keep it out of what is looked for, for a while."""
+        self.meet(stray, "it is left alone until it is mended")
+        self._left_alone[stray.name] = (stray.key, now + LOOK_AGAIN_AFTER)
+
+    def meet(self, stray: Stray, remark: str) -> None:
+        """Log it, if it is new."""
+        if stray.name not in self._met:
+            logger.error("%s; %s", stray.error, remark)
+            self._met[stray.name] = None
+        self._met.move_to_end(stray.name)
+        if len(self._met) > REMEMBERED:
+            forgotten, _ = self._met.popitem(last=False)
+            self._left_alone.pop(forgotten, None)
+
+    def excluded(self, now: datetime) -> Document:
+        """The part of a filter that keeps out what is left alone; empty while there is nothing."""
+        keys = [key for key, until in self._left_alone.values() if until > now]
+        return {"_id": {"$nin": keys}} if keys else {}
+
+
+async def read_each(
+    collection: AsyncCollection[Document], query: Query, read: Callable[[Document], T]
+) -> tuple[list[T], list[Stray]]:
+    """What a query finds, each document read by itself, and those that cannot be read."""
+    try:
+        found = await query(collection).to_list(None)
+    except InvalidBSON:  # in one of them, and the driver does not say which
+        found = await query(collection.with_options(codec_options=_RAW)).to_list(None)
+    results: list[T] = []
+    strays: list[Stray] = []
+    for document in found:
+        try:
+            results.append(read(_decoded(document, collection.name)))
+        except CorruptDocument as error:
+            strays.append(Stray(key=document.get("_id"), error=error))
+    return results, strays
+
+
+def _decoded(document: Document | RawBSONDocument, collection: str) -> Document:
+    if not isinstance(document, RawBSONDocument):
+        return document
+    try:
+        return bson.decode(document.raw, CODEC)
+    except InvalidBSON as error:
+        name = document.get(doc.WORKFLOW_ID, document["_id"])
+        raise undecodable(collection, name, error) from error
+
+
+def undecodable(collection: str, name: object, error: InvalidBSON) -> CorruptDocument:
+    """The error for a document that is no valid BSON, or holds what Python cannot represent."""
+    return CorruptDocument(collection, name, "BSON", f"cannot be decoded: {error}")
