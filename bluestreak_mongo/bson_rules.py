@@ -40,6 +40,7 @@ TOLERANT = CODEC.with_options(
 """How a few fields are read of documents of which some may not be what anybody should write."""
 
 _BSON_TYPES = (Binary, Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp)
+_UNSET = Timestamp(0, 0)  # which has a meaning of its own in a field of a document
 _KEY = "v"
 _OVERHEAD = len(bson.encode({_KEY: None}))
 
@@ -57,6 +58,10 @@ class BsonRules:
             decoded = bson.decode(encoded, codec_options=CODEC)[_KEY]
         except (BSONError, OverflowError, UnicodeError, RecursionError, ValueError) as error:
             raise unstorable(value, what, str(error)) from error
+        except Exception as error:  # what a subclass overrides may raise anything, as its repr may
+            raise unstorable(value, what, f"reading it raised {type(error).__name__}") from error
+        if decoded == _UNSET:
+            raise UnstorableValue(what, "", "Timestamp", "the server would replace it by its time")
         size = len(encoded) - _OVERHEAD
         if size > room:
             raise ValueTooLarge(what, size, room)
