@@ -1,6 +1,8 @@
 """What the public calls accept: ids, durations, counts and handlers.
 
-Every check raises before a store is touched, and names the argument it refuses.
+Every check raises before a store is touched, and names the argument it refuses. A subclass of str,
+int, float or timedelta is taken for the plain value that it holds: nothing that it overrides is
+asked.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
+
+from typing_extensions import get_protocol_members
 
 from bluestreak_core.errors import InvalidArgument, InvalidDuration, InvalidHandler, InvalidId
 
@@ -18,34 +22,46 @@ MAX_ID_LENGTH = 512
 MAX_DURATION = timedelta(days=365_000)
 """The longest duration: a thousand years, so that no instant leaves the calendar."""
 
+MAX_COUNT = 2**31 - 1
+"""The largest number of slots, retries, failures or crashes."""
+
+T = TypeVar("T")
+
 Duration = int | float | timedelta
 """Seconds, or a `timedelta`; not negative, at most a thousand years."""
 
 
 def check_id(name: str, value: object) -> str:
     """The id as a plain string. Anything but a string could become a query operator."""
-    if not isinstance(value, str):
+    if not is_a(value, str):
         raise InvalidId(name, value, f"an id is a str, not {type(value).__name__}")
-    if not value:
+    plain = str.__str__(value)
+    if not plain:
         raise InvalidId(name, value, "an id is not empty")
-    if len(value) > MAX_ID_LENGTH:
+    if len(plain) > MAX_ID_LENGTH:
         raise InvalidId(name, value, f"an id has at most {MAX_ID_LENGTH} characters")
-    if "\0" in value:
+    if "\0" in plain:
         raise InvalidId(name, value, "an id has no NUL")
     try:
-        value.encode()
+        plain.encode()
     except UnicodeEncodeError as error:
         raise InvalidId(name, value, "an id can be encoded as UTF-8") from error
-    return str.__str__(value)
+    return plain
 
 
 def to_timedelta(name: str, value: object) -> timedelta:
     """A duration as a `timedelta`."""
-    if isinstance(value, bool) or not isinstance(value, int | float | timedelta):
+    seconds: float
+    if is_a(value, timedelta):
+        seconds = timedelta.total_seconds(value)
+    elif is_a(value, float):
+        seconds = float.__float__(value)
+    elif is_a(value, int) and not is_a(value, bool):
+        seconds = int.__int__(value)
+    else:
         raise InvalidDuration(
             name, value, f"a duration is seconds or a timedelta, not {type(value).__name__}"
         )
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if not seconds >= 0:  # which refuses NaN too
         raise InvalidDuration(name, value, "a duration is not negative, and not NaN")
     if seconds > MAX_DURATION.total_seconds():
@@ -63,9 +79,10 @@ def to_positive_timedelta(name: str, value: object) -> timedelta:
 
 def check_count(name: str, value: object, least: int = 0) -> int:
     """A whole number, not below `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidArgument(name, value, f"expected a whole number, at least {least}")
-    return value
+    count = int.__int__(value) if is_a(value, int) and not is_a(value, bool) else None
+    if count is None or not least <= count <= MAX_COUNT:
+        raise InvalidArgument(name, value, f"expected a whole number, {least} to {MAX_COUNT}")
+    return count
 
 
 def check_limit(name: str, value: object) -> int | None:
@@ -95,12 +112,27 @@ def check_handler(handler_id: str, function: object) -> None:
         raise InvalidHandler(name, function, "a handler is an async function, this one is not")
     try:
         inspect.signature(function).bind(None, None)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidHandler(name, function, "a handler takes a context and an input") from error
 
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling it only makes a coroutine, so that it can be called on the event loop."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an instance with an async __call__
+        type(function).__call__  # of an instance with an async __call__
     )
+
+
+def check_has(name: str, value: object, protocol: type) -> None:
+    """Refuse what lacks a member of a protocol, and a class where an object of it is meant."""
+    if isinstance(value, type):
+        raise InvalidArgument(name, value, f"expected a {protocol.__name__}, not a class")
+    missing = sorted(one for one in get_protocol_members(protocol) if not hasattr(value, one))
+    if missing:
+        reason = f"expected a {protocol.__name__}, which has {missing[0]!r}"
+        raise InvalidArgument(name, value, reason)
+
+
+def is_a(value: object, kind: type[T]) -> TypeGuard[T]:
+    """Whether a value is of a type. `isinstance` would believe what a mock says of itself."""
+    return issubclass(type(value), kind)

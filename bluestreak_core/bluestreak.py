@@ -13,9 +13,11 @@ from bluestreak_core.argument import (
     check_callable,
     check_count,
     check_handler,
+    check_has,
     check_id,
     check_limit,
     check_should_stop,
+    is_a,
     to_positive_timedelta,
     to_timedelta,
 )
@@ -82,7 +84,8 @@ class Bluestreak:
         drain_timeout: Duration = 10,
         unknown_handler: Literal["raise", "skip"] = "raise",
     ) -> None:
-        if unknown_handler not in ("raise", "skip"):
+        check_has("store", store, Store)
+        if not is_a(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
             raise InvalidArgument("unknown_handler", unknown_handler, "expected 'raise' or 'skip'")
         if error_callback is not None:
             check_callable("error_callback", error_callback)
@@ -163,6 +166,7 @@ class Bluestreak:
 
     def handler(self, handler_id: str) -> Callable[[H], H]:
         """`register_handler` as a decorator, which returns the function as it is."""
+        check_id("handler id", handler_id)
 
         def register(function: H) -> H:
             self.register_handler(handler_id, function)

@@ -39,6 +39,9 @@ class InvalidArgument(UsageError, ValueError):
     def __str__(self) -> str:
         return f"{self.name} {_shown(self.value)}: {self.reason}"
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {_shown(self.value)}, {self.reason!r})"
+
 
 class InvalidId(InvalidArgument):
     """An id is not a non-empty string of at most 512 characters, without NUL, valid as UTF-8."""

@@ -197,7 +197,8 @@ class Run:
         recorded = record(error)
         await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
         future = "aborted" if retry_at is None else f"to be tried again at {retry_at}"
-        what = f"{recorded.type}: {recorded.message!r}"
+        # The exception itself may refuse to be shown, and a message may hold lines like this one.
+        what = f"{recorded.type}({recorded.message!r})"
         logger.warning("workflow %r failed, %s: %s", self.workflow_id, future, what)
         await self._tell(error)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from bluestreak_core.clock import in_milliseconds
@@ -79,30 +79,37 @@ class _Walk:
         self._open: set[int] = set()
 
     def element(self, value: object) -> tuple[Any, int]:
-        copied = _COPIES.get(type(value)) or self._copy_of_subclass(value)
-        return copied(self, value)
+        copied = _COPIES.get(type(value))
+        return copied(self, value) if copied else self._copy_of_subclass(value)
 
-    def _copy_of_subclass(self, value: object) -> _Copy:
-        for base, copy in _COPIES.items():
-            if isinstance(value, base):
-                return copy
-        if isinstance(value, self._also):
-            return _Walk.copy_none
-        raise self._refusal(value, "no store holds this type")
+    def _copy_of_subclass(self, value: object) -> tuple[Any, int]:
+        # Not isinstance, which would believe what a mock says of itself.
+        copies = [copy for base, copy in _COPIES.items() if issubclass(type(value), base)]
+        if not copies:
+            if issubclass(type(value), self._also):
+                return None, 0
+            raise self._refusal(value, "no store holds this type")
+        try:
+            return copies[0](self, value)
+        except UnstorableValue:
+            raise
+        except Exception as error:  # what it overrides may raise anything
+            raise self._refusal(value, f"reading it raised {type(error).__name__}") from error
 
-    def copy_none(self, value: object) -> tuple[None, int]:
+    def copy_none(self, _: object) -> tuple[None, int]:
         return None, 0
 
     def copy_bool(self, value: Any) -> tuple[bool, int]:
         return value, 1
 
     def copy_int(self, value: Any) -> tuple[int, int]:
-        if not -(2**63) <= value < 2**63:
+        plain = int.__int__(value)
+        if not -(2**63) <= plain < 2**63:
             raise self._refusal(value, "an int has 64 bits")
-        return int(value), 4 if -(2**31) <= value < 2**31 else 8
+        return plain, 4 if -(2**31) <= plain < 2**31 else 8
 
     def copy_float(self, value: Any) -> tuple[float, int]:
-        return float(value), 8
+        return float.__float__(value), 8
 
     def copy_str(self, value: Any) -> tuple[str, int]:
         try:
@@ -121,6 +128,8 @@ class _Walk:
             return in_milliseconds(value), 8
         except OverflowError as error:
             raise self._refusal(value, "it is out of range in UTC") from error
+        except Exception as error:  # its tzinfo may raise anything
+            raise self._refusal(value, f"reading it raised {type(error).__name__}") from error
 
     def copy_list(self, value: Any) -> tuple[list[Any], int]:
         self._enter(value)
@@ -136,24 +145,25 @@ class _Walk:
 
     def copy_dict(self, value: Any) -> tuple[dict[str, Any], int]:
         self._enter(value)
-        if "$ref" in value and "$id" in value:
-            raise self._refusal(value, "with $ref and $id it would be read as a DBRef of MongoDB")
-        copy, size = {}, 5
+        copy: dict[str, Any] = {}
+        size = 5
         for key, item in value.items():
             self._path.append(key)
             key_copy, key_size = self._key(key)
             copy[key_copy], item_size = self.element(item)
             self._path.pop()
             size += 2 + key_size + item_size
+        if "$ref" in copy and "$id" in copy:
+            raise self._refusal(value, "with $ref and $id it would be read as a DBRef of MongoDB")
         self._open.discard(id(value))
         return copy, size
 
     def _key(self, key: object) -> tuple[str, int]:
-        if not isinstance(key, str):
+        if not issubclass(type(key), str):
             raise self._refusal(key, "a key is a str")
-        if "\0" in key:
-            raise self._refusal(key, "a key has no NUL")
         copy, size = self.copy_str(key)
+        if "\0" in copy:
+            raise self._refusal(key, "a key has no NUL")
         return copy, size - 5
 
     def _enter(self, value: object) -> None:
@@ -164,8 +174,18 @@ class _Walk:
         self._open.add(id(value))
 
     def _refusal(self, value: object, reason: str) -> UnstorableValue:
-        path = "".join(f"[{step!r}]" for step in self._path)
+        path = "".join(f"[{_shown(step)}]" for step in self._path)
         return UnstorableValue(self._what, path, type(value).__name__, reason)
+
+
+def _shown(step: object) -> str:
+    """An index or a key, in the way of a path; a key may be anything, and refuse to be shown."""
+    if issubclass(type(step), str):
+        return str.__repr__(cast("str", step))
+    try:
+        return repr(step)
+    except Exception:  # noqa: BLE001 - a key's repr may raise anything
+        return f"({type(step).__name__})"
 
 
 _Copy = Callable[[_Walk, Any], tuple[Any, int]]

@@ -15,6 +15,7 @@ from uuid import uuid4
 from typing_extensions import override
 
 from bluestreak_core import machine
+from bluestreak_core.argument import check_has
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
@@ -41,8 +42,10 @@ class MemoryStore(Store):
     """
 
     def __init__(self, *, clock: Clock | None = None, rules: ValueRules | None = None) -> None:
-        self._clock = clock or SystemClock()
-        self._rules = rules or PlainRules()
+        self._clock = SystemClock() if clock is None else clock
+        self._rules = PlainRules() if rules is None else rules
+        check_has("clock", self._clock, Clock)
+        check_has("rules", self._rules, ValueRules)
         self._records: dict[str, _Record] = {}
         # When each workflow was to be claimed next. Entries that time has passed by stay in it
         # until they reach the top, where they are told by their instant.

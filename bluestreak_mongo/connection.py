@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -11,6 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 from pymongo.errors import InvalidName, PyMongoError
 
+from bluestreak_core.argument import is_a
 from bluestreak_core.errors import InvalidArgument, StoreRefused
 from bluestreak_mongo.documents import Document
 
@@ -31,6 +33,9 @@ without it; and calls on a single connection that has gone dead, never. They hol
 and `stop` waits for them. With these values the monitor takes 10 s at most, the sum of two of them,
 and a dead connection is given up after 15 s; a poll loop then tries again.
 """
+
+
+_WANTED = "expected an AsyncDatabase of PyMongo, or a Motor database"
 
 
 class Connection(Protocol):
@@ -59,10 +64,10 @@ class OwnClient:
     """
 
     def __init__(self, url: str, name: str, argument: str = "url") -> None:
-        if not isinstance(url, str) or not url:
+        if not is_a(url, str):
             raise InvalidArgument(argument, type(url).__name__, "expected a MongoDB URL as a str")
-        self._url = url
-        self._name = name
+        self._url = str.__str__(url)
+        self._name = _text("database", name)
         self._argument = argument
         self._client: AsyncMongoClient[Document] | None = None
         self._database_of(self._new_client())  # which finds fault with the arguments now
@@ -91,17 +96,26 @@ class OwnClient:
         return self._made_by(AsyncMongoClient[Document])
 
     def _made_by(self, kind: Callable[..., Client], **options: Any) -> Client:
-        try:
-            return kind(self._url, **self._options(), **options)
-        except (PyMongoError, ValueError, TypeError, OSError) as error:
-            # Neither the URL nor what the driver says of it is shown: both may hold a password.
-            reason = f"PyMongo refuses it with {type(error).__name__}"
-            raise InvalidArgument(self._argument, "mongodb://***", reason) from None
-
-    def _options(self) -> dict[str, Any]:
-        """Those of ours that the URL does not set otherwise."""
+        if not self._url or "\0" in self._url or not _is_utf8(self._url):
+            raise self._refusal("it is empty, has a NUL, or is no UTF-8")
         given = {name.lower() for name in re.findall(r"[?&](\w+)=", self._url)}
-        return {name: value for name, value in OPTIONS.items() if name.lower() not in given}
+        own = {name: value for name, value in OPTIONS.items() if name.lower() not in given}
+        try:
+            with warnings.catch_warnings():
+                # It warns of options that it does not know, and goes on without, be it without TLS.
+                warnings.simplefilter("error", UserWarning)
+                return kind(self._url, **own, **options)
+        except UserWarning:
+            names = ", ".join(sorted(given))
+            reason = f"PyMongo does not take one of its options as it stands, of {names}"
+        except (PyMongoError, ValueError, TypeError, OSError) as error:
+            reason = f"PyMongo refuses it with {type(error).__name__}"
+        # Neither the URL nor what the driver says of it is shown or kept, as the context that an
+        # error has which is raised within `except`: both may hold a password.
+        raise self._refusal(reason)
+
+    def _refusal(self, reason: str) -> InvalidArgument:
+        return InvalidArgument(self._argument, "mongodb://***", reason)
 
     def _database_of(self, client: AsyncMongoClient[Document]) -> AsyncDatabase[Document]:
         try:
@@ -117,6 +131,11 @@ class GivenDatabase:
     """
 
     def __init__(self, database: AsyncDatabase[Document], renewal_url: str | None) -> None:
+        has_name = is_a(getattr(database, "name", None), str)
+        if not has_name or not hasattr(type(database), "get_collection"):
+            raise InvalidArgument("database", type(database).__name__, _WANTED)
+        if isinstance(database, Database):
+            raise InvalidArgument("database", "a Database", f"{_WANTED}, not a synchronous one")
         self._database = database
         self._other = (
             None
@@ -139,6 +158,24 @@ class GivenDatabase:
         if self._other is None:
             raise StoreRefused("from_database() was given no renewal_url to connect to")
         return self._other.open_blocking()
+
+
+def _text(name: str, value: object) -> str:
+    """A str, as far as PyMongo and the server do not look at it themselves."""
+    if not is_a(value, str):
+        raise InvalidArgument(name, value, f"expected a str, not {type(value).__name__}")
+    plain = str.__str__(value)
+    if not _is_utf8(plain):
+        raise InvalidArgument(name, value, "it cannot be encoded as UTF-8")
+    return plain
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def redacted(url: str) -> str:

@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from typing_extensions import override
 
 from bluestreak_core import machine
+from bluestreak_core.argument import check_has
 from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, in_milliseconds
@@ -92,7 +93,8 @@ class MongoStore(Store, RenewsFromThread):
 
     def _set_up(self, connection: Connection, clock: Clock | None) -> None:
         self._connection = connection
-        self._clock: Clock = clock or ServerClock()
+        self._clock: Clock = ServerClock() if clock is None else clock
+        check_has("clock", self._clock, Clock)
         self._rules = BsonRules()
         self._opened: _Opened | None = None
         self._hints = Hints(self._clock)

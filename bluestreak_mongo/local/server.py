@@ -15,20 +15,22 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
-from bluestreak_core.argument import to_timedelta
+from bluestreak_core.argument import check_count, to_timedelta
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.errors import InvalidArgument, StoreError, UsageError
 from bluestreak_mongo.local import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from typing import Self
 
     from bluestreak_core.argument import Duration
@@ -104,8 +106,12 @@ class LocalMongo:
         arguments: Sequence[str] = (),
         start_timeout: Duration = 30,
     ) -> None:
-        if not 1 <= members <= (_MAX_MEMBERS if replica_set else 1):
+        if not isinstance(replica_set, bool):
+            raise InvalidArgument("replica_set", replica_set, "expected True or False")
+        if check_count("members", members, least=1) > (_MAX_MEMBERS if replica_set else 1):
             raise InvalidArgument("members", members, "must be 1 to 7, and 1 if standalone")
+        _check_program(binary)
+        _check_options(parameters, arguments)
         self._binary = binary
         self._count = members
         self._replica_set = replica_set
@@ -332,6 +338,25 @@ class _Mongod:
             if self.member is not None:
                 return (self.member.folder / "mongod.log").read_text(errors="replace")
         return ""
+
+
+def _check_program(binary: object) -> None:
+    path = os.fspath(binary) if isinstance(binary, str | os.PathLike) else None
+    if binary is not None and (not isinstance(path, str) or not path or "\0" in path):
+        raise InvalidArgument("binary", binary, "expected the path or the name of a program")
+
+
+def _check_options(parameters: object, arguments: object) -> None:
+    """Refuse what does not make a command line, and one string where several are meant."""
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise InvalidArgument("parameters", parameters, "expected a mapping of names to texts")
+    if isinstance(arguments, str | bytes) or not isinstance(arguments, Sequence):
+        raise InvalidArgument("arguments", arguments, "expected a sequence of texts")
+    texts = {"parameters": [*chain(*(parameters or {}).items())], "arguments": arguments}
+    for name, found in texts.items():
+        for text in found:
+            if not isinstance(text, str) or "\0" in text:
+                raise InvalidArgument(name, text, "expected a text without NUL")
 
 
 def _find(binary: str | os.PathLike[str] | None) -> str:

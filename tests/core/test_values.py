@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC
 from typing import Any
+from unittest.mock import Mock
 
 import bson
 import pytest
@@ -87,3 +88,8 @@ def test_bson_rules_name_the_place_behind_a_type_of_bson() -> None:
     with pytest.raises(UnstorableValue) as refused:
         BsonRules().round_trip({"id": bson.ObjectId(), "tags": [{1}]}, "v")
     assert (refused.value.path, refused.value.type_name) == ("['tags'][0]", "set")
+
+
+def test_plain_rules_do_not_believe_what_a_mock_says_of_itself() -> None:
+    with pytest.raises(UnstorableValue, match=r"v at \[0\]: Mock cannot be stored: no store holds"):
+        PlainRules().round_trip([Mock(spec=dict)], "v")

@@ -261,3 +261,31 @@ async def test_waiting_notices_an_abort_at_once(fleet: Fleet, clock: ManualClock
         with pytest.raises(WorkflowAborted):
             await bluestreak.wait("w", retries=2, pause_interval=3600)
     assert clock.now() == start
+
+
+class _Unshowable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+@pytest.mark.asyncio
+async def test_a_failure_is_logged_in_one_line_whatever_it_is(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: bool) -> None:
+        raise _Unshowable if input else ValueError("no\nworkflow 'x' failed, aborted: forged")
+
+    async with fleet.polling(bluestreak):
+        for workflow_id, unshowable in {"w1": True, "w2": False}.items():
+            await bluestreak.start(workflow_id, "h", unshowable)
+            with pytest.raises(WorkflowAborted):
+                await bluestreak.wait(workflow_id)
+    shown, forger = caplog.messages
+    name = "tests.engine.test_failures._Unshowable"
+    assert shown == f"workflow 'w1' failed, aborted: {name}('(cannot be shown: RuntimeError)')"
+    assert forger.splitlines() == [forger]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from enum import Enum
 from typing import Any
 
@@ -18,53 +18,44 @@ from bluestreak_core import (
     InvalidDuration,
     InvalidHandler,
     InvalidId,
+    SystemClock,
     UnstorableValue,
     ValueTooLarge,
     WorkflowAborted,
 )
 from bluestreak_core.testing import RecordingStore
 from bluestreak_memory import MemoryStore
+from tests.engine.bad_input import BAD_COUNTS, BAD_DURATIONS, BAD_IDS, BAD_VALUES, Raises
 from tests.engine.conftest import Fleet
 
-CYCLE: list[Any] = []
-CYCLE.append(CYCLE)
-
-BAD_IDS: dict[str, Any] = {
-    "dict": {"$gt": ""},
-    "list": ["w"],
-    "bytes": b"w",
-    "int": 1,
-    "bool": True,
+NOT_CALLABLE: dict[str, Any] = {
     "none": None,
-    "empty": "",
-    "NUL": "a\0b",
-    "lone surrogate": "\ud800",
-    "too long": "x" * 513,
-}
-
-BAD_DURATIONS: dict[str, Any] = {
-    "negative": -1,
-    "negative float": -0.001,
-    "negative timedelta": timedelta(microseconds=-1),
-    "NaN": float("nan"),
-    "infinite": float("inf"),
+    "int": 42,
     "bool": True,
-    "str": "1",
-    "none": None,
-    "huge int": 10**400,
-    "huge timedelta": timedelta.max,
+    "str": "print",
+    "bytes": b"print",
+    "dict": {},
+    "list": [len],
+    "raises": Raises(),
 }
+NO_CHOICE: list[Any] = ["ignore", "", "RAISE", None, True, [], {}, Raises()]
+NO_OPTION = [bad for bad in NOT_CALLABLE.values() if bad is not None]
 
-BAD_VALUES: dict[str, Any] = {
-    "set": {1},
-    "object": object(),
-    "function": len,
-    "large int": 2**70,
-    "non-string key": {1: 2},
-    "cycle": CYCLE,
-    "lone surrogate": "\ud800",
-    "timedelta": timedelta(1),
-}
+
+def _type_name(value: object) -> str:
+    return type(value).__name__
+
+
+async def _async() -> bool:
+    return False
+
+
+NO_PREDICATE: list[Any] = [*NO_OPTION, _async]
+
+
+class _Callable:
+    async def __call__(self, ctx: Context, input: Any) -> None: ...
+
 
 CALLS: dict[str, Callable[[Bluestreak, Any], Awaitable[Any]]] = {
     "start": lambda bluestreak, bad: bluestreak.start(bad, "h"),
@@ -89,6 +80,7 @@ async def test_a_bad_id_never_reaches_the_store(
     with pytest.raises(InvalidId, match=r"^(workflow|handler|step|nap) id ") as refused:
         await CALLS[call](bluestreak, BAD_IDS[name])
     assert refused.value.value is BAD_IDS[name]
+    assert len(str(refused.value)) < 300
     assert store.begun == before
 
 
@@ -103,12 +95,45 @@ async def test_an_enum_of_strings_is_the_id_that_it_stands_for(fleet: Fleet) -> 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("name", BAD_VALUES)
-async def test_a_bad_input_creates_nothing(fleet: Fleet, name: str) -> None:
+async def test_a_bad_input_creates_nothing(fleet: Fleet, name: str, nested: bool) -> None:
     bluestreak = await fleet.engine()
-    with pytest.raises(UnstorableValue, match=r"^input of workflow 'w'"):
-        await bluestreak.start("w", "h", {"deep": [BAD_VALUES[name]]})
+    value, place = BAD_VALUES[name]
+    with pytest.raises(UnstorableValue, match=r"^input of workflow 'w'") as refused:
+        await bluestreak.start("w", "h", {"deep": [value]} if nested else value)
+    if place is not None:
+        assert refused.value.path == ("['deep'][0]" if nested else "") + place
     assert await bluestreak.find_workflow("w") is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", BAD_VALUES)
+async def test_a_bad_output_is_not_recorded_and_a_bad_result_neither(
+    fleet: Fleet, name: str
+) -> None:
+    bluestreak = await fleet.engine()
+    value, _ = BAD_VALUES[name]
+
+    @bluestreak.handler("step")
+    async def step(ctx: Context, input: None) -> None:
+        await ctx.step("s", lambda: value)
+
+    @bluestreak.handler("result")
+    async def result(ctx: Context, input: None) -> Any:
+        return value
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w1", "step")
+        with pytest.raises(WorkflowAborted, match="UnstorableValue: output of step 's' of work"):
+            await bluestreak.wait("w1")
+        await bluestreak.start("w2", "result")
+        with pytest.raises(WorkflowAborted, match="UnstorableValue: result of workflow 'w2'"):
+            await bluestreak.wait("w2")
+    assert await bluestreak.find_step("w1", "s") is None
+    found = await bluestreak.find_workflow("w2")
+    assert found is not None
+    assert found.result is None
 
 
 @pytest.mark.asyncio
@@ -155,19 +180,21 @@ async def test_a_bad_nap_records_nothing(fleet: Fleet, name: str) -> None:
         with pytest.raises(WorkflowAborted, match="InvalidDuration: duration of nap 'n'"):
             await bluestreak.wait("w")
     assert await bluestreak.find_nap("w", "n") is None
+    assert fleet.store.begun["save_nap"] == 0
 
 
 @pytest.mark.asyncio
-async def test_a_step_needs_something_to_call(fleet: Fleet) -> None:
+@pytest.mark.parametrize("name", NOT_CALLABLE)
+async def test_a_step_needs_something_to_call(fleet: Fleet, name: str) -> None:
     bluestreak = await fleet.engine(max_failures=0)
 
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> None:
-        await ctx.step("s", 42)  # type: ignore[call-overload]
+        await ctx.step("s", NOT_CALLABLE[name])
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowAborted, match="step 's' 42: expected something callable"):
+        with pytest.raises(WorkflowAborted, match=r"step 's' .*: expected something callable"):
             await bluestreak.wait("w")
     assert await bluestreak.find_step("w", "s") is None
 
@@ -191,16 +218,18 @@ def test_an_interval_of_nothing_is_refused_where_it_would_spin(option: str) -> N
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("max_failures", -1),
-        ("max_failures", 1.5),
-        ("max_failures", True),
-        ("max_crashes", "10"),
         ("max_concurrency", 0),
         ("max_concurrency", None),
-        ("unknown_handler", "ignore"),
-        ("error_callback", "print"),
-        ("should_stop", True),
+        *[("unknown_handler", bad) for bad in NO_CHOICE],
+        *[("error_callback", bad) for bad in NO_OPTION],
+        *[("should_stop", bad) for bad in NO_PREDICATE],
+        *[
+            (option, bad)
+            for option in ("max_failures", "max_crashes", "max_concurrency")
+            for bad in BAD_COUNTS.values()
+        ],
     ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_a_bad_option_is_refused_by_its_name(option: str, value: Any) -> None:
     with pytest.raises(InvalidArgument, match=f"^{option} "):
@@ -212,14 +241,52 @@ def test_a_bad_option_is_refused_by_its_name(option: str, value: Any) -> None:
     ("arguments", "name"),
     [
         ({"retries": 0}, "retries"),
-        ({"retries": 1.5}, "retries"),
-        ({"pause_interval": -1}, "pause_interval"),
+        ({"retries": None}, "retries"),
+        *[({"retries": bad}, "retries") for bad in BAD_COUNTS.values()],
+        *[({"pause_interval": bad}, "pause_interval") for bad in BAD_DURATIONS.values()],
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_bad_wait_is_refused_by_its_name(arguments: dict[str, Any], name: str) -> None:
-    async with Bluestreak(MemoryStore()) as bluestreak:
-        with pytest.raises(InvalidArgument, match=f"^{name} "):
-            await bluestreak.wait("w", **arguments)
+async def test_a_bad_wait_is_refused_by_its_name(
+    store: RecordingStore, fleet: Fleet, arguments: dict[str, Any], name: str
+) -> None:
+    bluestreak = await fleet.engine()
+    before = store.begun.copy()
+    with pytest.raises(InvalidArgument, match=f"^{name} "):
+        await bluestreak.wait("w", **arguments)
+    assert store.begun == before
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("bad", NO_PREDICATE, ids=_type_name)
+async def test_a_bad_should_stop_is_refused_wherever_it_is_given(
+    store: RecordingStore, fleet: Fleet, bad: Any
+) -> None:
+    bluestreak = await fleet.engine()
+    before = store.begun.copy()
+    with pytest.raises(InvalidArgument, match=r"^should_stop "):
+        await bluestreak.poll(should_stop=bad)
+    with pytest.raises(InvalidArgument, match=r"^should_stop "):
+        bluestreak.should_stop = bad
+    assert bluestreak.should_stop is None
+    assert store.begun == before
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [None, "mongodb://localhost", 7, {}, object(), MemoryStore, Raises(), SystemClock()],
+    ids=_type_name,
+)
+def test_what_is_no_store_is_refused(bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"^store "):
+        Bluestreak(bad)
+
+
+@pytest.mark.parametrize("bad", [0, "", 7, False, SystemClock, time.time, Raises()], ids=_type_name)
+@pytest.mark.parametrize("argument", ["clock", "rules"])
+def test_what_is_no_clock_and_what_are_no_rules_are_refused(argument: str, bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{argument} "):
+        MemoryStore(**{argument: bad})
 
 
 def _sync(ctx: Context, input: Any) -> None: ...
@@ -231,7 +298,30 @@ async def _too_few(ctx: Context) -> None: ...
 async def _too_many(ctx: Context, input: Any, more: Any) -> None: ...
 
 
-@pytest.mark.parametrize("handler", [None, 42, "name", _sync, len, _too_few, _too_many], ids=repr)
+async def _generator(ctx: Context, input: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+async def _keyword(ctx: Context, *, input: Any) -> None: ...
+
+
+NO_HANDLERS: dict[str, Any] = {
+    **NOT_CALLABLE,
+    "function": _sync,
+    "builtin": len,
+    "lambda": lambda *_: None,
+    "type": dict,
+    "class of handlers": _Callable,
+    "too few": _too_few,
+    "too many": _too_many,
+    "async generator": _generator,
+    "keyword only": _keyword,
+    "partial of too few": functools.partial(_too_many, more=1, input=1),
+    "partial of a function": functools.partial(_sync, input=1),
+}
+
+
+@pytest.mark.parametrize("handler", NO_HANDLERS.values(), ids=NO_HANDLERS)
 def test_what_is_no_handler_is_not_registered(handler: Any) -> None:
     bluestreak = Bluestreak(MemoryStore())
     with pytest.raises(InvalidHandler, match=r"^handler 'h' "):
@@ -244,14 +334,18 @@ def test_a_handler_id_is_an_id(name: str) -> None:
     bluestreak = Bluestreak(MemoryStore())
     with pytest.raises(InvalidId, match=r"^handler id "):
         bluestreak.register_handler(BAD_IDS[name], _handle)
+    with pytest.raises(InvalidId, match=r"^handler id "):
+        bluestreak.handler(BAD_IDS[name])
     assert bluestreak.handlers == {}
 
 
+def test_the_decorator_wants_the_id_of_the_handler() -> None:
+    bluestreak = Bluestreak(MemoryStore())
+    with pytest.raises(InvalidId, match=r"^handler id <function .*: an id is a str, not function"):
+        bluestreak.handler(_handle)  # type: ignore[arg-type]
+
+
 async def _handle(ctx: Context, input: Any, more: int = 0) -> None: ...
-
-
-class _Callable:
-    async def __call__(self, ctx: Context, input: Any) -> None: ...
 
 
 @pytest.mark.parametrize("handler", [_handle, functools.partial(_handle, more=1), _Callable()])
@@ -272,3 +366,14 @@ def test_the_handlers_are_read_only() -> None:
     handlers: Any = Bluestreak(MemoryStore()).handlers
     with pytest.raises(TypeError):
         handlers["h"] = _handle
+
+
+@pytest.mark.asyncio
+async def test_the_largest_counts_are_served(fleet: Fleet) -> None:
+    largest = 2**31 - 1
+    options: Any = dict.fromkeys(["max_concurrency", "max_failures", "max_crashes"], largest)
+    bluestreak = await fleet.engine(**options)
+    bluestreak.register_handler("h", _handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w", retries=largest) is None

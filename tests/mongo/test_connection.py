@@ -15,11 +15,19 @@ from urllib.parse import quote_plus
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
-from bluestreak_core import Bluestreak, InvalidArgument, StoreRefused, StoreUnavailable
+from bluestreak_core import (
+    Bluestreak,
+    InvalidArgument,
+    StoreRefused,
+    StoreUnavailable,
+    SystemClock,
+)
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.connection import OwnClient
+from tests.engine.bad_input import LyingStr, Raises
 from tests.mongo.conftest import LEASE, NOW, Document, claimed, whole_life
 
 pytestmark = pytest.mark.asyncio
@@ -68,18 +76,36 @@ async def test_the_defaults_are_a_server_on_this_machine() -> None:
     )
 
 
-NO_SUCH_FILE = "mongodb://h/?tls=true&tlsCAFile=/no/such/file"
+BAD_URLS: list[Any] = [
+    *("", None, 7, True, b"mongodb://h", ["mongodb://h"], {"host": "h"}, LyingStr(""), Raises()),
+    *("http://localhost", "mongodb:/h", "mongodb://", "mongodb://h:0x1", "mongodb:///no.sock/?"),
+    *("mongodb://h:0", "mongodb://h:65536", "mongodb://h:-1", "mongodb://,", "mongodb://h,,i"),
+    *("mongodb://[::1", "mongodb://h/a b", "mongodb://@", "mongodb://h/?w"),
+    *("mongodb://h/?tls=perhaps", "mongodb://h/?tsl=true", "mongodb://h/?maxPoolSize=-1"),
+    *("mongodb://h/?authMechanism=NONE", "mongodb://h/?replicaSet=a&directConnection=perhaps"),
+    *("mongodb://\ud800", "mongodb://h/\0", "mongodb://h/?tls=true&tlsCAFile=/no/such/file"),
+]
 
 
-@pytest.mark.parametrize(
-    "url", ["", None, 7, "http://localhost", "mongodb://", "mongodb://h:0x1", NO_SUCH_FILE]
-)
+def _type_name(value: object) -> str:
+    return type(value).__name__
+
+
+# As they are outside of tests.
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("url", BAD_URLS, ids=_type_name)
 async def test_what_is_no_url_is_refused(url: Any) -> None:
     with pytest.raises(InvalidArgument, match="url") as refused:
         MongoStore(url)
     assert refused.value.name == "url"
 
 
+async def test_an_option_that_the_driver_would_go_on_without_is_refused_by_name() -> None:
+    with pytest.raises(InvalidArgument, match=r"not take one of its options .*, of tsl, w$"):
+        MongoStore(f"mongodb://ada:{SECRET}@h/?w=1&tsl=true")
+
+
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
     "url",
     [
@@ -93,22 +119,52 @@ async def test_what_is_no_url_is_refused(url: Any) -> None:
         f"mongodb+srv://ada:{SECRET}@h:27017",
         f"mongodb://h:27017/?tls=false&tlsCertificateKeyFilePassword={SECRET}",
         f"mongodb://h:27017/?authMechanismProperties=AWS_SESSION_TOKEN={SECRET}",
+        f"mongodb://h:27017/?tls={SECRET}",
+        f"mongodb://h:27017/?tlsCertificateKeyFilePasswort={SECRET}",
+        f"mongodb://h:27017/?authMechanism=MONGODB-AWS&authMechanismProperties=X:{SECRET}",
         f"mongodb://ada:{SECRET}",
         f"ada:{SECRET}@h:27017",
     ],
 )
-async def test_the_refusal_of_a_url_shows_no_secret(url: str) -> None:
+async def test_the_refusal_of_a_url_shows_no_secret(
+    url: str, recwarn: pytest.WarningsRecorder
+) -> None:
     with pytest.raises(InvalidArgument) as refused:
         MongoStore(url)
     assert SECRET not in "".join(traceback.format_exception(refused.value))
     assert SECRET not in repr(refused.value.args)
+    assert refused.value.__context__ is None
+    assert [str(warning.message) for warning in recwarn if SECRET in str(warning.message)] == []
 
 
-@pytest.mark.parametrize("name", ["", None, 7, "a.b", "a b", "a/b", "a\\b", "$a", 'a"', "a\0"])
+BAD_NAMES: list[Any] = [
+    *("", None, 7, True, b"a", ["a"], {"$gt": ""}, LyingStr(""), LyingStr("a.b"), Raises()),
+    *("a.b", "a b", "a/b", "a\\b", "$a", 'a"', "a\0", "\ud800", "."),
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=_type_name)
 async def test_what_cannot_name_a_database_is_refused(name: Any) -> None:
     with pytest.raises(InvalidArgument, match="database") as refused:
         MongoStore(database=name)
-    assert (refused.value.name, refused.value.value) == ("database", name)
+    assert refused.value.name == "database"
+    assert refused.value.value is name or refused.value.value == name
+
+
+async def test_what_is_no_database_is_refused(mongodb: MongoClient[Document]) -> None:
+    client: Any
+    async with AsyncMongoClient[Document]("mongodb://h") as client:
+        collection = client["shop"]["workflows"]
+        bad: list[Any] = [None, "shop", 7, {}, object(), Raises(), AsyncDatabase, MongoStore]
+        for database in [*bad, client, collection, mongodb["shop"], mongodb, MongoStore()]:
+            with pytest.raises(InvalidArgument, match=r"^database "):
+                MongoStore.from_database(database)
+
+
+@pytest.mark.parametrize("clock", [0, "", False, SystemClock, time.time, Raises()], ids=_type_name)
+async def test_what_is_no_clock_is_refused(clock: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"^clock "):
+        MongoStore(clock=clock)
 
 
 @pytest.mark.server

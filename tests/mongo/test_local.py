@@ -22,9 +22,10 @@ import pytest
 from pymongo import AsyncMongoClient, MongoClient, WriteConcern
 from pymongo.errors import OperationFailure, PyMongoError
 
-from bluestreak_core.errors import InvalidArgument, InvalidDuration, UsageError
+from bluestreak_core.errors import InvalidArgument, UsageError
 from bluestreak_mongo import local
 from bluestreak_mongo.local import LocalMongo, LocalMongoError
+from tests.engine.bad_input import BAD_COUNTS, BAD_DURATIONS, Raises
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -332,9 +333,24 @@ def test_an_impossible_number_of_members_is_refused(members: int, replica_set: b
         LocalMongo(members=members, replica_set=replica_set)
 
 
-def test_a_start_timeout_that_is_no_duration_is_refused() -> None:
-    with pytest.raises(InvalidDuration, match="start_timeout"):
-        LocalMongo(start_timeout=-1)
+BAD_ARGUMENTS: dict[str, list[Any]] = {
+    "binary": ["", b"mongod", 7, True, ["mongod"], "a\0b", {}, ...],
+    "members": [*BAD_COUNTS.values(), None, 0],
+    "replica_set": [None, 0, 1, "yes", "bluestreak", [], Raises()],
+    "parameters": ["a=b", [("a", "b")], 7, {"a": 1}, {1: "a"}, {"a": None}, {"a": "b\0"}],
+    "arguments": ["--auth", b"--auth", 7, None, {"--auth"}, {"--auth": ""}, ["--port", 1], ["\0"]],
+    "start_timeout": list(BAD_DURATIONS.values()),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [(name, bad) for name, several in BAD_ARGUMENTS.items() for bad in several],
+    ids=lambda value: value if type(value) is str else type(value).__name__,
+)
+def test_a_bad_argument_is_refused_by_its_name(name: str, bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{name} "):
+        LocalMongo(**{name: bad})
 
 
 def test_the_wheel_is_found_without_importing_its_package() -> None:
