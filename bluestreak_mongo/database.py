@@ -82,8 +82,8 @@ class Database:
     def _collection(
         self, name: str, codec_options: CodecOptions[Document] = CODEC
     ) -> AsyncCollection[Document]:
-        collection = self._database.get_collection(name, **CONCERNS)
-        return collection.with_options(codec_options=codec_options)
+        options = CONCERNS | {"codec_options": codec_options}
+        return self._database.get_collection(name, **options)
 
 
 def check_version(hello: Mapping[str, Any]) -> None:
