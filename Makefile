@@ -43,11 +43,12 @@ bench-peers: ## the same workflow on DBOS, which is installed for it
 		--editable '.[bench]' dbos
 	.venv-peers/bin/python -m benchmarks peers
 
-check: $(INSTALLED) ## format, lint, types, import contracts
+check: $(INSTALLED) ## format, lint, types, import contracts, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/audit.py
 
 format: $(INSTALLED) ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -62,6 +63,6 @@ clean: ## remove what the targets above have made
 
 $(INSTALLED): pyproject.toml .ci/system-packages
 	.ci/system-packages
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --upgrade-deps $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
