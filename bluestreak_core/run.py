@@ -146,7 +146,10 @@ class Run:
         except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
             self.hand_back()
             await asyncio.wait({task})
-            return self._exit.decision or HandBack()
+            # What the handler itself has done to the event loop counts as a crash, when the lease
+            # has run out; else it would be handed from worker to worker for ever.
+            is_to_blame = not task.cancelled() and task.exception() is not None
+            return self._exit.decision or (Drop() if is_to_blame else HandBack())
         return self._exit.decision or _result_of(task)
 
     async def _call_handler(self, batch: Batch) -> _Returned | _Raised:

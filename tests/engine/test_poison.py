@@ -25,8 +25,6 @@ from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, pass_time
 
-pytestmark = pytest.mark.asyncio
-
 T = TypeVar("T")
 
 SECOND = timedelta(seconds=1)
@@ -88,6 +86,7 @@ async def _live(store: Store, clock: ManualClock, all_ended: Callable[[], bool])
     return mortal.dead
 
 
+@pytest.mark.asyncio
 async def test_who_dies_beside_a_deadly_workflow_each_time_is_not_given_up_with_it(
     clock: ManualClock,
 ) -> None:
@@ -114,6 +113,7 @@ async def _crashed(store: Store, clock: ManualClock, workflows: int, crashes: in
         clock.advance(SECOND)
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize(("max_crashes", "crashes", "at_once"), [(10, 5, 3), (10, 6, 1), (1, 1, 1)])
 async def test_workflows_that_have_used_up_more_than_half_of_max_crashes_begin_one_at_a_time(
     clock: ManualClock, max_crashes: int, crashes: int, at_once: int
@@ -140,6 +140,7 @@ async def test_workflows_that_have_used_up_more_than_half_of_max_crashes_begin_o
     await poll
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("record", ["step", "nap"])
 async def test_the_next_suspect_begins_when_the_one_before_has_made_progress(
     clock: ManualClock, record: str
@@ -174,6 +175,47 @@ async def test_the_next_suspect_begins_when_the_one_before_has_made_progress(
 async def _found(store: Store, workflow_ids: Sequence[str]) -> list[Workflow]:
     found = [await store.find_workflow(workflow_id) for workflow_id in workflow_ids]
     return [workflow for workflow in found if workflow is not None]
+
+
+def test_a_handler_that_interrupts_its_process_has_crashed_and_the_others_are_handed_back() -> None:
+    clock = ManualClock()
+    store = MemoryStore(clock=clock)
+    bluestreak = Bluestreak(store, max_crashes=1, drain_timeout=0)
+
+    @bluestreak.handler("deadly")
+    async def deadly(ctx: Context, input: None) -> None:
+        raise KeyboardInterrupt
+
+    @bluestreak.handler("healthy")
+    async def healthy(ctx: Context, input: None) -> None:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with bluestreak:
+            await bluestreak.start("deadly", "deadly")
+            await bluestreak.start("healthy", "healthy")
+            await bluestreak.poll()
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(main())
+        one, other = asyncio.run(_found(store, ["deadly", "healthy"]))
+        assert (one.status, other.status) == (Status.RUNNING, Status.IDLE)
+        clock.advance(10 * SECOND)
+    with pytest.raises(WorkflowAborted, match="2 leases in a row expired"):
+        asyncio.run(_ended(bluestreak, "deadly"))
+    assert other.crashes == 0
+
+
+async def _ended(bluestreak: Bluestreak, workflow_id: str) -> Any:
+    """Poll until a workflow has ended; its result."""
+    await bluestreak.init()
+    poll = asyncio.create_task(bluestreak.poll())
+    try:
+        return await bluestreak.wait(workflow_id)
+    finally:
+        bluestreak.stop()
+        await poll
 
 
 # Raising the strangest things --------------------------------------------------------------------
@@ -288,6 +330,7 @@ async def _raise_in(place: str, ctx: Context, fail: Callable[[], None]) -> None:
             await asyncio.gather(ctx.step("s1", fail_async), ctx.step("s2", fail_async))
 
 
+@pytest.mark.asyncio
 @pytest.mark.parametrize("name", POISON)
 async def test_an_error_fails_its_workflow_and_nothing_else_though_it(
     fleet: Fleet, name: str, caplog: pytest.LogCaptureFixture
