@@ -71,7 +71,7 @@ class Run:
         self._exit = Exit()
         self._operations = Operations(store.clock, policy.park_after)
         self._task: asyncio.Task[Any] | None = None
-        self._telling: asyncio.Future[object] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self.lost = False
 
     @property
@@ -216,11 +216,15 @@ class Run:
     async def _tell(self, error: BaseException) -> None:
         if self._policy.error_callback is None:
             return
+        # In a task of its own, which `hand_back` can cancel; what it raises does not leave it.
+        self._telling = asyncio.create_task(self._call_back(self._policy.error_callback, error))
+        await self._telling
+
+    async def _call_back(self, error_callback: ErrorCallback, error: BaseException) -> None:
         try:
-            answer = self._policy.error_callback(self.workflow_id, error)
+            answer = error_callback(self.workflow_id, error)
             if inspect.isawaitable(answer):
-                self._telling = asyncio.ensure_future(answer)
-                await self._telling
+                await answer
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException:

@@ -23,7 +23,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, pass_time
+from tests.engine.conftest import Fleet, eventually, pass_time
 
 T = TypeVar("T")
 
@@ -364,3 +364,24 @@ async def test_an_error_fails_its_workflow_and_nothing_else_though_it(
     assert sorted(heard) == sorted(places)
     assert caplog.text.count("failed, aborted") == len(places)
     assert len(caplog.text) < 10_000 * len(places)
+
+
+@pytest.mark.asyncio
+async def test_an_error_callback_may_raise_what_would_end_the_process(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def leave(workflow_id: str, error: BaseException) -> None:
+        raise SystemExit(3)
+
+    bluestreak = await fleet.engine(max_failures=0, error_callback=leave)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        raise ValueError
+
+    async with fleet.polling(bluestreak):
+        for workflow_id in ("w1", "w2"):
+            await bluestreak.start(workflow_id, "h")
+            with pytest.raises(WorkflowAborted):
+                await bluestreak.wait(workflow_id)
+        await eventually(lambda: caplog.text.count("error_callback raised") == 2)
