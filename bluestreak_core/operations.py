@@ -97,10 +97,14 @@ class Operations:
     async def cancel(self) -> None:
         """Cancel the branches that still use the context though the handler has ended."""
         tasks = {op.task for op in self._pending if op.task is not None} - {self._main}
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await see_through(asyncio.wait(tasks))
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
+        cancel()
+        if tasks:  # which may swallow that, and are cancelled again whenever the handler is
+            await see_through(asyncio.wait(tasks), on_cancel=cancel)
 
     def _here(self) -> asyncio.Task[object] | None:
         task = asyncio.current_task()

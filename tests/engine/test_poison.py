@@ -385,3 +385,73 @@ async def test_an_error_callback_may_raise_what_would_end_the_process(
             with pytest.raises(WorkflowAborted):
                 await bluestreak.wait(workflow_id)
         await eventually(lambda: caplog.text.count("error_callback raised") == 2)
+
+
+# Not letting go ----------------------------------------------------------------------------------
+
+
+class Stubborn:
+    """Goes on after a cancellation until it is told to end."""
+
+    def __init__(self) -> None:
+        self.cancellations = 0
+        self.inside = asyncio.Event()
+        self.end = asyncio.Event()
+
+    async def go_on(self) -> str:
+        self.inside.set()
+        while not self.end.is_set():
+            try:
+                await self.end.wait()
+            except asyncio.CancelledError:
+                self.cancellations += 1
+        return "done"
+
+
+async def _stop(bluestreak: Bluestreak, clock: ManualClock, until: Callable[[], bool]) -> None:
+    """Stop twice, and let a second pass at a time."""
+    bluestreak.stop()
+    bluestreak.stop()
+    while not until():
+        await clock.until_sleeping(SECOND)
+        clock.advance(SECOND)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("place", ["handler", "finally", "step", "branch left behind"])
+async def test_what_swallows_each_cancellation_is_cancelled_each_second_until_it_ends(
+    fleet: Fleet, clock: ManualClock, place: str
+) -> None:
+    stubborn = Stubborn()
+    bluestreak = await fleet.engine(drain_timeout=0, timeout_interval=3600)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        match place:
+            case "handler":
+                await stubborn.go_on()
+            case "finally":
+                try:
+                    stubborn.inside.set()
+                    await asyncio.Event().wait()
+                finally:
+                    await stubborn.go_on()
+            case "step":
+                await ctx.step("s", stubborn.go_on)
+            case "branch left behind":
+                task = asyncio.create_task(ctx.step("s", stubborn.go_on))
+                await stubborn.inside.wait()
+                del task
+
+    await bluestreak.start("w", "h")
+    poll = asyncio.create_task(bluestreak.poll())
+    await stubborn.inside.wait()
+    await _stop(bluestreak, clock, lambda: stubborn.cancellations >= 5)
+    assert not poll.done()
+    stubborn.end.set()
+    await poll
+    (workflow,) = await _found(fleet.store, ["w"])
+    assert workflow.status is Status.IDLE
+    is_step = place in ("step", "branch left behind")
+    assert (await fleet.store.find_step("w", "s") is not None) is is_step
