@@ -11,6 +11,7 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import (
+    AlreadyPolling,
     Bluestreak,
     Claim,
     Context,
@@ -387,6 +388,25 @@ async def test_an_error_callback_may_raise_what_would_end_the_process(
         await eventually(lambda: caplog.text.count("error_callback raised") == 2)
 
 
+@pytest.mark.asyncio
+async def test_a_result_that_is_still_to_be_awaited_aborts_and_says_what_it_is(
+    fleet: Fleet,
+) -> None:
+    bluestreak = await fleet.engine()
+    forgotten: list[Any] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> Any:
+        forgotten.append(ctx.sleep("nap", 1))
+        return forgotten[-1]
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="result of workflow 'w': coroutine cannot be"):
+            await bluestreak.wait("w")
+    forgotten[0].close()
+
+
 # Not letting go ----------------------------------------------------------------------------------
 
 
@@ -455,3 +475,149 @@ async def test_what_swallows_each_cancellation_is_cancelled_each_second_until_it
     assert workflow.status is Status.IDLE
     is_step = place in ("step", "branch left behind")
     assert (await fleet.store.find_step("w", "s") is not None) is is_step
+
+
+@pytest.mark.asyncio
+async def test_a_run_that_ignores_that_its_claim_is_lost_writes_nothing_and_frees_its_slot(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    stubborn = Stubborn()
+    bluestreak = await fleet.engine(timeout_interval=9, poll_interval=3600)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return await stubborn.go_on()
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await stubborn.inside.wait()
+        await clock.until_sleeping(3 * SECOND)
+        (thief,) = await store.claim("thief", clock.now() + 9 * SECOND, 99 * SECOND, 1, None)
+        clock.advance(3 * SECOND)
+        await eventually(lambda: stubborn.cancellations == 1)
+        assert bluestreak.health().runs == 1
+        stubborn.end.set()
+        await eventually(lambda: bluestreak.health().runs == 0)
+        assert await _found(store, ["w"]) == [thief.workflow]
+
+
+# Reaching for the engine -------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_handler_may_start_another_workflow_and_wait_for_it(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("parent")
+    async def parent(ctx: Context, input: None) -> Any:
+        await bluestreak.start("child", "child")
+        return [await bluestreak.wait("child")]
+
+    @bluestreak.handler("child")
+    async def child(ctx: Context, input: None) -> str:
+        return "grown"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "parent")
+        assert await bluestreak.wait("w") == ["grown"]
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_waits_for_its_own_end_fails_when_its_patience_does(
+    fleet: Fleet,
+) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await bluestreak.wait(ctx.workflow_id, retries=3, pause_interval=0)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="WaitTimeout: workflow 'w' was still 'running'"):
+            await bluestreak.wait("w")
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_awaits_its_own_task_has_failed(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        await me
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="RuntimeError: Task cannot await on itself"):
+            await bluestreak.wait("w")
+
+
+@pytest.mark.asyncio
+async def test_a_handler_may_stop_its_worker_and_still_finishes(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        bluestreak.stop()
+        with pytest.raises(AlreadyPolling):
+            await bluestreak.poll()
+        return await ctx.step("s", lambda: "the last one")
+
+    await bluestreak.start("w", "h")
+    await bluestreak.poll()
+    assert await bluestreak.wait("w") == "the last one"
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_closes_its_engine_is_handed_back_after_the_drain(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    bluestreak = await fleet.engine(drain_timeout=7)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await bluestreak.close()
+
+    await bluestreak.start("w", "h")
+    poll = asyncio.create_task(bluestreak.poll())
+    await clock.until_sleeping(7 * SECOND)
+    clock.advance(7 * SECOND)
+    await poll
+    (workflow,) = await _found(fleet.store, ["w"])
+    assert workflow.status is Status.IDLE
+
+
+@pytest.mark.asyncio
+async def test_a_handler_that_cancels_every_task_ends_its_worker_which_hands_back(
+    fleet: Fleet,
+) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        for task in asyncio.all_tasks() - {this}:
+            task.cancel()
+        await asyncio.Event().wait()
+
+    this = asyncio.current_task()
+    await bluestreak.start("w", "h")
+    poll = asyncio.create_task(bluestreak.poll())
+    with pytest.raises(asyncio.CancelledError):
+        await poll
+    (workflow,) = await _found(fleet.store, ["w"])
+    assert workflow.status is Status.IDLE
+
+
+@pytest.mark.asyncio
+async def test_sync_steps_need_no_executor_that_a_handler_could_close() -> None:
+    async with Bluestreak(MemoryStore()) as bluestreak:
+
+        @bluestreak.handler("h")
+        async def handle(ctx: Context, input: None) -> int:
+            await asyncio.get_running_loop().shutdown_default_executor()
+            return await ctx.step("s", lambda: 7)
+
+        await bluestreak.start("w", "h")
+        assert await _ended(bluestreak, "w") == 7
