@@ -54,7 +54,7 @@ def mutations(limit: int) -> int:
     """Print how many seeds it takes to miss each guard; it fails if one is not missed."""
     needed = {name: seeds_needed(name, limit) for name in MUTATIONS}
     for name, seeds in needed.items():
-        sys.stdout.write(f"{name}: {seeds or f'not in {limit}'} seeds\n")
+        sys.stdout.write(f"{seeds or f'not in {limit}'}\t{name}\n")
     return 0 if all(needed.values()) else 1
 
 
