@@ -14,6 +14,9 @@
   `ValueTooLarge` says so before anything is written.
 - A store that cannot be reached raises `StoreUnavailable`; one that says no for good raises
   `StoreRefused`. A driver's exceptions never leave it, but as the `__cause__`.
+- A stored document that cannot be read raises `CorruptDocument` where it is asked for by its id. A
+  `claim` leaves it alone. Where `history` raises it, the engine asks for each claim apart, and
+  aborts the workflow that it comes from.
 - The engine may cancel any call. A cancelled call has been carried out or not, never in part, and
   nothing of it goes on after the cancellation is through.
 """
