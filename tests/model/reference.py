@@ -1,0 +1,136 @@
+"""The pure machine over three dictionaries: what a store is to be compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from bluestreak_core import machine
+from bluestreak_core.machine import Event
+from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
+from bluestreak_core.values import PlainRules
+
+_RULES = PlainRules()
+
+
+class Reference:
+    """The calls of the Store protocol, except that it is told what a store has claimed."""
+
+    def __init__(self) -> None:
+        self.workflows: dict[str, Workflow] = {}
+        self.steps: dict[tuple[str, str], Step] = {}
+        self.naps: dict[tuple[str, str], Nap] = {}
+
+    def create(self, new: NewWorkflow) -> bool:
+        value = _stored(new.input, f"input of workflow {new.workflow_id!r}")
+        if new.workflow_id in self.workflows:
+            return False
+        self._put(machine.create(replace(new, input=value)))
+        return True
+
+    # Claiming ----------------------------------------------------------------------------------
+
+    def due(self, now: datetime, handlers: Collection[str] | None) -> list[Workflow]:
+        """What may be claimed, the longest due first."""
+        due = [
+            workflow
+            for workflow in self.workflows.values()
+            if machine.is_due(workflow, now)
+            and (handlers is None or workflow.handler_id in handlers)
+        ]
+        return sorted(due, key=lambda workflow: workflow.timeout_at)
+
+    def adopt(self, claims: Sequence[Claim], worker: str, now: datetime, lease: timedelta) -> None:
+        """Claim what a store has claimed, all of which must have been due."""
+        for claim in claims:
+            before = self.workflows[claim.workflow_id]
+            assert claim.token != before.claim_token, "a token was used again"
+            after = machine.claim(before, claim.token, worker, now, lease)
+            assert claim == Claim(token=claim.token, workflow=after)
+            self._put(after)
+
+    def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        return {claim.workflow_id: self._history(claim.workflow_id) for claim in claims}
+
+    def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        ours = [claim for claim in claims if self._in_force(claim)]
+        for claim in ours:
+            self._put(machine.renew(self.workflows[claim.workflow_id], now, lease))
+        return [claim for claim in claims if claim not in ours]
+
+    # Recording ---------------------------------------------------------------------------------
+
+    def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
+        value = _stored(output, what)
+        key = (claim.workflow_id, step_id)
+        if key not in self.steps:
+            self.steps[key] = Step(
+                workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now
+            )
+            self._count_progress(claim)
+        return self.steps[key].output
+
+    def save_nap(self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime) -> datetime:
+        key = (claim.workflow_id, nap_id)
+        if key not in self.naps:
+            self.naps[key] = Nap(
+                workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now
+            )
+            self._count_progress(claim)
+        return self.naps[key].wake_up_at
+
+    # Ending a claim ----------------------------------------------------------------------------
+
+    def park(self, claim: Claim, wake_up_at: datetime) -> None:
+        for workflow in self._to_end(claim, Event.PARK):
+            self._put(machine.park(workflow, wake_up_at))
+
+    def release(self, claim: Claim, now: datetime) -> None:
+        for workflow in self._to_end(claim, Event.RELEASE):
+            self._put(machine.release(workflow, now))
+
+    def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        value = _stored(result, f"result of workflow {claim.workflow_id!r}")
+        for workflow in self._to_end(claim, Event.FINISH):
+            self._put(machine.finish(workflow, value, now))
+
+    def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        for workflow in self._to_end(claim, machine.failure_event(failure)):
+            self._put(machine.fail(workflow, failure, now))
+
+    # What the calls above share ----------------------------------------------------------------
+
+    def _put(self, workflow: Workflow) -> None:
+        self.workflows[workflow.workflow_id] = workflow
+
+    def _in_force(self, claim: Claim) -> bool:
+        return machine.in_force(self.workflows[claim.workflow_id], claim)
+
+    def _count_progress(self, claim: Claim) -> None:
+        if self._in_force(claim):
+            self._put(machine.progress(self.workflows[claim.workflow_id]))
+
+    def _to_end(self, claim: Claim, event: Event) -> Iterator[Workflow]:
+        """The workflow, if it is to be moved; nothing for a repeat."""
+        workflow = self.workflows[claim.workflow_id]
+        if self._in_force(claim):
+            yield workflow
+        elif not machine.has_ended_by(workflow, claim, event):
+            raise machine.lost(workflow, claim)
+
+    def _history(self, workflow_id: str) -> History:
+        return History(
+            steps={
+                s.step_id: s.output for s in self.steps.values() if s.workflow_id == workflow_id
+            },
+            naps={
+                n.nap_id: n.wake_up_at for n in self.naps.values() if n.workflow_id == workflow_id
+            },
+        )
+
+
+def _stored(value: object, what: str) -> Any:
+    return _RULES.round_trip(value, what)[0]
