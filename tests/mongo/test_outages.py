@@ -148,7 +148,7 @@ async def test_a_connection_that_breaks_is_unavailable_and_nothing_is_written(
     before = documents(behind)
     with (
         server.failing("find", "insert", "update", closeConnection=True),
-        pytest.raises(StoreUnavailable, match="connection (is already )?closed"),
+        pytest.raises(StoreUnavailable, match=r"connection (is already )?closed"),
     ):
         await CALLS[call](store, claim)
     assert documents(behind) == before
