@@ -33,7 +33,7 @@ from bluestreak_core import (
     Workflow,
     WorkflowAborted,
 )
-from bluestreak_core.testing import ManualClock, RecordingStore
+from bluestreak_core.testing import ManualClock, RecordingStore, crash_everywhere
 from bluestreak_memory import MemoryStore
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "examples"))
@@ -354,6 +354,23 @@ async def test_a_worker_that_fails_is_logged_shown_and_raised_at_shutdown(
 
 
 # Programs on a real server -----------------------------------------------------------------------
+
+
+SWEPT: list[tuple[Any, str, Any]] = [
+    (onboarding, "send-welcome-email", {"email": "ada@example.org", "name": "Ada"}),
+    (order_fulfilment, "order-fulfilment", ORDER),
+    (payment, "process-payment", PAYMENT),
+    (email_campaign, "email-campaign", {"campaign_id": "spring", "email": "ada@example.org"}),
+]
+
+
+@pytest.mark.parametrize(("module", "handler_id", "input"), SWEPT, ids=[one[1] for one in SWEPT])
+def test_an_example_survives_a_crash_anywhere(module: Any, handler_id: str, input: Any) -> None:
+    bluestreak = Bluestreak(MemoryStore())
+    module.register(bluestreak, module.Services())
+    sweep = crash_everywhere(bluestreak.handlers[handler_id], input)
+    assert sweep.outcome.status is Status.FINISHED
+    assert len(sweep.crashes) > 6
 
 
 def wait_until(condition: Callable[[], bool], description: str, timeout: float = 20.0) -> None:
