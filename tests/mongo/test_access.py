@@ -26,7 +26,12 @@ from bluestreak_mongo import LocalMongo, MongoStore
 from tests.engine.conftest import eventually
 from tests.mongo.conftest import CALLS, Document, claimed, new, whole_life
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+pytestmark = [
+    pytest.mark.asyncio,
+    pytest.mark.server,
+    # PyMongo forgets the socket of an attempt to connect that its close() cancels.
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 SECRET = "s3cr3t"
 PASSWORD = f"{SECRET}%@:/?#[]{SECRET}"
@@ -73,6 +78,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 @pytest.fixture(autouse=True)
 def _empty(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
+    gc.collect()
     if "guarded" in request.fixturenames:
         guarded: Guarded = request.getfixturevalue("guarded")
         guarded.root.drop_database(DATABASE)
@@ -152,7 +158,6 @@ UNFIT: dict[str, Unfit] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize("name", UNFIT)
 async def test_no_secret_is_shown_of_a_store_that_cannot_be_opened(
@@ -172,7 +177,6 @@ async def test_no_secret_is_shown_of_a_store_that_cannot_be_opened(
     shown = [everything_shown(raised.value), repr(store), repr(bluestreak)]
     shown += [repr(bluestreak.health()), caplog.text, repr(caplog.records)]
     assert all(secret not in text for text in shown for secret in (SECRET, quote_plus(PASSWORD)))
-    gc.collect()  # PyMongo forgets the socket of an attempt to connect that its close() cancels
 
 
 async def test_no_secret_is_shown_or_stored_of_a_store_that_works_and_then_does_not(
@@ -418,7 +422,6 @@ async def test_a_server_is_trusted_by_its_authority(
     await whole_life(MongoStore(url.replace("TimeoutMS=300", "TimeoutMS=5000"), clock=clock), clock)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
@@ -433,10 +436,8 @@ async def test_a_server_that_nobody_vouches_for_is_not_talked_to(
     store = MongoStore(encrypted.url + option.format(other_ca=encrypted.other_ca))
     with pytest.raises(StoreUnavailable, match=reason):
         await store.init()
-    gc.collect()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_a_server_that_wants_a_certificate_gets_it_from_the_url(encrypted: Encrypted) -> None:
     store = MongoStore(f"{encrypted.url}&tls=true&tlsCAFile={encrypted.ca}")
     if not encrypted.wants_certificates:
@@ -445,4 +446,3 @@ async def test_a_server_that_wants_a_certificate_gets_it_from_the_url(encrypted:
         return
     with pytest.raises(StoreUnavailable):
         await store.init()
-    gc.collect()
