@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bson import CodecOptions
@@ -41,6 +42,19 @@ OLDEST_WIRE_VERSION = 17
 """MongoDB 6.0."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hello:
+    """An answer, and between which monotonic instants it was given."""
+
+    answer: Mapping[str, Any]
+    asked_at: float
+    answered_at: float
+
+    @property
+    def took(self) -> float:
+        return self.answered_at - self.asked_at
+
+
 class Database:
     """An application's database, as this store uses it.
 
@@ -60,18 +74,22 @@ class Database:
         return self._database.name
 
     async def measure(self, clock: ServerClock) -> Mapping[str, Any]:
-        """Set a clock by the quickest of some answers to `hello`; one of them is returned."""
-        quickest = float("inf")
-        for _ in range(_MEASUREMENTS):
-            asked_at = time.monotonic()
-            hello: Mapping[str, Any] = await self._database.command("hello")
-            answered_at = time.monotonic()
-            if answered_at - asked_at < quickest:
-                quickest = answered_at - asked_at
-                clock.measure(hello, asked_at, answered_at)
-            if quickest < _QUICK:
+        """Set a clock by the quickest of some answers to `hello`, which is returned.
+
+        If one of them fails, the clock is left as it is: the first may have been very slow.
+        """
+        quickest = await self._hello()
+        for _ in range(_MEASUREMENTS - 1):
+            if quickest.took < _QUICK:
                 break
-        return hello
+            quickest = min(quickest, await self._hello(), key=lambda hello: hello.took)
+        clock.measure(quickest.answer, quickest.asked_at, quickest.answered_at)
+        return quickest.answer
+
+    async def _hello(self) -> _Hello:
+        asked_at = time.monotonic()
+        answer: Mapping[str, Any] = await self._database.command("hello")
+        return _Hello(answer=answer, asked_at=asked_at, answered_at=time.monotonic())
 
     async def create_indexes(self) -> None:
         """Create the indexes that are missing; the JavaScript library creates the same ones."""

@@ -21,6 +21,7 @@ from pymongo.database import Database
 from bluestreak_core import StoreError, StoreRefused, StoreUnavailable
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
+from bluestreak_mongo.server_clock import ServerClock
 from tests.mongo.conftest import (
     AWARE,
     CALLS,
@@ -384,6 +385,26 @@ async def test_a_call_on_a_connection_without_answers_is_given_up_and_the_next_o
     await store.finish(claim, "done", NOW)
     await store.close()
     assert behind.workflows.count_documents({"status": "finished", "result": "done"}) == 1
+
+
+async def test_a_measurement_of_the_clock_that_fails_leaves_the_clock_as_it_was(
+    server: FallibleServer, link: LossyLink, behind: Database[Document]
+) -> None:
+    clock, sent = ServerClock(), Sent()
+    async with AsyncMongoClient[Document](
+        link.url, appname="slow", event_listeners=[sent]
+    ) as client:
+        store = MongoStore.from_database(client[behind.name], clock=clock)
+        sent.before["hello"] = lambda: sent.before.update(hello=link.drop)  # at the second one
+        with (
+            server.failing("hello", blockConnection=True, blockTimeMS=50, appName="slow"),
+            pytest.raises(StoreUnavailable),
+        ):
+            await store.init()
+        assert clock.is_stale
+        await store.init()
+        assert not clock.is_stale
+        await store.close()
 
 
 # Callers that are cancelled ----------------------------------------------------------------------
