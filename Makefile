@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 COVERAGE := 95
 
-.PHONY: help demo test test-fast test-lowest soak bench bench-peers check format docs clean system
+.PHONY: help demo test test-fast test-lowest soak chaos bench bench-peers check format docs clean system
+
+SECONDS ?= 120
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +34,9 @@ test-lowest: ## the whole suite with the oldest dependencies that pyproject.toml
 
 soak: $(INSTALLED) ## the simulation, over 100,000 seeds; SEEDS=... FIRST=... for others
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
+
+chaos: $(INSTALLED) ## faults on real processes and servers, then an audit; SECONDS=30 SEED=7
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: $(INSTALLED) ## how fast it is, into docs/benchmarks/; under ten minutes
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,44 @@
+"""All that an audit is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from bluestreak_core import Nap, Step, Workflow
+from tests.chaos.history import Change, Odd
+from tests.chaos.ledger import Call
+from tests.chaos.workload import Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What came of starting a workflow.
+
+    `accepted` is None where nobody can know. `asked_again` tells that an earlier attempt had no
+    answer, so that False may mean that it is there.
+    """
+
+    order: Order
+    accepted: bool | None
+    asked_again: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What the test knows, what the ledger says, and what the database holds at the end."""
+
+    lease: timedelta
+    starts: Sequence[Start]
+    results: Mapping[str, Any]
+    """What `wait` has returned, by workflow id, while all was going on."""
+    calls: Sequence[Call]
+    workflows: Mapping[str, Workflow]
+    steps: Sequence[Step]
+    naps: Sequence[Nap]
+    history: Sequence[Change]
+    odd: Sequence[Odd] = field(default=())
+    complaints: Sequence[str] = field(default=())
+    """Workers that ended by themselves or badly, or logged an error."""

@@ -1,0 +1,125 @@
+"""What is told of a campaign: what was done to it, and what came of that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from itertools import pairwise
+
+from benchmarks.report import Table
+from benchmarks.rounds import Percentiles
+from tests.chaos.campaign import Outcome
+from tests.chaos.history import Change
+from tests.chaos.injection import Injected
+from tests.chaos.schedule import Kind
+
+SERVER_KINDS = (
+    Kind.PRIMARY_KILLED,
+    Kind.PRIMARY_STEPPED_DOWN,
+    Kind.PRIMARY_HALTED,
+    Kind.PRIMARY_CUT_OFF,
+    Kind.PRIMARY_UNHEARD,
+    Kind.SET_SPLIT,
+)
+TAKEN_OVER = (Kind.WORKER_KILLED, Kind.WORKER_HALTED)
+_AFTERMATH = timedelta(seconds=3)
+
+
+def tables(outcome: Outcome) -> list[Table]:
+    return [_faults(outcome), _work(outcome), _times(outcome)]
+
+
+def _faults(outcome: Outcome) -> Table:
+    count = Counter(injected.kind for injected in outcome.injected)
+    rows = [(kind.value, f"{count[kind]}") for kind in Kind]
+    rows.append(("in all", f"{count.total()}"))
+    return Table(title="Faults injected", columns=("fault", "times"), rows=tuple(rows))
+
+
+def _work(outcome: Outcome) -> Table:
+    evidence = outcome.evidence
+    accepted = sum(start.accepted is True for start in evidence.starts)
+    asked = sum(start.accepted is False for start in evidence.starts)
+    there = sum(
+        start.accepted is None and start.order.workflow_id in evidence.workflows
+        for start in evidence.starts
+    )
+    changes = evidence.history
+    moves = Counter(change.after.status.value for change in changes if change.is_move)
+    calls = Counter((call.workflow_id, call.step_id) for call in evidence.calls if not call.raised)
+    rows = {
+        "workflows, all finished": len(evidence.workflows),
+        "of these, accepted by the first answer": accepted,
+        "of these, found there when asked again": asked,
+        "of these, never answered": there,
+        "claims": sum(change.is_claim for change in changes),
+        "of these, taken over from a lease that had run out": sum(
+            change.is_takeover for change in changes
+        ),
+        "naps": len(evidence.naps),
+        "failures, from steps that raise the first time": moves["failed"],
+        "steps": len(evidence.steps),
+        "calls of them": calls.total(),
+        "calls beyond the first": calls.total() - len(calls),
+        "calls that blocked the event loop": sum(call.blocked for call in evidence.calls),
+        "results of wait(), meanwhile": len(evidence.results),
+    }
+    return Table(
+        title="Work", columns=("what", "count"), rows=tuple((k, f"{v:,}") for k, v in rows.items())
+    )
+
+
+def _times(outcome: Outcome) -> Table:
+    changes = sorted(outcome.evidence.history, key=lambda change: change.at)
+    rows = [
+        _row(f"taken over: {kind}", takeovers(changes, outcome.injected, kind))
+        for kind in TAKEN_OVER
+    ]
+    rows += [
+        _row(f"no write: {kind}", outages(changes, outcome.injected, kind)) for kind in SERVER_KINDS
+    ]
+    rows.append(_row("a worker told to stop has ended", outcome.stops))
+    calls = outcome.evidence.calls
+    off = [abs(call.by_store_at - call.called_at).total_seconds() for call in calls]
+    rows.append(_row("a worker's clock is off the server's", off))
+    rows.append(_row("all ended, after the last fault", [outcome.drained_in]))
+    return Table(title="Seconds", columns=("what", "times", "p50", "p99", "max"), rows=tuple(rows))
+
+
+def takeovers(changes: Sequence[Change], injected: Iterable[Injected], kind: Kind) -> list[float]:
+    """Seconds from a fault of a worker to the next claim of each workflow that it had then."""
+    hits = [(one.pid, one.began_at) for one in injected if one.kind is kind]
+    held: dict[str, Change] = {}
+    seconds = []
+    for change in changes:
+        before = held.get(change.workflow_id)
+        if change.is_takeover and before is not None:
+            hit = [
+                at for pid, at in hits if pid == before.after.pid and before.at <= at <= change.at
+            ]
+            seconds += [(change.at - at).total_seconds() for at in hit[:1]]
+        if change.is_claim:
+            held[change.workflow_id] = change
+    return seconds
+
+
+def outages(changes: Sequence[Change], injected: Iterable[Injected], kind: Kind) -> list[float]:
+    """The longest pause between two writes of anybody, while a fault lasted or just after it."""
+    pauses = [(sooner.at, later.at) for sooner, later in pairwise(changes)]
+    return [
+        max(
+            (later - sooner).total_seconds()
+            for sooner, later in pauses
+            if later > one.began_at and sooner < one.ended_at + _AFTERMATH
+        )
+        for one in injected
+        if one.kind is kind
+    ]
+
+
+def _row(what: str, seconds: Sequence[float]) -> tuple[str, ...]:
+    if not seconds:
+        return what, "0", "", "", ""
+    found = Percentiles.of(seconds)
+    return what, f"{found.count}", f"{found.p50:.2f}", f"{found.p99:.2f}", f"{found.max:.2f}"
