@@ -38,7 +38,7 @@ T = TypeVar("T")
 TIME_TO_END = 1500.0
 """Seconds after the chaos by which everything must have come to its end."""
 
-TURNS = 400_000
+TURNS = 50_000
 _AMID_WITHIN = 30.0
 _ROUNDING = 0.002
 _TIME_TO_STOP = 40.0
