@@ -316,7 +316,7 @@ class MongoStore(Store, RenewsFromThread):
     async def wait_for_work(self, timeout: timedelta) -> None:
         feed, arrivals = self._open.feed, self._hints.arrivals
         with feed.waiting():
-            await self._open.claiming.inspect(self._clock.now())
+            await self._inspect()
             await self._hear_of_next_due(timeout)
             # Without news of what others do: the more often, the more there was to do lately.
             pause = timeout if feed.is_live else min(timeout, next(self._pace))
@@ -357,6 +357,11 @@ class MongoStore(Store, RenewsFromThread):
                 raise stray.error
             self._open.strays.meet(stray, "it is passed over")
         return found
+
+    @reads
+    async def _inspect(self) -> None:
+        """Look for what will never be due, from time to time."""
+        await self._open.claiming.inspect(self._clock.now())
 
     @reads
     async def _hear_of_next_due(self, horizon: timedelta) -> None:
