@@ -49,7 +49,7 @@ def _work(outcome: Outcome) -> Table:
     moves = Counter(change.after.status.value for change in changes if change.is_move)
     calls = Counter((call.workflow_id, call.step_id) for call in evidence.calls if not call.raised)
     rows = {
-        "workflows, all finished": len(evidence.workflows),
+        "workflows": len(evidence.workflows),
         "of these, accepted by the first answer": accepted,
         "of these, found there when asked again": asked,
         "of these, never answered": there,
@@ -109,9 +109,12 @@ def outages(changes: Sequence[Change], injected: Iterable[Injected], kind: Kind)
     pauses = [(sooner.at, later.at) for sooner, later in pairwise(changes)]
     return [
         max(
-            (later - sooner).total_seconds()
-            for sooner, later in pauses
-            if later > one.began_at and sooner < one.ended_at + _AFTERMATH
+            (
+                (later - sooner).total_seconds()
+                for sooner, later in pauses
+                if later > one.began_at and sooner < one.ended_at + _AFTERMATH
+            ),
+            default=0.0,
         )
         for one in injected
         if one.kind is kind
