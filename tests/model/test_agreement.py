@@ -97,8 +97,8 @@ def both(
 
 
 def test_the_mongo_store_agrees_with_the_memory_store_and_the_machine(both: Opener) -> None:
-    _run(lambda: both(Comparison), 60)
+    _run(lambda: both(Comparison), 30)
 
 
 def test_rivals_for_the_same_workflows_agree_with_the_machine(both: Opener) -> None:
-    _run(lambda: both(Rivalry), 25)
+    _run(lambda: both(Rivalry), 15)
