@@ -187,8 +187,9 @@ async def test_a_renewal_that_is_answered_after_the_lease_does_not_make_its_end_
         await clock.until_sleeping(3 * SECOND)
         clock.advance(3 * SECOND)
         await eventually(lambda: bluestreak.health().runs == 0)
-        clock.advance(9 * SECOND)
-        assert await bluestreak.wait("w") == "done"
+        end = asyncio.ensure_future(bluestreak.wait("w"))
+        await pass_time(clock, end.done)
+        assert end.result() == "done"
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None
     assert (workflow.claims, workflow.failures) == (2, 0)
