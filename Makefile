@@ -18,7 +18,7 @@ demo: $(INSTALLED) ## a workflow, a killed worker, a take-over, on a real MongoD
 
 test: $(INSTALLED) ## the whole suite, against a real MongoDB, with branch coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
