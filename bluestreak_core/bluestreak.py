@@ -29,6 +29,7 @@ from bluestreak_core.errors import (
     NotInitialised,
     WaitTimeout,
     WorkflowAborted,
+    WorkflowCancelled,
     WorkflowNotFound,
 )
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
@@ -199,8 +200,8 @@ class Bluestreak:
 
         Looks up to `retries` times, `pause_interval` apart, or sooner where the store gives notice.
 
-        Raises `WorkflowNotFound`, `WorkflowAborted` with the last error as soon as there is nothing
-        more to wait for, and `WaitTimeout`.
+        Raises `WorkflowNotFound`; as soon as there is nothing more to wait for, `WorkflowAborted`
+        with the last error or `WorkflowCancelled` with its reason; and `WaitTimeout`.
         """
         self._check_open("wait()")
         workflow_id = check_id("workflow id", workflow_id)
@@ -216,7 +217,9 @@ class Bluestreak:
             case Status.ABORTED:
                 error = workflow.error or _NO_ERROR
                 raise WorkflowAborted(workflow_id, error.type, error.message, error.traceback)
-            case Status.IDLE | Status.RUNNING | Status.FAILED:
+            case Status.CANCELLED:
+                raise WorkflowCancelled(workflow_id, workflow.reason)
+            case Status.IDLE | Status.RUNNING | Status.FAILED | Status.PAUSED:
                 raise WaitTimeout(workflow_id, workflow.status, looks)
             case _:
                 assert_never(workflow.status)

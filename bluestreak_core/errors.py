@@ -2,7 +2,8 @@
 
 Every exception that Bluestreak raises on purpose belongs to one of three families:
 `UsageError` (the caller's mistake), `StateError` (the world moved on) and `StoreError`
-(the store is unwell). The facts behind a message are attributes of the exception.
+(the store is unwell). The facts behind a message are attributes of the exception. `Abort` is the
+one that a handler raises and Bluestreak understands.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ class StateError(BluestreakError):
 
 class StoreError(BluestreakError):
     """The store is unwell, or will not serve us."""
+
+
+class Abort(Exception):
+    """Raise it in a handler or a step: the workflow is aborted at once, and not tried again."""
 
 
 # The caller's mistake ---------------------------------------------------------------------------
@@ -151,6 +156,18 @@ class AlreadyPolling(UsageError):
         return "poll() is already running; use a second Bluestreak for a second worker"
 
 
+class Unsupported(UsageError):
+    """A store, or the server behind it, does not have the power that a call needs."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        super().__init__(call, reason)
+        self.call = call
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.call} is not possible here: {self.reason}"
+
+
 # The world moved on -----------------------------------------------------------------------------
 
 
@@ -192,6 +209,89 @@ class WorkflowAborted(StateError):
 
     def __str__(self) -> str:
         return f"workflow {self.workflow_id!r} was aborted: {self.error_type}: {self.error_message}"
+
+
+class WorkflowCancelled(StateError):
+    """`wait` met a workflow that has been cancelled; `reason` is what was said then."""
+
+    def __init__(self, workflow_id: str, reason: str | None) -> None:
+        super().__init__(workflow_id, reason)
+        self.workflow_id = workflow_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        why = "" if self.reason is None else f": {self.reason}"
+        return f"workflow {self.workflow_id!r} was cancelled{why}"
+
+
+class WorkflowConflict(StateError):
+    """`start(..., strict=True)` met a workflow of the same id and another handler or input."""
+
+    def __init__(self, workflow_id: str, differs: str) -> None:
+        super().__init__(workflow_id, differs)
+        self.workflow_id = workflow_id
+        self.differs = differs
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} exists with another {self.differs}"
+
+
+class DeadlineExceeded(StateError):
+    """A workflow was given up because it had not ended by its handler's `deadline`."""
+
+    def __init__(self, workflow_id: str, deadline_at: str) -> None:
+        super().__init__(workflow_id, deadline_at)
+        self.workflow_id = workflow_id
+        self.deadline_at = deadline_at
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} had not ended by its deadline, {self.deadline_at}"
+
+
+class StepFailed(StateError):
+    """A step with a retry policy was given up; the last error is in the attributes.
+
+    That is recorded, so each later run of the handler meets it at the same step.
+    """
+
+    def __init__(  # noqa: PLR0917 - they are the facts, in the order of `args`
+        self,
+        workflow_id: str,
+        step_id: str,
+        attempts: int,
+        error_type: str,
+        error_message: str,
+        error_traceback: str,
+    ) -> None:
+        super().__init__(workflow_id, step_id, attempts, error_type, error_message, error_traceback)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.attempts = attempts
+        self.error_type = error_type
+        self.error_message = error_message
+        self.error_traceback = error_traceback
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: step {self.step_id!r} failed in {self.attempts} "
+            f"attempts: {self.error_type}: {self.error_message}"
+        )
+
+
+class StepTimeout(StateError):
+    """A step's function took longer than its `timeout`; `seconds` is how long that is."""
+
+    def __init__(self, workflow_id: str, step_id: str, seconds: float) -> None:
+        super().__init__(workflow_id, step_id, seconds)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: step {self.step_id!r} took longer than "
+            f"{self.seconds} seconds"
+        )
 
 
 class WorkflowCrashed(StateError):

@@ -26,6 +26,7 @@ class Hints:
         self._is_due = False
         self._next_due: datetime | None = None
         self._changed = Signal()
+        self._controlled = Signal()
         self._ends: WeakValueDictionary[str, Signal] = WeakValueDictionary()
 
     def due(self, at: datetime) -> None:
@@ -61,6 +62,7 @@ class Hints:
     def missed_something(self) -> None:
         """Anything may have happened: whoever waits had better look."""
         self.due(self._clock.now())
+        self.controlled()
         for end in list(self._ends.values()):
             end.notify()
 
@@ -79,6 +81,15 @@ class Hints:
             await first_of(self._changed.wait(seen), sleep)
             if wake_up_at <= self._clock.now():
                 return
+
+    def controlled(self) -> None:
+        """Somebody has taken a claim from a worker."""
+        self._controlled.notify()
+
+    async def wait_for_control(self, timeout: timedelta) -> None:
+        """Return when a claim is taken from some worker, as far as that is heard of."""
+        controlled = self._controlled.wait(self._controlled.count)
+        await first_of(controlled, self._clock.sleep(timeout))
 
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         """Return when the workflow ends, as far as that is heard of, or after `timeout`."""

@@ -4,11 +4,13 @@ A workflow is created `idle`. An event moves it along one of the arrows in `TRAN
 that has no arrow is refused, and a refusal changes nothing. States without arrows are listed with
 empty rows, so the table is complete.
 
-Two guards stand before the table:
+Guards stand before the table:
 
 - `claim` needs a workflow that is *due*: `timeout_at` has come. That one instant is the due time of
   an `idle` or `failed` workflow and the end of the lease of a `running` one, so claiming a
   `running` workflow is taking over from a worker that died.
+- `cancel`, `pause`, `resume` and `retry` come from outside and need nothing else. Each of them
+  takes the claim from whoever has it; where it has no arrow, it raises `TransitionRefused`.
 - Every other event needs the *claim in force*: the workflow is `running` and the caller's claim is
   its newest. Anybody else's call is stale and raises `ClaimLost`.
 
@@ -16,6 +18,9 @@ Two guards stand before the table:
                                              --finish---------> finished
                                              --fail-----------> failed    (will be tried again)
                                              --abort----------> aborted   (will not)
+    idle, failed, running --pause--> paused  --resume---------> idle
+    idle, failed, running, paused    --cancel---------> cancelled
+    aborted, cancelled               --retry----------> idle
 
 An event may arrive twice, since a caller that got no answer has to ask again. `has_ended_by` tells
 such a repeat from a stale call: the token stays on the record after its claim has ended, and when
@@ -28,7 +33,7 @@ The memory store applies the functions below to its records. The Mongo store tur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,7 +41,16 @@ from functools import cache
 from typing import Any
 
 from bluestreak_core.errors import ClaimLost, TransitionRefused
-from bluestreak_core.model import Claim, ClaimEntry, Failure, NewWorkflow, Status, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    ClaimEntry,
+    FailedStep,
+    Failure,
+    NewWorkflow,
+    Status,
+    Workflow,
+)
 
 MAX_CLAIM_LOG = 20
 """A workflow's claim log keeps this many entries, the newest."""
@@ -51,14 +65,22 @@ class Event(StrEnum):
     FINISH = "finish"
     FAIL = "fail"
     ABORT = "abort"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
 
 
 TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
     Status.IDLE: {
         Event.CLAIM: Status.RUNNING,
+        Event.PAUSE: Status.PAUSED,
+        Event.CANCEL: Status.CANCELLED,
     },
     Status.FAILED: {
         Event.CLAIM: Status.RUNNING,
+        Event.PAUSE: Status.PAUSED,
+        Event.CANCEL: Status.CANCELLED,
     },
     Status.RUNNING: {
         Event.CLAIM: Status.RUNNING,
@@ -67,10 +89,24 @@ TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
         Event.FINISH: Status.FINISHED,
         Event.FAIL: Status.FAILED,
         Event.ABORT: Status.ABORTED,
+        Event.PAUSE: Status.PAUSED,
+        Event.CANCEL: Status.CANCELLED,
+    },
+    Status.PAUSED: {
+        Event.RESUME: Status.IDLE,
+        Event.CANCEL: Status.CANCELLED,
     },
     Status.FINISHED: {},
-    Status.ABORTED: {},
+    Status.ABORTED: {
+        Event.RETRY: Status.IDLE,
+    },
+    Status.CANCELLED: {
+        Event.RETRY: Status.IDLE,
+    },
 }
+
+CONTROL = (Event.CANCEL, Event.PAUSE, Event.RESUME, Event.RETRY)
+"""The events that come from outside, without a claim."""
 
 
 @cache
@@ -98,14 +134,15 @@ def failure_event(failure: Failure) -> Event:
 
 
 def create(new: NewWorkflow) -> Workflow:
-    """The record of a new workflow: idle, and due since it was created."""
+    """The record of a new workflow: idle, and due since it was created, or when it is to start."""
     return Workflow(
         workflow_id=new.workflow_id,
         handler_id=new.handler_id,
         input=new.input,
         status=Status.IDLE,
-        timeout_at=new.created_at,
+        timeout_at=new.start_at or new.created_at,
         created_at=new.created_at,
+        start_at=new.start_at,
     )
 
 
@@ -177,13 +214,18 @@ def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
     """The error that tells a stale caller what became of its workflow."""
     if workflow is None:
         reason = "is void, the workflow has been deleted"
-    elif workflow.claim_token == claim.token:
+    elif workflow.claim_token == claim.token or _was_taken(workflow):
         reason = f"has ended, the workflow is {workflow.status.value!r}"
     elif workflow.claims > claim.number:
         reason = f"was superseded by claim {workflow.claims}"
     else:
         reason = "was superseded by a claim of another library"
     return ClaimLost(claim.workflow_id, claim.number, reason)
+
+
+def _was_taken(workflow: Workflow) -> bool:
+    """Whether nobody has a claim, since it was taken from outside."""
+    return workflow.claim_token is None and workflow.status is not Status.RUNNING
 
 
 def renew(workflow: Workflow, now: datetime, lease: timedelta) -> Workflow:
@@ -221,6 +263,43 @@ def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
         finished_at=now if failure.retry_at is None else None,
         error=failure.error,
     )
+
+
+def fail_step(workflow: Workflow, failed: FailedStep) -> Workflow:
+    """A step was given up under the claim in force, which is progress too."""
+    return replace(progress(workflow), failed_steps=(*workflow.failed_steps, failed))
+
+
+def latest_attempts(attempts: Iterable[Attempt], round: int) -> dict[str, Attempt]:
+    """By step id, the latest failed attempt of a round."""
+    ordered = sorted(attempts, key=lambda attempt: attempt.number)
+    return {attempt.step_id: attempt for attempt in ordered if attempt.round == round}
+
+
+def control(workflow: Workflow, event: Event, now: datetime, reason: str | None) -> Workflow:
+    """A workflow that somebody cancels, pauses, resumes or retries, whoever has a claim on it."""
+    if event not in CONTROL or event not in TRANSITIONS[workflow.status]:
+        raise TransitionRefused(workflow.workflow_id, workflow.status, event)
+    moved = replace(workflow, status=target(event), claim_token=None)
+    match event:
+        case Event.CANCEL:
+            return replace(moved, timeout_at=now, finished_at=now, reason=reason)
+        case Event.RETRY:
+            return replace(
+                moved,
+                timeout_at=now,
+                start_at=now,
+                retries=workflow.retries + 1,
+                failures=0,
+                crashes=0,
+                failed_steps=(),
+                finished_at=None,
+                error=None,
+                reason=None,
+            )
+        case Event.PAUSE if workflow.status is Status.RUNNING:
+            return replace(moved, timeout_at=now)
+    return moved
 
 
 def retry_at(

@@ -13,18 +13,20 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """Where a workflow stands. `finished` and `aborted` are final."""
+    """Where a workflow stands. The JavaScript library knows all of them but the last two."""
 
     IDLE = "idle"
     RUNNING = "running"
     FAILED = "failed"
     ABORTED = "aborted"
     FINISHED = "finished"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen to the workflow any more."""
-        return self in (Status.ABORTED, Status.FINISHED)
+        """Whether nothing will happen to the workflow any more, unless somebody has it retried."""
+        return self in (Status.ABORTED, Status.FINISHED, Status.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +56,24 @@ class ClaimEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedStep:
+    """A step that was given up after so many attempts; its outcome from then on is this error."""
+
+    step_id: str
+    error: ErrorRecord
+    attempts: int
+    failed_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkflow:
-    """A workflow that is about to be created, due at once."""
+    """A workflow that is about to be created. It is due when it is created, or at `start_at`."""
 
     workflow_id: str
     handler_id: str
     input: Any
     created_at: datetime
+    start_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +83,12 @@ class Workflow:
     `timeout_at` is when it may be claimed next: the due time of `idle` and `failed`, the end of the
     lease of `running`. `claim_token` names the claim in force, or the last one. `claims` counts all
     claims, `failures` the times that the handler raised, `crashes` the leases that expired since a
-    step or a nap was last recorded. Fields that only Bluestreak writes are empty on a workflow that
-    a JavaScript producer created.
+    step or a nap was last recorded. `start_at` is when it was to start if that is not when it was
+    created: since its start was delayed, or it was retried, which `retries` counts. `failed_steps`
+    are the steps that have been given up since then. `reason` is what was said when it was
+    cancelled.
+
+    Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
 
     workflow_id: str
@@ -90,6 +107,10 @@ class Workflow:
     finished_at: datetime | None = None
     result: Any = None
     error: ErrorRecord | None = None
+    start_at: datetime | None = None
+    retries: int = 0
+    failed_steps: tuple[FailedStep, ...] = field(default=())
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +162,30 @@ class Nap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A failed attempt of a step with a retry policy.
+
+    `number` counts from 1, anew in each `round`, which is how often the workflow had been retried.
+    `retry_at` is when the next attempt is due; None after the last one.
+    """
+
+    workflow_id: str
+    step_id: str
+    round: int
+    number: int
+    error: ErrorRecord
+    retry_at: datetime | None
+    saved_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What a workflow has recorded so far: outputs by step id, wake-up instants by nap id."""
+    """What a workflow has recorded so far.
+
+    Outputs by step id, wake-up instants by nap id, and by step id the latest failed attempt of the
+    round that the workflow is in.
+    """
 
     steps: dict[str, Any] = field(default_factory=dict)
     naps: dict[str, datetime] = field(default_factory=dict)
+    attempts: dict[str, Attempt] = field(default_factory=dict)

@@ -28,7 +28,18 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
+from bluestreak_core.machine import Event
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    History,
+    Nap,
+    NewWorkflow,
+    Step,
+    Workflow,
+)
 
 
 class Store(Protocol):
@@ -52,10 +63,19 @@ class Store(Protocol):
     # Starting and looking ----------------------------------------------------------------------
 
     async def create(self, new: NewWorkflow) -> bool:
-        """Insert a workflow: idle, due at `new.created_at`, without failures or claims.
+        """Insert a workflow: idle, without failures or claims, due at `new.start_at` or, where that
+        is None, at `new.created_at`.
 
         False, and nothing is changed, when the id exists. Atomic: of several callers one gets True.
         A repeat after an unknown outcome may get False for a workflow that its own first call made.
+        """
+        ...
+
+    async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        """`create` for each of many, in a few writes; what `create` would say, in their order.
+
+        Where two have one id, the first of them counts. Not atomic as a whole: after an error, some
+        may have been created. A value that cannot be stored is refused before anything is written.
         """
         ...
 
@@ -129,6 +149,21 @@ class Store(Protocol):
         """Record when a nap ends once, and return the recorded instant. Like `save_step`."""
         ...
 
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        """Record a failed attempt of a step once, and return the recorded one. Like `save_step`.
+
+        Step id, round and number tell it from others. It never is taken for a nap or for a step.
+        """
+        ...
+
+    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        """Add a step that has been given up to the workflow's `failed_steps`; set `crashes` to 0.
+
+        It needs the claim in force, unlike the other records: so the step has no other outcome for
+        anybody who may go on. Atomic. A repeat changes nothing. A stale caller gets `ClaimLost`.
+        """
+        ...
+
     # Ending a claim: each needs the claim in force, and is atomic ---------------------------------
 
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
@@ -162,6 +197,18 @@ class Store(Protocol):
         """
         ...
 
+    # From outside ------------------------------------------------------------------------------
+
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        """Cancel, pause, resume or retry a workflow, as `machine.control` does. Atomic.
+
+        Whoever has a claim has it no longer. Raises `WorkflowNotFound`, and `TransitionRefused`
+        where the state machine has no such arrow; so a repeat is refused.
+        """
+        ...
+
     # Hints ---------------------------------------------------------------------------------------
 
     async def wait_for_work(self, timeout: timedelta) -> None:
@@ -175,6 +222,14 @@ class Store(Protocol):
         """Return when a workflow may have ended, at the latest after `timeout` on the clock.
 
         A hint, like `wait_for_work`. Whoever is told too early looks, and waits again at once.
+        """
+        ...
+
+    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
+        """Return when somebody may have taken a claim of this worker from outside, by `control`, at
+        the latest after `timeout` on the clock.
+
+        A hint, like `wait_for_work`. A worker that has missed it finds out when it renews.
         """
         ...
 

@@ -17,9 +17,21 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.argument import check_has
 from bluestreak_core.clock import Clock, SystemClock
+from bluestreak_core.errors import WorkflowNotFound
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Status, Step, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    History,
+    Nap,
+    NewWorkflow,
+    Status,
+    Step,
+    Workflow,
+)
 from bluestreak_core.store import Store
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 
@@ -32,6 +44,7 @@ class _Record:
     input_size: int
     steps: dict[str, Step] = field(default_factory=dict)
     naps: dict[str, Nap] = field(default_factory=dict)
+    attempts: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
 
 
 class MemoryStore(Store):
@@ -70,13 +83,11 @@ class MemoryStore(Store):
 
     @override
     async def create(self, new: NewWorkflow) -> bool:
-        value, size = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
-        if new.workflow_id in self._records:
-            return False
-        workflow = machine.create(replace(new, input=value))
-        self._records[new.workflow_id] = _Record(workflow, input_size=size)
-        self._put(workflow)
-        return True
+        return self._create(self._new_record(new))
+
+    @override
+    async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        return [self._create(record) for record in [self._new_record(one) for one in new]]
 
     @override
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
@@ -158,6 +169,23 @@ class MemoryStore(Store):
         return record.naps[nap_id].wake_up_at
 
     @override
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        record = self._record(claim)
+        key = (attempt.step_id, attempt.round, attempt.number)
+        if key not in record.attempts:
+            record.attempts[key] = attempt
+            self._count_progress(record, claim)
+        return record.attempts[key]
+
+    @override
+    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        workflow = self._workflow(claim)
+        if workflow is None or not machine.in_force(workflow, claim):
+            raise machine.lost(workflow, claim)
+        if all(failed.step_id != other.step_id for other in workflow.failed_steps):
+            self._put(machine.fail_step(workflow, failed))
+
+    @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         if workflow := self._to_end(claim, Event.PARK):
             self._put(machine.park(workflow, wake_up_at))
@@ -182,6 +210,18 @@ class MemoryStore(Store):
             self._put(machine.fail(workflow, failure, now))
 
     @override
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        record = self._records.get(workflow_id)
+        if record is None:
+            raise WorkflowNotFound(workflow_id)
+        was_running = record.workflow.status is Status.RUNNING
+        self._put(machine.control(record.workflow, event, now, reason))
+        if was_running:
+            self._hints.controlled()
+
+    @override
     async def wait_for_work(self, timeout: timedelta) -> None:
         if (next_due := self._next_due(self._hints.looked_at)) is not None:
             self._hints.due(next_due)
@@ -191,14 +231,30 @@ class MemoryStore(Store):
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         await self._hints.wait_for_end(workflow_id, timeout)
 
+    @override
+    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
+        await self._hints.wait_for_control(timeout)
+
     # What the methods above share ----------------------------------------------------------------
+
+    def _new_record(self, new: NewWorkflow) -> _Record:
+        value, size = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
+        return _Record(machine.create(replace(new, input=value)), input_size=size)
+
+    def _create(self, record: _Record) -> bool:
+        workflow_id = record.workflow.workflow_id
+        if workflow_id in self._records:
+            return False
+        self._records[workflow_id] = record
+        self._put(record.workflow)
+        return True
 
     def _put(self, workflow: Workflow) -> None:
         """Store a workflow's new state, and tell those who wait for it."""
         self._records[workflow.workflow_id].workflow = workflow
         if workflow.status.ended:
             self._hints.ended(workflow.workflow_id)
-        else:
+        elif workflow.status is not Status.PAUSED:
             self._schedule(workflow)
             if workflow.status is not Status.RUNNING:
                 self._hints.due(workflow.timeout_at)
@@ -257,6 +313,7 @@ class MemoryStore(Store):
         return History(
             steps={step.step_id: self._copy(step.output) for step in record.steps.values()},
             naps={nap.nap_id: nap.wake_up_at for nap in record.naps.values()},
+            attempts=machine.latest_attempts(record.attempts.values(), record.workflow.retries),
         )
 
     def _copy(self, value: Any) -> Any:

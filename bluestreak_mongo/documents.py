@@ -14,7 +14,16 @@ from pymongo import ASCENDING, IndexModel
 
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import CorruptDocument
-from bluestreak_core.model import ClaimEntry, ErrorRecord, Nap, Status, Step, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    ClaimEntry,
+    ErrorRecord,
+    FailedStep,
+    Nap,
+    Status,
+    Step,
+    Workflow,
+)
 
 Document = dict[str, Any]
 
@@ -39,10 +48,19 @@ STARTED_AT = "startedAt"
 FINISHED_AT = "finishedAt"
 ERROR = "error"
 CLAIM_LOG = "claimLog"
+START_AT = "startAt"
+RETRIES = "retries"
+FAILED_STEPS = "failedSteps"
+REASON = "reason"
 
 ERROR_TYPE = "type"
 ERROR_MESSAGE = "message"
 ERROR_TRACEBACK = "traceback"
+
+FAILED_STEP_ID = "stepId"
+FAILED_ERROR = "error"
+FAILED_ATTEMPTS = "attempts"
+FAILED_AT = "failedAt"
 
 ENTRY_WORKER = "worker"
 ENTRY_CLAIMED_AT = "claimedAt"
@@ -55,6 +73,14 @@ NAP_ID = "napId"
 WAKE_UP_AT = "wakeUpAt"
 
 SAVED_AT = "savedAt"
+
+# A failed attempt of a step is a nap until the next one, under an id that no nap can have.
+ATTEMPT = "attempt"
+ATTEMPT_STEP_ID = "stepId"
+ATTEMPT_ROUND = "round"
+ATTEMPT_NUMBER = "number"
+ATTEMPT_ERROR = "error"
+ATTEMPT_IS_LAST = "isLast"
 
 _MAX_COUNT = 2**53  # the last whole number that a double counts up to
 
@@ -84,7 +110,7 @@ def from_workflow(workflow: Workflow) -> Document:
         CLAIMS: workflow.claims,
         CRASHES: workflow.crashes,
         CREATED_AT: workflow.created_at,
-    }
+    } | ({} if workflow.start_at is None else {START_AT: workflow.start_at})
 
 
 def from_step(step: Step) -> Document:
@@ -104,6 +130,38 @@ def from_nap(nap: Nap) -> Document:
         NAP_ID: nap.nap_id,
         WAKE_UP_AT: nap.wake_up_at,
         SAVED_AT: nap.saved_at,
+    }
+
+
+def attempt_id(step_id: str, round: int, number: int) -> str:
+    """The id under which a failed attempt is kept among the naps. No other id has a NUL in it."""
+    return f"{step_id}\0{round}\0{number}"
+
+
+def from_attempt(attempt: Attempt) -> Document:
+    """The document of a failed attempt."""
+    return {
+        WORKFLOW_ID: attempt.workflow_id,
+        NAP_ID: attempt_id(attempt.step_id, attempt.round, attempt.number),
+        WAKE_UP_AT: attempt.retry_at or attempt.saved_at,
+        SAVED_AT: attempt.saved_at,
+        ATTEMPT: {
+            ATTEMPT_STEP_ID: attempt.step_id,
+            ATTEMPT_ROUND: attempt.round,
+            ATTEMPT_NUMBER: attempt.number,
+            ATTEMPT_ERROR: from_error(attempt.error),
+            ATTEMPT_IS_LAST: attempt.retry_at is None,
+        },
+    }
+
+
+def from_failed_step(failed: FailedStep) -> Document:
+    """A step that was given up, as an entry of its workflow's list of them."""
+    return {
+        FAILED_STEP_ID: failed.step_id,
+        FAILED_ERROR: from_error(failed.error),
+        FAILED_ATTEMPTS: failed.attempts,
+        FAILED_AT: failed.failed_at,
     }
 
 
@@ -144,7 +202,11 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         started_at=read.optional_instant(STARTED_AT),
         finished_at=read.optional_instant(FINISHED_AT),
         result=document.get(RESULT),
-        error=read.error(),
+        error=read.optional_error(ERROR),
+        start_at=read.optional_instant(START_AT),
+        retries=read.count(RETRIES),
+        failed_steps=tuple(read.failed_steps()),
+        reason=read.optional_text(REASON),
     )
 
 
@@ -163,6 +225,26 @@ def to_step(document: Mapping[str, Any]) -> Step:
         step_id=read.text(STEP_ID),
         output=document.get(OUTPUT),
         saved_at=read.optional_instant(SAVED_AT),
+    )
+
+
+def to_record(document: Mapping[str, Any]) -> Nap | Attempt:
+    """What a document among the naps is."""
+    return to_attempt(document) if ATTEMPT in document else to_nap(document)
+
+
+def to_attempt(document: Mapping[str, Any]) -> Attempt:
+    """The failed attempt in a document."""
+    read = _Reader(NAPS, document)
+    inside = read.inside(ATTEMPT, document.get(ATTEMPT))
+    return Attempt(
+        workflow_id=read.text(WORKFLOW_ID),
+        step_id=inside.text(ATTEMPT_STEP_ID),
+        round=inside.count(ATTEMPT_ROUND),
+        number=inside.count(ATTEMPT_NUMBER),
+        error=inside.error(ATTEMPT_ERROR),
+        retry_at=None if inside.flag(ATTEMPT_IS_LAST) else read.instant(WAKE_UP_AT),
+        saved_at=read.instant(SAVED_AT),
     )
 
 
@@ -227,34 +309,46 @@ class _Reader:
             self._refuse(STATUS, f"is {value!r:.80}")
 
     def claim_log(self) -> Iterator[ClaimEntry]:
-        entries = self._document.get(CLAIM_LOG, [])
-        if not isinstance(entries, list):
-            self._refuse(CLAIM_LOG, "is not an array")
-        for entry in entries:
-            read = self._inside(CLAIM_LOG, entry)
+        for read in self._each(CLAIM_LOG):
             yield ClaimEntry(
                 worker=read.text(ENTRY_WORKER),
                 claimed_at=read.instant(ENTRY_CLAIMED_AT),
                 after_crash=read.flag(ENTRY_AFTER_CRASH),
             )
 
-    def error(self) -> ErrorRecord | None:
-        error = self._document.get(ERROR)
-        if error is None:
-            return None
-        read = self._inside(ERROR, error)
+    def failed_steps(self) -> Iterator[FailedStep]:
+        for read in self._each(FAILED_STEPS):
+            yield FailedStep(
+                step_id=read.text(FAILED_STEP_ID),
+                error=read.error(FAILED_ERROR),
+                attempts=read.count(FAILED_ATTEMPTS),
+                failed_at=read.instant(FAILED_AT),
+            )
+
+    def optional_error(self, field: str) -> ErrorRecord | None:
+        return None if self._document.get(field) is None else self.error(field)
+
+    def error(self, field: str) -> ErrorRecord:
+        read = self.inside(field, self._document.get(field))
         return ErrorRecord(
             type=read.text(ERROR_TYPE),
             message=read.text(ERROR_MESSAGE),
             traceback=read.text(ERROR_TRACEBACK),
         )
 
-    def _inside(self, field: str, value: object) -> _Reader:
+    def _each(self, field: str) -> Iterator[_Reader]:
+        entries = self._document.get(field, [])
+        if not isinstance(entries, list):
+            self._refuse(field, "is not an array")
+        for entry in entries:
+            yield self.inside(field, entry)
+
+    def inside(self, field: str, value: object) -> _Reader:
         if not isinstance(value, Mapping):
             self._refuse(field, "has no document where one belongs")
         reader = _Reader(self._collection, value)
         reader._name = self._name
-        reader._path = f"{field}."
+        reader._path = f"{self._path}{field}."
         return reader
 
     def _refuse(self, field: str, reason: str) -> NoReturn:

@@ -23,6 +23,7 @@ from bluestreak_core import machine
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
 from bluestreak_core.hints import Hints
+from bluestreak_core.machine import Event
 from bluestreak_core.model import Status
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC
@@ -43,6 +44,7 @@ _REMEMBERED_ENDS = 1000
 
 _DUE = {status.value for status in machine.waiting()}
 _ENDED = {status.value for status in Status if status.ended}
+_TAKEN = {machine.target(event).value for event in (Event.CANCEL, Event.PAUSE)}
 
 
 def _changed(field: str) -> Document:
@@ -58,7 +60,7 @@ _PIPELINE: list[Document] = [
             doc.TIMEOUT_AT: _changed(doc.TIMEOUT_AT),
         }
     },
-    {"$match": {doc.STATUS: {"$in": sorted(_DUE | _ENDED)}}},
+    {"$match": {doc.STATUS: {"$in": sorted(_DUE | _ENDED | _TAKEN)}}},
 ]
 
 
@@ -218,6 +220,8 @@ class Feed:
         status = event[doc.STATUS]
         if not isinstance(status, str):  # an array that holds one
             return
+        if status in _TAKEN:
+            self._hints.controlled()
         if status in _DUE:
             due_at = event.get(doc.TIMEOUT_AT)
             self._hints.due(due_at if isinstance(due_at, datetime) else self._clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,17 +19,32 @@ from bluestreak_core import machine
 from bluestreak_core.argument import check_has
 from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
-from bluestreak_core.clock import Clock, in_milliseconds
-from bluestreak_core.errors import NotInitialised, ValueTooLarge
+from bluestreak_core.clock import Clock, first_of, in_milliseconds
+from bluestreak_core.errors import (
+    NotInitialised,
+    TransitionRefused,
+    ValueTooLarge,
+    WorkflowNotFound,
+)
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    History,
+    Nap,
+    NewWorkflow,
+    Step,
+    Workflow,
+)
 from bluestreak_core.store import RenewsFromThread, Store
 from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules, unstorable
-from bluestreak_mongo.bulk import Ending, Groups, undecided
+from bluestreak_mongo.bulk import Ending, Groups, insert_each, undecided
 from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.database import Database, check_version
@@ -48,6 +64,12 @@ DEFAULT_DATABASE = "bluestreak"
 
 _PAGE = 10_000
 """Records that a history is read by at once; the server sends no more than 16 MB at once."""
+
+_INSERTED_AT_ONCE = 1000
+
+_LISTEN_FOR_CONTROL = timedelta(milliseconds=500)
+_LATE = timedelta(seconds=5)
+"""How long after it was stamped an event from outside may be seen first."""
 
 _TOO_DEEP = 15
 _TOO_LARGE = (10334, 17419, 17420)
@@ -170,8 +192,37 @@ class MongoStore(Store, RenewsFromThread):
         if isinstance(outcome, DuplicateKeyError):
             return False
         self._check(outcome, value, what)
-        self._hints.due(new.created_at)
+        self._hints.due(new.start_at or new.created_at)
         return True
+
+    @override
+    async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        documents: dict[str, Document] = {}
+        for one in new:
+            value, _ = self._rules.round_trip(one.input, f"input of workflow {one.workflow_id!r}")
+            document = doc.from_workflow(machine.create(one)) | {doc.INPUT: value}
+            documents.setdefault(one.workflow_id, document)
+        created = await self._insert_all(list(documents.values()))
+        for one in new:
+            if one.workflow_id in created:
+                self._hints.due(one.start_at or one.created_at)
+        firsts = {one.workflow_id: one for one in reversed(new)}
+        return [one.workflow_id in created and firsts[one.workflow_id] is one for one in new]
+
+    @writes
+    async def _insert_all(self, documents: Sequence[Document]) -> set[str]:
+        """Insert workflows, a thousand at once; the ids of those that were not there before."""
+        created: set[str] = set()
+        for start in range(0, len(documents), _INSERTED_AT_ONCE):
+            part = documents[start : start + _INSERTED_AT_ONCE]
+            outcomes = await insert_each(self._open.database.workflows, part)
+            for document, outcome in zip(part, outcomes, strict=True):
+                if outcome is None:
+                    created.add(document[doc.WORKFLOW_ID])
+                elif not isinstance(outcome, DuplicateKeyError):
+                    what = f"input of workflow {document[doc.WORKFLOW_ID]!r}"
+                    self._check(outcome, document[doc.INPUT], what)
+        return created
 
     @override
     @reads
@@ -194,8 +245,7 @@ class MongoStore(Store, RenewsFromThread):
     @override
     @reads
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        key = {doc.WORKFLOW_ID: workflow_id, doc.NAP_ID: nap_id}
-        found = await _find_one(self._open.database.naps, key)
+        found = await self._find_nap(workflow_id, nap_id)
         return None if found is None else doc.to_nap(found)
 
     @override
@@ -226,8 +276,16 @@ class MongoStore(Store, RenewsFromThread):
         database, theirs = self._open.database, list(histories)
         for step in await self._records(database.steps, theirs, doc.STEP_ID, doc.to_step):
             histories[step.workflow_id].steps[step.step_id] = step.output
-        for nap in await self._records(database.naps, theirs, doc.NAP_ID, doc.to_nap):
-            histories[nap.workflow_id].naps[nap.nap_id] = nap.wake_up_at
+        attempts: dict[str, list[Attempt]] = {}
+        for record in await self._records(database.naps, theirs, doc.NAP_ID, doc.to_record):
+            if isinstance(record, Attempt):
+                attempts.setdefault(record.workflow_id, []).append(record)
+            else:
+                histories[record.workflow_id].naps[record.nap_id] = record.wake_up_at
+        for claim in claims:
+            made = attempts.get(claim.workflow_id, ())
+            latest = machine.latest_attempts(made, claim.workflow.retries)
+            histories[claim.workflow_id].attempts.update(latest)
         return histories
 
     @override
@@ -282,6 +340,31 @@ class MongoStore(Store, RenewsFromThread):
         return wake_up_at
 
     @override
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        document = doc.from_attempt(attempt)
+        insert = self._open.groups.naps.call(document, len(attempt.error.traceback))
+        outcome = await self._with_progress(claim, insert)
+        if isinstance(outcome, DuplicateKeyError):
+            winner = await self._find_attempt(attempt)
+            if winner is None:
+                raise undecided("attempt of step", attempt.step_id) from outcome
+            return winner
+        self._check(outcome)
+        return attempt
+
+    @override
+    @writes
+    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        workflows = self._open.database.workflows
+        ours = transitions.without_failed_step(claim, failed.step_id)
+        if (await workflows.update_one(ours, transitions.fail_step(failed))).matched_count:
+            return
+        found = await _find_one(workflows, {doc.WORKFLOW_ID: claim.workflow_id})
+        workflow = None if found is None else doc.to_workflow(found)
+        if not machine.in_force(workflow, claim):
+            raise machine.lost(workflow, claim)
+
+    @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         await self._end(claim, Event.PARK, transitions.give_back(Event.PARK, wake_up_at))
         self._hints.due(wake_up_at)
@@ -313,6 +396,23 @@ class MongoStore(Store, RenewsFromThread):
             self._hints.due(failure.retry_at)
 
     @override
+    @writes
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        workflows = self._open.database.workflows
+        key = {doc.WORKFLOW_ID: workflow_id}
+        for accepted, update in transitions.control(event, now, reason):
+            if (await workflows.update_one(key | accepted, update)).matched_count:
+                break
+        else:
+            found = await workflows.find_one(key, {doc.STATUS: 1})
+            if found is None:
+                raise WorkflowNotFound(workflow_id)
+            raise TransitionRefused(workflow_id, str(found[doc.STATUS]), event)
+        self._tell(workflow_id, event, now)
+
+    @override
     async def wait_for_work(self, timeout: timedelta) -> None:
         feed, arrivals = self._open.feed, self._hints.arrivals
         with feed.waiting():
@@ -327,7 +427,47 @@ class MongoStore(Store, RenewsFromThread):
         with self._open.feed.waiting_for(workflow_id):
             await self._hints.wait_for_end(workflow_id, timeout)
 
+    @override
+    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
+        until = self._clock.now() + timeout
+        heard = asyncio.ensure_future(self._hints.wait_for_control(timeout))
+        try:
+            while not heard.done() and (left := until - self._clock.now()) > timedelta(0):
+                await first_of(
+                    asyncio.shield(heard), self._clock.sleep(min(left, _LISTEN_FOR_CONTROL))
+                )
+                if not self._open.feed.is_live and await self._was_taken_from(worker):
+                    return
+        finally:
+            heard.cancel()
+            await asyncio.gather(heard, return_exceptions=True)
+
     # What the methods above share --------------------------------------------------------------
+
+    def _tell(self, workflow_id: str, event: Event, now: datetime) -> None:
+        """Those in this process who may wait for what has been done from outside."""
+        if machine.target(event).ended:
+            self._hints.ended(workflow_id)
+        if event in (Event.CANCEL, Event.PAUSE):
+            self._hints.controlled()
+        else:
+            self._hints.due(now)
+
+    @reads
+    async def _was_taken_from(self, worker: str) -> bool:
+        taken = transitions.taken_from(worker, self._clock.now() - _LATE)
+        found = await self._open.database.tolerant_workflows.find_one(taken, {"_id": 1})
+        return found is not None
+
+    @reads
+    async def _find_attempt(self, attempt: Attempt) -> Attempt | None:
+        nap_id = doc.attempt_id(attempt.step_id, attempt.round, attempt.number)
+        found = await self._find_nap(attempt.workflow_id, nap_id)
+        return None if found is None else doc.to_attempt(found)
+
+    async def _find_nap(self, workflow_id: str, nap_id: str) -> Document | None:
+        key = {doc.WORKFLOW_ID: workflow_id, doc.NAP_ID: nap_id}
+        return await _find_one(self._open.database.naps, key)
 
     @property
     def _open(self) -> _Opened:
@@ -349,7 +489,7 @@ class MongoStore(Store, RenewsFromThread):
 
         def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
             theirs = {doc.WORKFLOW_ID: {"$in": workflow_ids}}
-            return records.find(theirs, {doc.SAVED_AT: 0}, batch_size=_PAGE)
+            return records.find(theirs, batch_size=_PAGE)
 
         found, strays = await read_each(collection, query, read)
         for stray in strays:

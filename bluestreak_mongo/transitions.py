@@ -8,7 +8,7 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.machine import MAX_CLAIM_LOG, Event
-from bluestreak_core.model import Claim, ClaimEntry, Failure, Status
+from bluestreak_core.model import Claim, ClaimEntry, FailedStep, Failure, Status
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
 
@@ -138,6 +138,49 @@ def lost(claims: Sequence[Claim], held: Iterable[Document]) -> list[Claim]:
 def progress() -> Document:
     """Counts crashes afresh."""
     return {"$set": {doc.CRASHES: 0}}
+
+
+def without_failed_step(claim: Claim, step_id: str) -> Document:
+    """Matches a workflow while the claim may move it, and the step has not been given up."""
+    return in_force(claim) | {f"{doc.FAILED_STEPS}.{doc.FAILED_STEP_ID}": {"$ne": step_id}}
+
+
+def fail_step(failed: FailedStep) -> Document:
+    """Gives a step up, which is progress too."""
+    return {"$push": {doc.FAILED_STEPS: doc.from_failed_step(failed)}, **progress()}
+
+
+def control(event: Event, now: datetime, reason: str | None) -> list[tuple[Document, Document]]:
+    """Which states an event from outside is accepted in, and what it changes in each of them."""
+    moved: Document = {doc.STATUS: machine.target(event).value}
+    unset: Document = {doc.CLAIM: 1}
+    increased: Document = {}
+    match event:
+        case Event.CANCEL:
+            moved |= {doc.TIMEOUT_AT: now, doc.FINISHED_AT: now, doc.REASON: reason}
+        case Event.RETRY:
+            moved |= {doc.TIMEOUT_AT: now, doc.START_AT: now, doc.FAILURES: 0, doc.CRASHES: 0}
+            unset |= {doc.FAILED_STEPS: 1, doc.FINISHED_AT: 1, doc.ERROR: 1, doc.REASON: 1}
+            increased = {"$inc": {doc.RETRIES: 1}}
+    update = {"$set": moved, "$unset": unset, **increased}
+    if event is not Event.PAUSE:
+        return [(_in_any(machine.sources(event)), update)]
+    # Who has a claim on it loses it now; who waits for an instant goes on waiting for that.
+    running = {**update, "$set": moved | {doc.TIMEOUT_AT: now}}
+    return [(_in_any(machine.waiting()), update), (_in_any([Status.RUNNING]), running)]
+
+
+def _in_any(statuses: Collection[Status]) -> Document:
+    return {doc.STATUS: {"$in": [status.value for status in statuses]}}
+
+
+def taken_from(worker: str, since: datetime) -> Document:
+    """Matches what a worker had a claim on until somebody cancelled or paused it."""
+    return {
+        doc.STATUS: {"$in": [machine.target(event).value for event in (Event.CANCEL, Event.PAUSE)]},
+        doc.TIMEOUT_AT: {"$gte": since},
+        doc.WORKER: worker,
+    }
 
 
 def give_back(event: Event, due_at: datetime) -> Document:

@@ -10,13 +10,24 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
+from bluestreak_core.machine import Event
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    History,
+    Nap,
+    NewWorkflow,
+    Step,
+    Workflow,
+)
 from bluestreak_core.signal import Signal
 from bluestreak_core.store import Renewer, RenewsFromThread, Store
 
 T = TypeVar("T")
 
-UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end"})
+UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_for_control"})
 """The calls that neither read nor write what is stored."""
 
 
@@ -46,6 +57,10 @@ class StoreAround(Store, RenewsFromThread):
     @override
     async def create(self, new: NewWorkflow) -> bool:
         return await self.around("create", lambda: self._store.create(new))
+
+    @override
+    async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        return await self.around("create_many", lambda: self._store.create_many(new))
 
     @override
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
@@ -95,6 +110,14 @@ class StoreAround(Store, RenewsFromThread):
         )
 
     @override
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        return await self.around("save_attempt", lambda: self._store.save_attempt(claim, attempt))
+
+    @override
+    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        await self.around("fail_step", lambda: self._store.fail_step(claim, failed))
+
+    @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         await self.around("park", lambda: self._store.park(claim, wake_up_at))
 
@@ -111,12 +134,22 @@ class StoreAround(Store, RenewsFromThread):
         await self.around("fail", lambda: self._store.fail(claim, failure, now))
 
     @override
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        await self.around("control", lambda: self._store.control(workflow_id, event, now, reason))
+
+    @override
     async def wait_for_work(self, timeout: timedelta) -> None:
         await self.around("wait_for_work", lambda: self._store.wait_for_work(timeout))
 
     @override
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         await self.around("wait_for_end", lambda: self._store.wait_for_end(workflow_id, timeout))
+
+    @override
+    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
+        await self.around("wait_for_control", lambda: self._store.wait_for_control(worker, timeout))
 
     @override
     def renewer(self) -> Renewer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
 from types import NoneType
@@ -13,12 +14,20 @@ from uuid import UUID
 import pytest
 
 from bluestreak_core import machine
-from bluestreak_core.errors import ClaimLost, UnstorableValue, ValueTooLarge
+from bluestreak_core.errors import (
+    ClaimLost,
+    TransitionRefused,
+    UnstorableValue,
+    ValueTooLarge,
+    WorkflowNotFound,
+)
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
+    Attempt,
     Claim,
     ClaimEntry,
     ErrorRecord,
+    FailedStep,
     Failure,
     History,
     NewWorkflow,
@@ -33,7 +42,23 @@ T = TypeVar("T")
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LEASE = 10 * SECOND
-ENDINGS = [event for event in machine.TRANSITIONS[Status.RUNNING] if event is not Event.CLAIM]
+ENDINGS = [
+    event
+    for event in machine.TRANSITIONS[Status.RUNNING]
+    if event not in (Event.CLAIM, *machine.CONTROL)
+]
+CONTROLLED = [
+    (status, event)
+    for status, row in machine.TRANSITIONS.items()
+    for event in machine.CONTROL
+    if event in row
+]
+REFUSED = [
+    (status, event)
+    for status in Status
+    for event in machine.CONTROL
+    if (status, event) not in CONTROLLED
+]
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
 
 
@@ -158,6 +183,31 @@ class StoreContract:
         before = await _found(store, "w")
         assert not await store.create(_new("w", handler_id="other", input=2))
         assert await _found(store, "w") == before
+
+    async def test_a_delayed_workflow_is_due_when_it_is_to_start(self, store: Store) -> None:
+        new = replace(_new("w"), start_at=NOW + SECOND)
+        await store.create(new)
+        assert await _found(store, "w") == machine.create(new)
+        assert list(await store.claim("worker", NOW, LEASE, 10, None)) == []
+        assert len(await store.claim("worker", NOW + SECOND, LEASE, 10, None)) == 1
+
+    async def test_many_are_created_and_those_that_exist_left_alone(self, store: Store) -> None:
+        await store.create(_new("w1", input="first"))
+        new = [_new(f"w{number % 3}", input=number) for number in range(6)]
+        assert await store.create_many(new) == [True, False, True, False, False, False]
+        assert [(await _found(store, f"w{n}")).input for n in range(3)] == [0, "first", 2]
+        assert await store.create_many(new) == [False] * 6
+        assert await store.create_many([]) == []
+
+    async def test_a_thousand_and_more_are_created_at_once(self, store: Store) -> None:
+        new = [_new(f"w{number:04}") for number in range(1001)]
+        assert await store.create_many(new) == [True] * 1001
+        assert await _found(store, "w1000") == machine.create(new[-1])
+
+    async def test_of_many_none_is_created_where_one_cannot_be_stored(self, store: Store) -> None:
+        with pytest.raises(UnstorableValue, match="input of workflow 'w2'"):
+            await store.create_many([_new("w1"), _new("w2", input={1})])
+        assert await store.find_workflow("w1") is None
 
     async def test_what_does_not_exist_is_none(self, store: Store) -> None:
         await store.create(_new("w"))
@@ -422,6 +472,73 @@ class StoreContract:
         await store.save_nap(owner, "n", NOW, NOW)
         assert (await _found(store, "w")).crashes == 0
 
+    async def test_an_attempt_is_recorded_and_is_no_nap_and_no_step(self, store: Store) -> None:
+        claim = await _claimed(store, "w")
+        attempt = _attempt(1)
+        assert await store.save_attempt(claim, attempt) == attempt
+        assert await store.history([claim]) == {"w": History(attempts={"s": attempt})}
+        assert await store.find_step("w", "s") is None
+        assert await store.find_nap("w", "s") is None
+        assert await store.save_step(claim, "s", "done", NOW) == "done"
+        assert await store.save_nap(claim, "s", NOW, NOW) == NOW
+
+    async def test_the_first_record_of_an_attempt_wins(self, store: Store) -> None:
+        stale, owner = await _superseded(store, "w")
+        first = _attempt(1)
+        await store.save_attempt(owner, first)
+        later = replace(first, retry_at=None, saved_at=NOW + SECOND)
+        assert await store.save_attempt(stale, later) == first
+        assert await store.save_attempt(owner, later) == first
+
+    async def test_a_history_has_the_latest_attempt_of_each_step(self, store: Store) -> None:
+        claim = await _claimed(store, "w")
+        for number in (2, 10, 1):
+            await store.save_attempt(claim, _attempt(number))
+        last = replace(_attempt(3), step_id="t", retry_at=None)
+        await store.save_attempt(claim, last)
+        history = (await store.history([claim]))["w"]
+        assert history == History(attempts={"s": _attempt(10), "t": last})
+
+    async def test_a_history_has_no_attempts_of_earlier_rounds(self, store: Store) -> None:
+        claim = await _claimed(store, "w")
+        await store.save_attempt(claim, _attempt(4))
+        await store.fail(claim, _failure(None), NOW)
+        await store.control("w", Event.RETRY, NOW)
+        (again,) = await store.claim("worker", NOW, LEASE, 1, None)
+        assert await store.history([again]) == {"w": History()}
+        second = replace(_attempt(1), round=1)
+        await store.save_attempt(again, second)
+        assert await store.history([again]) == {"w": History(attempts={"s": second})}
+
+    async def test_a_recorded_attempt_resets_crashes(self, store: Store) -> None:
+        _, owner = await _superseded(store, "w")
+        await store.save_attempt(owner, _attempt(1))
+        assert (await _found(store, "w")).crashes == 0
+
+    async def test_a_step_that_is_given_up_is_kept_with_its_workflow(self, store: Store) -> None:
+        _, owner = await _superseded(store, "w")
+        before = await _found(store, "w")
+        failed = [FailedStep(step_id=s, error=ERROR, attempts=3, failed_at=NOW) for s in "ab"]
+        for one in failed:
+            await store.fail_step(owner, one)
+        after = await _found(store, "w")
+        assert (after.failed_steps, after.crashes) == (tuple(failed), 0)
+        assert after == machine.fail_step(machine.fail_step(before, failed[0]), failed[1])
+        await store.fail_step(owner, replace(failed[0], attempts=4, failed_at=NOW + SECOND))
+        assert await _found(store, "w") == after
+        (again,) = await store.claim("worker", NOW + 2 * LEASE, LEASE, 1, None)
+        assert again.workflow.failed_steps == tuple(failed)
+
+    async def test_only_the_owner_gives_a_step_up(self, store: Store) -> None:
+        stale, owner = await _superseded(store, "w")
+        failed = FailedStep(step_id="s", error=ERROR, attempts=3, failed_at=NOW)
+        with pytest.raises(ClaimLost, match="claim 1 was superseded by claim 2"):
+            await store.fail_step(stale, failed)
+        assert await _found(store, "w") == owner.workflow
+        await store.finish(owner, None, NOW)
+        with pytest.raises(ClaimLost, match="has ended, the workflow is 'finished'"):
+            await store.fail_step(owner, failed)
+
     # Ending a claim ----------------------------------------------------------------------------
 
     async def test_parking_gives_the_claim_back_until_then(self, store: Store) -> None:
@@ -552,6 +669,81 @@ class StoreContract:
         assert await store.find_workflow("ghost") is None
         assert await store.renew([ghost, claim], NOW, LEASE) == [ghost]
 
+    # From outside ------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(("status", "event"), CONTROLLED)
+    async def test_an_event_from_outside_follows_its_arrow(
+        self, store: Store, status: Status, event: Event
+    ) -> None:
+        await _bring(store, "w", status)
+        before = await _found(store, "w")
+        await store.control("w", event, NOW + SECOND, "because")
+        after = await _found(store, "w")
+        assert after == machine.control(before, event, NOW + SECOND, "because")
+        assert after.status is machine.target(event)
+
+    @pytest.mark.parametrize(("status", "event"), REFUSED)
+    async def test_an_event_from_outside_is_refused_where_it_has_no_arrow(
+        self, store: Store, status: Status, event: Event
+    ) -> None:
+        await _bring(store, "w", status)
+        before = await _found(store, "w")
+        with pytest.raises(TransitionRefused, match=f"'{event}' is refused while '{status}'"):
+            await store.control("w", event, NOW + SECOND)
+        assert await _found(store, "w") == before
+
+    async def test_there_is_no_control_of_what_does_not_exist(self, store: Store) -> None:
+        for event in machine.CONTROL:
+            with pytest.raises(WorkflowNotFound, match="'w'"):
+                await store.control("w", event, NOW)
+
+    @pytest.mark.parametrize("taken", [Event.CANCEL, Event.PAUSE])
+    @pytest.mark.parametrize("event", ENDINGS)
+    async def test_whoever_had_the_claim_has_lost_it(
+        self, store: Store, taken: Event, event: Event
+    ) -> None:
+        claim = await _claimed(store, "w")
+        await store.control("w", taken, NOW)
+        before = await _found(store, "w")
+        assert await store.renew([claim], NOW, LEASE) == [claim]
+        with pytest.raises(ClaimLost, match=f"has ended, the workflow is '{before.status}'"):
+            await _end(store, claim, event)
+        assert await _found(store, "w") == before
+
+    async def test_a_paused_or_cancelled_workflow_is_never_claimed(self, store: Store) -> None:
+        for name, event in (("w1", Event.PAUSE), ("w2", Event.CANCEL)):
+            await store.create(_new(name))
+            await store.control(name, event, NOW)
+        assert list(await store.claim("worker", NOW + 100 * LEASE, LEASE, 10, None)) == []
+
+    async def test_a_resumed_workflow_is_due_when_it_was_to_be(self, store: Store) -> None:
+        await store.park(await _claimed(store, "w"), NOW + 3 * SECOND)
+        await store.control("w", Event.PAUSE, NOW + SECOND)
+        await store.control("w", Event.RESUME, NOW + 2 * SECOND)
+        assert list(await store.claim("worker", NOW + 2 * SECOND, LEASE, 1, None)) == []
+        assert len(await store.claim("worker", NOW + 3 * SECOND, LEASE, 1, None)) == 1
+
+    async def test_one_that_was_paused_while_it_ran_is_due_when_it_is_resumed(
+        self, store: Store
+    ) -> None:
+        await _claimed(store, "w")
+        await store.control("w", Event.PAUSE, NOW)
+        await store.control("w", Event.RESUME, NOW)
+        (again,) = await store.claim("worker", NOW, LEASE, 1, None)
+        assert (again.number, again.workflow.crashes) == (2, 0)
+
+    async def test_a_retried_workflow_keeps_its_records_and_is_due(self, store: Store) -> None:
+        claim = await _claimed(store, "w")
+        await store.save_step(claim, "s", "kept", NOW)
+        failed = FailedStep(step_id="t", error=ERROR, attempts=3, failed_at=NOW)
+        await store.fail_step(claim, failed)
+        await store.fail(claim, _failure(None), NOW)
+        await store.control("w", Event.RETRY, NOW + SECOND)
+        (again,) = await store.claim("worker", NOW + SECOND, LEASE, 1, None)
+        assert (again.workflow.failures, again.workflow.failed_steps) == (0, ())
+        assert (again.workflow.retries, again.workflow.error) == (1, None)
+        assert await store.history([again]) == {"w": History(steps={"s": "kept"})}
+
     # Values ------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(("given", "stored"), VALUES, ids=repr)
@@ -658,6 +850,7 @@ class StoreContract:
         await store.wait_for_work(timedelta(0))
         await store.wait_for_end("w", timedelta(0))
         await store.wait_for_end("no such workflow", timedelta(0))
+        await store.wait_for_control("worker", timedelta(0))
 
 
 # What the tests above share ---------------------------------------------------------------------
@@ -673,6 +866,37 @@ def _new(
 
 def _failure(retry_at: datetime | None) -> Failure:
     return Failure(error=ERROR, retry_at=retry_at)
+
+
+def _attempt(number: int) -> Attempt:
+    return Attempt(
+        workflow_id="w",
+        step_id="s",
+        round=0,
+        number=number,
+        error=ERROR,
+        retry_at=NOW + number * SECOND,
+        saved_at=NOW,
+    )
+
+
+async def _bring(store: Store, workflow_id: str, status: Status) -> None:
+    """A workflow in this state."""
+    if status is Status.IDLE:
+        await store.create(_new(workflow_id))
+        return
+    claim = await _claimed(store, workflow_id)
+    match status:
+        case Status.FAILED:
+            await store.fail(claim, _failure(NOW + 2 * SECOND), NOW)
+        case Status.ABORTED:
+            await store.fail(claim, _failure(None), NOW)
+        case Status.FINISHED:
+            await store.finish(claim, "result", NOW)
+        case Status.PAUSED:
+            await store.control(workflow_id, Event.PAUSE, NOW)
+        case Status.CANCELLED:
+            await store.control(workflow_id, Event.CANCEL, NOW, "reason")
 
 
 async def _found(store: Store, workflow_id: str) -> Workflow:

@@ -18,10 +18,12 @@ from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from bluestreak_core import (
+    Attempt,
     Claim,
     ClaimEntry,
     Clock,
     ErrorRecord,
+    FailedStep,
     Failure,
     History,
     Nap,
@@ -35,12 +37,13 @@ from bluestreak_core import (
     StoreUnavailable,
     SystemClock,
     Workflow,
+    WorkflowNotFound,
     machine,
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.values import MAX_VALUE_BYTES
 
-Kind = Literal["step", "nap"]
+Kind = Literal["step", "nap", "attempt"]
 
 LOCK_TIMEOUT = 0.5  # seconds
 LOOK_AGAIN = timedelta(milliseconds=200)
@@ -91,12 +94,16 @@ class SQLiteStore(Store):
     # Starting and looking
 
     async def create(self, new: NewWorkflow) -> bool:
-        value, _ = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
+        (created,) = await self.create_many([new])
+        return created
+
+    async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        workflows = []
+        for one in new:
+            value, _ = self._rules.round_trip(one.input, f"input of workflow {one.workflow_id!r}")
+            workflows.append(machine.create(replace(one, input=value)))
         with self._transaction() as db:
-            if self._workflow(db, new.workflow_id) is not None:
-                return False
-            self._put(db, machine.create(replace(new, input=value)))
-            return True
+            return [self._add(db, workflow) for workflow in workflows]
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         with self._transaction() as db:
@@ -150,6 +157,7 @@ class SQLiteStore(Store):
 
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         histories = {claim.workflow_id: History() for claim in claims}
+        attempts: dict[str, list[Attempt]] = {claim.workflow_id: [] for claim in claims}
         with self._transaction() as db:
             rows = db.execute(
                 "SELECT workflow_id, kind, id, value FROM journal"
@@ -157,9 +165,16 @@ class SQLiteStore(Store):
                 (json.dumps(list(histories)),),
             )
             for workflow_id, kind, name, value in rows:
+                if kind == "attempt":
+                    attempts[workflow_id].append(to_attempt(unpacked(value)))
+                    continue
                 history = histories[workflow_id]
                 recorded = history.steps if kind == "step" else history.naps
                 recorded[name] = unpacked(value)
+        for claim in claims:
+            made = attempts[claim.workflow_id]
+            latest = machine.latest_attempts(made, claim.workflow.retries)
+            histories[claim.workflow_id].attempts.update(latest)
         return histories
 
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
@@ -186,6 +201,18 @@ class SQLiteStore(Store):
         recorded: datetime = self._save(claim, "nap", nap_id, wake_up_at, now)
         return recorded
 
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        name = json.dumps([attempt.step_id, attempt.round, attempt.number])
+        return to_attempt(self._save(claim, "attempt", name, asdict(attempt), attempt.saved_at))
+
+    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        with self._transaction() as db:
+            workflow = self._workflow(db, claim.workflow_id)
+            if workflow is None or not machine.in_force(workflow, claim):
+                raise machine.lost(workflow, claim)
+            if all(failed.step_id != other.step_id for other in workflow.failed_steps):
+                self._put(db, machine.fail_step(workflow, failed))
+
     # Ending a claim
 
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
@@ -204,6 +231,17 @@ class SQLiteStore(Store):
         event = machine.failure_event(failure)
         self._end(claim, event, lambda workflow: machine.fail(workflow, failure, now))
 
+    # From outside
+
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        with self._transaction() as db:
+            workflow = self._workflow(db, workflow_id)
+            if workflow is None:
+                raise WorkflowNotFound(workflow_id)
+            self._put(db, machine.control(workflow, event, now, reason))
+
     # Hints: SQLite tells nobody, but a look costs next to nothing
 
     async def wait_for_work(self, timeout: timedelta) -> None:
@@ -211,6 +249,9 @@ class SQLiteStore(Store):
 
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         await self._clock.sleep(min(timeout, LOOK_AGAIN))
+
+    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
+        await self._clock.sleep(timeout)  # renewing tells, a third of a lease later at most
 
     # What the methods above share
 
@@ -228,6 +269,12 @@ class SQLiteStore(Store):
         query = "SELECT record FROM workflows WHERE workflow_id = ?"
         row = db.execute(query, (workflow_id,)).fetchone()
         return None if row is None else to_workflow(row[0])
+
+    def _add(self, db: sqlite3.Connection, workflow: Workflow) -> bool:
+        if self._workflow(db, workflow.workflow_id) is not None:
+            return False
+        self._put(db, workflow)
+        return True
 
     def _put(self, db: sqlite3.Connection, workflow: Workflow) -> None:
         db.execute(
@@ -290,8 +337,17 @@ def to_workflow(record: str) -> Workflow:
     fields = unpacked(record)
     error = fields["error"]
     log = tuple(ClaimEntry(**entry) for entry in fields["claim_log"])
-    fields |= {"status": Status(fields["status"]), "claim_log": log}
+    failed = tuple(FailedStep(**with_error(entry)) for entry in fields["failed_steps"])
+    fields |= {"status": Status(fields["status"]), "claim_log": log, "failed_steps": failed}
     return Workflow(**fields | {"error": error and ErrorRecord(**error)})
+
+
+def to_attempt(fields: dict[str, Any]) -> Attempt:
+    return Attempt(**with_error(fields))
+
+
+def with_error(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {"error": ErrorRecord(**fields["error"])}
 
 
 def packed(value: Any) -> str:

@@ -25,6 +25,8 @@ STATES = {
     Status.FAILED: machine.fail(RUNNING, Failure(error=ERROR, retry_at=NOW), NOW),
     Status.FINISHED: machine.finish(RUNNING, "result", NOW),
     Status.ABORTED: machine.fail(RUNNING, Failure(error=ERROR, retry_at=None), NOW),
+    Status.PAUSED: machine.control(RUNNING, Event.PAUSE, NOW, None),
+    Status.CANCELLED: machine.control(RUNNING, Event.CANCEL, NOW, "why"),
 }
 
 EVENTS: dict[Event, Callable[[Workflow], Workflow]] = {
@@ -53,6 +55,16 @@ def test_the_table_is_the_designs() -> None:
         (Status.RUNNING, Event.FINISH, Status.FINISHED),
         (Status.RUNNING, Event.FAIL, Status.FAILED),
         (Status.RUNNING, Event.ABORT, Status.ABORTED),
+        (Status.IDLE, Event.PAUSE, Status.PAUSED),
+        (Status.FAILED, Event.PAUSE, Status.PAUSED),
+        (Status.RUNNING, Event.PAUSE, Status.PAUSED),
+        (Status.PAUSED, Event.RESUME, Status.IDLE),
+        (Status.IDLE, Event.CANCEL, Status.CANCELLED),
+        (Status.FAILED, Event.CANCEL, Status.CANCELLED),
+        (Status.RUNNING, Event.CANCEL, Status.CANCELLED),
+        (Status.PAUSED, Event.CANCEL, Status.CANCELLED),
+        (Status.ABORTED, Event.RETRY, Status.IDLE),
+        (Status.CANCELLED, Event.RETRY, Status.IDLE),
     }
 
 
@@ -67,8 +79,8 @@ def test_the_sources_of_an_event_are_the_rows_that_have_it(event: Event) -> None
 
 
 @pytest.mark.parametrize("status", Status)
-def test_only_states_without_arrows_have_ended(status: Status) -> None:
-    assert status.ended is (not TRANSITIONS[status])
+def test_only_a_retry_leads_away_from_an_end(status: Status) -> None:
+    assert status.ended is (set(TRANSITIONS[status]) <= {Event.RETRY})
 
 
 @pytest.mark.parametrize("status", Status)
@@ -153,6 +165,47 @@ def test_only_an_expired_lease_counts_as_a_crash() -> None:
     assert crashes == {Status.IDLE: 0, Status.FAILED: 0, Status.RUNNING: 1}
 
 
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("event", Event)
+def test_control_follows_the_table_and_takes_the_claim(status: Status, event: Event) -> None:
+    workflow = STATES[status]
+    if event in machine.CONTROL and event in TRANSITIONS[status]:
+        moved = machine.control(workflow, event, NOW, "why")
+        assert (moved.status, moved.claim_token) == (TRANSITIONS[status][event], None)
+    else:
+        with pytest.raises(TransitionRefused, match=f"'{event}' is refused while '{status}'"):
+            machine.control(workflow, event, NOW, None)
+
+
+def test_a_claim_that_was_taken_is_not_in_force_when_another_library_runs_the_workflow() -> None:
+    resumed = machine.control(STATES[Status.PAUSED], Event.RESUME, NOW, None)
+    assert not machine.in_force(replace(resumed, status=Status.RUNNING), CLAIM)
+
+
+def test_a_pause_keeps_the_instant_that_was_waited_for_unless_that_was_a_leases_end() -> None:
+    later = NOW + timedelta(days=1)
+    parked = machine.control(machine.park(RUNNING, later), Event.PAUSE, NOW, None)
+    assert parked.timeout_at == later
+    assert STATES[Status.PAUSED].timeout_at == NOW
+
+
+def test_a_retry_forgets_failures_and_nothing_else() -> None:
+    aborted = replace(STATES[Status.ABORTED], crashes=3, retries=1)
+    later = NOW + SECOND
+    assert machine.control(aborted, Event.RETRY, later, None) == replace(
+        aborted,
+        status=Status.IDLE,
+        timeout_at=later,
+        start_at=later,
+        claim_token=None,
+        failures=0,
+        crashes=0,
+        retries=2,
+        finished_at=None,
+        error=None,
+    )
+
+
 def test_progress_resets_crashes_and_nothing_else() -> None:
     crashed = machine.claim(RUNNING, "new", "worker", NOW + timedelta(days=1), SECOND)
     assert machine.progress(crashed) == replace(crashed, crashes=0)
@@ -186,6 +239,7 @@ def test_crashes_beyond_the_limit_abort(
     [
         (None, "claim 1 is void, the workflow has been deleted"),
         (STATES[Status.FINISHED], "claim 1 has ended, the workflow is 'finished'"),
+        (STATES[Status.CANCELLED], "claim 1 has ended, the workflow is 'cancelled'"),
         (replace(RUNNING, claim_token="new", claims=2), "claim 1 was superseded by claim 2"),
         (
             replace(RUNNING, claim_token=None),

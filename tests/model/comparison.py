@@ -12,16 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from bluestreak_core import (
+    Attempt,
     BluestreakError,
     Claim,
     ErrorRecord,
+    FailedStep,
     Failure,
     NewWorkflow,
     Status,
     Store,
     UnstorableValue,
     Workflow,
+    machine,
 )
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock
 from tests.model.reference import Reference
 
@@ -47,6 +51,7 @@ _SPAN = st.sampled_from([0 * SECOND, SECOND, 5 * SECOND, 10 * SECOND, 90 * SECON
 _JUMP = st.sampled_from(
     [SECOND, timedelta(milliseconds=1), 5 * SECOND, 10 * SECOND, 3600 * SECOND, -3 * SECOND]
 )
+_CONTROL = st.sampled_from(machine.CONTROL)
 _VALUE = st.sampled_from(
     [
         None,
@@ -66,6 +71,8 @@ Move = tuple[Any, ...]
 _RECORDING = st.one_of(
     st.tuples(st.just("save_step"), _RECORD_ID, _VALUE),
     st.tuples(st.just("save_nap"), _RECORD_ID, _SPAN),
+    st.tuples(st.just("save_attempt"), _RECORD_ID, st.integers(1, 2), _SPAN | st.none()),
+    st.tuples(st.just("fail_step"), _RECORD_ID),
 )
 _ENDING = st.one_of(
     st.tuples(st.just("park"), _SPAN),
@@ -93,6 +100,19 @@ def _call(move: Move, claim: Claim, now: datetime) -> Call:
             args: tuple[Any, ...] = (step_id, output, now)
         case ("save_nap" as name, nap_id, span):
             args = (nap_id, now + span, now)
+        case ("save_attempt" as name, step_id, number, span):
+            attempt = Attempt(
+                workflow_id=claim.workflow_id,
+                step_id=step_id,
+                round=claim.workflow.retries,
+                number=number,
+                error=ERROR,
+                retry_at=None if span is None else now + span,
+                saved_at=now,
+            )
+            args = (attempt,)
+        case ("fail_step" as name, step_id):
+            args = (FailedStep(step_id=step_id, error=ERROR, attempts=2, failed_at=now),)
         case ("park" as name, span):
             args = (now + span,)
         case ("release" as name,):
@@ -247,6 +267,28 @@ class Comparison(RuleBasedStateMachine):
         )
         for subject in self._subjects:
             self._runner.run(subject.perform(worker, Call("create", (new,))))
+
+    @rule(worker=_WORKER, workflow_ids=st.lists(_WORKFLOW_ID, max_size=4), span=_SPAN | st.none())
+    def create_many(self, worker: str, workflow_ids: list[str], span: timedelta | None) -> None:
+        now = self._clock.now()
+        new = [
+            NewWorkflow(
+                workflow_id=workflow_id,
+                handler_id="h",
+                input=place,
+                created_at=now,
+                start_at=None if span is None else now + span,
+            )
+            for place, workflow_id in enumerate(workflow_ids)
+        ]
+        for subject in self._subjects:
+            self._runner.run(subject.perform(worker, Call("create_many", (new,))))
+
+    @rule(worker=_WORKER, workflow_id=_WORKFLOW_ID, event=_CONTROL)
+    def control(self, worker: str, workflow_id: str, event: Event) -> None:
+        call = Call("control", (workflow_id, event, self._clock.now(), "because"))
+        for subject in self._subjects:
+            self._runner.run(subject.perform(worker, call))
 
     @rule(worker=_WORKER, lease=_LEASE, limit=_LIMIT, handlers=_HANDLERS)
     def claim(

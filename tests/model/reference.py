@@ -8,8 +8,19 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core import machine
+from bluestreak_core.errors import WorkflowNotFound
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, Failure, History, Nap, NewWorkflow, Step, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    History,
+    Nap,
+    NewWorkflow,
+    Step,
+    Workflow,
+)
 from bluestreak_core.values import PlainRules
 
 _RULES = PlainRules()
@@ -22,6 +33,7 @@ class Reference:
         self.workflows: dict[str, Workflow] = {}
         self.steps: dict[tuple[str, str], Step] = {}
         self.naps: dict[tuple[str, str], Nap] = {}
+        self.attempts: dict[tuple[str, str, int, int], Attempt] = {}
 
     def create(self, new: NewWorkflow) -> bool:
         value = _stored(new.input, f"input of workflow {new.workflow_id!r}")
@@ -29,6 +41,16 @@ class Reference:
             return False
         self._put(machine.create(replace(new, input=value)))
         return True
+
+    def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        for one in new:
+            _stored(one.input, f"input of workflow {one.workflow_id!r}")
+        return [self.create(one) for one in new]
+
+    def control(self, workflow_id: str, event: Event, now: datetime, reason: str | None) -> None:
+        if workflow_id not in self.workflows:
+            raise WorkflowNotFound(workflow_id)
+        self._put(machine.control(self.workflows[workflow_id], event, now, reason))
 
     # Claiming ----------------------------------------------------------------------------------
 
@@ -82,6 +104,20 @@ class Reference:
             self._count_progress(claim)
         return self.naps[key].wake_up_at
 
+    def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        key = (claim.workflow_id, attempt.step_id, attempt.round, attempt.number)
+        if key not in self.attempts:
+            self.attempts[key] = attempt
+            self._count_progress(claim)
+        return self.attempts[key]
+
+    def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        workflow = self.workflows[claim.workflow_id]
+        if not self._in_force(claim):
+            raise machine.lost(workflow, claim)
+        if failed.step_id not in {other.step_id for other in workflow.failed_steps}:
+            self._put(machine.fail_step(workflow, failed))
+
     # Ending a claim ----------------------------------------------------------------------------
 
     def park(self, claim: Claim, wake_up_at: datetime) -> None:
@@ -129,6 +165,10 @@ class Reference:
             naps={
                 n.nap_id: n.wake_up_at for n in self.naps.values() if n.workflow_id == workflow_id
             },
+            attempts=machine.latest_attempts(
+                [one for one in self.attempts.values() if one.workflow_id == workflow_id],
+                self.workflows[workflow_id].retries,
+            ),
         )
 
 
