@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, TypeVar, assert_never
+from typing import Literal, Self, TypeVar
 
 from bluestreak_core.argument import (
     Duration,
     check_callable,
     check_count,
     check_handler,
-    check_has,
     check_id,
     check_limit,
     check_should_stop,
@@ -21,28 +18,21 @@ from bluestreak_core.argument import (
     to_positive_timedelta,
     to_timedelta,
 )
+from bluestreak_core.client import Client
 from bluestreak_core.context import Handler
 from bluestreak_core.errors import (
     AlreadyPolling,
     HandlerAlreadyRegistered,
     InvalidArgument,
-    NotInitialised,
-    WaitTimeout,
-    WorkflowAborted,
-    WorkflowCancelled,
-    WorkflowNotFound,
 )
-from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
 from bluestreak_core.run import ErrorCallback, Policy
 from bluestreak_core.store import Store
 from bluestreak_core.worker import Health, ShouldStop, State, Worker
 
 H = TypeVar("H", bound=Handler)
 
-_NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
 
-
-class Bluestreak:
+class Bluestreak(Client):
     """Starts workflows, runs them, and waits for them, over one store.
 
     Every process that starts or runs workflows holds one; all that they share is the store. Use it
@@ -85,7 +75,7 @@ class Bluestreak:
         drain_timeout: Duration = 10,
         unknown_handler: Literal["raise", "skip"] = "raise",
     ) -> None:
-        check_has("store", store, Store)
+        super().__init__(store)
         if not is_a(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
             raise InvalidArgument("unknown_handler", unknown_handler, "expected 'raise' or 'skip'")
         if error_callback is not None:
@@ -93,7 +83,6 @@ class Bluestreak:
         if should_stop is not None:
             check_should_stop(should_stop)
         self._should_stop = should_stop
-        self._store = store
         self._lease = to_positive_timedelta("timeout_interval", timeout_interval)
         self._poll_interval = to_positive_timedelta("poll_interval", poll_interval)
         self._max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
@@ -107,7 +96,6 @@ class Bluestreak:
             error_callback=error_callback,
         )
         self._handlers: dict[str, Handler] = {}
-        self._open = False
         self._stop_requested = False
         self._worker: Worker | None = None
         self._poll_has_its_own = False
@@ -116,11 +104,6 @@ class Bluestreak:
         return f"<Bluestreak on {self._store!r}, {self.health().state}>"
 
     # Opening and closing -----------------------------------------------------------------------
-
-    async def init(self) -> None:
-        """Connect the store and create what it needs. Repeated calls change nothing."""
-        await self._store.init()
-        self._open = True
 
     async def close(self) -> None:
         """Stop polling if need be, wait until no run is left, and close the store.
@@ -174,74 +157,6 @@ class Bluestreak:
             return function
 
         return register
-
-    # Starting and looking ----------------------------------------------------------------------
-
-    async def start(self, workflow_id: str, handler_id: str, input: Any = None) -> bool:
-        """Create a workflow, to be run by any worker that has the handler.
-
-        True; False, and nothing is changed, when the id exists. Once this has returned True, the
-        workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
-
-        Raises `InvalidId`, `UnstorableValue` and `ValueTooLarge` before anything is written.
-        """
-        self._check_open("start()")
-        return await self._store.create(
-            NewWorkflow(
-                workflow_id=check_id("workflow id", workflow_id),
-                handler_id=check_id("handler id", handler_id),
-                input=input,
-                created_at=self._store.clock.now(),
-            )
-        )
-
-    async def wait(self, workflow_id: str, retries: int = 100, pause_interval: Duration = 1) -> Any:
-        """The result of a workflow, once it has finished.
-
-        Looks up to `retries` times, `pause_interval` apart, or sooner where the store gives notice.
-
-        Raises `WorkflowNotFound`; as soon as there is nothing more to wait for, `WorkflowAborted`
-        with the last error or `WorkflowCancelled` with its reason; and `WaitTimeout`.
-        """
-        self._check_open("wait()")
-        workflow_id = check_id("workflow id", workflow_id)
-        pause = to_timedelta("pause_interval", pause_interval)
-        looks = check_count("retries", retries, least=1)
-        for more in reversed(range(looks)):
-            workflow = await self._look(workflow_id, pause if more else timedelta(0))
-            if workflow.status.ended:
-                break
-        match workflow.status:
-            case Status.FINISHED:
-                return workflow.result
-            case Status.ABORTED:
-                error = workflow.error or _NO_ERROR
-                raise WorkflowAborted(workflow_id, error.type, error.message, error.traceback)
-            case Status.CANCELLED:
-                raise WorkflowCancelled(workflow_id, workflow.reason)
-            case Status.IDLE | Status.RUNNING | Status.FAILED | Status.PAUSED:
-                raise WaitTimeout(workflow_id, workflow.status, looks)
-            case _:
-                assert_never(workflow.status)
-
-    async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        """The workflow as it is stored, or None."""
-        self._check_open("find_workflow()")
-        return await self._store.find_workflow(check_id("workflow id", workflow_id))
-
-    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
-        """The recorded step, or None."""
-        self._check_open("find_step()")
-        return await self._store.find_step(
-            check_id("workflow id", workflow_id), check_id("step id", step_id)
-        )
-
-    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        """The recorded nap, or None."""
-        self._check_open("find_nap()")
-        return await self._store.find_nap(
-            check_id("workflow id", workflow_id), check_id("nap id", nap_id)
-        )
 
     # Running -----------------------------------------------------------------------------------
 
@@ -302,25 +217,6 @@ class Bluestreak:
             state=State.STOPPED, worker=None, runs=0, max_concurrency=self._max_concurrency
         )
 
-    async def _look(self, workflow_id: str, pause: timedelta) -> Workflow:
-        """The workflow as it is; unless it has ended, after a pause. Hints cut the pause short."""
-        clock = self._store.clock
-        until = clock.now() + pause
-        while True:
-            hint = asyncio.create_task(self._store.wait_for_end(workflow_id, until - clock.now()))
-            try:
-                await asyncio.sleep(0)  # it listens before we look, so no end falls in between
-                workflow = await self._store.find_workflow(workflow_id)
-                if workflow is None:
-                    raise WorkflowNotFound(workflow_id)
-                if not workflow.status.ended:
-                    await hint
-            finally:
-                hint.cancel()
-                await asyncio.gather(hint, return_exceptions=True)
-            if workflow.status.ended or clock.now() >= until:
-                return workflow
-
     def _new_worker(self, should_stop: ShouldStop | None) -> Worker:
         return Worker(
             self._store,
@@ -333,7 +229,3 @@ class Bluestreak:
             skip_unknown=self._skip_unknown,
             should_stop=should_stop,
         )
-
-    def _check_open(self, call: str) -> None:
-        if not self._open:
-            raise NotInitialised(call)

@@ -1,0 +1,125 @@
+"""What any process can do with workflows, whether it runs some or not: start them, and look."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any, assert_never
+
+from bluestreak_core.argument import Duration, check_count, check_has, check_id, to_timedelta
+from bluestreak_core.errors import (
+    NotInitialised,
+    WaitTimeout,
+    WorkflowAborted,
+    WorkflowCancelled,
+    WorkflowNotFound,
+)
+from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
+from bluestreak_core.store import Store
+
+_NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
+
+
+class Client:
+    """The part of `Bluestreak` that needs no handler."""
+
+    def __init__(self, store: Store) -> None:
+        check_has("store", store, Store)
+        self._store = store
+        self._open = False
+
+    async def init(self) -> None:
+        """Connect the store and create what it needs. Repeated calls change nothing."""
+        await self._store.init()
+        self._open = True
+
+    # Starting and looking ----------------------------------------------------------------------
+
+    async def start(self, workflow_id: str, handler_id: str, input: Any = None) -> bool:
+        """Create a workflow, to be run by any worker that has the handler.
+
+        True; False, and nothing is changed, when the id exists. Once this has returned True, the
+        workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
+
+        Raises `InvalidId`, `UnstorableValue` and `ValueTooLarge` before anything is written.
+        """
+        self._check_open("start()")
+        return await self._store.create(
+            NewWorkflow(
+                workflow_id=check_id("workflow id", workflow_id),
+                handler_id=check_id("handler id", handler_id),
+                input=input,
+                created_at=self._store.clock.now(),
+            )
+        )
+
+    async def wait(self, workflow_id: str, retries: int = 100, pause_interval: Duration = 1) -> Any:
+        """The result of a workflow, once it has finished.
+
+        Looks up to `retries` times, `pause_interval` apart, or sooner where the store gives notice.
+
+        Raises `WorkflowNotFound`; as soon as there is nothing more to wait for, `WorkflowAborted`
+        with the last error or `WorkflowCancelled` with its reason; and `WaitTimeout`.
+        """
+        self._check_open("wait()")
+        workflow_id = check_id("workflow id", workflow_id)
+        pause = to_timedelta("pause_interval", pause_interval)
+        looks = check_count("retries", retries, least=1)
+        for more in reversed(range(looks)):
+            workflow = await self._look(workflow_id, pause if more else timedelta(0))
+            if workflow.status.ended:
+                break
+        match workflow.status:
+            case Status.FINISHED:
+                return workflow.result
+            case Status.ABORTED:
+                error = workflow.error or _NO_ERROR
+                raise WorkflowAborted(workflow_id, error.type, error.message, error.traceback)
+            case Status.CANCELLED:
+                raise WorkflowCancelled(workflow_id, workflow.reason)
+            case Status.IDLE | Status.RUNNING | Status.FAILED | Status.PAUSED:
+                raise WaitTimeout(workflow_id, workflow.status, looks)
+            case _:
+                assert_never(workflow.status)
+
+    async def find_workflow(self, workflow_id: str) -> Workflow | None:
+        """The workflow as it is stored, or None."""
+        self._check_open("find_workflow()")
+        return await self._store.find_workflow(check_id("workflow id", workflow_id))
+
+    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
+        """The recorded step, or None."""
+        self._check_open("find_step()")
+        return await self._store.find_step(
+            check_id("workflow id", workflow_id), check_id("step id", step_id)
+        )
+
+    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
+        """The recorded nap, or None."""
+        self._check_open("find_nap()")
+        return await self._store.find_nap(
+            check_id("workflow id", workflow_id), check_id("nap id", nap_id)
+        )
+
+    async def _look(self, workflow_id: str, pause: timedelta) -> Workflow:
+        """The workflow as it is; unless it has ended, after a pause. Hints cut the pause short."""
+        clock = self._store.clock
+        until = clock.now() + pause
+        while True:
+            hint = asyncio.create_task(self._store.wait_for_end(workflow_id, until - clock.now()))
+            try:
+                await asyncio.sleep(0)  # it listens before we look, so no end falls in between
+                workflow = await self._store.find_workflow(workflow_id)
+                if workflow is None:
+                    raise WorkflowNotFound(workflow_id)
+                if not workflow.status.ended:
+                    await hint
+            finally:
+                hint.cancel()
+                await asyncio.gather(hint, return_exceptions=True)
+            if workflow.status.ended or clock.now() >= until:
+                return workflow
+
+    def _check_open(self, call: str) -> None:
+        if not self._open:
+            raise NotInitialised(call)
