@@ -229,8 +229,10 @@ def to_step(document: Mapping[str, Any]) -> Step:
 
 
 def to_record(document: Mapping[str, Any]) -> Nap | Attempt:
-    """What a document among the naps is."""
-    return to_attempt(document) if ATTEMPT in document else to_nap(document)
+    """What a document among the naps is, as far as a history needs to know."""
+    if ATTEMPT in document:
+        return to_attempt(document)
+    return to_nap({field: document[field] for field in document if field != SAVED_AT})
 
 
 def to_attempt(document: Mapping[str, Any]) -> Attempt:

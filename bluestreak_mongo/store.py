@@ -274,10 +274,11 @@ class MongoStore(Store, RenewsFromThread):
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         histories = {claim.workflow_id: History() for claim in claims}
         database, theirs = self._open.database, list(histories)
-        for step in await self._records(database.steps, theirs, doc.STEP_ID, doc.to_step):
+        fields = {doc.SAVED_AT: 0}
+        for step in await self._records(database.steps, theirs, doc.STEP_ID, fields, doc.to_step):
             histories[step.workflow_id].steps[step.step_id] = step.output
         attempts: dict[str, list[Attempt]] = {}
-        for record in await self._records(database.naps, theirs, doc.NAP_ID, doc.to_record):
+        for record in await self._records(database.naps, theirs, doc.NAP_ID, None, doc.to_record):
             if isinstance(record, Attempt):
                 attempts.setdefault(record.workflow_id, []).append(record)
             else:
@@ -480,6 +481,7 @@ class MongoStore(Store, RenewsFromThread):
         collection: AsyncCollection[Document],
         workflow_ids: list[str],
         id_field: str,
+        fields: Document | None,
         read: Callable[[Document], T],
     ) -> list[T]:
         """The steps or the naps of some workflows. Raises `CorruptDocument` for the first stray.
@@ -489,7 +491,7 @@ class MongoStore(Store, RenewsFromThread):
 
         def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
             theirs = {doc.WORKFLOW_ID: {"$in": workflow_ids}}
-            return records.find(theirs, batch_size=_PAGE)
+            return records.find(theirs, fields, batch_size=_PAGE)
 
         found, strays = await read_each(collection, query, read)
         for stray in strays:

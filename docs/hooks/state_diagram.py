@@ -23,7 +23,7 @@ def diagram() -> str:
         for target in dict.fromkeys(row.values()):
             events = ", ".join(event for event, to in row.items() if to is target)
             lines.append(f"{status} --> {target}: {events}")
-        if not row:
+        if status.ended:
             lines.append(f"{status} --> [*]")
     return "\n".join(["```mermaid", "stateDiagram-v2", *(f"    {line}" for line in lines), "```"])
 

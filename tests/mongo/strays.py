@@ -98,7 +98,7 @@ UNREADABLE: dict[str, Document] = {
 
 NEVER_DUE: dict[str, Document] = {
     "no status": {"status": GONE},
-    "status unknown": {"status": "paused"},
+    "status unknown": {"status": "stuck"},
     "status null": {"status": None},
     "status int": {"status": 1},
     "status document": {"status": {"$ne": None}},

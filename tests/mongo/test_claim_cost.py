@@ -122,7 +122,7 @@ async def test_to_look_for_what_will_never_be_due_looks_at_nothing_else(
 ) -> None:
     raw.workflows.insert_many(
         [
-            {"workflowId": "x", "status": "paused", "timeoutAt": NOW},
+            {"workflowId": "x", "status": "stuck", "timeoutAt": NOW},
             {"workflowId": "y", "status": "idle", "timeoutAt": "tomorrow"},
         ]
     )

@@ -471,7 +471,7 @@ async def test_failures_are_counted_on_from_the_javascript_ones(
     [
         ({"handlerId": None}, "'handlerId' is not a string"),
         ({"failures": "1"}, "'failures' is no number"),
-        ({"status": "paused"}, "'status' is 'paused'"),
+        ({"status": "stuck"}, "'status' is 'stuck'"),
         ({"timeoutAt": 1.0}, "'timeoutAt' is not a date"),
     ],
 )

@@ -229,7 +229,7 @@ async def test_what_will_never_be_due_is_looked_for_now_and_then(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await store.wait_for_work(timedelta(0))
-    insert(raw, named("w", {"status": "paused"}))
+    insert(raw, named("w", {"status": "stuck"}))
     for _ in range(3):
         await store.wait_for_work(timedelta(0))
     assert strays_logged(caplog) == []
@@ -237,7 +237,7 @@ async def test_what_will_never_be_due_is_looked_for_now_and_then(
         clock.advance(LOOK_AGAIN_AFTER)
         await store.wait_for_work(timedelta(0))
     assert strays_logged(caplog) == [
-        "workflows document 'w': 'status' is 'paused'; it will not be claimed"
+        "workflows document 'w': 'status' is 'stuck'; it will not be claimed"
     ]
 
 
@@ -446,7 +446,7 @@ async def test_a_stray_that_will_be_due_does_not_disturb_who_waits_for_work(
 # While a workflow runs ---------------------------------------------------------------------------
 
 SPOILED: dict[str, Document] = {
-    "status": {"status": "paused"},
+    "status": {"status": "stuck"},
     "timeoutAt": {"timeoutAt": "then", "claim": "another"},
     "claims": {"claims": {}, "claim": "another"},
     "claimLog": {"claimLog": 1, "claim": "another"},
