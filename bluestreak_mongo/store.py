@@ -358,7 +358,13 @@ class MongoStore(Store, RenewsFromThread):
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
         workflows = self._open.database.workflows
         ours = transitions.without_failed_step(claim, failed.step_id)
-        if (await workflows.update_one(ours, transitions.fail_step(failed))).matched_count:
+        try:
+            given_up = await workflows.update_one(ours, transitions.fail_step(failed))
+        except OperationFailure as error:
+            what = f"error of step {failed.step_id!r} of workflow {claim.workflow_id!r}"
+            self._check(error, doc.from_error(failed.error), what, beside=claim.workflow.input)
+            raise
+        if given_up.matched_count:
             return
         found = await _find_one(workflows, {doc.WORKFLOW_ID: claim.workflow_id})
         workflow = None if found is None else doc.to_workflow(found)

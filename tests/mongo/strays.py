@@ -22,6 +22,7 @@ _NO_UTF8 = b"\xff" * len(_PLACEHOLDER)
 
 ENTRY = {"worker": "worker", "claimedAt": NOW, "afterCrash": False}
 ERROR = {"type": "ValueError", "message": "no", "traceback": ""}
+FAILED = {"stepId": "s", "error": ERROR, "attempts": 1, "failedAt": NOW}
 
 UNREADABLE: dict[str, Document] = {
     # Due, as far as the server can tell, and not to be read.
@@ -79,6 +80,14 @@ UNREADABLE: dict[str, Document] = {
     "claimLog entry worker": {"claimLog": [ENTRY | {"worker": None}]},
     "claimLog entry claimedAt": {"claimLog": [ENTRY | {"claimedAt": "now"}]},
     "claimLog entry afterCrash": {"claimLog": [ENTRY, ENTRY | {"afterCrash": 1}]},
+    "startAt text": {"startAt": "2030-01-01"},
+    "retries negative": {"retries": -1},
+    "reason a document": {"reason": {"$ne": None}},
+    "failedSteps null": {"failedSteps": None},
+    "failedSteps of texts": {"failedSteps": ["s"]},
+    "failedSteps without an error": {"failedSteps": [{"stepId": "s", "attempts": 1}]},
+    "failedSteps attempts": {"failedSteps": [FAILED | {"attempts": "many"}]},
+    "failedSteps error": {"failedSteps": [FAILED | {"error": ERROR | {"type": 1}}]},
     "error text": {"error": "ValueError: no"},
     "error array": {"error": [ERROR]},
     "error empty": {"error": {}},

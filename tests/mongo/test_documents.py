@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,13 +16,17 @@ from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
 from bluestreak_core import (
+    Attempt,
     Bluestreak,
     Context,
     CorruptDocument,
+    FailedStep,
     Status,
+    ValueTooLarge,
     Workflow,
     WorkflowAborted,
 )
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from tests.mongo.conftest import (
@@ -41,6 +46,12 @@ from tests.mongo.seed_worker import SeedWorker
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
 DAY = timedelta(days=1)
+
+STORED_ERROR = {
+    "type": ERROR.type,
+    "message": ERROR.message,
+    "traceback": ERROR.traceback,
+}
 
 CREATED = {
     # What the JavaScript library writes.
@@ -198,11 +209,7 @@ async def test_a_failed_workflow(store: MongoStore, raw: Database[Document]) -> 
         "status": "failed",
         "timeoutAt": NOW + SECOND,
         "failures": 1,
-        "error": {
-            "type": ERROR.type,
-            "message": ERROR.message,
-            "traceback": ERROR.traceback,
-        },
+        "error": STORED_ERROR,
     }
     assert documents(raw, "workflows") == [exactly(failed)]
 
@@ -214,11 +221,7 @@ async def test_an_aborted_workflow(store: MongoStore, raw: Database[Document]) -
         "status": "aborted",
         "failures": 1,
         "finishedAt": NOW + SECOND,
-        "error": {
-            "type": ERROR.type,
-            "message": ERROR.message,
-            "traceback": ERROR.traceback,
-        },
+        "error": STORED_ERROR,
     }
     assert documents(raw, "workflows") == [exactly(aborted)]
 
@@ -254,6 +257,114 @@ async def test_a_recorded_nap(store: MongoStore, raw: Database[Document]) -> Non
     await store.save_nap(claim, "n", NOW + DAY, NOW + SECOND)
     nap = {"workflowId": "w", "napId": "n", "wakeUpAt": NOW + DAY, "savedAt": NOW + SECOND}
     assert documents(raw, "naps") == [exactly(nap)]
+
+
+async def test_a_workflow_whose_start_is_delayed(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await store.create(replace(new("w", input={"n": 1}), start_at=NOW + DAY))
+    delayed = CREATED | {"timeoutAt": NOW + DAY, "startAt": NOW + DAY}
+    assert documents(raw, "workflows") == [exactly(delayed)]
+
+
+async def test_a_failed_attempt_is_a_nap_of_an_id_that_no_nap_can_have(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    attempt = Attempt(
+        workflow_id="w",
+        step_id="s",
+        round=0,
+        number=2,
+        error=ERROR,
+        retry_at=NOW + DAY,
+        saved_at=NOW + SECOND,
+    )
+    await store.save_attempt(claim, attempt)
+    await store.save_attempt(claim, replace(attempt, number=3, retry_at=None))
+    nap = {
+        "workflowId": "w",
+        "napId": "s\x000\x002",
+        "wakeUpAt": NOW + DAY,
+        "savedAt": NOW + SECOND,
+        "attempt": {
+            "stepId": "s",
+            "round": 0,
+            "number": 2,
+            "error": STORED_ERROR,
+            "isLast": False,
+        },
+    }
+    last = nap | {
+        "napId": "s\x000\x003",
+        "wakeUpAt": NOW + SECOND,
+        "attempt": {**nap["attempt"], "number": 3, "isLast": True},  # type: ignore[dict-item]
+    }
+    assert documents(raw, "naps") == [exactly(nap), exactly(last)]
+    assert documents(raw, "steps") == []
+
+
+async def test_a_step_that_was_given_up(store: MongoStore, raw: Database[Document]) -> None:
+    claim = await claimed(store, input={"n": 1})
+    failed = FailedStep(step_id="s", error=ERROR, attempts=3, failed_at=NOW + SECOND)
+    await store.fail_step(claim, failed)
+    entry = {"stepId": "s", "error": STORED_ERROR, "attempts": 3, "failedAt": NOW + SECOND}
+    given_up = after_claim(claim.token) | {"failedSteps": [entry]}
+    assert documents(raw, "workflows") == [exactly(given_up)]
+    assert documents(raw, "steps") == []
+
+
+async def test_a_step_that_is_given_up_without_room_for_its_error_is_too_large(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store, input=1)
+    raw.workflows.update_one({}, {"$set": {"note": "x" * (16 * 1024 * 1024 - 1000)}})
+    failed = FailedStep(
+        step_id="s", error=replace(ERROR, message="x" * 1000), attempts=3, failed_at=NOW
+    )
+    with pytest.raises(ValueTooLarge, match="error of step 's' of workflow 'w'"):
+        await store.fail_step(claim, failed)
+
+
+@pytest.mark.parametrize(
+    ("event", "changes"),
+    [
+        (Event.PAUSE, {"status": "paused", "timeoutAt": NOW + SECOND}),
+        (
+            Event.CANCEL,
+            {
+                "status": "cancelled",
+                "timeoutAt": NOW + SECOND,
+                "finishedAt": NOW + SECOND,
+                "reason": "why",
+            },
+        ),
+    ],
+)
+async def test_a_workflow_that_was_running_and_is_paused_or_cancelled(
+    store: MongoStore, raw: Database[Document], event: Event, changes: Document
+) -> None:
+    claim = await claimed(store, input={"n": 1})
+    await store.control("w", event, NOW + SECOND, "why")
+    changed = after_claim(claim.token) | changes
+    del changed["claim"]
+    assert documents(raw, "workflows") == [exactly(changed)]
+
+
+async def test_a_retried_workflow(store: MongoStore, raw: Database[Document]) -> None:
+    claim = await claimed(store, input={"n": 1})
+    failed = FailedStep(step_id="s", error=ERROR, attempts=3, failed_at=NOW)
+    await store.fail_step(claim, failed)
+    await store.fail(claim, failure(retry=False), NOW)
+    await store.control("w", Event.RETRY, NOW + SECOND)
+    retried = after_claim(claim.token) | {
+        "status": "idle",
+        "timeoutAt": NOW + SECOND,
+        "startAt": NOW + SECOND,
+        "retries": 1,
+    }
+    del retried["claim"]
+    assert documents(raw, "workflows") == [exactly(retried)]
 
 
 async def test_a_step_in_flight_is_not_stored(
