@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pymongo
 
-from benchmarks import growth, idle, latency, memory, peers, plot, throughput, workers
+from benchmarks import growth, idle, latency, memory, peers, plot, throughput, unused, workers
 from benchmarks.child import ROOT
 from benchmarks.host import Host, look_around
 from benchmarks.report import Results, summary, table_of, write
@@ -38,7 +38,7 @@ DEFAULT: Mapping[str, Measure] = {
     "workers": workers.measure,
     "idle": idle.measure,
 }
-OPTIONAL: Mapping[str, Measure] = {"peers": peers.measure}
+OPTIONAL: Mapping[str, Measure] = {"peers": peers.measure, "unused": unused.measure}
 ALL = {**DEFAULT, **OPTIONAL}
 
 
@@ -63,7 +63,7 @@ def _parse() -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"{', '.join(ALL)}; peers only when named; the others by default",
+        help=f"{', '.join(ALL)}; {' and '.join(OPTIONAL)} only when named; the others by default",
     )
     options = parser.parse_args()
     for name in options.names:

@@ -44,13 +44,15 @@ class Child:
 
 
 @asynccontextmanager
-async def started(module: str, options: Mapping[str, object]) -> AsyncIterator[Child]:
-    """A process that runs `benchmarks.<module>.worker(**options)`."""
+async def started(
+    module: str, options: Mapping[str, object], root: Path = ROOT
+) -> AsyncIterator[Child]:
+    """A process that runs `benchmarks.<module>.worker(**options)`, of the tree in a folder."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.child", module, json.dumps(options)),
         stdin=PIPE,
         stdout=PIPE,
-        cwd=ROOT,
+        cwd=root,
         limit=_LONGEST_LINE,
     )
     try:

@@ -21,6 +21,7 @@ from benchmarks.peers import OURS, Peers
 from benchmarks.report import Results
 from benchmarks.rounds import Spread
 from benchmarks.throughput import Throughput
+from benchmarks.unused import Unused
 from benchmarks.workers import Workers
 
 BLUE, ORANGE, GREEN, PURPLE = "#3b82f6", "#d97706", "#10a36e", "#a855f7"
@@ -76,6 +77,8 @@ def _draw(figure: Figure, results: Results) -> None:
             _draw_idle(figure, results)
         case Peers():
             _draw_peers(figure, results)
+        case Unused():
+            _draw_unused(figure, results)
 
 
 def _draw_throughput(figure: Figure, results: Throughput) -> None:
@@ -167,6 +170,27 @@ def _draw_peers(figure: Figure, results: Peers) -> None:
     _bars(axes, names, rates, colours)
     axes.set(xscale="log", xlabel="steps a second")
     axes.set_xlim(left=1)
+
+
+def _draw_unused(figure: Figure, results: Unused) -> None:
+    sides = {
+        "on MongoDB, a second": results.rate,
+        "on MongoDB,\nper processor second": results.per_cpu_second,
+        "in memory,\nper processor second": results.per_cpu_second_in_memory,
+    }
+    axes = figure.subplots()
+    axes.boxplot(
+        [
+            [now / before for now, before in zip(s.now, s.before, strict=True)]
+            for s in sides.values()
+        ],
+        orientation="horizontal",
+        tick_labels=list(sides),
+        medianprops={"color": BLUE},
+    )
+    axes.axvline(1, color=GREY, linestyle=":")
+    axes.set(xlabel="steps now / steps before, of one round")
+    axes.invert_yaxis()
 
 
 # Marks -------------------------------------------------------------------------------------------

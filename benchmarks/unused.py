@@ -1,0 +1,196 @@
+"""What a workflow costs that uses none of what has come since an earlier commit.
+
+That commit is checked out beside this one. A process of each runs the workflows of the throughput
+benchmark, in turns; both begin by a round that does not count. What they take of the processor
+tells more than their rates, since the machine is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import child, specimen, throughput
+from benchmarks.child import ROOT, Child
+from benchmarks.report import NONE, Bound, Integrity, Table, Target
+from benchmarks.rounds import Spread, interleaved
+from benchmarks.workload import HANDLER_ID, STEPS, Ledger, polling
+from bluestreak_core import Bluestreak
+from bluestreak_memory import MemoryStore
+from bluestreak_mongo import LocalMongo
+
+BEFORE = "89ec684"
+"""The last commit before there were policies, cancellation, search and transactions."""
+
+CONCURRENCY = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    rounds: int
+    on_mongo: int
+    in_memory: int
+
+
+FULL = Size(rounds=21, on_mongo=2_000, in_memory=4_000)
+QUICK = Size(rounds=1, on_mongo=20, in_memory=20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """One figure a round of each side, measured in turns."""
+
+    now: tuple[float, ...]
+    before: tuple[float, ...]
+
+    @property
+    def ratio(self) -> Spread:
+        return Spread.of_ratios(self.now, self.before)
+
+    @property
+    def of_medians(self) -> float:
+        return Spread.of(self.now).median / Spread.of(self.before).median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unused:
+    """Steps a second, and steps per second of processor time."""
+
+    rate: Sides
+    per_cpu_second: Sides
+    per_cpu_second_in_memory: Sides
+    integrity: Integrity = NONE
+
+    def tables(self) -> Sequence[Table]:
+        sides = {
+            f"steps a second on MongoDB, concurrency {CONCURRENCY}": self.rate,
+            "steps per processor second, on MongoDB": self.per_cpu_second,
+            "steps per processor second, in memory": self.per_cpu_second_in_memory,
+        }
+        return [
+            Table(
+                title=f"A workflow that uses nothing new, against commit {BEFORE}",
+                columns=("", "now", "before", "ratio of a round", "ratio of medians"),
+                rows=tuple(_row(what, side) for what, side in sides.items()),
+            )
+        ]
+
+    def targets(self) -> Sequence[Target]:
+        worst = min(self.per_cpu_second.of_medians, self.per_cpu_second_in_memory.of_medians)
+        return [
+            Target(
+                what="steps per processor second without what is new, against the commit before it",
+                bound=Bound.AT_LEAST,
+                figure=0.97,
+                reached=worst,
+                unit="times",
+            )
+        ]
+
+
+async def measure(*, quick: bool) -> Unused:
+    size = QUICK if quick else FULL
+    # To see that it works, this tree will do on both sides.
+    with LocalMongo() as server, nullcontext(ROOT) if quick else _checked_out(BEFORE) as tree:
+        async with AsyncExitStack() as stack:
+            now, before = [
+                await stack.enter_async_context(_side(root, server.url, size))
+                for root in (ROOT, tree)
+            ]
+            measured = await interleaved(size.rounds, {"now": now, "before": before})
+
+    def sides(figure: str) -> Sides:
+        return Sides(
+            now=tuple(one[figure] for one in measured["now"]),
+            before=tuple(one[figure] for one in measured["before"]),
+        )
+
+    both = [*measured["now"], *measured["before"]]
+    return Unused(
+        rate=sides("rate"),
+        per_cpu_second=sides("per_cpu_second"),
+        per_cpu_second_in_memory=sides("per_cpu_second_in_memory"),
+        integrity=Integrity(
+            lost_writes=sum(one["lost_writes"] for one in both),
+            double_claims=sum(one["double_claims"] for one in both),
+        ),
+    )
+
+
+async def worker(url: str, on_mongo: int, in_memory: int) -> AsyncGenerator[dict[str, float], None]:
+    """A round at each question, of whatever Bluestreak is in this process's tree."""
+    specimens = await specimen.collect(url)
+    while True:
+        began = time.process_time()
+        measured = await throughput.run_bluestreak(url, specimens, on_mongo, CONCURRENCY)
+        seconds = time.process_time() - began
+        yield {
+            "rate": measured.rate,
+            "per_cpu_second": on_mongo * STEPS / seconds,
+            "per_cpu_second_in_memory": await _in_memory(in_memory),
+            "lost_writes": measured.integrity.lost_writes,
+            "double_claims": measured.integrity.double_claims,
+        }
+
+
+async def _in_memory(workflows: int) -> float:
+    store = MemoryStore()
+    ledger = Ledger(workflows)
+    bluestreak = Bluestreak(store, max_concurrency=CONCURRENCY)
+    bluestreak.register_handler(HANDLER_ID, ledger.handle)
+    await bluestreak.init()
+    for number in range(workflows):
+        await bluestreak.start(specimen.workflow_id(number), HANDLER_ID, {"order": number})
+    began = time.process_time()
+    async with asyncio.timeout(throughput.PATIENCE), polling(bluestreak):
+        await ledger.all_returned.wait()
+    return workflows * STEPS / (time.process_time() - began)
+
+
+@asynccontextmanager
+async def _side(
+    root: Path, url: str, size: Size
+) -> AsyncIterator[Callable[[], Awaitable[dict[str, Any]]]]:
+    options = {"url": url, "on_mongo": size.on_mongo, "in_memory": size.in_memory}
+    async with child.started("unused", options, root) as process:
+        await process.answer()
+        yield partial(_ask, process)
+
+
+async def _ask(process: Child) -> dict[str, Any]:
+    answer: dict[str, Any] = await process.answer()
+    return answer
+
+
+@contextmanager
+def _checked_out(commit: str) -> Iterator[Path]:
+    """A folder with the tree of a commit, and this benchmark in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "before"
+        git = partial(subprocess.run, cwd=ROOT, check=True, capture_output=True)
+        git(["git", "worktree", "add", "--detach", str(tree), commit])
+        try:
+            for name in ("unused.py", "child.py"):
+                shutil.copy(ROOT / "benchmarks" / name, tree / "benchmarks" / name)
+            yield tree
+        finally:
+            git(["git", "worktree", "remove", "--force", str(tree)])
+
+
+def _row(what: str, sides: Sides) -> tuple[str, ...]:
+    return (
+        what,
+        Spread.of(sides.now).show(),
+        Spread.of(sides.before).show(),
+        sides.ratio.show(3),
+        f"{sides.of_medians:.3f}",
+    )
