@@ -187,9 +187,12 @@ async def test_a_renewal_that_is_answered_after_the_lease_does_not_make_its_end_
         await clock.until_sleeping(3 * SECOND)
         clock.advance(3 * SECOND)
         await eventually(lambda: bluestreak.health().runs == 0)
-        end = asyncio.ensure_future(bluestreak.wait("w"))
-        await pass_time(clock, end.done)
-        assert end.result() == "done"
+        while len(runs) < 2:
+            # Time stands still while the store is asked, however long it takes to answer.
+            if all(store.begun[name] == store.returned[name] for name in ("claim", "history")):
+                clock.advance(timedelta(milliseconds=10))
+            await asyncio.sleep(0)
+        assert await bluestreak.wait("w") == "done"
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None
     assert (workflow.claims, workflow.failures) == (2, 0)
