@@ -56,6 +56,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
+from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run import ErrorCallback
 from bluestreak_core.store import Renewer, RenewsFromThread, Store
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
@@ -66,6 +67,7 @@ __all__ = [
     "Abort",
     "AlreadyPolling",
     "Attempt",
+    "Backoff",
     "Bluestreak",
     "BluestreakError",
     "Claim",
@@ -98,6 +100,7 @@ __all__ = [
     "PlainRules",
     "Renewer",
     "RenewsFromThread",
+    "Retry",
     "ShouldStop",
     "State",
     "StateError",

@@ -8,6 +8,7 @@ asked.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, TypeGuard, TypeVar
@@ -83,6 +84,21 @@ def check_count(name: str, value: object, least: int = 0) -> int:
     if count is None or not least <= count <= MAX_COUNT:
         raise InvalidArgument(name, value, f"expected a whole number, {least} to {MAX_COUNT}")
     return count
+
+
+def check_number(name: str, value: object, least: float, most: float = sys.float_info.max) -> None:
+    """Refuse what is no finite number between two bounds."""
+    is_number = (is_a(value, float) or is_a(value, int)) and not is_a(value, bool)
+    if not is_number or not least <= value <= most:  # type: ignore[operator]
+        bounds = f"from {least:g}" + (f" to {most:g}" if most < sys.float_info.max else "")
+        raise InvalidArgument(name, value, f"expected a number {bounds}")
+
+
+def check_exceptions(name: str, value: object) -> None:
+    """Refuse what is neither an exception class nor a tuple of them."""
+    for kind in value if isinstance(value, tuple) else (value,):
+        if not isinstance(kind, type) or not issubclass(kind, Exception):
+            raise InvalidArgument(name, value, "expected exception classes")
 
 
 def check_limit(name: str, value: object) -> int | None:

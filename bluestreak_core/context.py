@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, TypeVar, TypeVarTuple, overload
 
-from bluestreak_core.argument import Duration, check_callable, check_id, to_timedelta
+from bluestreak_core.argument import (
+    Duration,
+    check_callable,
+    check_id,
+    is_a,
+    to_positive_timedelta,
+    to_timedelta,
+)
+from bluestreak_core.attempts import Attempts, failure_of, in_time
 from bluestreak_core.call import call
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
+    Abort,
     CorruptDocument,
     DuplicateNap,
     DuplicateStep,
+    InvalidArgument,
     StoreRefused,
     UnstorableValue,
     ValueTooLarge,
 )
-from bluestreak_core.exit import Abort, Drop, Exit, Park
+from bluestreak_core.exit import Drop, Exit, GiveUp, Park
 from bluestreak_core.journal import Journal
 from bluestreak_core.operations import Operations
+from bluestreak_core.retry import Retry
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -50,13 +62,46 @@ class Context:
         """The id that the workflow was started with."""
         return self._journal.lease.claim.workflow_id
 
-    @overload
-    async def step(self, step_id: str, fn: Callable[[*Ts], Awaitable[T]], /, *args: *Ts) -> T: ...
+    def idempotency_key(self, step_id: str) -> str:
+        """A key by which another system can tell that it has met a step's effect before.
+
+        64 hexadecimal digits, made of the ids of the workflow and the step alone: the same in every
+        attempt, run and process, and another one for each other step. Raises `InvalidId`.
+        """
+        step_id = check_id("step id", step_id)
+        return sha256(f"{self.workflow_id}\0{step_id}".encode()).hexdigest()
 
     @overload
-    async def step(self, step_id: str, fn: Callable[[*Ts], T], /, *args: *Ts) -> T: ...
+    async def step(
+        self,
+        step_id: str,
+        fn: Callable[[*Ts], Awaitable[T]],
+        /,
+        *args: *Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+    ) -> T: ...
 
-    async def step(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> Any:
+    @overload
+    async def step(
+        self,
+        step_id: str,
+        fn: Callable[[*Ts], T],
+        /,
+        *args: *Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+    ) -> T: ...
+
+    async def step(
+        self,
+        step_id: str,
+        fn: Callable[[*Ts], Any],
+        /,
+        *args: *Ts,
+        retry: Retry | None = None,
+        timeout: Duration | None = None,
+    ) -> Any:
         """Call `fn(*args)` once and record what it returns; from then on, return the record.
 
         An async function runs on the event loop, any other one in a thread of its own. Where a
@@ -69,22 +114,47 @@ class Context:
         What `fn` raises is raised here and not recorded. Left uncaught it fails the workflow, which
         is tried again.
 
-        Raises `InvalidId`, `DuplicateStep`, and `UnstorableValue` or `ValueTooLarge`, which abort
-        the workflow, since another try would repeat the effects of `fn`.
+        - `retry`: what `fn` raises is recorded as a failed attempt, and `fn` is called again after
+          a pause, which leaves memory if it is longer than `park_after`. When the attempts are used
+          up, that is recorded, and `StepFailed` raised with the last error, here and in each later
+          run. Left uncaught it aborts the workflow at once. An `Abort` passes through.
+        - `timeout`: how long each call of `fn` may take. Then an async function is cancelled; the
+          thread of any other one goes on to its end, and what it returns is dropped, even if the
+          next attempt has begun. `StepTimeout` is raised, or is the error of the attempt.
+
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, and
+        `UnstorableValue` or `ValueTooLarge`, which abort the workflow, since another try would
+        repeat the effects of `fn`.
         """
         if self._exit.has_come:
             await self._exit.leave()
         self._journal.lease.check()
         step_id = check_id("step id", step_id)
         check_callable(f"step {step_id!r}", fn)
+        limit = None if timeout is None else _limit(step_id, timeout)
+        if retry is not None and not is_a(retry, Retry):
+            raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
         if step_id in self._step_ids:
             raise DuplicateStep(self.workflow_id, step_id)
         self._step_ids.add(step_id)
+        for failed in self._journal.workflow.failed_steps:
+            # What the holder of a claim has given up stays so, even if a stale run has recorded an
+            # output afterwards: that holder may have acted on it.
+            if failed.step_id == step_id:
+                raise failure_of(self.workflow_id, failed)
         if step_id in self._journal.history.steps:
             return self._journal.history.steps[step_id]
+
+        async def called() -> Any:
+            if limit is None:
+                return await call(f"step {step_id}", fn, *args)
+            calling = call(f"step {step_id}", fn, *args)
+            return await in_time(limit, self.workflow_id, step_id, calling)
+
+        if retry is not None:
+            return await self._with_retries(step_id, retry, called)
         with self._operations.operation(f"step {step_id!r}"):
-            output = await call(f"step {step_id}", fn, *args)
-            return await self._recorded(self._journal.save_step(step_id, output))
+            return await self._recorded(self._journal.save_step(step_id, await called()))
 
     async def sleep(self, nap_id: str, duration: Duration, /) -> None:
         """Wait until a duration has passed since the first time that this line was reached.
@@ -112,6 +182,29 @@ class Context:
             with self._operations.operation(f"nap {nap_id!r}", wake_up_at):
                 await self._doze(wake_up_at)
 
+    async def _with_retries(
+        self, step_id: str, retry: Retry, called: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        attempts = Attempts(self._journal, step_id, retry)
+        while not attempts.are_used_up:
+            await self._nap_before(attempts)
+            with self._operations.operation(attempts.name):
+                try:
+                    output = await called()
+                except Abort:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever a step raises, it has failed
+                    await self._recorded(attempts.add(error))
+                else:
+                    return await self._recorded(self._journal.save_step(step_id, output))
+        with self._operations.operation(attempts.name):
+            raise failure_of(self.workflow_id, await self._recorded(attempts.give_up()))
+
+    async def _nap_before(self, attempts: Attempts) -> None:
+        if attempts.next_at is not None and attempts.next_at > self._journal.clock.now():
+            with self._operations.operation(attempts.name, attempts.next_at):
+                await self._doze(attempts.next_at)
+
     async def _recorded(self, recording: Awaitable[T]) -> T:
         """What was recorded. A refusal of the value or of the store ends the run, caught or not.
 
@@ -120,7 +213,7 @@ class Context:
         try:
             return await recording
         except (UnstorableValue, ValueTooLarge, CorruptDocument) as refusal:
-            self._exit.decide(Abort(refusal))
+            self._exit.decide(GiveUp(refusal))
             raise
         except StoreRefused as refusal:
             self._exit.decide(Drop(refusal))
@@ -137,3 +230,7 @@ class Context:
             if left > self._operations.park_after:
                 left = min(left, max(self._operations.park_after, _LOOK_AGAIN))
             await clock.sleep(left)
+
+
+def _limit(step_id: str, timeout: Duration) -> timedelta:
+    return to_positive_timedelta(f"timeout of step {step_id!r}", timeout)

@@ -21,7 +21,7 @@ class HandBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
+class GiveUp:
     """Give the workflow up: another try would repeat the effects of a step for the same refusal."""
 
     error: Exception
@@ -34,9 +34,9 @@ class Drop:
     error: Exception | None = None
 
 
-Decision = Park | HandBack | Abort | Drop
+Decision = Park | HandBack | GiveUp | Drop
 
-_RANKS: tuple[type[Decision], ...] = (Park, HandBack, Abort, Drop)
+_RANKS: tuple[type[Decision], ...] = (Park, HandBack, GiveUp, Drop)
 
 
 class Exit:

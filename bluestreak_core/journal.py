@@ -7,7 +7,7 @@ from typing import Any
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.lease import Lease
-from bluestreak_core.model import Failure, History
+from bluestreak_core.model import Attempt, FailedStep, Failure, History, Workflow
 from bluestreak_core.store import Store
 
 
@@ -25,6 +25,11 @@ class Journal:
         """Whether this run has recorded something."""
         self._store = store
         self._claim = lease.claim
+
+    @property
+    def workflow(self) -> Workflow:
+        """The workflow, as the claim found it."""
+        return self._claim.workflow
 
     @property
     def clock(self) -> Clock:
@@ -46,6 +51,17 @@ class Journal:
         )
         self.has_progressed = True
         return recorded
+
+    async def save_attempt(self, attempt: Attempt) -> Attempt:
+        """Record a failed attempt of a step; the recorded one is returned, whoever recorded it."""
+        recorded = await self.lease.persist(lambda: self._store.save_attempt(self._claim, attempt))
+        self.has_progressed = True
+        return recorded
+
+    async def fail_step(self, failed: FailedStep) -> None:
+        """Record that a step is given up."""
+        await self.lease.persist(lambda: self._store.fail_step(self._claim, failed))
+        self.has_progressed = True
 
     async def park(self, wake_up_at: datetime) -> None:
         """Give the claim back until a nap ends."""

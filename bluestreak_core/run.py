@@ -14,13 +14,15 @@ from bluestreak_core import machine
 from bluestreak_core.batch import Batch
 from bluestreak_core.context import Context, Handler
 from bluestreak_core.errors import (
+    Abort,
     ClaimLost,
     CorruptDocument,
+    StepFailed,
     UnstorableValue,
     ValueTooLarge,
     WorkflowCrashed,
 )
-from bluestreak_core.exit import Abort, Decision, Drop, Exit, HandBack, Park
+from bluestreak_core.exit import Decision, Drop, Exit, GiveUp, HandBack, Park
 from bluestreak_core.failure import record
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
@@ -165,10 +167,18 @@ class Run:
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its failure
-            return _Raised(error)
+            return _Raised(error, final=self._is_final(error))
         finally:
             self._exit.close()
             await self._operations.cancel()
+
+    def _is_final(self, error: BaseException) -> bool:
+        """Whether another try would meet the same again, or the handler has asked for none."""
+        if isinstance(error, BaseExceptionGroup):
+            return any(map(self._is_final, error.exceptions))
+        if isinstance(error, StepFailed):
+            return error.workflow_id == self.workflow_id
+        return isinstance(error, Abort)
 
     async def _end(self, outcome: Decision | _Returned | _Raised) -> None:
         match outcome:
@@ -180,7 +190,7 @@ class Run:
                 await self._journal.park(wake_up_at)
             case HandBack():
                 await self._journal.release()
-            case Abort(error):
+            case GiveUp(error):
                 await self._fail(error, final=True)
             case Drop(error):
                 self.lease.check()

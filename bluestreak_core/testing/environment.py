@@ -19,6 +19,7 @@ from bluestreak_core.errors import (
     UsageError,
     WaitTimeout,
     WorkflowAborted,
+    WorkflowCancelled,
     WorkflowNotFound,
 )
 from bluestreak_core.model import Claim, History, Status, Workflow
@@ -73,11 +74,14 @@ class Outcome:
     def result(self) -> Any:
         """What its handler returned.
 
-        Raises `WorkflowAborted`, from the last of `errors`, and `WaitTimeout` if it has not ended.
+        Raises `WorkflowAborted`, from the last of `errors`, `WorkflowCancelled`, and `WaitTimeout`
+        if it has not ended.
         """
         workflow = self.workflow
         if workflow.status is Status.FINISHED:
             return workflow.result
+        if workflow.status is Status.CANCELLED:
+            raise WorkflowCancelled(workflow.workflow_id, workflow.reason)
         if workflow.status is not Status.ABORTED or workflow.error is None:
             raise WaitTimeout(workflow.workflow_id, workflow.status, 1)
         error = workflow.error

@@ -70,8 +70,8 @@ class _WatchedContext(Context):
 
     @override
     async def step(  # type: ignore[override]
-        self, step_id: str, fn: Callable[..., Any], /, *args: Any
+        self, step_id: str, fn: Callable[..., Any], /, *args: Any, **options: Any
     ) -> Any:
         if callable(fn) and isinstance(step_id, str):  # else it is refused, by its name
             fn = self._watch.around(self.workflow_id, step_id, fn)
-        return await super().step(step_id, fn, *args)
+        return await super().step(step_id, fn, *args, **options)

@@ -1,0 +1,107 @@
+"""The attempts of a step with a retry policy, and how long one call of a step may take."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.errors import StepFailed, StepTimeout
+from bluestreak_core.failure import record
+from bluestreak_core.journal import Journal
+from bluestreak_core.model import Attempt, FailedStep
+from bluestreak_core.retry import Retry
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class Attempts:
+    """The failed attempts of one step, of all runs of the round that its workflow is in."""
+
+    def __init__(self, journal: Journal, step_id: str, retry: Retry) -> None:
+        self._journal = journal
+        self._step_id = step_id
+        self._retry = retry
+        self._latest = journal.history.attempts.get(step_id)
+
+    @property
+    def number(self) -> int:
+        """That of the next attempt, from 1 on."""
+        return 1 if self._latest is None else self._latest.number + 1
+
+    @property
+    def name(self) -> str:
+        """What a run that is in it is in."""
+        return f"step {self._step_id!r}, attempt {self.number}"
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When the next attempt is due; None for at once."""
+        return None if self._latest is None else self._latest.retry_at
+
+    @property
+    def are_used_up(self) -> bool:
+        """Whether there is no next attempt."""
+        return self._latest is not None and self._latest.retry_at is None
+
+    async def add(self, error: Exception) -> None:
+        """Record that an attempt has failed. What another run has recorded of it counts."""
+        pause = self._retry.pause_after(self.number, error)
+        workflow, now = self._journal.workflow, self._journal.clock.now()
+        attempt = Attempt(
+            workflow_id=workflow.workflow_id,
+            step_id=self._step_id,
+            round=workflow.retries,
+            number=self.number,
+            error=record(error),
+            retry_at=None if pause is None else in_milliseconds(now + pause),
+            saved_at=now,
+        )
+        self._latest = await self._journal.save_attempt(attempt)
+        _log(self._latest)
+
+    async def give_up(self) -> FailedStep:
+        """Record that the latest attempt was the last one."""
+        if self._latest is None:
+            raise AssertionError("a step is given up after an attempt")
+        failed = FailedStep(
+            step_id=self._step_id,
+            error=self._latest.error,
+            attempts=self._latest.number,
+            failed_at=self._journal.clock.now(),
+        )
+        await self._journal.fail_step(failed)
+        return failed
+
+
+def failure_of(workflow_id: str, failed: FailedStep) -> StepFailed:
+    """What a handler gets from a step that has been given up."""
+    error = failed.error
+    return StepFailed(
+        workflow_id, failed.step_id, failed.attempts, error.type, error.message, error.traceback
+    )
+
+
+async def in_time(limit: timedelta, workflow_id: str, step_id: str, call: Awaitable[T]) -> T:
+    """What a step's function returns, or `StepTimeout` if it takes longer than that."""
+    seconds = limit.total_seconds()
+    try:
+        async with asyncio.timeout(seconds) as timer:
+            return await call
+    except TimeoutError:
+        if timer.expired():
+            raise StepTimeout(workflow_id, step_id, seconds) from None
+        raise  # the function's own
+
+
+def _log(attempt: Attempt) -> None:
+    future = "given up" if attempt.retry_at is None else f"to be tried again at {attempt.retry_at}"
+    what = f"{attempt.error.type}({attempt.error.message!r})"
+    logger.warning(
+        "workflow %r: attempt %d of step %r failed, %s: %s",
+        *(attempt.workflow_id, attempt.number, attempt.step_id, future, what),
+    )

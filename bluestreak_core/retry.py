@@ -1,0 +1,80 @@
+"""How long to wait before something is tried again, and how often."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bluestreak_core.argument import (
+    Duration,
+    check_count,
+    check_exceptions,
+    check_number,
+    to_timedelta,
+)
+
+Exceptions = type[Exception] | tuple[type[Exception], ...]
+"""An exception class, or several of them, as an `except` takes them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Pauses that grow: `initial`, then `factor` times the one before, never above `max_delay`.
+
+    Each is shortened by a random part of itself, of up to `jitter` (0 is none, 1 all of it), so
+    that what failed together is not tried again together. Durations are seconds or `timedelta`.
+
+    Raises `InvalidArgument` and `InvalidDuration`.
+    """
+
+    initial: Duration = 1
+    factor: float = 2
+    max_delay: Duration = 60
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        to_timedelta("initial", self.initial)
+        to_timedelta("max_delay", self.max_delay)
+        check_number("factor", self.factor, least=1)
+        check_number("jitter", self.jitter, least=0, most=1)
+
+    def delay(self, number: int) -> timedelta:
+        """The pause after so many failures, from 1 on."""
+        initial, longest = to_timedelta("", self.initial), to_timedelta("", self.max_delay)
+        try:
+            delay = initial * float(self.factor) ** (number - 1)
+        except OverflowError:
+            delay = longest if initial else initial
+        spared = random.random() * self.jitter  # noqa: S311 - nothing secret
+        return min(delay, longest) * (1 - spared)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry(Backoff):
+    """How often a step is tried, and after which pauses.
+
+    It is tried up to `max_attempts` times, None for without end, while it raises one of `retry_on`
+    and none of `give_up_on`, which outweighs the other.
+
+    Raises `InvalidArgument` and `InvalidDuration`.
+    """
+
+    max_attempts: int | None = 3
+    retry_on: Exceptions = Exception
+    give_up_on: Exceptions = ()
+
+    def __post_init__(self) -> None:
+        Backoff.__post_init__(self)  # `super()` has no class to look in: slots make another one
+        if self.max_attempts is not None:
+            check_count("max_attempts", self.max_attempts, least=1)
+        check_exceptions("retry_on", self.retry_on)
+        check_exceptions("give_up_on", self.give_up_on)
+
+    def pause_after(self, number: int, error: Exception) -> timedelta | None:
+        """How long to wait after this attempt has failed so; None where it was the last one."""
+        if self.max_attempts is not None and number >= self.max_attempts:
+            return None
+        if isinstance(error, self.give_up_on) or not isinstance(error, self.retry_on):
+            return None
+        return self.delay(number)
