@@ -20,6 +20,9 @@ from bluestreak_core.errors import InvalidArgument, InvalidDuration, InvalidHand
 MAX_ID_LENGTH = 512
 """Characters in the longest id that is accepted."""
 
+MAX_REASON_LENGTH = 1000
+"""Characters in the longest reason of a cancellation."""
+
 MAX_DURATION = timedelta(days=365_000)
 """The longest duration: a thousand years, so that no instant leaves the calendar."""
 
@@ -104,6 +107,24 @@ def check_exceptions(name: str, value: object) -> None:
 def check_limit(name: str, value: object) -> int | None:
     """A whole number, or None for no limit."""
     return None if value is None else check_count(name, value)
+
+
+def check_reason(value: object) -> str | None:
+    """A text for people, or None."""
+    if value is None:
+        return None
+    if not is_a(value, str):
+        raise InvalidArgument("reason", value, f"expected a str, not {type(value).__name__}")
+    plain = str.__str__(value)
+    if len(plain) > MAX_REASON_LENGTH:
+        raise InvalidArgument(
+            "reason", value, f"a reason has at most {MAX_REASON_LENGTH} characters"
+        )
+    try:
+        plain.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument("reason", value, "it cannot be encoded as UTF-8") from error
+    return plain
 
 
 def check_callable(name: str, value: object) -> None:

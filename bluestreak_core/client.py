@@ -6,14 +6,23 @@ import asyncio
 from datetime import timedelta
 from typing import Any, assert_never
 
-from bluestreak_core.argument import Duration, check_count, check_has, check_id, to_timedelta
+from bluestreak_core.argument import (
+    Duration,
+    check_count,
+    check_has,
+    check_id,
+    check_reason,
+    to_timedelta,
+)
 from bluestreak_core.errors import (
     NotInitialised,
+    TransitionRefused,
     WaitTimeout,
     WorkflowAborted,
     WorkflowCancelled,
     WorkflowNotFound,
 )
+from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
 from bluestreak_core.store import Store
 
@@ -81,6 +90,55 @@ class Client:
                 raise WaitTimeout(workflow_id, workflow.status, looks)
             case _:
                 assert_never(workflow.status)
+
+    # From outside ------------------------------------------------------------------------------
+
+    async def cancel(self, workflow_id: str, reason: str | None = None) -> bool:
+        """End a workflow at once, whatever state it is in. True; False if it had ended before.
+
+        Where it runs, its worker is told: its handler is cancelled, and what it asked for by
+        `ctx.on_cancel` is done. `wait` raises `WorkflowCancelled` from now on.
+
+        Raises `WorkflowNotFound`, and `InvalidArgument` for a reason that is no str or too long.
+        """
+        reason = check_reason(reason)
+        try:
+            await self._control("cancel()", workflow_id, Event.CANCEL, reason)
+        except TransitionRefused:
+            return False
+        return True
+
+    async def pause(self, workflow_id: str) -> None:
+        """Leave a workflow alone until it is resumed. Where it runs, its handler is cancelled.
+
+        Raises `WorkflowNotFound`, and `TransitionRefused` if it is paused or has ended.
+        """
+        await self._control("pause()", workflow_id, Event.PAUSE)
+
+    async def resume(self, workflow_id: str) -> None:
+        """Let a paused workflow go on: at once, or when the nap or the pause ends that it was in.
+
+        Raises `WorkflowNotFound`, and `TransitionRefused` if it is not paused.
+        """
+        await self._control("resume()", workflow_id, Event.RESUME)
+
+    async def retry(self, workflow_id: str) -> None:
+        """Let an aborted or cancelled workflow run again, over what it has recorded.
+
+        Its failures are forgotten, and so is which steps were given up; its `deadline` begins anew.
+
+        Raises `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
+        """
+        await self._control("retry()", workflow_id, Event.RETRY)
+
+    async def _control(
+        self, call: str, workflow_id: str, event: Event, reason: str | None = None
+    ) -> None:
+        self._check_open(call)
+        workflow_id = check_id("workflow id", workflow_id)
+        await self._store.control(workflow_id, event, self._store.clock.now(), reason)
+
+    # Looking -----------------------------------------------------------------------------------
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         """The workflow as it is stored, or None."""

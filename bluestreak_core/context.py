@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -17,6 +18,7 @@ from bluestreak_core.argument import (
 )
 from bluestreak_core.attempts import Attempts, failure_of, in_time
 from bluestreak_core.call import call
+from bluestreak_core.clean_up import CleanUp, CleanUps
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
     Abort,
@@ -50,10 +52,13 @@ class Context:
     once; whatever stands outside of them runs again.
     """
 
-    def __init__(self, journal: Journal, operations: Operations, exit: Exit) -> None:
+    def __init__(
+        self, journal: Journal, operations: Operations, exit: Exit, clean_ups: CleanUps
+    ) -> None:
         self._journal = journal
         self._operations = operations
         self._exit = exit
+        self._clean_ups = clean_ups
         self._step_ids: set[str] = set()
         self._nap_ids: set[str] = set()
 
@@ -134,9 +139,7 @@ class Context:
         limit = None if timeout is None else _limit(step_id, timeout)
         if retry is not None and not is_a(retry, Retry):
             raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
-        if step_id in self._step_ids:
-            raise DuplicateStep(self.workflow_id, step_id)
-        self._step_ids.add(step_id)
+        self._use(step_id)
         for failed in self._journal.workflow.failed_steps:
             # What the holder of a claim has given up stays so, even if a stale run has recorded an
             # output afterwards: that holder may have acted on it.
@@ -155,6 +158,24 @@ class Context:
             return await self._with_retries(step_id, retry, called)
         with self._operations.operation(f"step {step_id!r}"):
             return await self._recorded(self._journal.save_step(step_id, await called()))
+
+    def on_cancel(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
+        """Have `fn(*args)` called if the workflow is cancelled while this run lasts.
+
+        Not now: after the handler has been cancelled, the worker that ran it calls what was asked
+        for, the last first, and records each as a step. One that was recorded before is not called
+        again; one that raises is logged. A workflow that is cancelled while it does not run, as in
+        a long nap, is not cleaned up; nor is one whose worker dies first.
+
+        Raises `InvalidId`, `InvalidArgument` and `DuplicateStep`.
+        """
+        if self._exit.has_come:
+            raise asyncio.CancelledError
+        self._journal.lease.check()
+        step_id = check_id("step id", step_id)
+        check_callable(f"clean-up {step_id!r}", fn)
+        self._use(step_id)
+        self._clean_ups.add(CleanUp(step_id, fn, args))
 
     async def sleep(self, nap_id: str, duration: Duration, /) -> None:
         """Wait until a duration has passed since the first time that this line was reached.
@@ -181,6 +202,11 @@ class Context:
         if wake_up_at > self._journal.clock.now():
             with self._operations.operation(f"nap {nap_id!r}", wake_up_at):
                 await self._doze(wake_up_at)
+
+    def _use(self, step_id: str) -> None:
+        if step_id in self._step_ids:
+            raise DuplicateStep(self.workflow_id, step_id)
+        self._step_ids.add(step_id)
 
     async def _with_retries(
         self, step_id: str, retry: Retry, called: Callable[[], Awaitable[Any]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
 from bluestreak_core.clock import Clock, first_of
@@ -27,6 +27,7 @@ class Hints:
         self._next_due: datetime | None = None
         self._changed = Signal()
         self._controlled = Signal()
+        self._controlled_at = datetime.min.replace(tzinfo=UTC)
         self._ends: WeakValueDictionary[str, Signal] = WeakValueDictionary()
 
     def due(self, at: datetime) -> None:
@@ -62,7 +63,6 @@ class Hints:
     def missed_something(self) -> None:
         """Anything may have happened: whoever waits had better look."""
         self.due(self._clock.now())
-        self.controlled()
         for end in list(self._ends.values()):
             end.notify()
 
@@ -84,12 +84,15 @@ class Hints:
 
     def controlled(self) -> None:
         """Somebody has taken a claim from a worker."""
+        self._controlled_at = self._clock.now()
         self._controlled.notify()
 
-    async def wait_for_control(self, timeout: timedelta) -> None:
-        """Return when a claim is taken from some worker, as far as that is heard of."""
-        controlled = self._controlled.wait(self._controlled.count)
-        await first_of(controlled, self._clock.sleep(timeout))
+    async def wait_for_control(self, since: datetime, timeout: timedelta) -> bool:
+        """Whether a claim was taken from some worker since then, as far as that is heard of."""
+        if self._controlled_at < since:
+            controlled = self._controlled.wait(self._controlled.count)
+            await first_of(controlled, self._clock.sleep(timeout))
+        return self._controlled_at >= since
 
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         """Return when the workflow ends, as far as that is heard of, or after `timeout`."""

@@ -11,13 +11,17 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from bluestreak_core import machine
+from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
+from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.context import Context, Handler
 from bluestreak_core.errors import (
     Abort,
     ClaimLost,
     CorruptDocument,
     StepFailed,
+    StoreError,
+    StoreUnavailable,
     UnstorableValue,
     ValueTooLarge,
     WorkflowCrashed,
@@ -26,11 +30,13 @@ from bluestreak_core.exit import Decision, Drop, Exit, GiveUp, HandBack, Park
 from bluestreak_core.failure import record
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
-from bluestreak_core.model import Failure
+from bluestreak_core.model import Failure, Status, Workflow
 from bluestreak_core.operations import Operations
 from bluestreak_core.store import Store
 
 logger = logging.getLogger(__name__)
+
+_LONGEST_PAUSE = timedelta(seconds=5)
 
 ErrorCallback = Callable[[str, Any], object]
 """Called with a workflow id and the exception that failed it; sync, or async and awaited."""
@@ -67,6 +73,7 @@ class Run:
 
     def __init__(self, store: Store, lease: Lease, handler: Handler, policy: Policy) -> None:
         self.lease = lease
+        self._store = store
         self._handler = handler
         self._policy = policy
         self._journal = Journal(store, lease)
@@ -74,6 +81,7 @@ class Run:
         self._operations = Operations(store.clock, policy.park_after)
         self._task: asyncio.Task[Any] | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._clean_ups = CleanUps(store, lease.claim)
         self.lost = False
 
     @property
@@ -98,7 +106,7 @@ class Run:
         try:
             await self._end(await self._outcome(batch))
         except ClaimLost as lost:
-            logger.warning("%s; its run wrote nothing more", lost)
+            await self._after_loss(lost)
         except CorruptDocument as error:
             logger.error("%s; its run wrote nothing more", error)  # noqa: TRY400 - it says it all
 
@@ -161,7 +169,7 @@ class Run:
             return _Raised(error, final=True)
         self._journal.history = history
         self._operations.begin()
-        context = Context(self._journal, self._operations, self._exit)
+        context = Context(self._journal, self._operations, self._exit, self._clean_ups)
         try:
             return _Returned(await self._handler(context, self.lease.claim.workflow.input))
         except (asyncio.CancelledError, KeyboardInterrupt):
@@ -171,6 +179,40 @@ class Run:
         finally:
             self._exit.close()
             await self._operations.cancel()
+
+    async def _after_loss(self, lost: ClaimLost) -> None:
+        """Say what has become of the claim. If the workflow was cancelled under it, clean up."""
+        workflow = await self._look_up()
+        if workflow is not None and workflow.claims == self.lease.claim.number:
+            match workflow.status:
+                case Status.PAUSED:
+                    logger.info("workflow %r was paused", self.workflow_id)
+                    return
+                case Status.CANCELLED:
+                    logger.info("workflow %r was cancelled: %s", self.workflow_id, workflow.reason)
+                    await self._clean_up()
+                    return
+        logger.warning("%s; its run wrote nothing more", lost)
+
+    async def _look_up(self) -> Workflow | None:
+        for pause in pauses(_LONGEST_PAUSE):
+            try:
+                return await self._store.find_workflow(self.workflow_id)
+            except StoreUnavailable as error:
+                if not self._clean_ups or self._exit.decision == HandBack():
+                    return None
+                logger.warning("workflow %r cannot be looked at: %s", self.workflow_id, error)
+                await self._journal.clock.sleep(pause)
+            except StoreError:
+                return None
+        return None
+
+    async def _clean_up(self) -> None:
+        if self._clean_ups:
+            # In a task of its own, which `hand_back` can cancel.
+            recorded = self._journal.history.steps
+            self._telling = asyncio.create_task(self._clean_ups.carry_out(recorded))
+            await asyncio.wait({self._telling})
 
     def _is_final(self, error: BaseException) -> bool:
         """Whether another try would meet the same again, or the handler has asked for none."""

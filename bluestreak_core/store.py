@@ -225,9 +225,9 @@ class Store(Protocol):
         """
         ...
 
-    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
-        """Return when somebody may have taken a claim of this worker from outside, by `control`, at
-        the latest after `timeout` on the clock.
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+        """Return True when somebody may have taken a claim of this worker from outside, by
+        `control`, since that instant; False after `timeout` on the clock.
 
         A hint, like `wait_for_work`. A worker that has missed it finds out when it renews.
         """

@@ -35,6 +35,7 @@ ShouldStop = Callable[[], bool]
 
 _LOOK_FOR_STOP = timedelta(milliseconds=200)
 _CANCEL_AGAIN = timedelta(seconds=1)
+_HEED_AFTER = timedelta(milliseconds=200)
 
 
 class State(StrEnum):
@@ -137,7 +138,12 @@ class Worker:
         try:
             async with (
                 self._watched(),
-                self._beside(self._renew_leases(), self._expire_leases(), self._look_for_stop()),
+                self._beside(
+                    self._renew_leases(),
+                    self._expire_leases(),
+                    self._heed_control(),
+                    self._look_for_stop(),
+                ),
             ):
                 try:
                     await self._poll()
@@ -267,6 +273,30 @@ class Worker:
                 run.lose("was taken over")
             else:
                 run.lease.extend(deadline)
+
+    async def _heed_control(self) -> None:
+        """Renew at once when somebody may have cancelled or paused what runs here: that tells."""
+        outage = pauses(self._lease)
+        while True:
+            await self._until_something_runs()
+            since = self._clock.now()
+            await self._clock.sleep(_HEED_AFTER)  # what has ended by then needs none of this
+            while self._runs:
+                try:
+                    if await self._is_controlled(since):
+                        since = self._clock.now()
+                        await self._renew([run for run in self._all_runs() if not run.lost])
+                        await self._clock.sleep(_HEED_AFTER)
+                    outage = pauses(self._lease)
+                except StoreUnavailable as error:
+                    self._note_failure(error)
+                    await self._clock.sleep(next(outage))
+
+    async def _is_controlled(self, since: datetime) -> bool:
+        """Whether some claim may have been taken; False when nothing runs any more."""
+        waiting = asyncio.ensure_future(self._store.wait_for_control(self.name, since, self._lease))
+        await first_of(waiting, self._all_ended())
+        return waiting.done() and not waiting.cancelled() and waiting.result()
 
     async def _expire_leases(self) -> None:
         """Stop the runs that have outlived their leases, whatever the store is doing."""

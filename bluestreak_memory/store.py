@@ -232,8 +232,8 @@ class MemoryStore(Store):
         await self._hints.wait_for_end(workflow_id, timeout)
 
     @override
-    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
-        await self._hints.wait_for_control(timeout)
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+        return await self._hints.wait_for_control(since, timeout)
 
     # What the methods above share ----------------------------------------------------------------
 

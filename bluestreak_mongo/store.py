@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +18,7 @@ from bluestreak_core import machine
 from bluestreak_core.argument import check_has
 from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
-from bluestreak_core.clock import Clock, first_of, in_milliseconds
+from bluestreak_core.clock import Clock, in_milliseconds
 from bluestreak_core.errors import (
     NotInitialised,
     TransitionRefused,
@@ -68,8 +67,8 @@ _PAGE = 10_000
 _INSERTED_AT_ONCE = 1000
 
 _LISTEN_FOR_CONTROL = timedelta(milliseconds=500)
-_LATE = timedelta(seconds=5)
-"""How long after it was stamped an event from outside may be seen first."""
+_LATE = timedelta(seconds=1)
+"""By how much the clock of who cancels or pauses may be behind ours."""
 
 _TOO_DEEP = 15
 _TOO_LARGE = (10334, 17419, 17420)
@@ -435,19 +434,20 @@ class MongoStore(Store, RenewsFromThread):
             await self._hints.wait_for_end(workflow_id, timeout)
 
     @override
-    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
         until = self._clock.now() + timeout
-        heard = asyncio.ensure_future(self._hints.wait_for_control(timeout))
-        try:
-            while not heard.done() and (left := until - self._clock.now()) > timedelta(0):
-                await first_of(
-                    asyncio.shield(heard), self._clock.sleep(min(left, _LISTEN_FOR_CONTROL))
-                )
-                if not self._open.feed.is_live and await self._was_taken_from(worker):
-                    return
-        finally:
-            heard.cancel()
-            await asyncio.gather(heard, return_exceptions=True)
+        was_live = False
+        while True:
+            is_live = self._open.feed.is_live
+            # Once more when the stream has opened, for what was done just before.
+            if not was_live and await self._was_taken_from(worker, since):
+                return True
+            was_live = is_live
+            left = until - self._clock.now()
+            if await self._hints.wait_for_control(since, min(left, _LISTEN_FOR_CONTROL)):
+                return True
+            if left <= _LISTEN_FOR_CONTROL:
+                return False
 
     # What the methods above share --------------------------------------------------------------
 
@@ -461,8 +461,8 @@ class MongoStore(Store, RenewsFromThread):
             self._hints.due(now)
 
     @reads
-    async def _was_taken_from(self, worker: str) -> bool:
-        taken = transitions.taken_from(worker, self._clock.now() - _LATE)
+    async def _was_taken_from(self, worker: str, since: datetime) -> bool:
+        taken = transitions.taken_from(worker, since - _LATE)
         found = await self._open.database.tolerant_workflows.find_one(taken, {"_id": 1})
         return found is not None
 

@@ -148,8 +148,10 @@ class StoreAround(Store, RenewsFromThread):
         await self.around("wait_for_end", lambda: self._store.wait_for_end(workflow_id, timeout))
 
     @override
-    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
-        await self.around("wait_for_control", lambda: self._store.wait_for_control(worker, timeout))
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+        return await self.around(
+            "wait_for_control", lambda: self._store.wait_for_control(worker, since, timeout)
+        )
 
     @override
     def renewer(self) -> Renewer | None:

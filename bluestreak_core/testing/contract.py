@@ -850,7 +850,8 @@ class StoreContract:
         await store.wait_for_work(timedelta(0))
         await store.wait_for_end("w", timedelta(0))
         await store.wait_for_end("no such workflow", timedelta(0))
-        await store.wait_for_control("worker", timedelta(0))
+        long_after = datetime(9000, 1, 1, tzinfo=UTC)
+        assert not await store.wait_for_control("worker", long_after, timedelta(0))
 
 
 # What the tests above share ---------------------------------------------------------------------

@@ -69,6 +69,14 @@ class _WatchedContext(Context):
         self._watch = watch
 
     @override
+    def on_cancel(  # type: ignore[override]
+        self, step_id: str, fn: Callable[..., Any], /, *args: Any
+    ) -> None:
+        if callable(fn) and isinstance(step_id, str):
+            fn = self._watch.around(self.workflow_id, step_id, fn)
+        super().on_cancel(step_id, fn, *args)
+
+    @override
     async def step(  # type: ignore[override]
         self, step_id: str, fn: Callable[..., Any], /, *args: Any, **options: Any
     ) -> Any:

@@ -250,8 +250,9 @@ class SQLiteStore(Store):
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
         await self._clock.sleep(min(timeout, LOOK_AGAIN))
 
-    async def wait_for_control(self, worker: str, timeout: timedelta) -> None:
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
         await self._clock.sleep(timeout)  # renewing tells, a third of a lease later at most
+        return False
 
     # What the methods above share
 

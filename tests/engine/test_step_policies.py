@@ -22,7 +22,6 @@ from bluestreak_core import (
     Status,
     StepFailed,
     StepTimeout,
-    Store,
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event

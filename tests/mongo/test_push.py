@@ -398,6 +398,7 @@ async def test_who_may_not_open_a_stream_polls(
         with unwell.without_streams(13):  # Unauthorized
             waiting = asyncio.create_task(here.store.wait_for_work(LEASE))
             await eventually(lambda: "polling instead" in caplog.text)
+            await clock.until_sleeping()
             clock.advance(LEASE)
             await waiting
         for _ in range(3):

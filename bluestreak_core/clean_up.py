@@ -1,0 +1,74 @@
+"""What a handler wants done if its workflow is cancelled while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from bluestreak_core.backoff import pauses
+from bluestreak_core.call import call
+from bluestreak_core.errors import StoreUnavailable
+from bluestreak_core.model import Claim
+from bluestreak_core.store import Store
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_PAUSE = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanUp:
+    """A step that is called only after a cancellation."""
+
+    step_id: str
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+
+
+class CleanUps:
+    """Those of one run, in the order in which its handler has asked for them."""
+
+    def __init__(self, store: Store, claim: Claim) -> None:
+        self._store = store
+        self._claim = claim
+        self._asked_for: list[CleanUp] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._asked_for)
+
+    def add(self, clean_up: CleanUp) -> None:
+        """Ask for one more."""
+        self._asked_for.append(clean_up)
+
+    async def carry_out(self, recorded: dict[str, Any]) -> None:
+        """Call them, the last one first, and record each; what is recorded is not called again.
+
+        The claim is gone by now, and so is the lease: only the end of this process ends it.
+        """
+        for clean_up in reversed(self._asked_for):
+            if clean_up.step_id in recorded:
+                continue
+            try:
+                output = await call(f"step {clean_up.step_id}", clean_up.fn, *clean_up.args)
+                await self._record(clean_up.step_id, output)
+            except (asyncio.CancelledError, KeyboardInterrupt):
+                raise
+            except BaseException:  # whatever it raises, the others are called
+                logger.exception(
+                    "workflow %r: clean-up %r raised", self._claim.workflow_id, clean_up.step_id
+                )
+
+    async def _record(self, step_id: str, output: Any) -> None:
+        clock = self._store.clock
+        for pause in pauses(_LONGEST_PAUSE):
+            try:
+                await self._store.save_step(self._claim, step_id, output, clock.now())
+            except StoreUnavailable as error:
+                logger.warning("clean-up %r is not recorded yet: %s", step_id, error)
+                await clock.sleep(pause)
+            else:
+                return

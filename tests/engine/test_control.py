@@ -1,0 +1,479 @@
+"""Workflows that somebody cancels, pauses, resumes and retries."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from bluestreak_core import (
+    Bluestreak,
+    Context,
+    DuplicateStep,
+    Retry,
+    Status,
+    StepFailed,
+    StoreUnavailable,
+    TransitionRefused,
+    WaitTimeout,
+    WorkflowAborted,
+    WorkflowCancelled,
+    WorkflowNotFound,
+)
+from bluestreak_core.testing import Environment, ManualClock, RecordingStore
+from tests.engine.conftest import Fleet, eventually, pass_time
+
+SECOND = timedelta(seconds=1)
+DAY = timedelta(days=1)
+
+
+async def _status(bluestreak: Bluestreak) -> Status:
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    return workflow.status
+
+
+class Ward:
+    """A handler whose step never ends by itself, and what becomes of it."""
+
+    def __init__(self) -> None:
+        self.inside = asyncio.Event()
+        self.told: list[str] = []
+
+    async def hang(self) -> None:
+        self.inside.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.told.append("step ended")
+
+    async def handle(self, ctx: Context, input: None) -> None:
+        try:
+            await ctx.step("first", lambda: 1)
+            ctx.on_cancel("undo", self.told.append, "undone")
+            ctx.on_cancel("tell", self.tell, "told")
+            await ctx.step("hang", self.hang)
+        finally:
+            self.told.append("handler ended")
+
+    async def tell(self, what: str) -> str:
+        await asyncio.sleep(0)
+        self.told.append(what)
+        return what
+
+
+async def _until(fleet: Fleet, bluestreak: Bluestreak, condition: Callable[[], bool]) -> None:
+    """Long before the next renewal; how long a server takes to answer is not ours to tell."""
+    began = fleet.clock.now()
+    await pass_time(fleet.clock, condition)
+    assert fleet.clock.now() - began < 300 * SECOND
+
+
+# Cancelling --------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_workflow_that_is_not_running_is_cancelled_at_once(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    assert await bluestreak.cancel("w", "no longer wanted")
+    with pytest.raises(WorkflowCancelled, match="'w' was cancelled: no longer wanted") as raised:
+        await bluestreak.wait("w")
+    assert raised.value.reason == "no longer wanted"
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert (workflow.status, workflow.finished_at) == (Status.CANCELLED, fleet.clock.now())
+
+
+@pytest.mark.asyncio
+async def test_what_has_ended_is_not_cancelled(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return "done"
+
+    await bluestreak.start("w", "h")
+    async with fleet.polling(bluestreak):
+        await bluestreak.wait("w")
+    assert not await bluestreak.cancel("w")
+    assert await bluestreak.wait("w") == "done"
+    await bluestreak.start("v", "h")
+    assert await bluestreak.cancel("v", "first")
+    assert not await bluestreak.cancel("v", "second")
+    with pytest.raises(WorkflowCancelled, match="first"):
+        await bluestreak.wait("v")
+    with pytest.raises(WorkflowNotFound):
+        await bluestreak.cancel("u")
+
+
+@pytest.mark.asyncio
+async def test_a_running_workflow_is_told_and_cleans_up(
+    fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ward = Ward()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+    bluestreak.register_handler("h", ward.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await ward.inside.wait()
+        assert await bluestreak.cancel("w", "enough")
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+        assert ward.told == ["step ended", "handler ended", "told", "undone"]
+        assert await _status(bluestreak) is Status.CANCELLED
+    assert await bluestreak.find_step("w", "hang") is None
+    for step_id, output in (("tell", "told"), ("undo", None)):
+        step = await bluestreak.find_step("w", step_id)
+        assert step is not None
+        assert step.output == output
+    assert "workflow 'w' was cancelled: enough" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_worker_in_another_process_is_told(fleet: Fleet, store: RecordingStore) -> None:
+    ward = Ward()
+    there, here = await fleet.engine(timeout_interval=3600), await fleet.engine()
+    there.register_handler("h", ward.handle)
+    async with fleet.polling(there):
+        await here.start("w", "h")
+        await ward.inside.wait()
+        await here.cancel("w")
+        await _until(fleet, there, lambda: there.health().runs == 0)
+    assert ward.told[-1] == "undone"
+
+
+@pytest.mark.asyncio
+async def test_a_clean_up_that_raises_is_logged_and_the_others_are_called(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    ward = Ward()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    def fail() -> None:
+        raise ValueError("no way back")
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        ctx.on_cancel("undo", ward.told.append, "undone")
+        ctx.on_cancel("fail", fail)
+        ctx.on_cancel("unstorable", object)
+        await ctx.step("hang", ward.hang)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await ward.inside.wait()
+        await bluestreak.cancel("w")
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+    assert ward.told == ["step ended", "undone"]
+    assert "workflow 'w': clean-up 'fail' raised" in caplog.text
+    assert "workflow 'w': clean-up 'unstorable' raised" in caplog.text
+    assert await bluestreak.find_step("w", "fail") is None
+
+
+@pytest.mark.asyncio
+async def test_a_clean_up_is_recorded_when_the_store_is_back(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock
+) -> None:
+    ward = Ward()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+    bluestreak.register_handler("h", ward.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await ward.inside.wait()
+        await bluestreak.cancel("w")
+        begun = store.begun["save_step"]
+        store.failing["save_step"] = StoreUnavailable("no route")
+        await pass_time(clock, lambda: store.begun["save_step"] >= begun + 3)
+        del store.failing["save_step"]
+        await pass_time(clock, lambda: bluestreak.health().runs == 0)
+    assert ward.told == ["step ended", "handler ended", "told", "undone"]
+    assert await bluestreak.find_step("w", "undo") is not None
+
+
+@pytest.mark.asyncio
+async def test_a_stopping_worker_lets_a_clean_up_end_and_then_cancels_it(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    ward = Ward()
+    cleaning = asyncio.Event()
+    bluestreak = await fleet.engine(timeout_interval=3600, drain_timeout=7)
+
+    async def clean_for_ever() -> None:
+        cleaning.set()
+        await asyncio.Event().wait()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        ctx.on_cancel("never reached", ward.told.append, "reached")
+        ctx.on_cancel("clean", clean_for_ever)
+        await ctx.step("hang", ward.hang)
+
+    poll = asyncio.create_task(bluestreak.poll())
+    await bluestreak.start("w", "h")
+    await ward.inside.wait()
+    await bluestreak.cancel("w")
+    await pass_time(clock, cleaning.is_set)
+    bluestreak.stop()
+    await clock.until_sleeping(7 * SECOND)
+    assert not poll.done()
+    clock.advance(7 * SECOND)
+    await poll
+    assert ward.told == ["step ended"]
+
+
+@pytest.mark.asyncio
+async def test_what_a_thread_returns_after_a_cancellation_is_dropped(fleet: Fleet) -> None:
+    inside, release, ended = threading.Event(), threading.Event(), threading.Event()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    def block() -> str:
+        inside.set()
+        release.wait(30)
+        ended.set()
+        return "too late"
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.step("block", block)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await eventually(inside.is_set)
+        await bluestreak.cancel("w")
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+        release.set()
+        await eventually(ended.is_set)
+    assert await bluestreak.find_step("w", "block") is None
+
+
+@pytest.mark.asyncio
+async def test_who_finishes_as_it_is_cancelled_cleans_up_too(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    ward = Ward()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        ctx.on_cancel("undo", ward.told.append, "undone")
+        await bluestreak.cancel("w")
+        return "done"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowCancelled):
+            await bluestreak.wait("w")
+        await eventually(lambda: bluestreak.health().runs == 0)
+    assert ward.told == ["undone"]
+
+
+@pytest.mark.asyncio
+async def test_only_the_newest_claim_cleans_up(fleet: Fleet, clock: ManualClock) -> None:
+    stale, owner = Ward(), Ward()
+    first, second = await fleet.engine(timeout_interval=9), await fleet.engine(timeout_interval=9)
+    first.register_handler("h", stale.handle)
+    second.register_handler("h", owner.handle)
+    async with fleet.polling(first):
+        await first.start("w", "h")
+        await stale.inside.wait()
+        async with fleet.polling(second):
+            clock.advance(10 * SECOND)  # as if the first had been halted
+            await pass_time(clock, owner.inside.is_set)
+            await first.cancel("w")
+            await pass_time(clock, lambda: second.health().runs == 0)
+        await pass_time(clock, lambda: first.health().runs == 0)
+    assert owner.told[-1] == "undone"
+    assert stale.told == ["step ended", "handler ended"]
+
+
+def test_a_parked_workflow_is_cancelled_without_cleaning_up() -> None:
+    told: list[str] = []
+
+    async def handle(ctx: Context, input: None) -> None:
+        ctx.on_cancel("undo", told.append, "undone")
+        await ctx.sleep("month", timedelta(days=30))
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        env.advance(DAY)
+        assert env.call(env.bluestreak.cancel("w", "why"))
+        env.advance(60 * DAY)
+        outcome = env.outcome("w")
+        assert outcome.status is Status.CANCELLED
+        with pytest.raises(WorkflowCancelled, match="why"):
+            outcome.result  # noqa: B018 - it raises
+    assert told == []
+
+
+@pytest.mark.asyncio
+async def test_a_clean_up_shares_its_ids_with_the_steps(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", lambda: 1)
+        ctx.on_cancel("s", print)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=DuplicateStep.__name__):
+            await bluestreak.wait("w")
+
+
+# Pausing -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_paused_workflow_is_left_alone_until_it_is_resumed(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return "done"
+
+    await bluestreak.start("w", "h")
+    await bluestreak.pause("w")
+    async with fleet.polling(bluestreak):
+        for _ in range(3):
+            await clock.until_sleeping(5 * SECOND)
+            clock.advance(5 * SECOND)
+        with pytest.raises(WaitTimeout, match="still 'paused'"):
+            await bluestreak.wait("w", retries=1)
+        await bluestreak.resume("w")
+        assert await bluestreak.wait("w") == "done"
+
+
+@pytest.mark.asyncio
+async def test_a_running_workflow_that_is_paused_writes_nothing_and_goes_on_when_resumed(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ward = Ward()
+    again: list[Any] = []
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        first = await ctx.step("first", lambda: "kept")
+        ctx.on_cancel("undo", ward.told.append, "undone")
+        if not again:
+            again.append(first)
+            await ctx.step("hang", ward.hang)
+        return first
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await ward.inside.wait()
+        await bluestreak.pause("w")
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+        assert await _status(bluestreak) is Status.PAUSED
+        assert ward.told == ["step ended"]
+        await bluestreak.resume("w")
+        assert await bluestreak.wait("w") == "kept"
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert (workflow.claims, workflow.crashes, workflow.failures) == (2, 0, 0)
+    assert "workflow 'w' was paused" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_an_event_without_an_arrow_is_refused_with_the_status(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    for refused, event in ((bluestreak.resume, "resume"), (bluestreak.retry, "retry")):
+        with pytest.raises(TransitionRefused, match=f"'{event}' is refused while 'idle'"):
+            await refused("w")
+        with pytest.raises(WorkflowNotFound):
+            await refused("v")
+    await bluestreak.pause("w")
+    with pytest.raises(TransitionRefused, match="'pause' is refused while 'paused'"):
+        await bluestreak.pause("w")
+    await bluestreak.cancel("w")
+    with pytest.raises(TransitionRefused, match="'resume' is refused while 'cancelled'"):
+        await bluestreak.resume("w")
+
+
+# Retrying ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_an_aborted_workflow_is_retried_over_its_steps(fleet: Fleet) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+    calls: list[str] = []
+    broken = [True]
+
+    def call(name: str) -> str:
+        calls.append(name)
+        return name
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> list[str]:
+        steps = [await ctx.step("a", call, "a")]
+        if broken:
+            raise ValueError("out of paper")
+        return [*steps, await ctx.step("b", call, "b")]
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted):
+            await bluestreak.wait("w")
+        broken.clear()
+        await bluestreak.retry("w")
+        assert await bluestreak.wait("w") == ["a", "b"]
+    assert calls == ["a", "b"]
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert (workflow.failures, workflow.error, workflow.retries) == (0, None, 1)
+
+
+@pytest.mark.asyncio
+async def test_a_cancelled_workflow_is_retried_and_repeats_no_clean_up(fleet: Fleet) -> None:
+    ward = Ward()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+    bluestreak.register_handler("h", ward.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        for _ in range(2):
+            await ward.inside.wait()
+            ward.inside.clear()
+            await bluestreak.cancel("w")
+            await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+            await bluestreak.retry("w")
+        await ward.inside.wait()
+        bluestreak.stop()
+        bluestreak.stop()
+    assert (ward.told.count("undone"), ward.told.count("handler ended")) == (1, 3)
+
+
+def test_a_step_that_was_given_up_is_tried_afresh_after_a_retry() -> None:
+    calls: list[None] = []
+
+    def pay() -> str:
+        calls.append(None)
+        if len(calls) < 3:
+            raise ConnectionError
+        return "paid"
+
+    async def handle(ctx: Context, input: None) -> str:
+        try:
+            return await ctx.step("pay", pay, retry=Retry(max_attempts=2, initial=60))
+        except StepFailed:
+            await ctx.sleep("for ever", timedelta(days=1000))
+            raise
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        env.advance(DAY)
+        env.call(env.bluestreak.cancel("w"))
+        env.call(env.bluestreak.retry("w"))
+        assert env.wait("w").result == "paid"
