@@ -25,6 +25,7 @@ from bluestreak_core.errors import (
     NotInitialised,
     StateError,
     StepFailed,
+    StepNotRecorded,
     StepTimeout,
     StoreError,
     StoreRefused,
@@ -58,7 +59,7 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run import ErrorCallback
-from bluestreak_core.store import Renewer, RenewsFromThread, Store
+from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_core.worker import Health, ShouldStop, State
 
@@ -84,6 +85,7 @@ __all__ = [
     "ErrorRecord",
     "FailedStep",
     "Failure",
+    "Forks",
     "Handler",
     "HandlerAlreadyRegistered",
     "HandlerNotFound",
@@ -107,6 +109,7 @@ __all__ = [
     "Status",
     "Step",
     "StepFailed",
+    "StepNotRecorded",
     "StepTimeout",
     "Store",
     "StoreError",

@@ -17,6 +17,7 @@ from bluestreak_core.argument import (
 from bluestreak_core.errors import (
     NotInitialised,
     TransitionRefused,
+    Unsupported,
     WaitTimeout,
     WorkflowAborted,
     WorkflowCancelled,
@@ -24,7 +25,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
-from bluestreak_core.store import Store
+from bluestreak_core.store import Forks, Store
 
 _NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
 
@@ -130,6 +131,26 @@ class Client:
         Raises `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
         """
         await self._control("retry()", workflow_id, Event.RETRY)
+
+    async def fork(self, workflow_id: str, new_id: str, before: str | None = None) -> bool:
+        """Start a workflow with the handler and the input of another one, and with what that had
+        recorded before the step `before`: it goes on from there. Without `before`, with all of it.
+
+        Steps, naps, and which steps were given up. The other one may be in any state, and stays in
+        it. True; False, and nothing is changed, when the new id exists. On a store that has to do
+        it in several writes, a fork that is broken off is left `paused`; the same call completes
+        it.
+
+        Raises `InvalidId`, `WorkflowNotFound`, `StepNotRecorded`, and `Unsupported` on a store that
+        cannot do it.
+        """
+        self._check_open("fork()")
+        workflow_id = check_id("workflow id", workflow_id)
+        new_id = check_id("new id", new_id)
+        before = None if before is None else check_id("before", before)
+        if not isinstance(self._store, Forks):
+            raise Unsupported("fork()", f"{type(self._store).__name__} cannot copy records")
+        return await self._store.fork(workflow_id, new_id, before, self._store.clock.now())
 
     async def _control(
         self, call: str, workflow_id: str, event: Event, reason: str | None = None

@@ -182,6 +182,18 @@ class WorkflowNotFound(StateError):
         return f"workflow {self.workflow_id!r} does not exist"
 
 
+class StepNotRecorded(StateError):
+    """`fork` was to begin before a step that the workflow has not recorded."""
+
+    def __init__(self, workflow_id: str, step_id: str) -> None:
+        super().__init__(workflow_id, step_id)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} has not recorded a step {self.step_id!r}"
+
+
 class WaitTimeout(StateError):
     """`wait` used up its retries before the workflow ended; `status` is the last one seen."""
 

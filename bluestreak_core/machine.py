@@ -146,6 +146,23 @@ def create(new: NewWorkflow) -> Workflow:
     )
 
 
+def fork(
+    workflow: Workflow, new_id: str, now: datetime, before: datetime | None = None
+) -> Workflow:
+    """The record of a workflow that begins with what another one had recorded before an instant."""
+    given_up = workflow.failed_steps
+    return Workflow(
+        workflow_id=new_id,
+        handler_id=workflow.handler_id,
+        input=workflow.input,
+        status=Status.IDLE,
+        timeout_at=now,
+        created_at=now,
+        forked_from=workflow.workflow_id,
+        failed_steps=tuple(one for one in given_up if before is None or one.failed_at < before),
+    )
+
+
 def is_due(workflow: Workflow, now: datetime) -> bool:
     """Whether a workflow may be claimed now."""
     return workflow.status in sources(Event.CLAIM) and workflow.timeout_at <= now
@@ -174,10 +191,11 @@ def is_first_run(workflow: Workflow) -> bool:
     """Whether a claimed workflow cannot have recorded anything yet.
 
     One that the JavaScript library created may have, whatever else it looks like: that one does not
-    count its claims.
+    count its claims. A fork begins with records.
     """
-    is_ours = workflow.created_at is not None
-    return is_ours and workflow.claims == 1 and workflow.failures == 0 and workflow.crashes == 0
+    if workflow.created_at is None or workflow.forked_from is not None:
+        return False
+    return workflow.claims == 1 and workflow.failures == 0 and workflow.crashes == 0
 
 
 def in_force(workflow: Workflow | None, claim: Claim) -> bool:

@@ -86,7 +86,7 @@ class Workflow:
     step or a nap was last recorded. `start_at` is when it was to start if that is not when it was
     created: since its start was delayed, or it was retried, which `retries` counts. `failed_steps`
     are the steps that have been given up since then. `reason` is what was said when it was
-    cancelled.
+    cancelled, and `forked_from` the id of the workflow whose records it began with.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -111,6 +111,7 @@ class Workflow:
     retries: int = 0
     failed_steps: tuple[FailedStep, ...] = field(default=())
     reason: str | None = None
+    forked_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

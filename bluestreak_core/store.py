@@ -237,6 +237,24 @@ class Store(Protocol):
 # Powers that only some stores have, asked for by name -------------------------------------------
 
 
+@runtime_checkable
+class Forks(Protocol):
+    """A store that can begin a workflow with the records of another one."""
+
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        """Create a workflow with the handler and the input of another one, and with its steps, naps
+        and given-up steps, as far as they were recorded before the step `before`; all of them where
+        that is None. Idle, due now, with `forked_from` set. Failed attempts are not copied.
+
+        False, and nothing is changed, when the new id exists. Raises `WorkflowNotFound`, and
+        `StepNotRecorded` where `before` is neither recorded nor given up.
+
+        A fork that was broken off leaves at most a workflow that nobody claims; a repeat completes
+        it, and returns True.
+        """
+        ...
+
+
 class Renewer(Protocol):
     """Renews leases by blocking calls, of one thread that is not the event loop's.
 

@@ -6,6 +6,7 @@ Every method but the two hints runs without a single `await`, so each is atomic 
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.argument import check_has
 from bluestreak_core.clock import Clock, SystemClock
-from bluestreak_core.errors import WorkflowNotFound
+from bluestreak_core.errors import StepNotRecorded, WorkflowNotFound
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
@@ -32,7 +33,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store import Store
+from bluestreak_core.store import Forks, Store
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 
 
@@ -47,7 +48,7 @@ class _Record:
     attempts: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
 
 
-class MemoryStore(Store):
+class MemoryStore(Store, Forks):
     """A store in the memory of one process, which forgets everything when the process ends.
 
     It holds what every store holds; `rules` widens that, for example to BSON's types with
@@ -222,6 +223,30 @@ class MemoryStore(Store):
             self._hints.controlled()
 
     @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        source = self._records.get(workflow_id)
+        if source is None:
+            raise WorkflowNotFound(workflow_id)
+        until = None if before is None else _recorded_at(source, before)
+        if new_id in self._records:
+            return False
+        steps = itertools.takewhile(lambda step: step.step_id != before, source.steps.values())
+        naps = [n for n in source.naps.values() if until is None or (n.saved_at or now) < until]
+        forked = machine.fork(source.workflow, new_id, now, until)
+        self._records[new_id] = _Record(
+            forked,
+            input_size=source.input_size,
+            steps={
+                step.step_id: replace(step, workflow_id=new_id)
+                for step in steps
+                if until is None or (step.saved_at or now) <= until
+            },
+            naps={nap.nap_id: replace(nap, workflow_id=new_id) for nap in naps},
+        )
+        self._put(forked)
+        return True
+
+    @override
     async def wait_for_work(self, timeout: timedelta) -> None:
         if (next_due := self._next_due(self._hints.looked_at)) is not None:
             self._hints.due(next_due)
@@ -323,3 +348,14 @@ class MemoryStore(Store):
         return replace(
             workflow, input=self._copy(workflow.input), result=self._copy(workflow.result)
         )
+
+
+def _recorded_at(record: _Record, step_id: str) -> datetime:
+    """When a step was recorded, or given up."""
+    for failed in record.workflow.failed_steps:
+        if failed.step_id == step_id:
+            return failed.failed_at
+    step = record.steps.get(step_id)
+    if step is None or step.saved_at is None:
+        raise StepNotRecorded(record.workflow.workflow_id, step_id)
+    return step.saved_at

@@ -52,6 +52,7 @@ START_AT = "startAt"
 RETRIES = "retries"
 FAILED_STEPS = "failedSteps"
 REASON = "reason"
+FORKED_FROM = "forkedFrom"
 
 ERROR_TYPE = "type"
 ERROR_MESSAGE = "message"
@@ -100,7 +101,7 @@ NAP_INDEXES = [IndexModel([(WORKFLOW_ID, ASCENDING), (NAP_ID, ASCENDING)], uniqu
 
 def from_workflow(workflow: Workflow) -> Document:
     """The document of a workflow that has just been created."""
-    return {
+    document = {
         WORKFLOW_ID: workflow.workflow_id,
         HANDLER_ID: workflow.handler_id,
         INPUT: workflow.input,
@@ -110,7 +111,14 @@ def from_workflow(workflow: Workflow) -> Document:
         CLAIMS: workflow.claims,
         CRASHES: workflow.crashes,
         CREATED_AT: workflow.created_at,
-    } | ({} if workflow.start_at is None else {START_AT: workflow.start_at})
+    }
+    if workflow.start_at is not None:
+        document[START_AT] = workflow.start_at
+    if workflow.forked_from is not None:
+        document[FORKED_FROM] = workflow.forked_from
+    if workflow.failed_steps:
+        document[FAILED_STEPS] = [from_failed_step(failed) for failed in workflow.failed_steps]
+    return document
 
 
 def from_step(step: Step) -> Document:
@@ -207,6 +215,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         retries=read.count(RETRIES),
         failed_steps=tuple(read.failed_steps()),
         reason=read.optional_text(REASON),
+        forked_from=read.optional_text(FORKED_FROM),
     )
 
 

@@ -38,7 +38,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store import RenewsFromThread, Store
+from bluestreak_core.store import Forks, RenewsFromThread, Store
 from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
@@ -50,6 +50,7 @@ from bluestreak_mongo.database import Database, check_version
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
+from bluestreak_mongo.forking import fork
 from bluestreak_mongo.group_commit import Outcome
 from bluestreak_mongo.renewal import BlockingRenewer
 from bluestreak_mongo.server_clock import ServerClock
@@ -93,7 +94,7 @@ class _Opened:
     feed: Feed
 
 
-class MongoStore(Store, RenewsFromThread):
+class MongoStore(Store, RenewsFromThread, Forks):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
     `MongoStore(url, database=...)` owns its client. Any option of the driver goes into the URL;
@@ -417,6 +418,14 @@ class MongoStore(Store, RenewsFromThread):
                 raise WorkflowNotFound(workflow_id)
             raise TransitionRefused(workflow_id, str(found[doc.STATUS]), event)
         self._tell(workflow_id, event, now)
+
+    @override
+    @writes
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await fork(self._open.database, workflow_id, new_id, before, now)
+        if forked:
+            self._hints.due(now)
+        return forked
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:

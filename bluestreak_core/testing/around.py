@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from bluestreak_core.clock import Clock
+from bluestreak_core.errors import Unsupported
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
@@ -23,7 +24,7 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.signal import Signal
-from bluestreak_core.store import Renewer, RenewsFromThread, Store
+from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store
 
 T = TypeVar("T")
 
@@ -31,8 +32,11 @@ UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_f
 """The calls that neither read nor write what is stored."""
 
 
-class StoreAround(Store, RenewsFromThread):
-    """Passes every call on to another store, through `around`; a renewer's calls go past it."""
+class StoreAround(Store, RenewsFromThread, Forks):
+    """Passes every call on to another store, through `around`; a renewer's calls go past it.
+
+    Powers that the other store lacks raise `Unsupported` when they are used.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -152,6 +156,13 @@ class StoreAround(Store, RenewsFromThread):
         return await self.around(
             "wait_for_control", lambda: self._store.wait_for_control(worker, since, timeout)
         )
+
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        store = self._store
+        if not isinstance(store, Forks):
+            raise Unsupported("fork()", f"{type(store).__name__} cannot copy records")
+        return await self.around("fork", lambda: store.fork(workflow_id, new_id, before, now))
 
     @override
     def renewer(self) -> Renewer | None:

@@ -22,6 +22,7 @@ from bluestreak_core import (
     Store,
     StoreRefused,
     StoreUnavailable,
+    Unsupported,
 )
 from bluestreak_core.testing import StoreContract
 
@@ -115,3 +116,10 @@ async def test_a_closed_store_says_that_it_is_closed(store: Store) -> None:
     await store.close()
     with pytest.raises(NotInitialised):
         await store.find_workflow("w")
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_cannot_fork_says_so(path: Path) -> None:
+    async with Bluestreak(new_store(path)) as bluestreak:
+        with pytest.raises(Unsupported, match=r"fork\(\) is not possible here: SQLiteStore"):
+            await bluestreak.fork("w", "f")
