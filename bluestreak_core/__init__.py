@@ -5,6 +5,7 @@ Read it in this order: `model`, `machine`, `store`, `bluestreak_memory.store`, `
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
+from bluestreak_core.client import Start
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.context import Context, Handler
 from bluestreak_core.errors import (
@@ -57,8 +58,8 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
+from bluestreak_core.registration import ErrorCallback, Unset
 from bluestreak_core.retry import Backoff, Retry
-from bluestreak_core.run import ErrorCallback
 from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_core.worker import Health, ShouldStop, State
@@ -104,6 +105,7 @@ __all__ = [
     "RenewsFromThread",
     "Retry",
     "ShouldStop",
+    "Start",
     "State",
     "StateError",
     "Status",
@@ -117,6 +119,7 @@ __all__ = [
     "StoreUnavailable",
     "SystemClock",
     "TransitionRefused",
+    "Unset",
     "UnstorableValue",
     "Unsupported",
     "UsageError",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from types import MappingProxyType, TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from bluestreak_core.argument import (
     Duration,
@@ -25,7 +27,8 @@ from bluestreak_core.errors import (
     HandlerAlreadyRegistered,
     InvalidArgument,
 )
-from bluestreak_core.run import ErrorCallback, Policy
+from bluestreak_core.registration import UNSET, ErrorCallback, Policy, Registration, Unset
+from bluestreak_core.retry import Backoff
 from bluestreak_core.store import Store
 from bluestreak_core.worker import Health, ShouldStop, State, Worker
 
@@ -43,7 +46,7 @@ class Bluestreak(Client):
     - `timeout_interval`: the lease, how long a claim lives without being renewed. A worker that
       dies is replaced after this time. It does not limit how long a step may take.
     - `poll_interval`: the longest pause before looking for work again.
-    - `wait_retry_interval`: the pause before a failed workflow is tried again.
+    - `wait_retry_interval`: the pause before a failed workflow is tried again, or a `Backoff`.
     - `max_failures`: retries before a workflow is aborted; None is unlimited.
     - `error_callback`: called with the workflow id and the exception whenever a workflow fails,
       after that is recorded; sync or async. If it raises, that is logged and nothing else.
@@ -65,7 +68,7 @@ class Bluestreak(Client):
         *,
         timeout_interval: Duration = 10,
         poll_interval: Duration = 5,
-        wait_retry_interval: Duration = 1,
+        wait_retry_interval: Duration | Backoff = 1,
         max_failures: int | None = None,
         error_callback: ErrorCallback | None = None,
         should_stop: ShouldStop | None = None,
@@ -89,13 +92,14 @@ class Bluestreak(Client):
         self._drain_timeout = to_timedelta("drain_timeout", drain_timeout)
         self._skip_unknown = unknown_handler == "skip"
         self._policy = Policy(
-            wait_retry_interval=to_timedelta("wait_retry_interval", wait_retry_interval),
+            wait_retry_interval=_to_backoff("wait_retry_interval", wait_retry_interval),
             max_failures=check_limit("max_failures", max_failures),
             max_crashes=check_limit("max_crashes", max_crashes),
             park_after=to_timedelta("park_after", park_after),
             error_callback=error_callback,
         )
         self._handlers: dict[str, Handler] = {}
+        self._registrations: dict[str, Registration] = {}
         self._stop_requested = False
         self._worker: Worker | None = None
         self._poll_has_its_own = False
@@ -136,24 +140,68 @@ class Bluestreak(Client):
         """The registered handlers by id, read-only."""
         return MappingProxyType(self._handlers)
 
-    def register_handler(self, handler_id: str, handler: Handler) -> None:
+    def register_handler(
+        self,
+        handler_id: str,
+        handler: Handler,
+        *,
+        max_failures: int | Unset | None = UNSET,
+        max_crashes: int | Unset | None = UNSET,
+        wait_retry_interval: Duration | Backoff | Unset = UNSET,
+        timeout_interval: Duration | Unset = UNSET,
+        deadline: Duration | None = None,
+    ) -> None:
         """Let this worker run the workflows of a handler id.
 
+        What is given besides holds for its workflows instead of the engine's own setting. A
+        workflow that has not ended `deadline` after it was to start is aborted; None is none.
+
         Raises `InvalidId`, `InvalidHandler` for what is not an async function of a context and an
-        input, and `HandlerAlreadyRegistered`.
+        input, `InvalidArgument`, and `HandlerAlreadyRegistered`.
         """
         handler_id = check_id("handler id", handler_id)
         check_handler(handler_id, handler)
-        if handler_id in self._handlers:
+        policy = {
+            "max_failures": _given(max_failures, "max_failures", check_limit),
+            "max_crashes": _given(max_crashes, "max_crashes", check_limit),
+            "wait_retry_interval": _given(wait_retry_interval, "wait_retry_interval", _to_backoff),
+            "deadline": None if deadline is None else to_positive_timedelta("deadline", deadline),
+        }
+        lease = _given(timeout_interval, "timeout_interval", to_positive_timedelta)
+        if handler_id in self._registrations:
             raise HandlerAlreadyRegistered(handler_id)
         self._handlers[handler_id] = handler
+        self._registrations[handler_id] = Registration(
+            handler=handler,
+            policy=replace(
+                self._policy, **{name: one for name, one in policy.items() if one is not UNSET}
+            ),
+            lease=self._lease if lease is UNSET else lease,
+        )
 
-    def handler(self, handler_id: str) -> Callable[[H], H]:
+    def handler(
+        self,
+        handler_id: str,
+        *,
+        max_failures: int | Unset | None = UNSET,
+        max_crashes: int | Unset | None = UNSET,
+        wait_retry_interval: Duration | Backoff | Unset = UNSET,
+        timeout_interval: Duration | Unset = UNSET,
+        deadline: Duration | None = None,
+    ) -> Callable[[H], H]:
         """`register_handler` as a decorator, which returns the function as it is."""
         check_id("handler id", handler_id)
 
         def register(function: H) -> H:
-            self.register_handler(handler_id, function)
+            self.register_handler(
+                handler_id,
+                function,
+                max_failures=max_failures,
+                max_crashes=max_crashes,
+                wait_retry_interval=wait_retry_interval,
+                timeout_interval=timeout_interval,
+                deadline=deadline,
+            )
             return function
 
         return register
@@ -220,8 +268,7 @@ class Bluestreak(Client):
     def _new_worker(self, should_stop: ShouldStop | None) -> Worker:
         return Worker(
             self._store,
-            self._handlers,
-            self._policy,
+            self._registrations,
             lease=self._lease,
             poll_interval=self._poll_interval,
             max_concurrency=self._max_concurrency,
@@ -229,3 +276,12 @@ class Bluestreak(Client):
             skip_unknown=self._skip_unknown,
             should_stop=should_stop,
         )
+
+
+def _given(value: object, name: str, check: Callable[[str, object], Any]) -> Any:
+    """A setting that was given, checked; `UNSET` where it was not."""
+    return UNSET if value is UNSET else check(name, value)
+
+
+def _to_backoff(name: str, value: object) -> timedelta | Backoff:
+    return value if is_a(value, Backoff) else to_timedelta(name, value)

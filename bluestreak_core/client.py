@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from bluestreak_core.argument import (
@@ -12,22 +14,38 @@ from bluestreak_core.argument import (
     check_has,
     check_id,
     check_reason,
+    is_a,
     to_timedelta,
 )
+from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
+    InvalidArgument,
     NotInitialised,
     TransitionRefused,
     Unsupported,
     WaitTimeout,
     WorkflowAborted,
     WorkflowCancelled,
+    WorkflowConflict,
     WorkflowNotFound,
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
 from bluestreak_core.store import Forks, Store
+from bluestreak_core.values import same_value
 
 _NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What `start_many` is told of one workflow; see `start`."""
+
+    workflow_id: str
+    handler_id: str
+    input: Any = None
+    delay: Duration | None = field(default=None, kw_only=True)
+    at: datetime | None = field(default=None, kw_only=True)
 
 
 class Client:
@@ -45,23 +63,74 @@ class Client:
 
     # Starting and looking ----------------------------------------------------------------------
 
-    async def start(self, workflow_id: str, handler_id: str, input: Any = None) -> bool:
+    async def start(
+        self,
+        workflow_id: str,
+        handler_id: str,
+        input: Any = None,
+        *,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        strict: bool = False,
+    ) -> bool:
         """Create a workflow, to be run by any worker that has the handler.
 
         True; False, and nothing is changed, when the id exists. Once this has returned True, the
         workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
 
-        Raises `InvalidId`, `UnstorableValue` and `ValueTooLarge` before anything is written.
+        - `delay`, or `at`: it is not claimed before. A naive datetime is read as UTC; one that has
+          passed is no delay.
+        - `strict`: an id that exists with another handler, or with another input as far as the
+          store tells them apart, is a `WorkflowConflict`.
+
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `UnstorableValue` and
+        `ValueTooLarge` before anything is written.
         """
         self._check_open("start()")
-        return await self._store.create(
-            NewWorkflow(
-                workflow_id=check_id("workflow id", workflow_id),
-                handler_id=check_id("handler id", handler_id),
-                input=input,
-                created_at=self._store.clock.now(),
-            )
+        new = self._new(Start(workflow_id, handler_id, input, delay=delay, at=at))
+        created = await self._store.create(new)
+        if not created and strict:
+            await self._check_same(new)
+        return created
+
+    async def start_many(self, starts: Iterable[Start]) -> list[bool]:
+        """`start` each of many, a thousand in a round trip; which of them were new, in their order.
+
+        Where two have one id, the first of them counts. Not atomic as a whole: after an error, some
+        may have been created; the same call creates the rest.
+
+        Raises like `start`, before anything is written; the message begins with the place, as in
+        `starts[3]`.
+        """
+        self._check_open("start_many()")
+        if is_a(starts, str) or not isinstance(starts, Iterable):
+            raise InvalidArgument("starts", starts, "expected several Start")
+        return await self._store.create_many(
+            [self._new(start, f"starts[{place}]: ") for place, start in enumerate(starts)]
         )
+
+    def _new(self, start: Start, where: str = "") -> NewWorkflow:
+        if not is_a(start, Start):
+            raise InvalidArgument(where.removesuffix(": "), start, "expected a Start")
+        now = self._store.clock.now()
+        start_at = _start_at(start, now, where)
+        return NewWorkflow(
+            workflow_id=check_id(f"{where}workflow id", start.workflow_id),
+            handler_id=check_id(f"{where}handler id", start.handler_id),
+            input=start.input,
+            created_at=now,
+            start_at=start_at if start_at is not None and start_at > now else None,
+        )
+
+    async def _check_same(self, new: NewWorkflow) -> None:
+        """Refuse a workflow whose id is taken by another one."""
+        found = await self._store.find_workflow(new.workflow_id)
+        if found is None:
+            return
+        if found.handler_id != new.handler_id:
+            raise WorkflowConflict(new.workflow_id, "handler")
+        if not same_value(found.input, new.input):
+            raise WorkflowConflict(new.workflow_id, "input")
 
     async def wait(self, workflow_id: str, retries: int = 100, pause_interval: Duration = 1) -> Any:
         """The result of a workflow, once it has finished.
@@ -202,3 +271,17 @@ class Client:
     def _check_open(self, call: str) -> None:
         if not self._open:
             raise NotInitialised(call)
+
+
+def _start_at(start: Start, now: datetime, where: str) -> datetime | None:
+    """When a workflow is to start, if anything is said of it."""
+    if start.delay is not None and start.at is not None:
+        raise InvalidArgument(f"{where}at", start.at, "expected a delay or an instant, not both")
+    if start.delay is not None:
+        return in_milliseconds(now + to_timedelta(f"{where}delay", start.delay))
+    if start.at is None:
+        return None
+    if not is_a(start.at, datetime):
+        kind = type(start.at).__name__
+        raise InvalidArgument(f"{where}at", start.at, f"expected a datetime, not {kind}")
+    return in_milliseconds(start.at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -14,9 +14,20 @@ from bluestreak_core.errors import ClaimLost, StoreUnavailable
 from bluestreak_core.model import Claim
 
 T = TypeVar("T")
+Leased = TypeVar("Leased")
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
+
+
+def by_span(
+    leased: Iterable[Leased], lease_of: Callable[[Leased], Lease]
+) -> dict[timedelta, list[Leased]]:
+    """What is leased, by how long its leases are: a store renews for one span at a time."""
+    groups: dict[timedelta, list[Leased]] = {}
+    for one in leased:
+        groups.setdefault(lease_of(one).span, []).append(one)
+    return groups
 
 
 class Lease:
@@ -30,8 +41,10 @@ class Lease:
     read whole.
     """
 
-    def __init__(self, claim: Claim, clock: Clock, deadline: float) -> None:
+    def __init__(self, claim: Claim, clock: Clock, deadline: float, span: timedelta) -> None:
         self.claim = claim
+        self.span = span
+        """How long a renewal makes it. What was claimed may be shorter."""
         self._clock = clock
         self._deadline = deadline
         self._extending = threading.Lock()
@@ -41,6 +54,10 @@ class Lease:
     def left(self) -> timedelta:
         """The time until the deadline; negative when it has passed."""
         return timedelta(seconds=self._deadline - self._clock.monotonic())
+
+    def is_due_within(self, pause: timedelta) -> bool:
+        """Whether more than a third of it will have been used after a pause."""
+        return self.left - pause <= self.span - self.span / RENEWALS_PER_LEASE
 
     @property
     def error(self) -> ClaimLost | None:

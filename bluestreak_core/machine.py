@@ -329,6 +329,12 @@ def retry_at(
     return now + wait
 
 
+def deadline_at(workflow: Workflow, deadline: timedelta | None) -> datetime | None:
+    """When a workflow is given up, so long after it was to start; a JavaScript one, was claimed."""
+    start_at = workflow.start_at or workflow.created_at or workflow.started_at
+    return None if deadline is None or start_at is None else start_at + deadline
+
+
 def crashed_too_often(workflow: Workflow, max_crashes: int | None) -> bool:
     """Whether a claimed workflow has taken down more workers in a row than it may."""
     return max_crashes is not None and workflow.crashes > max_crashes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -14,11 +13,13 @@ from bluestreak_core import machine
 from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
 from bluestreak_core.clean_up import CleanUps
-from bluestreak_core.context import Context, Handler
+from bluestreak_core.clock import first_of, in_milliseconds
+from bluestreak_core.context import Context
 from bluestreak_core.errors import (
     Abort,
     ClaimLost,
     CorruptDocument,
+    DeadlineExceeded,
     StepFailed,
     StoreError,
     StoreUnavailable,
@@ -32,25 +33,12 @@ from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
 from bluestreak_core.model import Failure, Status, Workflow
 from bluestreak_core.operations import Operations
+from bluestreak_core.registration import ErrorCallback, Registration
 from bluestreak_core.store import Store
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = timedelta(seconds=5)
-
-ErrorCallback = Callable[[str, Any], object]
-"""Called with a workflow id and the exception that failed it; sync, or async and awaited."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """When a run leaves memory, and when a workflow is tried again or given up."""
-
-    wait_retry_interval: timedelta
-    max_failures: int | None
-    max_crashes: int | None
-    park_after: timedelta
-    error_callback: ErrorCallback | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +59,12 @@ class _Raised:
 class Run:
     """One claim's life in this process."""
 
-    def __init__(self, store: Store, lease: Lease, handler: Handler, policy: Policy) -> None:
+    def __init__(self, store: Store, lease: Lease, registration: Registration) -> None:
         self.lease = lease
         self._store = store
-        self._handler = handler
-        self._policy = policy
+        self._handler = registration.handler
+        self._policy = policy = registration.policy
+        self._deadline_at = machine.deadline_at(lease.claim.workflow, policy.deadline)
         self._journal = Journal(store, lease)
         self._exit = Exit()
         self._operations = Operations(store.clock, policy.park_after)
@@ -149,10 +138,15 @@ class Run:
             max_crashes = self._policy.max_crashes or 0
             crashed = WorkflowCrashed(self.workflow_id, workflow.crashes, max_crashes)
             return _Raised(crashed, final=True)
+        if self._deadline_at is not None and self._deadline_at <= self._journal.clock.now():
+            return _Raised(self._too_late(self._deadline_at), final=True)
         task = asyncio.ensure_future(self._call_handler(batch))
         self._exit.attach(task)
         try:
-            await asyncio.wait({task})
+            if self._deadline_at is None:
+                await asyncio.wait({task})
+            else:
+                await self._until_deadline(task, self._deadline_at)
         except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
             self.hand_back()
             await asyncio.wait({task})
@@ -161,6 +155,22 @@ class Run:
             is_to_blame = not task.cancelled() and task.exception() is not None
             return self._exit.decision or (Drop() if is_to_blame else HandBack())
         return self._exit.decision or _result_of(task)
+
+    async def _until_deadline(self, task: asyncio.Task[Any], deadline_at: datetime) -> None:
+        """Until the handler has ended, by itself or because its time is over."""
+        ended = asyncio.ensure_future(asyncio.wait({task}))
+        clock = self._journal.clock
+        await first_of(ended, clock.sleep(deadline_at - clock.now()))
+        if not task.done():
+            self._exit.decide(GiveUp(self._too_late(deadline_at)))
+            await asyncio.wait({task})
+
+    def _too_late(self, deadline_at: datetime) -> DeadlineExceeded:
+        return DeadlineExceeded(self.workflow_id, str(deadline_at))
+
+    def _by_deadline(self, instant: datetime) -> datetime:
+        """The instant, or the deadline if that comes first: it is noticed by claiming."""
+        return instant if self._deadline_at is None else min(instant, self._deadline_at)
 
     async def _call_handler(self, batch: Batch) -> _Returned | _Raised:
         try:
@@ -229,7 +239,7 @@ class Run:
             case _Raised(error, final):
                 await self._fail(error, final=final)
             case Park(wake_up_at):
-                await self._journal.park(wake_up_at)
+                await self._journal.park(self._by_deadline(wake_up_at))
             case HandBack():
                 await self._journal.release()
             case GiveUp(error):
@@ -258,12 +268,10 @@ class Run:
         await self._tell(error)
 
     def _retry_at(self) -> datetime | None:
-        return machine.retry_at(
-            self.lease.claim.workflow,
-            self._journal.clock.now(),
-            self._policy.wait_retry_interval,
-            self._policy.max_failures,
-        )
+        workflow, now = self.lease.claim.workflow, self._journal.clock.now()
+        wait = self._policy.pause_after(workflow.failures + 1)
+        retry_at = machine.retry_at(workflow, now, wait, self._policy.max_failures)
+        return None if retry_at is None else in_milliseconds(self._by_deadline(retry_at))
 
     async def _tell(self, error: BaseException) -> None:
         if self._policy.error_callback is None:

@@ -69,6 +69,30 @@ def find_unstorable(
     return None
 
 
+def same_value(stored: object, given: object) -> bool:
+    """Whether a value that was read is what storing another one would give. NaN equals NaN."""
+    match given:
+        case list() | tuple():
+            return (
+                isinstance(stored, list)
+                and len(stored) == len(given)
+                and all(map(same_value, stored, given))
+            )
+        case dict():
+            return (
+                isinstance(stored, dict)
+                and stored.keys() == given.keys()
+                and all(same_value(stored[key], value) for key, value in given.items())
+            )
+        case datetime():
+            return stored == in_milliseconds(given)
+        case bool() | int() | float():
+            kinds = (bool, float)  # an int may be of the driver's own class
+            alike = all(isinstance(stored, kind) is isinstance(given, kind) for kind in kinds)
+            return alike and (stored == given or (given != given and stored != stored))  # noqa: PLR0124
+    return bool(stored == given)
+
+
 class _Walk:
     """One pass over a value, copying and measuring; `path` leads to where it is."""
 

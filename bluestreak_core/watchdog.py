@@ -30,7 +30,7 @@ from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import StoreError, StoreUnavailable
-from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease
+from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease, by_span
 from bluestreak_core.store import Renewer
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,6 @@ class Watchdog:
         self._worker = worker
         self._renewer = renewer
         self._clock = clock
-        self._lease = lease
         self._interval = lease / RENEWALS_PER_LEASE
         self._tick = min(max(lease / _TICKS_PER_LEASE, _SHORTEST_TICK), _LONGEST_TICK)
         self._leases = leases
@@ -206,19 +205,20 @@ class Watchdog:
 
     def _renew(self, lost: set[tuple[str, str]]) -> bool:
         """Renew all leases if one is overdue; whether one was. Adds to `lost` what is not ours."""
-        # A process may be halted between any two lines, so the time comes before all else.
-        deadline = self._clock.monotonic() + self._lease.total_seconds()
-        now = self._clock.now()
-        leases = [
+        ours = [
             lease for lease in self._leases() if lease.error is None and lease.claim.key not in lost
         ]
-        if all(lease.left > self._lease - self._interval for lease in leases):
+        if not any(lease.is_due_within(timedelta(0)) for lease in ours):
             return False
-        told = self._renewer.renew([lease.claim for lease in leases], now, self._lease)
-        lost.update(claim.key for claim in told)
-        for lease in leases:
-            if lease.claim.key not in lost:
-                lease.extend(deadline)
+        for span, leases in by_span(ours, lambda lease: lease).items():
+            # A process may be halted between any two lines, so the time comes before all else.
+            deadline = self._clock.monotonic() + span.total_seconds()
+            now = self._clock.now()
+            told = self._renewer.renew([lease.claim for lease in leases], now, span)
+            lost.update(claim.key for claim in told)
+            for lease in leases:
+                if lease.claim.key not in lost:
+                    lease.extend(deadline)
         return True
 
     def _culprit(self) -> str:

@@ -19,11 +19,11 @@ from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import first_of, in_milliseconds
-from bluestreak_core.context import Handler
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError, StoreUnavailable
-from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease
+from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease, by_span
 from bluestreak_core.model import Claim
-from bluestreak_core.run import Policy, Run
+from bluestreak_core.registration import Registration
+from bluestreak_core.run import Run
 from bluestreak_core.signal import Signal
 from bluestreak_core.store import RenewsFromThread, Store
 from bluestreak_core.watchdog import Watchdog
@@ -70,8 +70,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        handlers: Mapping[str, Handler],
-        policy: Policy,
+        registrations: Mapping[str, Registration],
         *,
         lease: timedelta,
         poll_interval: timedelta,
@@ -84,8 +83,7 @@ class Worker:
         self.ended = asyncio.Event()
         self._store = store
         self._clock = store.clock
-        self._handlers = handlers
-        self._policy = policy
+        self._registrations = registrations
         self._lease = lease
         self._poll_interval = poll_interval
         self._max_concurrency = max_concurrency
@@ -181,24 +179,30 @@ class Worker:
 
     async def _claim(self, limit: int) -> int:
         """Claim and start up to `limit` workflows; how many there were."""
-        deadline = self._clock.monotonic() + self._lease.total_seconds()
-        handlers = self._handlers.keys() if self._skip_unknown else None
+        lease = self._shortest_lease
+        deadline = self._clock.monotonic() + lease.total_seconds()
+        handlers = self._registrations.keys() if self._skip_unknown else None
         now = self._clock.now()
-        claims = await self._store.claim(self.name, now, self._lease, limit, handlers)
+        claims = await self._store.claim(self.name, now, lease, limit, handlers)
         self._note_contact()
-        leases = [Lease(claim, self._clock, deadline) for claim in claims if self._knows(claim)]
-        await self._start_all([self._new_run(lease) for lease in leases])
+        await self._start_all([self._new_run(one, deadline) for one in claims if self._knows(one)])
         for claim in claims:
             if not self._knows(claim):
                 await self._refuse(claim)
         return len(claims)
 
     def _knows(self, claim: Claim) -> bool:
-        return claim.workflow.handler_id in self._handlers
+        return claim.workflow.handler_id in self._registrations
 
-    def _new_run(self, lease: Lease) -> Run:
-        handler = self._handlers[lease.claim.workflow.handler_id]
-        return Run(self._store, lease, handler, self._policy)
+    def _new_run(self, claim: Claim, deadline: float) -> Run:
+        registration = self._registrations[claim.workflow.handler_id]
+        lease = Lease(claim, self._clock, deadline, registration.lease)
+        return Run(self._store, lease, registration)
+
+    @property
+    def _shortest_lease(self) -> timedelta:
+        """What is claimed with: a claim does not know its handler yet, and leases do not shrink."""
+        return min([one.lease for one in self._registrations.values()], default=self._lease)
 
     async def _start_all(self, runs: Sequence[Run]) -> None:
         """Start runs, but of suspects only one at a time: so a death tells which of them it was."""
@@ -247,13 +251,15 @@ class Worker:
     # Leases ------------------------------------------------------------------------------------
 
     async def _renew_leases(self) -> None:
-        interval = self._lease / RENEWALS_PER_LEASE
-        outage, pause = pauses(interval), interval
+        pause = interval = self._shortest_lease / RENEWALS_PER_LEASE
+        outage = pauses(interval)
         while True:
             await self._until_something_runs()
             await self._clock.sleep(pause)
+            interval = self._shortest_lease / RENEWALS_PER_LEASE
+            runs = [run for run in self._runs.values() if run.lease.error is None]
             try:
-                await self._renew([run for run in self._runs.values() if run.lease.error is None])
+                await self._renew([run for run in runs if run.lease.is_due_within(interval)])
             except StoreUnavailable as error:
                 self._note_failure(error)
                 pause = next(outage)
@@ -261,11 +267,13 @@ class Worker:
                 outage, pause = pauses(interval), interval
 
     async def _renew(self, runs: Sequence[Run]) -> None:
-        if not runs:
-            return
-        deadline = self._clock.monotonic() + self._lease.total_seconds()
+        for span, group in by_span(runs, lambda run: run.lease).items():
+            await self._renew_for(span, group)
+
+    async def _renew_for(self, span: timedelta, runs: Sequence[Run]) -> None:
+        deadline = self._clock.monotonic() + span.total_seconds()
         claims = [run.lease.claim for run in runs]
-        lost = await self._store.renew(claims, self._clock.now(), self._lease)
+        lost = await self._store.renew(claims, self._clock.now(), span)
         self._note_contact()
         lost_keys = {claim.key for claim in lost}
         for run in runs:
@@ -324,7 +332,7 @@ class Worker:
             self.name,
             renewer,
             self._clock,
-            self._lease,
+            self._shortest_lease,
             leases=lambda: [run.lease for run in self._all_runs()],
             part_at=self._part_at,
         )

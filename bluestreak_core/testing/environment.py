@@ -127,6 +127,7 @@ class Environment:
         self._error_callback = settings.get("error_callback")
         self._errors: dict[str, list[BaseException]] = {}
         self._handlers: dict[str, Handler] = {}
+        self._policies: dict[str, dict[str, Any]] = {}
         self._client = Process("client", self._loop)
         self._workers: list[Process] = []
         self._process: Process | None = None
@@ -168,19 +169,21 @@ class Environment:
 
     # Handlers ----------------------------------------------------------------------------------
 
-    def register_handler(self, handler_id: str, handler: Handler) -> None:
+    def register_handler(self, handler_id: str, handler: Handler, **policy: Any) -> None:
         """Like `Bluestreak.register_handler`, for all workers of this environment."""
         watched = self._watch.watched(handler)
-        self._new_worker().register_handler(handler_id, watched)  # which refuses what is no handler
+        # Which refuses what is no handler.
+        self._new_worker().register_handler(handler_id, watched, **policy)
         self._handlers[handler_id] = watched
+        self._policies[handler_id] = policy
         if self._worker is not None:
-            self._worker.register_handler(handler_id, watched)
+            self._worker.register_handler(handler_id, watched, **policy)
 
-    def handler(self, handler_id: str) -> Callable[[H], H]:
+    def handler(self, handler_id: str, **policy: Any) -> Callable[[H], H]:
         """`register_handler` as a decorator, which returns the function as it is."""
 
         def register(function: H) -> H:
-            self.register_handler(handler_id, function)
+            self.register_handler(handler_id, function, **policy)
             return function
 
         return register
@@ -202,9 +205,9 @@ class Environment:
             raise InvalidArgument("workflow_id", workflow_id, "has been started before")
         return self.wait(workflow_id)
 
-    def start(self, workflow_id: str, handler_id: str, input: Any = None) -> bool:
+    def start(self, workflow_id: str, handler_id: str, input: Any = None, **options: Any) -> bool:
         """`Bluestreak.start`. The workflow runs as soon as time passes."""
-        return self.call(self.bluestreak.start(workflow_id, handler_id, input))
+        return self.call(self.bluestreak.start(workflow_id, handler_id, input, **options))
 
     def wait(self, workflow_id: str) -> Outcome:
         """Let time pass until a workflow has ended. Raises `WorkflowNotFound` and `Stuck`."""
@@ -276,7 +279,7 @@ class Environment:
             return
         worker = self._new_worker()
         for handler_id, handler in self._handlers.items():
-            worker.register_handler(handler_id, handler)
+            worker.register_handler(handler_id, handler, **self._policies[handler_id])
         process = Process(f"worker {len(self._workers) + 1}", self._loop)
         self._workers.append(process)
         self._worker, self._process = worker, process

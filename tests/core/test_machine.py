@@ -223,6 +223,15 @@ def test_failures_beyond_the_limit_abort(
     assert retry_at == (NOW + SECOND if retried else None)
 
 
+def test_a_deadline_counts_from_the_latest_start() -> None:
+    late = replace(IDLE, start_at=NOW + SECOND)
+    foreign = replace(IDLE, created_at=None, started_at=NOW + 2 * SECOND)
+    assert machine.deadline_at(IDLE, SECOND) == NOW + SECOND
+    assert machine.deadline_at(late, SECOND) == NOW + 2 * SECOND
+    assert machine.deadline_at(foreign, SECOND) == NOW + 3 * SECOND
+    assert machine.deadline_at(IDLE, None) is None
+
+
 @pytest.mark.parametrize(
     ("max_crashes", "crashes", "given_up"),
     [(None, 10**6, False), (0, 0, False), (0, 1, True), (10, 10, False), (10, 11, True)],
