@@ -191,9 +191,10 @@ def is_first_run(workflow: Workflow) -> bool:
     """Whether a claimed workflow cannot have recorded anything yet.
 
     One that the JavaScript library created may have, whatever else it looks like: that one does not
-    count its claims. A fork begins with records.
+    count its claims. So may one that was retried, which has its failures forgotten, and a fork,
+    which begins with records.
     """
-    if workflow.created_at is None or workflow.forked_from is not None:
+    if workflow.created_at is None or workflow.forked_from is not None or workflow.retries:
         return False
     return workflow.claims == 1 and workflow.failures == 0 and workflow.crashes == 0
 
@@ -316,7 +317,8 @@ def control(workflow: Workflow, event: Event, now: datetime, reason: str | None)
                 reason=None,
             )
         case Event.PAUSE if workflow.status is Status.RUNNING:
-            return replace(moved, timeout_at=now)
+            # Somebody has claimed it, though the JavaScript library does not count that.
+            return replace(moved, timeout_at=now, claims=max(workflow.claims, 1))
     return moved
 
 

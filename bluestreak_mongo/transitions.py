@@ -165,8 +165,8 @@ def control(event: Event, now: datetime, reason: str | None) -> list[tuple[Docum
     update = {"$set": moved, "$unset": unset, **increased}
     if event is not Event.PAUSE:
         return [(_in_any(machine.sources(event)), update)]
-    # Who has a claim on it loses it now; who waits for an instant goes on waiting for that.
-    running = {**update, "$set": moved | {doc.TIMEOUT_AT: now}}
+    # Who has a claim on it loses it now, counted or not; what waits for an instant goes on waiting.
+    running = {**update, "$set": moved | {doc.TIMEOUT_AT: now}, "$max": {doc.CLAIMS: 1}}
     return [(_in_any(machine.waiting()), update), (_in_any([Status.RUNNING]), running)]
 
 

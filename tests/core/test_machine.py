@@ -154,6 +154,14 @@ def test_a_first_run_is_one_that_nothing_came_before() -> None:
     assert not machine.is_first_run(replace(RUNNING, created_at=None))  # created elsewhere
     assert not machine.is_first_run(replace(RUNNING, failures=1))  # as by the JavaScript library
     assert not machine.is_first_run(replace(RUNNING, crashes=1))
+    assert not machine.is_first_run(replace(RUNNING, retries=1))
+
+
+def test_what_another_library_ran_until_it_was_paused_does_not_run_for_the_first_time() -> None:
+    by_javascript = replace(STATES[Status.IDLE], status=Status.RUNNING)
+    paused = machine.control(by_javascript, Event.PAUSE, NOW, None)
+    resumed = machine.control(paused, Event.RESUME, NOW, None)
+    assert not machine.is_first_run(machine.claim(resumed, "token", "worker", NOW, SECOND))
 
 
 def test_only_an_expired_lease_counts_as_a_crash() -> None:

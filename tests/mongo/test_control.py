@@ -1,0 +1,95 @@
+"""Cancelling, pausing and second chances in a database that the JavaScript library works on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+from pymongo import AsyncMongoClient
+
+from bluestreak_core import Bluestreak, Context
+from bluestreak_core.machine import Event
+from bluestreak_core.testing import ManualClock
+from bluestreak_mongo import MongoStore
+from tests.mongo.conftest import LEASE, SECOND, Document, polling
+from tests.mongo.seed_worker import SeedWorker
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+
+@pytest_asyncio.fixture
+async def store(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> AsyncIterator[MongoStore]:
+    store = MongoStore(mongodb_url, database=empty_database, clock=clock)
+    await store.init()
+    yield store
+    await store.close()
+
+
+@pytest_asyncio.fixture
+async def seed(
+    mongodb_url: str, empty_database: str, store: MongoStore, clock: ManualClock
+) -> AsyncIterator[SeedWorker]:
+    async with AsyncMongoClient[Document](mongodb_url) as client:
+        yield SeedWorker(client[empty_database], clock)
+
+
+@pytest_asyncio.fixture
+async def bluestreak(store: MongoStore) -> Bluestreak:
+    bluestreak = Bluestreak(store, max_failures=0)
+    await bluestreak.init()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.step("s", lambda: pytest.fail("a recorded step was called"))
+
+    return bluestreak
+
+
+@pytest.mark.parametrize("events", [(Event.PAUSE, Event.RESUME), (Event.CANCEL, Event.RETRY)])
+async def test_what_is_taken_from_the_seed_is_resumed_over_the_steps_that_it_recorded(
+    bluestreak: Bluestreak,
+    store: MongoStore,
+    seed: SeedWorker,
+    clock: ManualClock,
+    events: tuple[Event, Event],
+) -> None:
+    await bluestreak.start("w", "h")
+    clock.advance(SECOND)
+    assert await seed.claim() == "w"
+    await seed.step("w", "s", lambda: "the seed's")
+    for event in events:
+        await store.control("w", event, clock.now())
+    async with polling(bluestreak):
+        assert await bluestreak.wait("w") == "the seed's"
+
+
+async def test_what_the_seed_has_given_up_is_retried_over_the_steps_that_it_recorded(
+    bluestreak: Bluestreak, store: MongoStore, seed: SeedWorker, clock: ManualClock
+) -> None:
+    await bluestreak.start("w", "h")
+    clock.advance(SECOND)
+    assert await seed.claim() == "w"
+    await seed.step("w", "s", lambda: "the seed's")
+    await seed.fail("w", retry_in=timedelta(0))
+    await store.control("w", Event.CANCEL, clock.now())
+    await store.control("w", Event.RETRY, clock.now())
+    async with polling(bluestreak):
+        assert await bluestreak.wait("w") == "the seed's"
+
+
+@pytest.mark.parametrize("event", [Event.CANCEL, Event.PAUSE])
+async def test_the_seed_never_claims_what_was_cancelled_or_paused(
+    bluestreak: Bluestreak,
+    store: MongoStore,
+    seed: SeedWorker,
+    clock: ManualClock,
+    event: Event,
+) -> None:
+    await bluestreak.start("w", "h")
+    await store.control("w", event, clock.now())
+    clock.advance(10 * LEASE)
+    assert await seed.claim() is None
