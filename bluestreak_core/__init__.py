@@ -60,7 +60,7 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.registration import ErrorCallback, Unset
 from bluestreak_core.retry import Backoff, Retry
-from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store
+from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_core.worker import Health, ShouldStop, State
 
@@ -118,6 +118,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "SystemClock",
+    "Transacts",
     "TransitionRefused",
     "Unset",
     "UnstorableValue",

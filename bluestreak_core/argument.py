@@ -133,6 +133,13 @@ def check_callable(name: str, value: object) -> None:
         raise InvalidArgument(name, value, "expected something callable")
 
 
+def check_async(name: str, value: object) -> None:
+    """Refuse what is no async function."""
+    check_callable(name, value)
+    if not (callable(value) and is_async(value)):
+        raise InvalidArgument(name, value, "expected an async function")
+
+
 def check_should_stop(value: object) -> None:
     """Refuse what cannot be called, and what would answer with a coroutine, which is true."""
     check_callable("should_stop", value)

@@ -1,21 +1,17 @@
-"""The attempts of a step with a retry policy, and how long one call of a step may take."""
+"""The attempts of a step with a retry policy."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
 
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.errors import StepFailed, StepTimeout
+from bluestreak_core.errors import StepFailed
 from bluestreak_core.failure import record
 from bluestreak_core.journal import Journal
 from bluestreak_core.model import Attempt, FailedStep
 from bluestreak_core.retry import Retry
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -84,18 +80,6 @@ def failure_of(workflow_id: str, failed: FailedStep) -> StepFailed:
     return StepFailed(
         workflow_id, failed.step_id, failed.attempts, error.type, error.message, error.traceback
     )
-
-
-async def in_time(limit: timedelta, workflow_id: str, step_id: str, call: Awaitable[T]) -> T:
-    """What a step's function returns, or `StepTimeout` if it takes longer than that."""
-    seconds = limit.total_seconds()
-    try:
-        async with asyncio.timeout(seconds) as timer:
-            return await call
-    except TimeoutError:
-        if timer.expired():
-            raise StepTimeout(workflow_id, step_id, seconds) from None
-        raise  # the function's own
 
 
 def _log(attempt: Attempt) -> None:

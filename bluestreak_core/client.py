@@ -31,7 +31,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
-from bluestreak_core.store import Forks, Store
+from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import same_value
 
 _NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
@@ -72,6 +72,7 @@ class Client:
         delay: Duration | None = None,
         at: datetime | None = None,
         strict: bool = False,
+        session: Any = None,
     ) -> bool:
         """Create a workflow, to be run by any worker that has the handler.
 
@@ -82,13 +83,19 @@ class Client:
           passed is no delay.
         - `strict`: an id that exists with another handler, or with another input as far as the
           store tells them apart, is a `WorkflowConflict`.
+        - `session`: do it as a part of the transaction that is under way in this session of the
+          store's client. The workflow is there when that is committed. The driver's errors are
+          raised as they are, so that its own retries work.
 
-        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `UnstorableValue` and
-        `ValueTooLarge` before anything is written.
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `UnstorableValue`, `ValueTooLarge`
+        and `Unsupported` before anything is written.
         """
         self._check_open("start()")
         new = self._new(Start(workflow_id, handler_id, input, delay=delay, at=at))
-        created = await self._store.create(new)
+        if session is None:
+            created = await self._store.create(new)
+        else:
+            created = await self._transacts("start(session=)").create_in(session, new)
         if not created and strict:
             await self._check_same(new)
         return created
@@ -163,17 +170,20 @@ class Client:
 
     # From outside ------------------------------------------------------------------------------
 
-    async def cancel(self, workflow_id: str, reason: str | None = None) -> bool:
+    async def cancel(
+        self, workflow_id: str, reason: str | None = None, *, session: Any = None
+    ) -> bool:
         """End a workflow at once, whatever state it is in. True; False if it had ended before.
 
         Where it runs, its worker is told: its handler is cancelled, and what it asked for by
-        `ctx.on_cancel` is done. `wait` raises `WorkflowCancelled` from now on.
+        `ctx.on_cancel` is done. `wait` raises `WorkflowCancelled` from now on. With `session`, as a
+        part of the transaction that is under way in it, see `start`.
 
         Raises `WorkflowNotFound`, and `InvalidArgument` for a reason that is no str or too long.
         """
         reason = check_reason(reason)
         try:
-            await self._control("cancel()", workflow_id, Event.CANCEL, reason)
+            await self._control("cancel()", workflow_id, Event.CANCEL, reason, session)
         except TransitionRefused:
             return False
         return True
@@ -222,11 +232,26 @@ class Client:
         return await self._store.fork(workflow_id, new_id, before, self._store.clock.now())
 
     async def _control(
-        self, call: str, workflow_id: str, event: Event, reason: str | None = None
+        self,
+        call: str,
+        workflow_id: str,
+        event: Event,
+        reason: str | None = None,
+        session: Any = None,
     ) -> None:
         self._check_open(call)
         workflow_id = check_id("workflow id", workflow_id)
-        await self._store.control(workflow_id, event, self._store.clock.now(), reason)
+        now = self._store.clock.now()
+        if session is None:
+            await self._store.control(workflow_id, event, now, reason)
+        else:
+            store = self._transacts("cancel(session=)")
+            await store.control_in(session, workflow_id, event, now, reason)
+
+    def _transacts(self, call: str) -> Transacts:
+        if not isinstance(self._store, Transacts):
+            raise Unsupported(call, f"{type(self._store).__name__} has no transactions")
+        return self._store
 
     # Looking -----------------------------------------------------------------------------------
 

@@ -10,13 +10,14 @@ from typing import Any, TypeVar, TypeVarTuple, overload
 
 from bluestreak_core.argument import (
     Duration,
+    check_async,
     check_callable,
     check_id,
     is_a,
     to_positive_timedelta,
     to_timedelta,
 )
-from bluestreak_core.attempts import Attempts, failure_of, in_time
+from bluestreak_core.attempts import Attempts, failure_of
 from bluestreak_core.call import call
 from bluestreak_core.clean_up import CleanUp, CleanUps
 from bluestreak_core.clock import in_milliseconds
@@ -34,6 +35,7 @@ from bluestreak_core.exit import Drop, Exit, GiveUp, Park
 from bluestreak_core.journal import Journal
 from bluestreak_core.operations import Operations
 from bluestreak_core.retry import Retry
+from bluestreak_core.time_limit import in_time
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -158,6 +160,35 @@ class Context:
             return await self._with_retries(step_id, retry, called)
         with self._operations.operation(f"step {step_id!r}"):
             return await self._recorded(self._journal.save_step(step_id, await called()))
+
+    async def transaction(
+        self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
+    ) -> T:
+        """A step whose effects happen exactly once: `await fn(session, *args)` writes to the
+        application's own collections with this session, and that, the record of the step and a
+        check of the claim are committed in one transaction, or not at all.
+
+        `fn` may be called several times, each time after what it wrote has been taken back. What it
+        does elsewhere is not. It has to be through within half of `timeout_interval`, else
+        `StepTimeout` is raised. What it raises is raised here, and nothing of it is left.
+
+        Raises `Unsupported` on a store without transactions, as on a standalone server; and like
+        `step`.
+        """
+        if self._exit.has_come:
+            await self._exit.leave()
+        self._journal.lease.check()
+        step_id = check_id("step id", step_id)
+        check_async(f"transaction {step_id!r}", fn)
+        await self._journal.transacts("ctx.transaction()")
+        self._use(step_id)
+        if step_id in self._journal.history.steps:
+            recorded: T = self._journal.history.steps[step_id]
+            return recorded
+        with self._operations.operation(f"transaction {step_id!r}"):
+            return await self._recorded(
+                self._journal.transact(step_id, lambda session: fn(session, *args))
+            )
 
     def on_cancel(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
         """Have `fn(*args)` called if the workflow is cancelled while this run lasts.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import Clock
+from bluestreak_core.errors import Unsupported
 from bluestreak_core.lease import Lease
 from bluestreak_core.model import Attempt, FailedStep, Failure, History, Workflow
-from bluestreak_core.store import Store
+from bluestreak_core.store import Store, Transacts
+from bluestreak_core.time_limit import in_time
 
 
 class Journal:
@@ -62,6 +65,42 @@ class Journal:
         """Record that a step is given up."""
         await self.lease.persist(lambda: self._store.fail_step(self._claim, failed))
         self.has_progressed = True
+
+    async def transact(self, step_id: str, fn: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Record a step in one transaction with what its function writes.
+
+        Renewing the lease changes the same record as the transaction does at its end, and one of
+        the two would fail: so that is done before, and then not until it is over. Raises
+        `StepTimeout` when that takes longer than half of the lease.
+        """
+        store = await self.transacts("ctx.transaction()")
+        if self.lease.is_due_within(timedelta(0)):
+            await self._renew()
+        with self.lease.withheld():
+            committed = self.lease.persist(
+                lambda: store.transact(self._claim, step_id, fn, self.clock.now)
+            )
+            recorded = await in_time(
+                self.lease.span / 2, self._claim.workflow_id, step_id, committed
+            )
+        self.has_progressed = True
+        return recorded
+
+    async def transacts(self, call: str) -> Transacts:
+        """The store, if it has transactions. Raises `Unsupported`."""
+        store = self._store
+        if not isinstance(store, Transacts):
+            raise Unsupported(call, f"{type(store).__name__} has no transactions")
+        await self.lease.persist(lambda: store.check_transactions(call))
+        return store
+
+    async def _renew(self) -> None:
+        clock, span = self.clock, self.lease.span
+        deadline = clock.monotonic() + span.total_seconds()
+        if await self.lease.persist(lambda: self._store.renew([self._claim], clock.now(), span)):
+            self.lease.lose("was taken over")
+            self.lease.check()
+        self.lease.extend(deadline)
 
     async def park(self, wake_up_at: datetime) -> None:
         """Give the claim back until a nap ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
@@ -45,6 +46,8 @@ class Lease:
         self.claim = claim
         self.span = span
         """How long a renewal makes it. What was claimed may be shorter."""
+        self.is_withheld = False
+        """Whether a renewal would get in the way of a transaction of its own run."""
         self._clock = clock
         self._deadline = deadline
         self._extending = threading.Lock()
@@ -58,6 +61,15 @@ class Lease:
     def is_due_within(self, pause: timedelta) -> bool:
         """Whether more than a third of it will have been used after a pause."""
         return self.left - pause <= self.span - self.span / RENEWALS_PER_LEASE
+
+    @contextmanager
+    def withheld(self) -> Iterator[None]:
+        """Not to be renewed by the event loop in this block, by whose end it is as it is."""
+        self.is_withheld = True
+        try:
+            yield
+        finally:
+            self.is_withheld = False
 
     @property
     def error(self) -> ClaimLost | None:

@@ -79,6 +79,11 @@ class Run:
         return self.lease.claim.workflow_id
 
     @property
+    def may_be_renewed(self) -> bool:
+        """Whether its lease is worth renewing, and nothing in it wants that not to be done."""
+        return not self.lease.is_withheld and self.lease.error is None
+
+    @property
     def is_suspect(self) -> bool:
         """Whether this may yet turn out to be what takes down the workers."""
         suspected = machine.is_suspect(self.lease.claim.workflow, self._policy.max_crashes)

@@ -23,7 +23,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, runtime_checkable
 
@@ -252,6 +252,45 @@ class Forks(Protocol):
         A fork that was broken off leaves at most a workflow that nobody claims; a repeat completes
         it, and returns True.
         """
+        ...
+
+
+@runtime_checkable
+class Transacts(Protocol):
+    """A store whose writes can be committed together with the application's own."""
+
+    async def check_transactions(self, call: str) -> None:
+        """Raise `Unsupported`, naming the call, where there are no transactions after all."""
+        ...
+
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        """Call `fn(session)`, and commit what it wrote in the session together with the record of
+        the step, if the claim is in force then; or nothing of it. The recorded output is returned.
+
+        `fn` may be called several times, each time after all that was written has been taken back.
+        Where the step is recorded already, or is meanwhile, that output is returned, and nothing of
+        this call is left. A stale caller gets `ClaimLost`, and what `fn` raises is raised. A
+        recorded step sets `crashes` to 0.
+        """
+        ...
+
+    async def create_in(self, session: Any, new: NewWorkflow) -> bool:
+        """`create`, as a part of the caller's transaction. The driver's errors are raised as they
+        are, since the caller's retries tell them apart. Raises `InvalidArgument` for what is no
+        session of this store with a transaction under way.
+        """
+        ...
+
+    async def control_in(
+        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        """`control`, as a part of the caller's transaction, like `create_in`."""
         ...
 
 

@@ -257,7 +257,7 @@ class Worker:
             await self._until_something_runs()
             await self._clock.sleep(pause)
             interval = self._shortest_lease / RENEWALS_PER_LEASE
-            runs = [run for run in self._runs.values() if run.lease.error is None]
+            runs = [run for run in self._runs.values() if run.may_be_renewed]
             try:
                 await self._renew([run for run in runs if run.lease.is_due_within(interval)])
             except StoreUnavailable as error:
@@ -293,7 +293,7 @@ class Worker:
                 try:
                     if await self._is_controlled(since):
                         since = self._clock.now()
-                        await self._renew([run for run in self._all_runs() if not run.lost])
+                        await self._renew([run for run in self._all_runs() if run.may_be_renewed])
                         await self._clock.sleep(_HEED_AFTER)
                     outage = pauses(self._lease)
                 except StoreUnavailable as error:

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,9 +25,14 @@ from uuid import uuid4
 from typing_extensions import override
 
 from bluestreak_core import machine
-from bluestreak_core.argument import check_has
+from bluestreak_core.argument import check_has, is_a
 from bluestreak_core.clock import Clock, SystemClock
-from bluestreak_core.errors import StepNotRecorded, WorkflowNotFound
+from bluestreak_core.errors import (
+    InvalidArgument,
+    StepNotRecorded,
+    StoreUnavailable,
+    WorkflowNotFound,
+)
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
@@ -33,8 +47,9 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store import Forks, Store
+from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
+from bluestreak_memory.session import MemorySession
 
 
 @dataclass(slots=True)
@@ -46,9 +61,10 @@ class _Record:
     steps: dict[str, Step] = field(default_factory=dict)
     naps: dict[str, Nap] = field(default_factory=dict)
     attempts: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
+    sessions: list[MemorySession] = field(default_factory=list)
 
 
-class MemoryStore(Store, Forks):
+class MemoryStore(Store, Forks, Transacts):
     """A store in the memory of one process, which forgets everything when the process ends.
 
     It holds what every store holds; `rules` widens that, for example to BSON's types with
@@ -124,6 +140,7 @@ class MemoryStore(Store, Forks):
                 continue
             token = uuid4().hex
             claimed = machine.claim(due, token, worker, now, lease)
+            self._take_back(self._records[due.workflow_id])
             self._put(claimed)
             claims.append(Claim(token=token, workflow=self._copy_out(claimed)))
         for workflow in passed_over:
@@ -217,10 +234,71 @@ class MemoryStore(Store, Forks):
         record = self._records.get(workflow_id)
         if record is None:
             raise WorkflowNotFound(workflow_id)
-        was_running = record.workflow.status is Status.RUNNING
-        self._put(machine.control(record.workflow, event, now, reason))
-        if was_running:
-            self._hints.controlled()
+        self._control(record, event, now, reason)
+
+    @override
+    async def check_transactions(self, call: str) -> None:
+        """There always are."""
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        record = self._record(claim)
+        if step_id in record.steps:
+            return self._copy(record.steps[step_id].output)
+        with self._transaction() as session:
+            record.sessions.append(session)
+            output = await fn(session)
+            what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
+            value, _ = self._rules.round_trip(output, what)
+            if not machine.in_force(record.workflow, claim):
+                raise machine.lost(record.workflow, claim)
+            if step_id in record.steps:
+                session.roll_back()
+            else:
+                session.commit()
+                record.steps[step_id] = Step(
+                    workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now()
+                )
+                self._count_progress(record, claim)
+        return self._copy(record.steps[step_id].output)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[MemorySession]:
+        """A transaction of the caller's own, as for `start(..., session=)`; see `MemorySession`."""
+        with self._transaction() as session:
+            yield session
+            session.commit()
+
+    @override
+    async def create_in(self, session: Any, new: NewWorkflow) -> bool:
+        record = self._new_record(new)
+        self._check_session(session)
+        if new.workflow_id in self._records:
+            return False
+
+        def create() -> None:
+            if not self._create(record):
+                raise StoreUnavailable(f"workflow {new.workflow_id!r} was created meanwhile")
+
+        session.on_commit(create)
+        return True
+
+    @override
+    async def control_in(
+        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        self._check_session(session)
+        record = self._records.get(workflow_id)
+        if record is None:
+            raise WorkflowNotFound(workflow_id)
+        machine.control(record.workflow, event, now, reason)  # which may refuse it
+        session.on_commit(lambda: self._control(record, event, now, reason))
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
@@ -261,6 +339,34 @@ class MemoryStore(Store, Forks):
         return await self._hints.wait_for_control(since, timeout)
 
     # What the methods above share ----------------------------------------------------------------
+
+    def _control(self, record: _Record, event: Event, now: datetime, reason: str | None) -> None:
+        was_running = record.workflow.status is Status.RUNNING
+        self._put(machine.control(record.workflow, event, now, reason))
+        if was_running:
+            self._take_back(record)
+            self._hints.controlled()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[MemorySession]:
+        session = MemorySession()
+        try:
+            yield session
+        except BaseException:
+            session.roll_back()
+            raise
+
+    def _check_session(self, session: object) -> None:
+        if not is_a(session, MemorySession):
+            raise InvalidArgument("session", session, "expected a session of a MemoryStore")
+        if not session.is_open:
+            raise InvalidArgument("session", session, "its transaction is over")
+
+    def _take_back(self, record: _Record) -> None:
+        """What the claim before this one has not committed, since its process may be dead."""
+        for session in record.sessions:
+            session.roll_back()
+        record.sessions.clear()
 
     def _new_record(self, new: NewWorkflow) -> _Record:
         value, size = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")

@@ -73,6 +73,15 @@ class Database:
         """The name of the database."""
         return self._database.name
 
+    @property
+    def client(self) -> Any:
+        """The client, of PyMongo or of Motor."""
+        return self._database.client
+
+    async def hello(self) -> Mapping[str, Any]:
+        """What the server says of itself."""
+        return (await self._hello()).answer
+
     async def measure(self, clock: ServerClock) -> Mapping[str, Any]:
         """Set a clock by the quickest of some answers to `hello`, which is returned.
 

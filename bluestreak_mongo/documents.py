@@ -53,6 +53,7 @@ RETRIES = "retries"
 FAILED_STEPS = "failedSteps"
 REASON = "reason"
 FORKED_FROM = "forkedFrom"
+TRANSACTIONS = "transactions"
 
 ERROR_TYPE = "type"
 ERROR_MESSAGE = "message"

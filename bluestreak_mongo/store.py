@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -38,7 +38,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store import Forks, RenewsFromThread, Store
+from bluestreak_core.store import Forks, RenewsFromThread, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
@@ -48,13 +48,14 @@ from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.database import Database, check_version
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import reads, store_errors, writes
+from bluestreak_mongo.driver import break_off, reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.forking import fork
 from bluestreak_mongo.group_commit import Outcome
 from bluestreak_mongo.renewal import BlockingRenewer
 from bluestreak_mongo.server_clock import ServerClock
 from bluestreak_mongo.stray import Strays, read_each, undecodable
+from bluestreak_mongo.transactions import Transactions
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorDatabase
@@ -91,10 +92,11 @@ class _Opened:
     strays: Strays
     claiming: Claiming
     groups: Groups
+    transactions: Transactions
     feed: Feed
 
 
-class MongoStore(Store, RenewsFromThread, Forks):
+class MongoStore(Store, RenewsFromThread, Forks, Transacts):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
     `MongoStore(url, database=...)` owns its client. Any option of the driver goes into the URL;
@@ -173,6 +175,7 @@ class MongoStore(Store, RenewsFromThread, Forks):
             strays=strays,
             claiming=Claiming(database.workflows, strays),
             groups=Groups(database),
+            transactions=Transactions(database, self._rules),
             feed=Feed(database.tolerant_workflows, self._hints, self._clock),
         )
 
@@ -407,17 +410,63 @@ class MongoStore(Store, RenewsFromThread, Forks):
     async def control(
         self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
+        await self._control(workflow_id, event, now, reason)
+        self._tell(workflow_id, event, now)
+
+    async def _control(
+        self,
+        workflow_id: str,
+        event: Event,
+        now: datetime,
+        reason: str | None,
+        session: Any = None,
+    ) -> None:
         workflows = self._open.database.workflows
         key = {doc.WORKFLOW_ID: workflow_id}
         for accepted, update in transitions.control(event, now, reason):
-            if (await workflows.update_one(key | accepted, update)).matched_count:
-                break
-        else:
-            found = await workflows.find_one(key, {doc.STATUS: 1})
-            if found is None:
-                raise WorkflowNotFound(workflow_id)
-            raise TransitionRefused(workflow_id, str(found[doc.STATUS]), event)
-        self._tell(workflow_id, event, now)
+            moved = await workflows.update_one(key | accepted, update, session=session)
+            if moved.matched_count:
+                return
+        found = await workflows.find_one(key, {doc.STATUS: 1}, session=session)
+        if found is None:
+            raise WorkflowNotFound(workflow_id)
+        raise TransitionRefused(workflow_id, str(found[doc.STATUS]), event)
+
+    @override
+    @reads
+    async def check_transactions(self, call: str) -> None:
+        await self._open.transactions.check_possible(call)
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        # Cancelled, it is broken off and rolled back, or has been committed.
+        return await break_off(self._open.transactions.step(claim, step_id, fn, now))
+
+    @override
+    async def create_in(self, session: Any, new: NewWorkflow) -> bool:
+        value, _ = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
+        self._open.transactions.check_session(session)
+        workflows = self._open.database.workflows
+        # A duplicate would not only be refused, it would end the caller's transaction.
+        key = {doc.WORKFLOW_ID: new.workflow_id}
+        if await workflows.find_one(key, {"_id": 1}, session=session) is not None:
+            return False
+        document = doc.from_workflow(machine.create(new)) | {doc.INPUT: value}
+        await workflows.insert_one(document, session=session)
+        return True
+
+    @override
+    async def control_in(
+        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        self._open.transactions.check_session(session)
+        await self._control(workflow_id, event, now, reason, session)
 
     @override
     @writes

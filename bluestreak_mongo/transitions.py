@@ -183,6 +183,11 @@ def taken_from(worker: str, since: datetime) -> Document:
     }
 
 
+def in_transaction() -> Document:
+    """Changes a workflow whose step is committed in a transaction, which is progress too."""
+    return {"$inc": {doc.TRANSACTIONS: 1}, **progress()}
+
+
 def give_back(event: Event, due_at: datetime) -> Document:
     """Parks or releases a workflow."""
     return {"$set": {doc.STATUS: machine.target(event).value, doc.TIMEOUT_AT: due_at}}

@@ -24,7 +24,7 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.signal import Signal
-from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store
+from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store, Transacts
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_f
 """The calls that neither read nor write what is stored."""
 
 
-class StoreAround(Store, RenewsFromThread, Forks):
+class StoreAround(Store, RenewsFromThread, Forks, Transacts):
     """Passes every call on to another store, through `around`; a renewer's calls go past it.
 
     Powers that the other store lacks raise `Unsupported` when they are used.
@@ -163,6 +163,40 @@ class StoreAround(Store, RenewsFromThread, Forks):
         if not isinstance(store, Forks):
             raise Unsupported("fork()", f"{type(store).__name__} cannot copy records")
         return await self.around("fork", lambda: store.fork(workflow_id, new_id, before, now))
+
+    @override
+    async def check_transactions(self, call: str) -> None:
+        await self._transacts(call).check_transactions(call)
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        store = self._transacts("transact()")
+        return await self.around("transact", lambda: store.transact(claim, step_id, fn, now))
+
+    @override
+    async def create_in(self, session: Any, new: NewWorkflow) -> bool:
+        store = self._transacts("create_in()")
+        return await self.around("create_in", lambda: store.create_in(session, new))
+
+    @override
+    async def control_in(
+        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        store = self._transacts("control_in()")
+        await self.around(
+            "control_in", lambda: store.control_in(session, workflow_id, event, now, reason)
+        )
+
+    def _transacts(self, call: str) -> Transacts:
+        if not isinstance(self._store, Transacts):
+            raise Unsupported(call, f"{type(self._store).__name__} has no transactions")
+        return self._store
 
     @override
     def renewer(self) -> Renewer | None:

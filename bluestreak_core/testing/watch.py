@@ -77,6 +77,14 @@ class _WatchedContext(Context):
         super().on_cancel(step_id, fn, *args)
 
     @override
+    async def transaction(  # type: ignore[override]
+        self, step_id: str, fn: Callable[..., Any], /, *args: Any
+    ) -> Any:
+        if callable(fn) and isinstance(step_id, str):
+            fn = self._watch.around(self.workflow_id, step_id, fn)
+        return await super().transaction(step_id, fn, *args)
+
+    @override
     async def step(  # type: ignore[override]
         self, step_id: str, fn: Callable[..., Any], /, *args: Any, **options: Any
     ) -> Any:

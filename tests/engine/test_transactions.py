@@ -1,0 +1,379 @@
+"""Steps that are committed with what they have written, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pymongo import AsyncMongoClient
+
+from bluestreak_core import (
+    ClaimLost,
+    Context,
+    InvalidArgument,
+    Status,
+    StepTimeout,
+    WorkflowAborted,
+    WorkflowCancelled,
+)
+from bluestreak_core.testing import ManualClock, RecordingStore, crash_everywhere
+from bluestreak_memory import MemorySession, MemoryStore
+from bluestreak_mongo import MongoStore
+from tests.engine.conftest import Fleet
+
+SECOND = timedelta(seconds=1)
+LEASE = 10 * SECOND
+
+
+class Ledger:
+    """The application's own data, in the database that the store is in."""
+
+    def __init__(self, store: MemoryStore | MongoStore, database: str) -> None:
+        self.calls = 0
+        self._store = store
+        self._entries: dict[str, int] = {}
+        self._database = database
+
+    async def book(self, session: Any, name: str, cents: int) -> str:
+        self.calls += 1
+        if isinstance(session, MemorySession):
+            session.set(self._entries, name, self._entries.get(name, 0) + cents)
+        else:
+            ledger = session.client[self._database]["ledger"]
+            change = {"$inc": {"cents": cents}}
+            await ledger.update_one({"name": name}, change, upsert=True, session=session)
+        return f"{name} {cents}"
+
+    async def balance(self, client: AsyncMongoClient[dict[str, Any]] | None, name: str) -> int:
+        if client is None:
+            return self._entries.get(name, 0)
+        found = await client[self._database]["ledger"].find_one({"name": name})
+        return found["cents"] if found else 0
+
+
+class Bank:
+    """A ledger, and how to look at it."""
+
+    def __init__(self, ledger: Ledger, client: AsyncMongoClient[dict[str, Any]] | None) -> None:
+        self.ledger = ledger
+        self._client = client
+
+    async def balance(self, name: str = "ada") -> int:
+        return await self.ledger.balance(self._client, name)
+
+
+@pytest_asyncio.fixture
+async def bank(request: pytest.FixtureRequest, store: RecordingStore) -> Any:
+    inner: Any = store._store
+    if isinstance(inner, MemoryStore):
+        yield Bank(Ledger(inner, ""), None)
+        return
+    database = request.getfixturevalue("empty_database")
+    url: str = request.getfixturevalue("mongodb_url")
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
+    await client[database].create_collection("ledger")
+    yield Bank(Ledger(inner, database), client)
+    await client[database].drop_collection("ledger")
+    await client.close()
+
+
+@pytest.mark.asyncio
+async def test_what_is_written_is_committed_with_the_step(fleet: Fleet, bank: Bank) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: int) -> str:
+        return await ctx.transaction("book", bank.ledger.book, "ada", input)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h", 500)
+        assert await bluestreak.wait("w") == "ada 500"
+    assert await bank.balance() == 500
+    step = await bluestreak.find_step("w", "book")
+    assert step is not None
+    assert step.output == "ada 500"
+
+
+@pytest.mark.asyncio
+async def test_a_recorded_transaction_is_not_called_again(fleet: Fleet, bank: Bank) -> None:
+    bluestreak = await fleet.engine(wait_retry_interval=0)
+    runs: list[None] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        booked = await ctx.transaction("book", bank.ledger.book, "ada", 1)
+        runs.append(None)
+        if len(runs) < 3:
+            raise ValueError
+        return booked
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == "ada 1"
+    assert (await bank.balance(), bank.ledger.calls) == (1, 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("failure", ["raised", "unstorable", "timeout"])
+async def test_nothing_is_left_of_a_transaction_that_fails(
+    fleet: Fleet, bank: Bank, failure: str
+) -> None:
+    interval = 0.5 if failure == "timeout" else 10
+    bluestreak = await fleet.engine(max_failures=0, timeout_interval=interval)
+
+    async def book(session: Any) -> object:
+        await bank.ledger.book(session, "ada", 1)
+        match failure:
+            case "raised":
+                raise ValueError("no such account")
+            case "timeout":
+                await asyncio.Event().wait()
+        return object()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("book", book)
+
+    errors = {"raised": "no such", "unstorable": "Unstorable", "timeout": StepTimeout.__name__}
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=errors[failure]):
+            await bluestreak.wait("w")
+    assert await bank.balance() == 0
+    assert await bluestreak.find_step("w", "book") is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("taken", ["cancelled", "paused", "claimed"])
+async def test_nothing_is_committed_under_a_claim_that_was_taken(
+    fleet: Fleet, bank: Bank, taken: str, clock: ManualClock, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine(timeout_interval=10)
+    await bluestreak.start("w", "h")
+    (claim,) = await store.claim("worker", clock.now(), LEASE, 1, None)
+
+    async def book(session: Any) -> str:
+        booked = await bank.ledger.book(session, "ada", 1)
+        match taken if bank.ledger.calls == 1 else "again":
+            case "cancelled":
+                await bluestreak.cancel("w")
+            case "paused":
+                await bluestreak.pause("w")
+            case "claimed":
+                await store.claim("other", clock.now() + LEASE, LEASE, 1, None)
+        return booked
+
+    with pytest.raises(ClaimLost):
+        await store.transact(claim, "book", book, clock.now)
+    assert await bank.balance() == 0
+    assert await bluestreak.find_step("w", "book") is None
+
+
+@pytest.mark.asyncio
+async def test_a_step_that_was_recorded_meanwhile_wins_and_nothing_else_is_left(
+    fleet: Fleet, bank: Bank, clock: ManualClock, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    (claim,) = await store.claim("worker", clock.now(), LEASE, 1, None)
+
+    async def book(session: Any) -> str:
+        booked = await bank.ledger.book(session, "ada", 1)
+        await store.save_step(claim, "book", "first", clock.now())
+        return booked
+
+    assert await store.transact(claim, "book", book, clock.now) == "first"
+    assert await bank.balance() == 0
+    assert await store.transact(claim, "book", book, clock.now) == "first"
+
+
+@pytest.mark.asyncio
+async def test_a_transaction_counts_as_progress(
+    fleet: Fleet, bank: Bank, clock: ManualClock, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    await store.claim("dead", clock.now(), SECOND, 1, None)
+    clock.advance(SECOND)
+    (claim,) = await store.claim("worker", clock.now(), LEASE, 1, None)
+    assert claim.workflow.crashes == 1
+
+    async def book(session: Any) -> str:
+        return await bank.ledger.book(session, "ada", 1)
+
+    await store.transact(claim, "book", book, clock.now)
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert workflow.crashes == 0
+
+
+@pytest.mark.asyncio
+async def test_only_an_async_function_can_be_in_a_transaction(fleet: Fleet, bank: Bank) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("book", lambda session: None)  # type: ignore[arg-type, return-value]
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=r"'book' .*expected an async function"):
+            await bluestreak.wait("w")
+
+
+@pytest.mark.asyncio
+async def test_a_lease_is_not_renewed_while_its_run_is_in_a_transaction(
+    fleet: Fleet, bank: Bank, clock: ManualClock, store: RecordingStore
+) -> None:
+    inside, go_on = asyncio.Event(), asyncio.Event()
+    bluestreak = await fleet.engine(timeout_interval=9)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        async def book(session: Any) -> str:
+            booked = await bank.ledger.book(session, "ada", 1)
+            inside.set()
+            await go_on.wait()
+            return booked
+
+        return await ctx.transaction("book", book)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+        await clock.until_sleeping(3 * SECOND)
+        clock.advance(3 * SECOND)
+        await clock.until_sleeping(3 * SECOND)
+        assert store.begun["renew"] == 0
+        go_on.set()
+        assert await bluestreak.wait("w") == "ada 1"
+    assert bank.ledger.calls == 1
+
+
+# Inside the caller's transaction -----------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_start_in_a_transaction_is_there_when_that_is_committed(
+    fleet: Fleet, bank: Bank, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return "done"
+
+    async with fleet.polling(bluestreak), _transaction(store) as session:
+        await bank.ledger.book(session, "ada", 1)
+        assert await bluestreak.start("w", "h", session=session)
+        assert await bluestreak.find_workflow("w") is None
+        await _commit(session)
+        assert await bluestreak.wait("w") == "done"
+    assert await bank.balance() == 1
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_started_or_cancelled_in_a_transaction_that_fails(
+    fleet: Fleet, bank: Bank, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("v", "h")
+
+    async def fail() -> None:
+        async with _transaction(store) as session:
+            await bank.ledger.book(session, "ada", 1)
+            await bluestreak.start("w", "h", session=session)
+            await bluestreak.cancel("v", session=session)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await bluestreak.find_workflow("w") is None
+    workflow = await bluestreak.find_workflow("v")
+    assert workflow is not None
+    assert workflow.status is Status.IDLE
+    assert await bank.balance() == 0
+
+
+@pytest.mark.asyncio
+async def test_in_a_transaction_an_id_that_exists_is_false_and_the_rest_is_committed(
+    fleet: Fleet, bank: Bank, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    async with _transaction(store) as session:
+        assert not await bluestreak.start("w", "h", session=session)
+        assert await bluestreak.cancel("w", "why", session=session)
+        await bank.ledger.book(session, "ada", 1)
+        await _commit(session)
+    with pytest.raises(WorkflowCancelled, match="why"):
+        await bluestreak.wait("w")
+    assert await bank.balance() == 1
+
+
+@pytest.mark.asyncio
+async def test_what_is_no_session_under_way_is_refused(fleet: Fleet, store: RecordingStore) -> None:
+    bluestreak = await fleet.engine()
+    async with _transaction(store) as session:
+        await _commit(session)
+    for bad in (session, "session", 7, object()):
+        with pytest.raises(InvalidArgument, match="session"):
+            await bluestreak.start("w", "h", session=bad)
+    assert await bluestreak.find_workflow("w") is None
+
+
+def test_a_transaction_is_safe_wherever_it_crashes() -> None:
+    balances: dict[str, dict[str, int]] = {}
+
+    async def handle(ctx: Context, input: None) -> str:
+        balance = balances.setdefault(str(id(ctx._journal._store)), {})
+
+        async def book(session: MemorySession) -> int:
+            session.set(balance, "ada", balance.get("ada", 0) + 1)
+            return balance["ada"]
+
+        booked = await ctx.transaction("book", book)
+        return f"{booked} {await ctx.step('tell', lambda: 'told')}"
+
+    sweep = crash_everywhere(handle)
+    assert sweep.outcome.result == "1 told"
+    assert "just after store call 2, transact" in [str(point) for point in sweep.crashes]
+    assert len(balances) > 1
+    assert all(balance == {"ada": 1} for balance in balances.values())
+
+
+class _transaction:  # noqa: N801 - used as a context manager
+    """A transaction of the caller's, in whatever way the store has them."""
+
+    def __init__(self, store: RecordingStore) -> None:
+        self._store: Any = store._store
+        self._context: Any = None
+        self._client_session: Any = None
+
+    async def __aenter__(self) -> Any:
+        if isinstance(self._store, MemoryStore):
+            self._context = self._store.transaction()
+            return await self._context.__aenter__()
+        self._client_session = self._store._open.database.client.start_session()
+        await self._client_session.__aenter__()
+        await self._client_session.start_transaction()
+        return self._client_session
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._context is not None:
+            try:
+                await self._context.__aexit__(*error)
+            except InvalidArgument:  # committed by hand
+                return
+            return
+        await self._client_session.__aexit__(*error)
+
+
+async def _commit(session: Any) -> None:
+    if isinstance(session, MemorySession):
+        session.commit()
+    else:
+        await session.commit_transaction()
