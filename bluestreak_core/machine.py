@@ -11,6 +11,7 @@ Guards stand before the table:
   `running` workflow is taking over from a worker that died.
 - `cancel`, `pause`, `resume` and `retry` come from outside and need nothing else. Each of them
   takes the claim from whoever has it; where it has no arrow, it raises `TransitionRefused`.
+  A workflow that is marked for deletion has none.
 - Every other event needs the *claim in force*: the workflow is `running` and the caller's claim is
   its newest. Anybody else's call is stale and raises `ClaimLost`.
 
@@ -54,6 +55,9 @@ from bluestreak_core.model import (
 
 MAX_CLAIM_LOG = 20
 """A workflow's claim log keeps this many entries, the newest."""
+
+PRUNED = "pruned"
+"""What an ended workflow is said to be from when it was marked for deletion."""
 
 
 class Event(StrEnum):
@@ -269,7 +273,9 @@ def release(workflow: Workflow, now: datetime) -> Workflow:
 
 def finish(workflow: Workflow, result: Any, now: datetime) -> Workflow:
     """The handler returned."""
-    return replace(workflow, status=target(Event.FINISH), result=result, finished_at=now)
+    return replace(
+        workflow, status=target(Event.FINISH), timeout_at=now, result=result, finished_at=now
+    )
 
 
 def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
@@ -277,7 +283,7 @@ def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
     return replace(
         workflow,
         status=target(failure_event(failure)),
-        timeout_at=failure.retry_at or workflow.timeout_at,
+        timeout_at=failure.retry_at or now,
         failures=workflow.failures + 1,
         finished_at=now if failure.retry_at is None else None,
         error=failure.error,
@@ -299,6 +305,8 @@ def control(workflow: Workflow, event: Event, now: datetime, reason: str | None)
     """A workflow that somebody cancels, pauses, resumes or retries, whoever has a claim on it."""
     if event not in CONTROL or event not in TRANSITIONS[workflow.status]:
         raise TransitionRefused(workflow.workflow_id, workflow.status, event)
+    if workflow.pruned_at is not None:
+        raise TransitionRefused(workflow.workflow_id, PRUNED, event)
     moved = replace(workflow, status=target(event), claim_token=None)
     match event:
         case Event.CANCEL:

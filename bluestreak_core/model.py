@@ -81,12 +81,14 @@ class Workflow:
     """A workflow as it is stored.
 
     `timeout_at` is when it may be claimed next: the due time of `idle` and `failed`, the end of the
-    lease of `running`. `claim_token` names the claim in force, or the last one. `claims` counts all
-    claims, `failures` the times that the handler raised, `crashes` the leases that expired since a
-    step or a nap was last recorded. `start_at` is when it was to start if that is not when it was
-    created: since its start was delayed, or it was retried, which `retries` counts. `failed_steps`
-    are the steps that have been given up since then. `reason` is what was said when it was
-    cancelled, and `forked_from` the id of the workflow whose records it began with.
+    lease of `running`. Once it has ended, it is when that was. `claim_token` names the claim in
+    force, or the last one. `claims` counts all claims, `failures` the times that the handler
+    raised, `crashes` the leases that expired since a step or a nap was last recorded. `start_at` is
+    when it was to start if that is not when it was created: since its start was delayed, or it was
+    retried, which `retries` counts. `failed_steps` are the steps that have been given up since
+    then. `reason` is what was said when it was cancelled, and `forked_from` the id of the workflow
+    whose records it began with. `pruned_at` is when it was marked for deletion, from when on it is
+    as good as deleted.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -112,6 +114,7 @@ class Workflow:
     failed_steps: tuple[FailedStep, ...] = field(default=())
     reason: str | None = None
     forked_from: str | None = None
+    pruned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -181,7 +181,7 @@ class Store(Protocol):
         ...
 
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
-        """End well: `finished`, with `result` and `finished_at = now`.
+        """End well: `finished`, with `result`, and `finished_at` and `timeout_at = now`.
 
         Input and result share one record, so the result has the room of `MAX_VALUE_BYTES` that the
         input leaves.
@@ -193,7 +193,8 @@ class Store(Protocol):
         """Record an error and count it in `failures`.
 
         With `failure.retry_at`: `failed`, with `timeout_at` at that instant. Without: `aborted`,
-        with `finished_at = now`. A repeat changes nothing. A stale caller gets `ClaimLost`.
+        with `finished_at` and `timeout_at = now`. A repeat changes nothing. A stale caller gets
+        `ClaimLost`.
         """
         ...
 

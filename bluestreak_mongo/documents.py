@@ -54,6 +54,7 @@ FAILED_STEPS = "failedSteps"
 REASON = "reason"
 FORKED_FROM = "forkedFrom"
 TRANSACTIONS = "transactions"
+PRUNED_AT = "prunedAt"
 
 ERROR_TYPE = "type"
 ERROR_MESSAGE = "message"
@@ -217,6 +218,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         failed_steps=tuple(read.failed_steps()),
         reason=read.optional_text(REASON),
         forked_from=read.optional_text(FORKED_FROM),
+        pruned_at=read.optional_instant(PRUNED_AT),
     )
 
 

@@ -399,7 +399,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts):
         try:
             await self._end(claim, event, transitions.fail(failure, now))
         except ValueTooLarge:  # by another's hand: ours leaves room for it
-            await self._end(claim, event, transitions.fail_without_room(failure))
+            await self._end(claim, event, transitions.fail_without_room(failure, now))
         if failure.retry_at is None:
             self._hints.ended(claim.workflow_id)
         else:
@@ -427,10 +427,13 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts):
             moved = await workflows.update_one(key | accepted, update, session=session)
             if moved.matched_count:
                 return
-        found = await workflows.find_one(key, {doc.STATUS: 1}, session=session)
+        fields = {doc.STATUS: 1, doc.PRUNED_AT: 1}
+        found = await workflows.find_one(key, fields, session=session)
         if found is None:
             raise WorkflowNotFound(workflow_id)
-        raise TransitionRefused(workflow_id, str(found[doc.STATUS]), event)
+        is_pruned = found.get(doc.PRUNED_AT) is not None
+        status = machine.PRUNED if is_pruned else str(found[doc.STATUS])
+        raise TransitionRefused(workflow_id, status, event)
 
     @override
     @reads

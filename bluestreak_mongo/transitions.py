@@ -164,7 +164,7 @@ def control(event: Event, now: datetime, reason: str | None) -> list[tuple[Docum
             increased = {"$inc": {doc.RETRIES: 1}}
     update = {"$set": moved, "$unset": unset, **increased}
     if event is not Event.PAUSE:
-        return [(_in_any(machine.sources(event)), update)]
+        return [(_in_any(machine.sources(event)) | {doc.PRUNED_AT: None}, update)]
     # Who has a claim on it loses it now, counted or not; what waits for an instant goes on waiting.
     running = {**update, "$set": moved | {doc.TIMEOUT_AT: now}, "$max": {doc.CLAIMS: 1}}
     return [(_in_any(machine.waiting()), update), (_in_any([Status.RUNNING]), running)]
@@ -198,6 +198,7 @@ def finish(result: Any, now: datetime) -> Document:
     return {
         "$set": {
             doc.STATUS: machine.target(Event.FINISH).value,
+            doc.TIMEOUT_AT: now,
             doc.RESULT: result,
             doc.FINISHED_AT: now,
         }
@@ -208,18 +209,18 @@ def fail(failure: Failure, now: datetime) -> Document:
     """Records a failure, to be retried or not."""
     changes: Document = {
         doc.STATUS: machine.target(machine.failure_event(failure)).value,
+        doc.TIMEOUT_AT: failure.retry_at or now,
         doc.ERROR: doc.from_error(failure.error),
     }
     if failure.retry_at is None:
         changes[doc.FINISHED_AT] = now
-    else:
-        changes[doc.TIMEOUT_AT] = failure.retry_at
     return {"$set": changes, "$inc": {doc.FAILURES: 1}}
 
 
-def fail_without_room(failure: Failure) -> Document:
+def fail_without_room(failure: Failure, now: datetime) -> Document:
     """Records a failure, without the error, in a document that must not grow."""
-    changes: Document = {doc.STATUS: machine.target(machine.failure_event(failure)).value}
-    if failure.retry_at is not None:
-        changes[doc.TIMEOUT_AT] = failure.retry_at
+    changes: Document = {
+        doc.STATUS: machine.target(machine.failure_event(failure)).value,
+        doc.TIMEOUT_AT: failure.retry_at or now,
+    }
     return {"$set": changes, "$unset": {doc.ERROR: 1}, "$inc": {doc.FAILURES: 1}}

@@ -564,7 +564,7 @@ class StoreContract:
         await store.finish(claim, {"a": (1,)}, NOW + SECOND)
         after = await _found(store, "w")
         assert after == machine.finish(before, {"a": [1]}, NOW + SECOND)
-        assert after.finished_at == NOW + SECOND
+        assert (after.timeout_at, after.finished_at) == (NOW + SECOND, NOW + SECOND)
 
     async def test_failing_records_the_error_and_the_retry(self, store: Store) -> None:
         claim = await _claimed(store, "w")
@@ -583,7 +583,7 @@ class StoreContract:
         after = await _found(store, "w")
         assert after == machine.fail(before, _failure(None), NOW + SECOND)
         assert (after.status, after.failures, after.error) == (Status.ABORTED, 1, ERROR)
-        assert after.finished_at == NOW + SECOND
+        assert (after.timeout_at, after.finished_at) == (NOW + SECOND, NOW + SECOND)
 
     @pytest.mark.parametrize("event", [Event.FINISH, Event.ABORT])
     async def test_an_ended_workflow_is_never_claimed(self, store: Store, event: Event) -> None:

@@ -219,6 +219,7 @@ async def test_an_aborted_workflow(store: MongoStore, raw: Database[Document]) -
     await store.fail(claim, failure(retry=False), NOW + SECOND)
     aborted = after_claim(claim.token) | {
         "status": "aborted",
+        "timeoutAt": NOW + SECOND,
         "failures": 1,
         "finishedAt": NOW + SECOND,
         "error": STORED_ERROR,
@@ -234,6 +235,7 @@ async def test_a_finished_workflow(
     await store.finish(claim, result, NOW + SECOND)
     finished = after_claim(claim.token) | {
         "status": "finished",
+        "timeoutAt": NOW + SECOND,
         "result": result,
         "finishedAt": NOW + SECOND,
     }
