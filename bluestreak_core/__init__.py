@@ -58,9 +58,21 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
+from bluestreak_core.query import (
+    Count,
+    Order,
+    Position,
+    Pruned,
+    Prunes,
+    Query,
+    Records,
+    Searches,
+    WorkflowSummary,
+)
 from bluestreak_core.registration import ErrorCallback, Unset
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store, Transacts
+from bluestreak_core.timeline import EventKind, Timeline, TimelineEvent
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_core.worker import Health, ShouldStop, State
 
@@ -78,12 +90,14 @@ __all__ = [
     "Clock",
     "Context",
     "CorruptDocument",
+    "Count",
     "DeadlineExceeded",
     "DuplicateNap",
     "DuplicateStep",
     "Duration",
     "ErrorCallback",
     "ErrorRecord",
+    "EventKind",
     "FailedStep",
     "Failure",
     "Forks",
@@ -100,10 +114,17 @@ __all__ = [
     "Nap",
     "NewWorkflow",
     "NotInitialised",
+    "Order",
     "PlainRules",
+    "Position",
+    "Pruned",
+    "Prunes",
+    "Query",
+    "Records",
     "Renewer",
     "RenewsFromThread",
     "Retry",
+    "Searches",
     "ShouldStop",
     "Start",
     "State",
@@ -118,6 +139,8 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "SystemClock",
+    "Timeline",
+    "TimelineEvent",
     "Transacts",
     "TransitionRefused",
     "Unset",
@@ -133,4 +156,5 @@ __all__ = [
     "WorkflowConflict",
     "WorkflowCrashed",
     "WorkflowNotFound",
+    "WorkflowSummary",
 ]

@@ -10,11 +10,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard, TypeVar
 
 from typing_extensions import get_protocol_members
 
+from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import InvalidArgument, InvalidDuration, InvalidHandler, InvalidId
 
 MAX_ID_LENGTH = 512
@@ -79,6 +80,21 @@ def to_positive_timedelta(name: str, value: object) -> timedelta:
     if span < timedelta(milliseconds=1):
         raise InvalidDuration(name, value, "this duration is at least a millisecond")
     return span
+
+
+def to_instant(name: str, value: object) -> datetime:
+    """An aware instant in UTC, cut to the millisecond. A naive one could be anybody's time."""
+    if not is_a(value, datetime):
+        raise InvalidArgument(name, value, f"expected a datetime, not {type(value).__name__}")
+    try:
+        plain = datetime.combine(datetime.date(value), datetime.timetz(value))
+        is_aware = plain.utcoffset() is not None
+        instant = in_milliseconds(plain.astimezone(UTC))
+    except Exception as error:  # a time zone may raise anything
+        raise InvalidArgument(name, value, "its time in UTC cannot be told") from error
+    if not is_aware:
+        raise InvalidArgument(name, value, "expected an aware datetime, such as in UTC")
+    return instant
 
 
 def check_count(name: str, value: object, least: int = 0) -> int:

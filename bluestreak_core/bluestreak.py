@@ -27,6 +27,7 @@ from bluestreak_core.errors import (
     HandlerAlreadyRegistered,
     InvalidArgument,
 )
+from bluestreak_core.expiry import to_expiry
 from bluestreak_core.registration import UNSET, ErrorCallback, Policy, Registration, Unset
 from bluestreak_core.retry import Backoff
 from bluestreak_core.store import Store
@@ -58,8 +59,13 @@ class Bluestreak(Client):
     - `drain_timeout`: how long a stopping worker lets its runs go on before it hands them back.
     - `unknown_handler`: with `"raise"`, `poll` raises `HandlerNotFound` when it meets a workflow of
       a handler that is not registered; with `"skip"` it leaves those to other workers.
+    - `expire_ended_after`: while it polls, delete what ended so long ago, steps and naps included,
+      as `prune` does; None keeps it. Longer than anybody waits for a result. A TTL index of the
+      database cannot do it: it would take a workflow without its steps, or the steps of one that is
+      being retried.
 
-    Raises `InvalidArgument` for what cannot be meant.
+    Raises `InvalidArgument` for what cannot be meant, and `Unsupported` for `expire_ended_after` on
+    a store that cannot delete.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Bluestreak(Client):
         max_crashes: int | None = 10,
         drain_timeout: Duration = 10,
         unknown_handler: Literal["raise", "skip"] = "raise",
+        expire_ended_after: Duration | None = None,
     ) -> None:
         super().__init__(store)
         if not is_a(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
@@ -91,6 +98,7 @@ class Bluestreak(Client):
         self._max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
         self._drain_timeout = to_timedelta("drain_timeout", drain_timeout)
         self._skip_unknown = unknown_handler == "skip"
+        self._expiry = to_expiry("expire_ended_after", store, expire_ended_after)
         self._policy = Policy(
             wait_retry_interval=_to_backoff("wait_retry_interval", wait_retry_interval),
             max_failures=check_limit("max_failures", max_failures),
@@ -275,6 +283,7 @@ class Bluestreak(Client):
             drain_timeout=self._drain_timeout,
             skip_unknown=self._skip_unknown,
             should_stop=should_stop,
+            expiry=self._expiry,
         )
 
 

@@ -31,6 +31,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
+from bluestreak_core.search import Search
 from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import same_value
 
@@ -48,7 +49,7 @@ class Start:
     at: datetime | None = field(default=None, kw_only=True)
 
 
-class Client:
+class Client(Search):
     """The part of `Bluestreak` that needs no handler."""
 
     def __init__(self, store: Store) -> None:

@@ -20,6 +20,7 @@ from bluestreak_core.batch import Batch
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import first_of, in_milliseconds
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError, StoreUnavailable
+from bluestreak_core.expiry import Expiry
 from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease, by_span
 from bluestreak_core.model import Claim
 from bluestreak_core.registration import Registration
@@ -78,6 +79,7 @@ class Worker:
         drain_timeout: timedelta,
         skip_unknown: bool,
         should_stop: ShouldStop | None,
+        expiry: Expiry | None = None,
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
         self.ended = asyncio.Event()
@@ -90,6 +92,7 @@ class Worker:
         self._drain_timeout = drain_timeout
         self._skip_unknown = skip_unknown
         self._should_stop = should_stop
+        self._expiry = expiry
         self._asked_to_look = Signal()
         self._loop = asyncio.get_running_loop()
         self._runs: dict[asyncio.Task[None], Run] = {}
@@ -141,6 +144,7 @@ class Worker:
                     self._expire_leases(),
                     self._heed_control(),
                     self._look_for_stop(),
+                    *([] if self._expiry is None else [self._expiry.run()]),
                 ),
             ):
                 try:

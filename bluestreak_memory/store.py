@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -47,6 +48,17 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
+from bluestreak_core.query import (
+    Count,
+    Position,
+    Pruned,
+    Prunes,
+    Query,
+    Records,
+    Searches,
+    WorkflowSummary,
+    to_summary,
+)
 from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_memory.session import MemorySession
@@ -64,7 +76,7 @@ class _Record:
     sessions: list[MemorySession] = field(default_factory=list)
 
 
-class MemoryStore(Store, Forks, Transacts):
+class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
     """A store in the memory of one process, which forgets everything when the process ends.
 
     It holds what every store holds; `rules` widens that, for example to BSON's types with
@@ -338,6 +350,48 @@ class MemoryStore(Store, Forks, Transacts):
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
         return await self._hints.wait_for_control(since, timeout)
 
+    @override
+    async def find_page(
+        self, query: Query, after: Position | None, limit: int
+    ) -> Sequence[WorkflowSummary]:
+        workflows = (record.workflow for record in self._records.values())
+        meant = [to_summary(workflow) for workflow in workflows if query.accepts(workflow)]
+        return query.merged(meant, after, limit)
+
+    @override
+    async def count(self, by: Count) -> Mapping[str, int]:
+        return Counter(str(getattr(record.workflow, by)) for record in self._records.values())
+
+    @override
+    async def records(self, workflow_id: str) -> Records:
+        record = self._records.get(workflow_id)
+        if record is None:
+            return Records()
+        steps = [replace(step, output=self._copy(step.output)) for step in record.steps.values()]
+        return Records(
+            steps=tuple(steps),
+            naps=tuple(record.naps.values()),
+            attempts=tuple(record.attempts.values()),
+        )
+
+    @override
+    async def prune(
+        self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
+    ) -> Pruned:
+        pruned = Pruned()
+        for workflow_id, record in list(self._records.items()):
+            workflow = record.workflow
+            if workflow.status in statuses and workflow.timeout_at < ended_before:
+                pruned += Pruned(
+                    workflows=1,
+                    steps=len(record.steps),
+                    naps=len(record.naps) + len(record.attempts),
+                )
+                del self._records[workflow_id]
+            if pruned.workflows == limit:
+                break
+        return pruned
+
     # What the methods above share ----------------------------------------------------------------
 
     def _control(self, record: _Record, event: Event, now: datetime, reason: str | None) -> None:
@@ -397,10 +451,17 @@ class MemoryStore(Store, Forks, Transacts):
         """Take the workflow that has been due for longest off the agenda."""
         while self._agenda and self._agenda[0][0] <= now:
             scheduled_at, workflow_id = heapq.heappop(self._agenda)
-            workflow = self._records[workflow_id].workflow
-            if workflow.timeout_at == scheduled_at and machine.is_due(workflow, now):
+            workflow = self._scheduled(workflow_id, scheduled_at)
+            if workflow is not None and machine.is_due(workflow, now):
                 return workflow
         return None
+
+    def _scheduled(self, workflow_id: str, at: datetime) -> Workflow | None:
+        """The workflow that an entry of the agenda is for, unless time has passed that by."""
+        record = self._records.get(workflow_id)
+        if record is None or record.workflow.timeout_at != at:
+            return None
+        return record.workflow
 
     def _next_due(self, after: datetime) -> datetime | None:
         """When the next nap, retry or lease ends."""
@@ -410,7 +471,7 @@ class MemoryStore(Store, Forks, Transacts):
                 at
                 for at, workflow_id in self._agenda
                 if at > after
-                and (workflow := self._records[workflow_id].workflow).timeout_at == at
+                and (workflow := self._scheduled(workflow_id, at)) is not None
                 and workflow.status in claimable
             ),
             default=None,

@@ -7,7 +7,7 @@ the database; they are never renamed or retyped. The second group is ours, and i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from pymongo import ASCENDING, IndexModel
@@ -24,8 +24,13 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
+from bluestreak_core.query import WorkflowSummary
 
 Document = dict[str, Any]
+Index = list[tuple[str, int]]
+
+FIRST_DATE = datetime.min.replace(tzinfo=UTC)
+"""No date that Python has is before it; bounds of an index can be made from it."""
 
 WORKFLOWS = "workflows"
 STEPS = "steps"
@@ -93,9 +98,33 @@ STATE_FIELDS = (
 )
 """What tells where a workflow stands, without its values."""
 
+SUMMARY_FIELDS = (
+    *(WORKFLOW_ID, HANDLER_ID, FAILURES, STATUS, TIMEOUT_AT, CLAIMS, CRASHES, RETRIES, WORKER),
+    *(CREATED_AT, STARTED_AT, FINISHED_AT, START_AT, REASON),
+    *(f"{ERROR}.{ERROR_TYPE}", f"{ERROR}.{ERROR_MESSAGE}"),
+)
+"""What is shown of a workflow in a list."""
+
+RARE = (Status.FAILED, Status.ABORTED, Status.PAUSED, Status.CANCELLED)
+"""The states that a workflow is never in if all goes well."""
+
+BY_ID: Index = [(WORKFLOW_ID, ASCENDING)]
+BY_DUE: Index = [(STATUS, ASCENDING), (TIMEOUT_AT, ASCENDING)]
+BY_CREATED: Index = [(CREATED_AT, ASCENDING), (WORKFLOW_ID, ASCENDING)]
+BY_HANDLER: Index = [(HANDLER_ID, ASCENDING), *BY_CREATED]
+BY_RARE_STATUS: Index = [(STATUS, ASCENDING), *BY_CREATED, (HANDLER_ID, ASCENDING)]
+
+# But for the first two, which the JavaScript library creates as well, none of them is changed when
+# a workflow is claimed, or when it finishes: that would cost every workflow a good deal.
 WORKFLOW_INDEXES = [
-    IndexModel([(WORKFLOW_ID, ASCENDING)], unique=True),
-    IndexModel([(STATUS, ASCENDING), (TIMEOUT_AT, ASCENDING)]),
+    IndexModel(BY_ID, unique=True),
+    IndexModel(BY_DUE),
+    IndexModel(BY_CREATED),
+    IndexModel(BY_HANDLER),
+    IndexModel(
+        BY_RARE_STATUS,
+        partialFilterExpression={STATUS: {"$in": [status.value for status in RARE]}},
+    ),
 ]
 STEP_INDEXES = [IndexModel([(WORKFLOW_ID, ASCENDING), (STEP_ID, ASCENDING)], unique=True)]
 NAP_INDEXES = [IndexModel([(WORKFLOW_ID, ASCENDING), (NAP_ID, ASCENDING)], unique=True)]
@@ -220,6 +249,36 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         forked_from=read.optional_text(FORKED_FROM),
         pruned_at=read.optional_instant(PRUNED_AT),
     )
+
+
+def to_summary(document: Mapping[str, Any]) -> WorkflowSummary:
+    """What a list shows of a workflow, from the fields that it takes."""
+    read = _Reader(WORKFLOWS, document)
+    has_error = document.get(ERROR) is not None
+    error = read.inside(ERROR, document[ERROR]) if has_error else read
+    return WorkflowSummary(
+        workflow_id=read.text(WORKFLOW_ID),
+        handler_id=read.text(HANDLER_ID),
+        status=read.status(),
+        timeout_at=read.instant(TIMEOUT_AT),
+        failures=read.count(FAILURES),
+        crashes=read.count(CRASHES),
+        claims=read.count(CLAIMS),
+        retries=read.count(RETRIES),
+        worker=read.optional_text(WORKER),
+        created_at=read.optional_instant(CREATED_AT),
+        start_at=read.optional_instant(START_AT),
+        started_at=read.optional_instant(STARTED_AT),
+        finished_at=read.optional_instant(FINISHED_AT),
+        reason=read.optional_text(REASON),
+        error_type=error.text(ERROR_TYPE) if has_error else None,
+        error_message=error.text(ERROR_MESSAGE) if has_error else None,
+    )
+
+
+def to_workflow_id(document: Mapping[str, Any]) -> str:
+    """The id of a workflow, from a document of which nothing else was read."""
+    return _Reader(WORKFLOWS, document).text(WORKFLOW_ID)
 
 
 def to_candidate(document: Mapping[str, Any]) -> tuple[str, Status]:

@@ -35,8 +35,19 @@ from bluestreak_core.model import (
     History,
     Nap,
     NewWorkflow,
+    Status,
     Step,
     Workflow,
+)
+from bluestreak_core.query import (
+    Count,
+    Position,
+    Pruned,
+    Prunes,
+    Query,
+    Records,
+    Searches,
+    WorkflowSummary,
 )
 from bluestreak_core.store import Forks, RenewsFromThread, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES
@@ -52,6 +63,8 @@ from bluestreak_mongo.driver import break_off, reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.forking import fork
 from bluestreak_mongo.group_commit import Outcome
+from bluestreak_mongo.listing import Listing
+from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.renewal import BlockingRenewer
 from bluestreak_mongo.server_clock import ServerClock
 from bluestreak_mongo.stray import Strays, read_each, undecodable
@@ -94,9 +107,11 @@ class _Opened:
     groups: Groups
     transactions: Transactions
     feed: Feed
+    listing: Listing
+    pruning: Pruning
 
 
-class MongoStore(Store, RenewsFromThread, Forks, Transacts):
+class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
     `MongoStore(url, database=...)` owns its client. Any option of the driver goes into the URL;
@@ -177,6 +192,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts):
             groups=Groups(database),
             transactions=Transactions(database, self._rules),
             feed=Feed(database.tolerant_workflows, self._hints, self._clock),
+            listing=Listing(database, strays),
+            pruning=Pruning(database, strays),
         )
 
     @override
@@ -509,6 +526,30 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts):
                 return True
             if left <= _LISTEN_FOR_CONTROL:
                 return False
+
+    @override
+    @reads
+    async def find_page(
+        self, query: Query, after: Position | None, limit: int
+    ) -> Sequence[WorkflowSummary]:
+        return await self._open.listing.page(query, after, limit)
+
+    @override
+    @reads
+    async def count(self, by: Count) -> Mapping[str, int]:
+        return await self._open.listing.count(by)
+
+    @override
+    @reads
+    async def records(self, workflow_id: str) -> Records:
+        return await self._open.listing.records(workflow_id)
+
+    @override
+    @writes
+    async def prune(
+        self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
+    ) -> Pruned:
+        return await self._open.pruning.prune(ended_before, statuses, limit, now)
 
     # What the methods above share --------------------------------------------------------------
 

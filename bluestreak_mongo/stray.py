@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,7 +14,6 @@ import bson
 from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.asynchronous.cursor import AsyncCursor
 
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_mongo import documents as doc
@@ -29,7 +29,10 @@ REMEMBERED = 10_000
 LOOK_AGAIN_AFTER = timedelta(minutes=10)
 """How long a stray is left alone before it is looked at again: somebody may have mended it."""
 
-Query = Callable[[AsyncCollection[Any]], AsyncCursor[Any]]
+Cursor = Any
+"""A cursor, or what one is awaited from: the drivers differ in what an aggregation returns."""
+
+Query = Callable[[AsyncCollection[Any]], Cursor]
 
 _RAW = TOLERANT.with_options(document_class=RawBSONDocument)
 
@@ -80,9 +83,9 @@ async def read_each(
 ) -> tuple[list[T], list[Stray]]:
     """What a query finds, each document read by itself, and those that cannot be read."""
     try:
-        found = await query(collection).to_list(None)
+        found = await _all(query(collection))
     except InvalidBSON:  # in one of them, and the driver does not say which
-        found = await query(collection.with_options(codec_options=_RAW)).to_list(None)
+        found = await _all(query(collection.with_options(codec_options=_RAW)))
     results: list[T] = []
     strays: list[Stray] = []
     for document in found:
@@ -91,6 +94,35 @@ async def read_each(
         except CorruptDocument as error:
             strays.append(Stray(key=document.get("_id"), error=error))
     return results, strays
+
+
+async def read_first(
+    collection: AsyncCollection[Document],
+    look: Callable[[AsyncCollection[Any], int], Cursor],
+    read: Callable[[Document], T],
+    limit: int,
+) -> tuple[list[T], list[Stray]]:
+    """The first so many that can be read of what a query finds, and the strays before them.
+
+    `look` is told how many to find.
+    """
+    count = limit
+
+    def query(collection: AsyncCollection[Any]) -> Cursor:
+        return look(collection, count)
+
+    while True:
+        found, strays = await read_each(collection, query, read)
+        if len(found) >= limit or len(found) + len(strays) < count:
+            return found[:limit], strays
+        count *= 2
+
+
+async def _all(cursor: Cursor) -> list[Any]:
+    if inspect.isawaitable(cursor):
+        cursor = await cursor
+    found: list[Any] = await cursor.to_list(None)
+    return found
 
 
 def _decoded(document: Document | RawBSONDocument, collection: str) -> Document:

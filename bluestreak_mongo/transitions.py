@@ -9,10 +9,12 @@ from typing import Any
 from bluestreak_core import machine
 from bluestreak_core.machine import MAX_CLAIM_LOG, Event
 from bluestreak_core.model import Claim, ClaimEntry, FailedStep, Failure, Status
+from bluestreak_core.query import ENDED
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
 
-_FIRST_DATE = datetime.min.replace(tzinfo=UTC)  # bounds of an index can be made from it
+_MARK = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a workflow that is to be deleted is said to have ended: the index has those first."""
 
 
 def due(
@@ -41,7 +43,7 @@ def never_due() -> list[Document]:
     claimable = [status.value for status in machine.sources(Event.CLAIM)]
     return [
         {doc.STATUS: {"$nin": [status.value for status in Status]}},
-        {doc.STATUS: {"$in": claimable}, doc.TIMEOUT_AT: {"$not": {"$gte": _FIRST_DATE}}},
+        {doc.STATUS: {"$in": claimable}, doc.TIMEOUT_AT: {"$not": {"$gte": doc.FIRST_DATE}}},
     ]
 
 
@@ -186,6 +188,29 @@ def taken_from(worker: str, since: datetime) -> Document:
 def in_transaction() -> Document:
     """Changes a workflow whose step is committed in a transaction, which is progress too."""
     return {"$inc": {doc.TRANSACTIONS: 1}, **progress()}
+
+
+def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:
+    """Matches the workflows that ended before an instant, in one of these states."""
+    return _in_any(statuses) | {
+        doc.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant},
+        doc.PRUNED_AT: None,
+    }
+
+
+def mark(now: datetime) -> Document:
+    """Marks a workflow that has ended for deletion."""
+    return {"$set": {doc.PRUNED_AT: now, doc.TIMEOUT_AT: _MARK}}
+
+
+def marked() -> Document:
+    """Matches the workflows that are marked for deletion."""
+    return {doc.PRUNED_AT: {"$gte": doc.FIRST_DATE}}
+
+
+def left_behind() -> Document:
+    """Matches them by the index of what is due."""
+    return _in_any(ENDED) | {doc.TIMEOUT_AT: _MARK} | marked()
 
 
 def give_back(event: Event, due_at: datetime) -> Document:

@@ -1,6 +1,6 @@
 """Tools for testing workflows and for proving stores.
 
-`StoreContract` needs pytest, and the plugin is for it; the others do without.
+`StoreContract` and `SearchContract` need pytest, and the plugin is for it; the others do without.
 """
 
 from bluestreak_core.testing.around import RecordingStore, StoreAround
@@ -9,6 +9,7 @@ from bluestreak_core.testing.contract import StoreContract
 from bluestreak_core.testing.environment import Environment, Outcome
 from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
 from bluestreak_core.testing.process import Process
+from bluestreak_core.testing.search_contract import SearchContract
 from bluestreak_core.testing.stuck import Stuck
 from bluestreak_core.testing.sweep import CrashPoint, CrashUnsafe, Sweep, crash_everywhere
 from bluestreak_core.testing.virtual_time import VirtualClock, VirtualLoop
@@ -25,6 +26,7 @@ __all__ = [
     "Outcome",
     "Process",
     "RecordingStore",
+    "SearchContract",
     "StepCall",
     "StoreAround",
     "StoreContract",

@@ -20,8 +20,19 @@ from bluestreak_core.model import (
     History,
     Nap,
     NewWorkflow,
+    Status,
     Step,
     Workflow,
+)
+from bluestreak_core.query import (
+    Count,
+    Position,
+    Pruned,
+    Prunes,
+    Query,
+    Records,
+    Searches,
+    WorkflowSummary,
 )
 from bluestreak_core.signal import Signal
 from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store, Transacts
@@ -32,10 +43,10 @@ UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_f
 """The calls that neither read nor write what is stored."""
 
 
-class StoreAround(Store, RenewsFromThread, Forks, Transacts):
+class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     """Passes every call on to another store, through `around`; a renewer's calls go past it.
 
-    Powers that the other store lacks raise `Unsupported` when they are used.
+    A call for a power that the other store does not have raises `Unsupported`.
     """
 
     def __init__(self, store: Store) -> None:
@@ -202,6 +213,37 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts):
     def renewer(self) -> Renewer | None:
         """That of the other store, if it has the power; see `RenewsFromThread`."""
         return self._store.renewer() if isinstance(self._store, RenewsFromThread) else None
+
+    @override
+    async def find_page(
+        self, query: Query, after: Position | None, limit: int
+    ) -> Sequence[WorkflowSummary]:
+        store = self._searching("find_page()")
+        return await self.around("find_page", lambda: store.find_page(query, after, limit))
+
+    @override
+    async def count(self, by: Count) -> Mapping[str, int]:
+        store = self._searching("count()")
+        return await self.around("count", lambda: store.count(by))
+
+    @override
+    async def records(self, workflow_id: str) -> Records:
+        store = self._searching("records()")
+        return await self.around("records", lambda: store.records(workflow_id))
+
+    @override
+    async def prune(
+        self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
+    ) -> Pruned:
+        store = self._store
+        if not isinstance(store, Prunes):
+            raise Unsupported("prune()", f"{type(store).__name__} cannot delete")
+        return await self.around("prune", lambda: store.prune(ended_before, statuses, limit, now))
+
+    def _searching(self, call: str) -> Searches:
+        if not isinstance(self._store, Searches):
+            raise Unsupported(call, f"{type(self._store).__name__} cannot search")
+        return self._store
 
 
 class RecordingStore(StoreAround):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import array
 import math
+from base64 import urlsafe_b64encode
 from collections import UserString
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -77,6 +78,10 @@ class _NoOffset(tzinfo):
 
 class _Ids(Enum):
     ID = "w"
+
+
+def _cursor(text: bytes) -> str:
+    return urlsafe_b64encode(text).decode().rstrip("=")
 
 
 def deep(depth: int) -> Any:
@@ -226,4 +231,68 @@ BAD_VALUES: dict[str, tuple[Any, str | None]] = {
     "deep inside": ({"a": [1, {"b": {1}}]}, "['a'][1]['b']"),
     "raises inside": ([Raises()], "[0]"),
     "user dict of bad": ([{"ok": 1}, {"bad": UserString("w")}], "[1]['bad']"),
+}
+
+BAD_INSTANTS: dict[str, Any] = {
+    "naive": datetime(2030, 1, 1),  # noqa: DTZ001 - that is what is bad
+    "no offset": datetime(2030, 1, 1, tzinfo=_NoOffset()),
+    "out of range": datetime.min.replace(tzinfo=timezone(timedelta(hours=5))),
+    "date": date(2030, 1, 1),
+    "time": time(1, tzinfo=UTC),
+    "timedelta": timedelta(1),
+    "int": 1_893_456_000,
+    "float": 1.9e9,
+    "str": "2030-01-01T00:00:00Z",
+    "bool": True,
+    "list": [datetime(2030, 1, 1, tzinfo=UTC)],
+    "mock of a datetime": Mock(spec=datetime),
+    "raises": Raises(),
+}
+
+BAD_STATUSES: dict[str, Any] = {
+    "unknown": "done",
+    "capitals": "FINISHED",
+    "empty": "",
+    "none at all": [],
+    "no tuple": (),
+    "one unknown": ["finished", "done"],
+    "one none": ["finished", None],
+    "dict": {"finished": True},
+    "query": {"$ne": "finished"},
+    "bytes": b"finished",
+    "int": 1,
+    "bool": True,
+    "generator": (one for one in ["finished"]),
+    "mock of a str": Mock(spec=str),
+    "raises": Raises(),
+    "one raises": [Raises()],
+}
+
+BAD_CURSORS: dict[str, Any] = {
+    "empty": "",
+    "id": "order-17",
+    "number": 17,
+    "bytes": b"WzEsIm5ld2VzdCIsbnVsbCwidyJd",
+    "dict": {"$gt": ""},
+    "not base64": "****",
+    "not ASCII": "\N{SNAKE}",
+    "lone surrogate": "\ud800",
+    "not JSON": _cursor(b"{"),
+    "not UTF-8": _cursor(b"\xff"),
+    "no list": _cursor(b"1"),
+    "too short": _cursor(b'[1,"newest",null]'),
+    "another version": _cursor(b'[2,"newest",null,"w"]'),
+    "another order": _cursor(b'[1,"sideways",null,"w"]'),
+    "instant of text": _cursor(b'[1,"newest","x","w"]'),
+    "instant of a fraction": _cursor(b'[1,"newest",1.5,"w"]'),
+    "instant out of range": _cursor(b'[1,"newest",1e300,"w"]'),
+    "instant far out of range": _cursor(b'[1,"newest",99999999999999999999,"w"]'),
+    "instant of NaN": _cursor(b'[1,"newest",NaN,"w"]'),
+    "bool for an instant": _cursor(b'[1,"newest",true,"w"]'),
+    "id that is none": _cursor(b'[1,"newest",null,{"$gt":""}]'),
+    "id with a lone surrogate": _cursor(b'[1,"newest",null,"\\ud800"]'),
+    "spaces": _cursor(b'[1, "newest", null, "w"]'),
+    "deep": _cursor(b"[" * 100_000),
+    "padded": _cursor(b'[1,"newest",null,"ww"]') + "=",
+    "raises": Raises(),
 }

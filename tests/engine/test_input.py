@@ -66,6 +66,7 @@ CALLS: dict[str, Callable[[Bluestreak, Any], Awaitable[Any]]] = {
     "find_step step": lambda bluestreak, bad: bluestreak.find_step("w", bad),
     "find_nap": lambda bluestreak, bad: bluestreak.find_nap(bad, "n"),
     "find_nap nap": lambda bluestreak, bad: bluestreak.find_nap("w", bad),
+    "describe": lambda bluestreak, bad: bluestreak.describe(bad),
 }
 
 

@@ -72,6 +72,18 @@ INDEXES = {
         "_id_": {"v": 2, "key": [("_id", 1)]},
         "workflowId_1": {"v": 2, "key": [("workflowId", 1)], "unique": True},
         "status_1_timeoutAt_1": {"v": 2, "key": [("status", 1), ("timeoutAt", 1)]},
+        "createdAt_1_workflowId_1": {"v": 2, "key": [("createdAt", 1), ("workflowId", 1)]},
+        "handlerId_1_createdAt_1_workflowId_1": {
+            "v": 2,
+            "key": [("handlerId", 1), ("createdAt", 1), ("workflowId", 1)],
+        },
+        "status_1_createdAt_1_workflowId_1_handlerId_1": {
+            "v": 2,
+            "key": [("status", 1), ("createdAt", 1), ("workflowId", 1), ("handlerId", 1)],
+            "partialFilterExpression": {
+                "status": {"$in": ["failed", "aborted", "paused", "cancelled"]}
+            },
+        },
     },
     "steps": {
         "_id_": {"v": 2, "key": [("_id", 1)]},

@@ -1,0 +1,264 @@
+"""What can be asked of all workflows: the questions, the answers, and the powers that they need."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+from bluestreak_core.errors import InvalidArgument
+from bluestreak_core.model import Attempt, Nap, Status, Step, Workflow
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_CURSOR_VERSION = 1
+
+ENDED = tuple(status for status in Status if status.ended)
+
+
+class Order(StrEnum):
+    """How workflows are listed."""
+
+    NEWEST = "newest"
+    """By when they were created, the last one first, and by id where that is the same."""
+
+    OLDEST = "oldest"
+    """The reverse."""
+
+    ID = "id"
+    """By id, as UTF-8 is sorted."""
+
+
+class Count(StrEnum):
+    """What workflows are counted by."""
+
+    STATUS = "status"
+    HANDLER_ID = "handler_id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSummary:
+    """A workflow without its input, its result, and what else may be large.
+
+    The fields are those of `Workflow`. `error_type` and `error_message` are of its last error.
+    `cursor` is where it stands in the list that it comes from: for `list(after=...)`.
+    """
+
+    workflow_id: str
+    handler_id: str
+    status: Status
+    timeout_at: datetime
+    failures: int = 0
+    crashes: int = 0
+    claims: int = 0
+    retries: int = 0
+    worker: str | None = None
+    created_at: datetime | None = None
+    start_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    reason: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a workflow stands among the others; what was created when nobody wrote is the oldest.
+
+    No event of a workflow changes it.
+    """
+
+    workflow_id: str
+    created_at: datetime | None = None
+
+    @classmethod
+    def of(cls, workflow: Workflow | WorkflowSummary) -> Position:
+        """The position of a workflow."""
+        return cls(workflow_id=workflow.workflow_id, created_at=workflow.created_at)
+
+    def key(self, order: Order) -> tuple[Any, ...]:
+        """What positions are sorted by, in reverse for the newest first."""
+        if order is Order.ID:
+            return (self.workflow_id,)
+        return (self.created_at or _FIRST, self.created_at is not None, self.workflow_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Which workflows are meant, and in which order.
+
+    What is None does not matter. `created_from` is within, `created_until` is without. A workflow
+    of the JavaScript library has no `created_at`, so it is in no range of that.
+    """
+
+    statuses: frozenset[Status] | None = None
+    handler_id: str | None = None
+    id_prefix: str | None = None
+    created_from: datetime | None = None
+    created_until: datetime | None = None
+    order: Order = Order.NEWEST
+
+    def accepts(self, workflow: Workflow) -> bool:
+        """Whether a workflow is meant."""
+        return (
+            (self.statuses is None or workflow.status in self.statuses)
+            and (self.handler_id is None or workflow.handler_id == self.handler_id)
+            and (self.id_prefix is None or workflow.workflow_id.startswith(self.id_prefix))
+            and self._is_in_range(workflow.created_at)
+        )
+
+    @property
+    def has_range(self) -> bool:
+        """Whether it matters when a workflow was created."""
+        return self.created_from is not None or self.created_until is not None
+
+    def _is_in_range(self, created_at: datetime | None) -> bool:
+        if not self.has_range:
+            return True
+        return (
+            created_at is not None
+            and (self.created_from is None or created_at >= self.created_from)
+            and (self.created_until is None or created_at < self.created_until)
+        )
+
+    def merged(
+        self, summaries: Collection[WorkflowSummary], after: Position | None, limit: int
+    ) -> list[WorkflowSummary]:
+        """The first of some summaries behind a position, in the order that is asked for."""
+        ordered = sorted(summaries, key=self._key, reverse=self.order is Order.NEWEST)
+        if after is not None:
+            ordered = [one for one in ordered if self._is_behind(one, after)]
+        return ordered[:limit]
+
+    def _key(self, summary: WorkflowSummary) -> tuple[Any, ...]:
+        return Position.of(summary).key(self.order)
+
+    def _is_behind(self, summary: WorkflowSummary, after: Position) -> bool:
+        mine, theirs = self._key(summary), after.key(self.order)
+        return mine < theirs if self.order is Order.NEWEST else mine > theirs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """All that one workflow has recorded, each kind in the order in which it was."""
+
+    steps: tuple[Step, ...] = ()
+    naps: tuple[Nap, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """How much has been deleted. Failed attempts of steps are counted with the naps."""
+
+    workflows: int = 0
+    steps: int = 0
+    naps: int = 0
+
+    def __add__(self, other: Pruned) -> Pruned:
+        return Pruned(
+            workflows=self.workflows + other.workflows,
+            steps=self.steps + other.steps,
+            naps=self.naps + other.naps,
+        )
+
+
+@runtime_checkable
+class Searches(Protocol):
+    """A store that can look at all of its workflows. None of it loads an input or a result."""
+
+    async def find_page(
+        self, query: Query, after: Position | None, limit: int
+    ) -> Sequence[WorkflowSummary]:
+        """The first `limit` workflows that are meant and stand behind a position, in order.
+
+        Fewer only where there are no more. Stored documents that cannot be read are passed over.
+        """
+        ...
+
+    async def count(self, by: Count) -> Mapping[str, int]:
+        """How many workflows there are by status or by handler id; only what there is."""
+        ...
+
+    async def records(self, workflow_id: str) -> Records:
+        """All steps, naps and failed attempts of one workflow.
+
+        Empty where it does not exist. Documents that cannot be read are passed over.
+        """
+        ...
+
+
+@runtime_checkable
+class Prunes(Protocol):
+    """A store that can delete workflows that have ended, with all that they have recorded."""
+
+    async def prune(
+        self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
+    ) -> Pruned:
+        """Delete up to `limit` workflows that ended before an instant, in one of these states.
+
+        What has been begun goes first: a workflow is marked, and from then on is as good as gone,
+        since `control` refuses it; then its steps and naps are deleted, then itself. So neither is
+        a workflow ever without its steps, nor a step without its workflow. Whatever breaks that
+        off, the next call goes on with it, whatever states and instant that is for. Fewer than
+        `limit` only where there are no more, or others are at the same.
+
+        When a workflow of the JavaScript library ended is not known; its last lease counts.
+        """
+        ...
+
+
+def to_summary(workflow: Workflow) -> WorkflowSummary:
+    """What a list shows of a workflow."""
+    error = workflow.error
+    return WorkflowSummary(
+        workflow_id=workflow.workflow_id,
+        handler_id=workflow.handler_id,
+        status=workflow.status,
+        timeout_at=workflow.timeout_at,
+        failures=workflow.failures,
+        crashes=workflow.crashes,
+        claims=workflow.claims,
+        retries=workflow.retries,
+        worker=workflow.worker,
+        created_at=workflow.created_at,
+        start_at=workflow.start_at,
+        started_at=workflow.started_at,
+        finished_at=workflow.finished_at,
+        reason=workflow.reason,
+        error_type=None if error is None else error.type,
+        error_message=None if error is None else error.message,
+    )
+
+
+def to_cursor(position: Position, order: Order) -> str:
+    """A position in a list of this order, as a text that means nothing to anybody else."""
+    created_at = position.created_at
+    at = None if created_at is None else (created_at - _EPOCH) // _MILLISECOND
+    fields = [_CURSOR_VERSION, order.value, at, position.workflow_id]
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+    return urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def from_cursor(name: str, cursor: str, order: Order, check_id: Callable[[str], str]) -> Position:
+    """The position that a cursor stands for. Raises `InvalidArgument` for any other text."""
+    try:
+        fields = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        version, was_in, at, workflow_id = fields
+        created_at = None if at is None else _EPOCH + at * _MILLISECOND
+        position = Position(workflow_id=check_id(workflow_id), created_at=created_at)
+        is_sound = version == _CURSOR_VERSION and to_cursor(position, Order(was_in)) == cursor
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InvalidArgument(name, cursor, "expected the cursor of a summary") from error
+    if not is_sound:
+        raise InvalidArgument(name, cursor, "expected the cursor of a summary")
+    if was_in != order:
+        raise InvalidArgument(name, cursor, f"it is of a list in the order {was_in!r}")
+    return position
