@@ -47,20 +47,27 @@ class CleanUps:
     async def carry_out(self, recorded: dict[str, Any]) -> None:
         """Call them, the last one first, and record each; what is recorded is not called again.
 
-        The claim is gone by now, and so is the lease: only the end of this process ends it.
+        The claim is gone by now, and so is the lease: only being cancelled ends it, and the end of
+        this process.
         """
         for clean_up in reversed(self._asked_for):
-            if clean_up.step_id in recorded:
-                continue
-            try:
-                output = await call(f"step {clean_up.step_id}", clean_up.fn, *clean_up.args)
-                await self._record(clean_up.step_id, output)
-            except (asyncio.CancelledError, KeyboardInterrupt):
+            if clean_up.step_id not in recorded:
+                await self._carry_out(clean_up)
+            if _is_cancelled():  # even if the function has swallowed that
+                raise asyncio.CancelledError
+
+    async def _carry_out(self, clean_up: CleanUp) -> None:
+        try:
+            output = await call(f"step {clean_up.step_id}", clean_up.fn, *clean_up.args)
+            await self._record(clean_up.step_id, output)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever it raises, the others are called
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
-            except BaseException:  # whatever it raises, the others are called
-                logger.exception(
-                    "workflow %r: clean-up %r raised", self._claim.workflow_id, clean_up.step_id
-                )
+            logger.exception(
+                "workflow %r: clean-up %r raised", self._claim.workflow_id, clean_up.step_id
+            )
 
     async def _record(self, step_id: str, output: Any) -> None:
         clock = self._store.clock
@@ -72,3 +79,9 @@ class CleanUps:
                 await clock.sleep(pause)
             else:
                 return
+
+
+def _is_cancelled() -> bool:
+    """Whether the task that this runs in was, rather than a function that it has called."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -115,7 +115,9 @@ class Run:
             self._exit.decide(Park(wake_up_at))
 
     def hand_back(self) -> None:
-        """Cancel the handler, and leave the workflow to another worker; cancel the callback too."""
+        """Cancel the handler, and leave the workflow to another worker; cancel the callback too,
+        and the clean-up.
+        """
         self._exit.decide(HandBack())
         if self._telling is not None:
             self._telling.cancel()
@@ -196,6 +198,11 @@ class Run:
             await self._operations.cancel()
 
     async def _after_loss(self, lost: ClaimLost) -> None:
+        # In a task of its own, which `hand_back` can cancel, whatever the store is doing.
+        self._telling = asyncio.create_task(self._part(lost))
+        await self._telling
+
+    async def _part(self, lost: ClaimLost) -> None:
         """Say what has become of the claim. If the workflow was cancelled under it, clean up."""
         workflow = await self._look_up()
         if workflow is not None and workflow.claims == self.lease.claim.number:
@@ -205,7 +212,7 @@ class Run:
                     return
                 case Status.CANCELLED:
                     logger.info("workflow %r was cancelled: %s", self.workflow_id, workflow.reason)
-                    await self._clean_up()
+                    await self._clean_ups.carry_out(self._journal.history.steps)
                     return
         logger.warning("%s; its run wrote nothing more", lost)
 
@@ -214,20 +221,13 @@ class Run:
             try:
                 return await self._store.find_workflow(self.workflow_id)
             except StoreUnavailable as error:
-                if not self._clean_ups or self._exit.decision == HandBack():
+                if not self._clean_ups:
                     return None
                 logger.warning("workflow %r cannot be looked at: %s", self.workflow_id, error)
                 await self._journal.clock.sleep(pause)
             except StoreError:
                 return None
         return None
-
-    async def _clean_up(self) -> None:
-        if self._clean_ups:
-            # In a task of its own, which `hand_back` can cancel.
-            recorded = self._journal.history.steps
-            self._telling = asyncio.create_task(self._clean_ups.carry_out(recorded))
-            await asyncio.wait({self._telling})
 
     def _is_final(self, error: BaseException) -> bool:
         """Whether another try would meet the same again, or the handler has asked for none."""

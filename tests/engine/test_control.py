@@ -177,6 +177,31 @@ async def test_a_clean_up_that_raises_is_logged_and_the_others_are_called(
 
 
 @pytest.mark.asyncio
+async def test_a_clean_up_that_raises_as_if_it_were_cancelled_does_not_stop_the_others(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    ward = Ward()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    async def give_up() -> None:
+        raise asyncio.CancelledError
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        ctx.on_cancel("undo", ward.told.append, "undone")
+        ctx.on_cancel("give up", give_up)
+        await ctx.step("hang", ward.hang)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await ward.inside.wait()
+        await bluestreak.cancel("w")
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+    assert ward.told == ["step ended", "undone"]
+    assert "workflow 'w': clean-up 'give up' raised" in caplog.text
+
+
+@pytest.mark.asyncio
 async def test_a_clean_up_is_recorded_when_the_store_is_back(
     fleet: Fleet, store: RecordingStore, clock: ManualClock
 ) -> None:
@@ -225,6 +250,55 @@ async def test_a_stopping_worker_lets_a_clean_up_end_and_then_cancels_it(
     clock.advance(7 * SECOND)
     await poll
     assert ward.told == ["step ended"]
+
+
+@pytest.mark.asyncio
+async def test_a_clean_up_that_swallows_its_cancellation_is_the_last(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    ward = Ward()
+    cleaning = asyncio.Event()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    async def swallow() -> None:
+        cleaning.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ward.told.append("swallowed")
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        ctx.on_cancel("never reached", ward.told.append, "reached")
+        ctx.on_cancel("clean", swallow)
+        await ctx.step("hang", ward.hang)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await ward.inside.wait()
+        await bluestreak.cancel("w")
+        await pass_time(clock, cleaning.is_set)
+    assert ward.told == ["step ended", "swallowed"]
+
+
+@pytest.mark.asyncio
+async def test_a_stopping_worker_does_not_wait_until_it_knows_whether_to_clean_up(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock
+) -> None:
+    ward = Ward()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+    bluestreak.register_handler("h", ward.handle)
+    poll = asyncio.create_task(bluestreak.poll())
+    await bluestreak.start("w", "h")
+    await ward.inside.wait()
+    store.failing["find_workflow"] = StoreUnavailable("no route")
+    await bluestreak.cancel("w")
+    await pass_time(clock, lambda: store.begun["find_workflow"] >= 2)
+    bluestreak.stop()
+    bluestreak.stop()
+    await pass_time(clock, poll.done)
+    await poll
+    assert ward.told == ["step ended", "handler ended"]
 
 
 @pytest.mark.asyncio
