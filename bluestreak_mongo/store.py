@@ -438,19 +438,16 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         reason: str | None,
         session: Any = None,
     ) -> None:
-        workflows = self._open.database.workflows
         key = {doc.WORKFLOW_ID: workflow_id}
-        for accepted, update in transitions.control(event, now, reason):
-            moved = await workflows.update_one(key | accepted, update, session=session)
-            if moved.matched_count:
-                return
         fields = {doc.STATUS: 1, doc.PRUNED_AT: 1}
-        found = await workflows.find_one(key, fields, session=session)
-        if found is None:
-            raise WorkflowNotFound(workflow_id)
-        is_pruned = found.get(doc.PRUNED_AT) is not None
-        status = machine.PRUNED if is_pruned else str(found[doc.STATUS])
-        raise TransitionRefused(workflow_id, status, event)
+        while not await self._move(workflow_id, transitions.control(event, now, reason), session):
+            found = await self._open.database.workflows.find_one(key, fields, session=session)
+            if found is None:
+                raise WorkflowNotFound(workflow_id)
+            if found.get(doc.PRUNED_AT) is not None:
+                raise TransitionRefused(workflow_id, machine.PRUNED, event)
+            if found.get(doc.STATUS) not in machine.sources(event):  # else it was moved just then
+                raise TransitionRefused(workflow_id, str(found.get(doc.STATUS)), event)
 
     @override
     @reads
@@ -552,6 +549,17 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return await self._open.pruning.prune(ended_before, statuses, limit, now)
 
     # What the methods above share --------------------------------------------------------------
+
+    async def _move(
+        self, workflow_id: str, arrows: Sequence[tuple[Document, Document]], session: Any
+    ) -> bool:
+        """Whether a workflow was in one of the states that are moved from."""
+        workflows = self._open.database.workflows
+        for accepted, update in arrows:
+            ours = {doc.WORKFLOW_ID: workflow_id} | accepted
+            if (await workflows.update_one(ours, update, session=session)).matched_count:
+                return True
+        return False
 
     def _tell(self, workflow_id: str, event: Event, now: datetime) -> None:
         """Those in this process who may wait for what has been done from outside."""

@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
+from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
-from tests.mongo.conftest import LEASE, SECOND, Document, polling
+from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, claimed, polling
 from tests.mongo.seed_worker import SeedWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -93,3 +94,35 @@ async def test_the_seed_never_claims_what_was_cancelled_or_paused(
     await store.control("w", event, clock.now())
     clock.advance(10 * LEASE)
     assert await seed.claim() is None
+
+
+# Atomic, though it may take several commands -----------------------------------------------------
+
+
+async def test_a_workflow_is_paused_whatever_its_worker_does_just_then(
+    application: Application, raw: Database[Document]
+) -> None:
+    await claimed(application.store)
+
+    def park_before_the_second() -> None:
+        application.sent.before["update"] = lambda: raw.workflows.update_one(
+            {}, {"$set": {"status": "idle"}}
+        )
+
+    application.sent.before["update"] = park_before_the_second
+    await application.store.control("w", Event.PAUSE, NOW)
+    (paused,) = raw.workflows.find()
+    assert paused["status"] == "paused"
+
+
+async def test_a_refusal_names_a_status_in_which_it_is_due(
+    application: Application, raw: Database[Document]
+) -> None:
+    await claimed(application.store)
+    await application.store.control("w", Event.CANCEL, NOW)
+    application.sent.before["find"] = lambda: raw.workflows.update_one(
+        {}, {"$set": {"status": "idle"}}
+    )
+    await application.store.control("w", Event.CANCEL, NOW)
+    (cancelled,) = raw.workflows.find()
+    assert cancelled["status"] == "cancelled"
