@@ -111,7 +111,7 @@ class Feed:
 
     def __init__(self, workflows: AsyncCollection[Document], hints: Hints, clock: Clock) -> None:
         self.is_live = False
-        """Whether what others do is heard of."""
+        """Whether there is a stream, so that who waits hears of what others do."""
         self._workflows = workflows
         self._hints = hints
         self._clock = clock
@@ -119,8 +119,14 @@ class Feed:
         self._is_broken = False
         self._following: asyncio.Task[None] | None = None
         self._waiters = 0
+        self._is_resting = False
         self._wanted = asyncio.Event()
         self._awaited = _Awaited()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether what others do is heard of now, although nobody may wait for it."""
+        return self.is_live and not self._is_resting
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -209,11 +215,14 @@ class Feed:
     async def _is_wanted(self) -> bool:
         if self._waiters:
             return True
+        self._is_resting = True
         try:
             async with asyncio.timeout(LINGER):
                 await self._wanted.wait()
         except TimeoutError:
             return False
+        finally:
+            self._is_resting = False
         return True
 
     def _pass_on(self, event: Mapping[str, Any]) -> None:

@@ -511,13 +511,13 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     @override
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
         until = self._clock.now() + timeout
-        was_live = False
+        was_read = False
         while True:
-            is_live = self._open.feed.is_live
+            is_read = self._open.feed.is_read
             # Once more when the stream has opened, for what was done just before.
-            if not was_live and await self._was_taken_from(worker, since):
+            if not (was_read and is_read) and await self._was_taken_from(worker, since):
                 return True
-            was_live = is_live
+            was_read = is_read
             left = until - self._clock.now()
             if await self._hints.wait_for_control(since, min(left, _LISTEN_FOR_CONTROL)):
                 return True

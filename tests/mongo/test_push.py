@@ -19,10 +19,11 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
-from bluestreak_core import Bluestreak, Context, Status
+from bluestreak_core import Bluestreak, Context, Status, machine
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import LocalMongo, MongoStore
-from tests.engine.conftest import eventually
+from tests.engine.conftest import eventually, pass_time
 from tests.mongo.conftest import LEASE, NOW, SECOND, Document, Sent, claimed, new, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -128,6 +129,74 @@ async def test_an_end_just_before_the_stream_begins_is_not_missed(
         {"workflowId": "w"}, {"$set": {"status": "finished"}}
     )
     await here.store.wait_for_end("w", HOUR)
+
+
+class Stuck:
+    """A handler that stays in its step until it is cancelled or let go."""
+
+    def __init__(self) -> None:
+        self.inside = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.cancelled = asyncio.Event()
+
+    async def handle(self, ctx: Context, input: None) -> None:
+        self.inside.set()
+        try:
+            await ctx.step("stuck", self.go_on.wait)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+HEED_AFTER = timedelta(milliseconds=200)
+HALF_A_SECOND = timedelta(milliseconds=500)
+
+
+@pytest.mark.parametrize("event", [Event.CANCEL, Event.PAUSE])
+async def test_a_worker_hears_of_what_another_process_takes_from_it(
+    processes: list[Process], clock: ManualClock, event: Event
+) -> None:
+    here, there = processes
+    worker, stuck = here.engine(), Stuck()
+    worker.register_handler("stuck", stuck.handle)
+    await worker.init()
+    async with polling(worker):
+        await here.is_idle()
+        await there.store.create(new("w", "stuck"))
+        await stuck.inside.wait()
+        await clock.until_sleeping(HEED_AFTER)
+        clock.advance(HEED_AFTER)
+        await here.recording.until_begun("wait_for_control")
+        await there.store.control("w", event, clock.now())
+        await eventually(lambda: worker.health().runs == 0)
+    found = await there.store.find_workflow("w")
+    assert found is not None
+    assert found.status is machine.target(event)
+
+
+async def test_a_worker_without_free_slots_hears_of_it_though_nobody_reads_the_stream(
+    processes: list[Process], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bluestreak_mongo.feed.LINGER", 3600)
+    here, there = processes
+    stuck = Stuck()
+    worker = Bluestreak(here.recording, max_concurrency=1, timeout_interval=HOUR)
+    worker.register_handler("stuck", stuck.handle)
+    await worker.init()
+    async with polling(worker):
+        await here.is_idle()
+        await there.store.create(new("w", "stuck"))
+        await stuck.inside.wait()
+        await clock.until_sleeping(HEED_AFTER)
+        clock.advance(HEED_AFTER)
+        await clock.until_sleeping(HALF_A_SECOND)  # it has looked by itself, and found nothing
+        await there.store.create(new("v", "stuck"))  # is read, and nothing after it
+        await there.store.control("w", Event.CANCEL, clock.now())
+        await pass_time(clock, stuck.cancelled.is_set)
+        found = await there.store.find_workflow("w")
+        assert found is not None
+        assert found.status is Status.CANCELLED
+        assert clock.now() - NOW < HOUR / 10, "it was the next renewal that has told it"
 
 
 async def test_a_retry_or_a_nap_that_another_process_has_recorded_is_on_time(
@@ -267,6 +336,35 @@ async def test_closing_the_store_ends_its_stream(processes: list[Process]) -> No
     assert len(_feeds() - others) == 1
     await here.store.close()
     assert _feeds() == others
+
+
+def _looks_for_control(process: Process) -> int:
+    return sum("worker" in command["filter"] for command in process.sent.named("find"))
+
+
+async def test_without_a_stream_a_worker_looks_twice_a_second_for_what_is_taken_from_it(
+    mongodb_url: str, empty_database: str, clock: ManualClock
+) -> None:
+    stuck = Stuck()
+    async with _process(mongodb_url, empty_database, clock, maxPoolSize=1) as here:
+        worker = here.engine()
+        worker.register_handler("stuck", stuck.handle)
+        await worker.init()
+        async with polling(worker):
+            await worker.start("w", "stuck")
+            await stuck.inside.wait()
+            await clock.until_sleeping(HEED_AFTER)
+            clock.advance(HEED_AFTER)
+            for _ in range(20):
+                await clock.until_sleeping(HALF_A_SECOND)
+                clock.advance(HALF_A_SECOND)
+            await clock.until_sleeping(HALF_A_SECOND)
+            assert _looks_for_control(here) == 1 + 20
+            stuck.go_on.set()
+            await worker.wait("w")
+            await eventually(lambda: worker.health().runs == 0)
+            await pass_time(clock, lambda: clock.now() > NOW + 20 * SECOND)
+            assert _looks_for_control(here) == 1 + 20
 
 
 async def test_an_idle_worker_looks_twice_a_poll_interval(
