@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+from bson import Binary
 from bson.errors import InvalidBSON
 from pymongo import ASCENDING, ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
@@ -24,6 +26,8 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import REFUSALS, is_passing
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER, Stray, Strays, read_each
+
+logger = logging.getLogger(__name__)
 
 WIDEST = 8
 CALM = 8
@@ -62,12 +66,16 @@ class _Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """A due workflow, as it was found; `workflow` is None where only its state was read."""
+    """A due workflow, as it was found; `workflow` is None where only its state was read.
+
+    `session_id` is that of the last transaction that its worker has begun and not committed.
+    """
 
     key: Any
     workflow_id: str
     status: Status
     workflow: Workflow | None
+    session_id: Any
 
     @property
     def is_new(self) -> bool:
@@ -182,7 +190,8 @@ class Claiming:
     async def _look(
         self, due: Document, count: int, *, whole: bool
     ) -> tuple[list[_Candidate], list[Stray]]:
-        fields = None if whole else {doc.WORKFLOW_ID: 1, doc.STATUS: 1, doc.TIMEOUT_AT: 1}
+        state = (doc.WORKFLOW_ID, doc.STATUS, doc.TIMEOUT_AT, doc.SESSION)
+        fields = None if whole else dict.fromkeys(state, 1)
 
         def query(workflows: AsyncCollection[Document]) -> AsyncCursor[Document]:
             found = workflows.find(due, fields, batch_size=count)
@@ -200,10 +209,30 @@ class Claiming:
         """Claim those that are still due, in the state that they were found in."""
         for crashed in (False, True):
             group = [one for one in tried if (one.status is Status.RUNNING) is crashed]
+            if crashed:
+                await self._end_sessions(group)
             if group:
                 still_due = partial(transitions.still_due, {one.status.value for one in group})
                 await self._stamp(group, still_due, attempt, crashed=crashed)
         return await self._read_back_tried(tried, attempt)
+
+    async def _end_sessions(self, abandoned: Sequence[_Candidate]) -> None:
+        """End the transactions of workers that must have died in one.
+
+        The server would keep them open for another minute, and with them the locks on what they
+        have written, which may be the very workflow that is to be claimed.
+        """
+        sessions = [
+            {"id": Binary.from_uuid(one.session_id)}
+            for one in abandoned
+            if isinstance(one.session_id, UUID)
+        ]
+        if not sessions:
+            return
+        try:
+            await self._workflows.database.client.admin.command("killSessions", sessions)
+        except OperationFailure as error:
+            logger.warning("transactions of dead workers are left to time out: %s", error)
 
     async def _stamp(
         self,
@@ -271,12 +300,19 @@ def _read_whole(document: Document) -> _Candidate:
         workflow_id=workflow.workflow_id,
         status=workflow.status,
         workflow=workflow,
+        session_id=document.get(doc.SESSION),
     )
 
 
 def _read_state(document: Document) -> _Candidate:
     workflow_id, status = doc.to_candidate(document)
-    return _Candidate(key=document["_id"], workflow_id=workflow_id, status=status, workflow=None)
+    return _Candidate(
+        key=document["_id"],
+        workflow_id=workflow_id,
+        status=status,
+        workflow=None,
+        session_id=document.get(doc.SESSION),
+    )
 
 
 def _claim(attempt: _Attempt, document: Document) -> Claim:

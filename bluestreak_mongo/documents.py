@@ -59,6 +59,7 @@ FAILED_STEPS = "failedSteps"
 REASON = "reason"
 FORKED_FROM = "forkedFrom"
 TRANSACTIONS = "transactions"
+SESSION = "session"
 PRUNED_AT = "prunedAt"
 
 ERROR_TYPE = "type"

@@ -76,6 +76,7 @@ class Transactions:
             session = await session
         try:
             async with session:
+                await self._announce(claim, session)
                 return await session.with_transaction(
                     attempt.run,
                     read_concern=SNAPSHOT,
@@ -91,6 +92,15 @@ class Transactions:
             if (step := await self._recorded(claim, step_id)) is not None:
                 return step.output
             raise translated(error) from error
+
+    async def _announce(self, claim: Claim, session: Any) -> None:
+        """So that whoever takes over can end the transaction, if this process dies in it."""
+        session_id = session.session_id["id"].as_uuid()
+        announced = await self._database.workflows.update_one(
+            transitions.in_force(claim), transitions.announce(session_id)
+        )
+        if not announced.matched_count:
+            raise _Lost
 
     async def _recorded(self, claim: Claim, step_id: str) -> Step | None:
         key = {doc.WORKFLOW_ID: claim.workflow_id, doc.STEP_ID: step_id}

@@ -187,7 +187,12 @@ def taken_from(worker: str, since: datetime) -> Document:
 
 def in_transaction() -> Document:
     """Changes a workflow whose step is committed in a transaction, which is progress too."""
-    return {"$inc": {doc.TRANSACTIONS: 1}, **progress()}
+    return {"$inc": {doc.TRANSACTIONS: 1}, "$unset": {doc.SESSION: 1}, **progress()}
+
+
+def announce(session_id: Any) -> Document:
+    """Says by which session a workflow's documents may be locked, should its worker die."""
+    return {"$set": {doc.SESSION: session_id}}
 
 
 def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:

@@ -1,0 +1,175 @@
+"""Transfers between accounts by `ctx.transaction`, in workers that are killed at random moments.
+
+    python -m tests.process.exactly_once [--workflows N] [--workers N] [--seed N]
+
+Each transfer is two transactions, each of which changes an account and makes an entry in a ledger.
+Workers are killed by SIGKILL and replaced all the time. In the end each transfer has to have two
+entries, and each account what its entries add up to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.database import Database
+
+from bluestreak_core import Bluestreak, Context, Start
+from bluestreak_mongo import LocalMongo, MongoStore
+
+ROOT = Path(__file__).parents[2]
+ACCOUNTS = 1000
+PATIENCE = 600.0  # seconds
+LEASE = 3.0  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What is left when all transfers have ended."""
+
+    workflows: int
+    kills: int
+    calls: int
+    """Of the transactions' functions, those that were killed or tried again included."""
+    unfinished: int
+    missing: int
+    doubled: int
+    unbalanced: int
+    seconds: float
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.unfinished or self.missing or self.doubled or self.unbalanced)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workflows} transfers of 2 transactions, {self.kills} workers killed in "
+            f"{self.seconds:.0f} s: {self.calls} calls, {self.calls - 2 * self.workflows} beyond "
+            f"the first; {self.unfinished} unfinished, {self.missing} entries missing, "
+            f"{self.doubled} doubled, {self.unbalanced} accounts that do not add up"
+        )
+
+
+def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
+    """Run all transfers, and kill workers meanwhile."""
+    client: MongoClient[dict[str, Any]] = MongoClient(url)
+    database = client[f"exactly-once-{uuid4().hex[:8]}"]
+    for name in ("accounts", "ledger", "calls"):
+        database.create_collection(name)
+    rng = random.Random(seed)
+    asyncio.run(_start(url, database.name, workflows, seed))
+    began, kills = time.monotonic(), 0
+    processes = [_spawn(url, database.name) for _ in range(workers)]
+    try:
+        while _left(database) and time.monotonic() - began < PATIENCE:
+            time.sleep(rng.uniform(0.3, 4))
+            victim = rng.randrange(workers)
+            kills += processes[victim].poll() is None
+            processes[victim].kill()
+            processes[victim].wait()
+            processes[victim] = _spawn(url, database.name)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    audit = _audit(database, workflows, kills, time.monotonic() - began)
+    client.drop_database(database.name)
+    client.close()
+    return audit
+
+
+def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, seconds: float) -> Audit:
+    entries = Counter((one["transfer"], one["step"]) for one in database.ledger.find())
+    sums: Counter[int] = Counter()
+    for one in database.ledger.find():
+        sums[one["account"]] += one["cents"]
+    balances = {one["_id"]: one["cents"] for one in database.accounts.find()}
+    return Audit(
+        workflows=workflows,
+        kills=kills,
+        calls=database.calls.count_documents({}),
+        unfinished=_left(database),
+        missing=2 * workflows - len(entries),
+        doubled=sum(count - 1 for count in entries.values()),
+        unbalanced=sum(
+            sums[account] != balances.get(account) for account in sums.keys() | balances
+        ),
+        seconds=seconds,
+    )
+
+
+def _left(database: Database[dict[str, Any]]) -> int:
+    return database.workflows.count_documents({"status": {"$ne": "finished"}})
+
+
+async def _start(url: str, database: str, workflows: int, seed: int) -> None:
+    rng = random.Random(seed)
+    async with Bluestreak(MongoStore(url, database=database)) as bluestreak:
+        accounts = [rng.sample(range(ACCOUNTS), 2) for _ in range(workflows)]
+        await bluestreak.start_many(
+            Start(f"t{number}", "transfer", {"from": one, "to": other, "cents": number + 1})
+            for number, (one, other) in enumerate(accounts)
+        )
+
+
+def _spawn(url: str, database: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.process.exactly_once", "--work", url, database]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+async def _work(url: str, name: str) -> None:
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
+    database = client[name]
+
+    async def change(session: Any, transfer: str, step: str, account: int, cents: int) -> None:
+        await database["calls"].insert_one({"transfer": transfer, "step": step})
+        key, change = {"_id": account}, {"$inc": {"cents": cents}}
+        await database["accounts"].update_one(key, change, upsert=True, session=session)
+        entry = {"transfer": transfer, "step": step, "account": account, "cents": cents}
+        await database["ledger"].insert_one(entry, session=session)
+
+    async def transfer(ctx: Context, input: dict[str, int]) -> None:
+        cents, name = input["cents"], ctx.workflow_id
+        await ctx.transaction("debit", change, name, "debit", input["from"], -cents)
+        await ctx.transaction("credit", change, name, "credit", input["to"], cents)
+
+    bluestreak = Bluestreak(
+        MongoStore.from_database(database),
+        timeout_interval=LEASE,
+        max_concurrency=20,
+        max_crashes=None,
+    )
+    bluestreak.register_handler("transfer", transfer)
+    async with client, bluestreak:
+        await bluestreak.poll()
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--work"]:
+        logging.basicConfig(level=logging.ERROR)
+        asyncio.run(_work(*sys.argv[2:]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workflows", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with LocalMongo() as server:
+        audit = campaign(server.url, options.workflows, options.workers, options.seed)
+    sys.stdout.write(f"{audit}\n")
+    sys.exit(0 if audit.is_clean else 1)
+
+
+if __name__ == "__main__":
+    main()
