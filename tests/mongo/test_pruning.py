@@ -1,0 +1,252 @@
+"""Deleting what has ended: broken off anywhere, and with others who come in between anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError
+from pymongo.monitoring import CommandStartedEvent
+from typing_extensions import override
+
+from bluestreak_core import Pruned, Status, StoreRefused, TransitionRefused
+from bluestreak_core.machine import Event
+from bluestreak_core.query import ENDED
+from bluestreak_core.testing import ManualClock
+from bluestreak_mongo import LocalMongo, MongoStore, transitions
+from tests.mongo.conftest import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+LATER = NOW + 10 * SECOND
+COMMANDS = 9
+"""Of a call that deletes something: two to find, one to mark, three to read, three to delete."""
+
+
+async def ended(store: MongoStore, *names: str) -> None:
+    """Workflows that have finished, each with two steps and a nap."""
+    for name in names:
+        claim = await claimed(store, name)
+        for step_id in ("s1", "s2"):
+            await store.save_step(claim, step_id, "old", NOW)
+        await store.save_nap(claim, "n", NOW, NOW)
+        await store.finish(claim, None, NOW)
+
+
+def names_of(raw: Database[Document], collection: str) -> set[str]:
+    return {document["workflowId"] for document in raw[collection].find()}
+
+
+def check_whole(raw: Database[Document]) -> None:
+    """Nothing is recorded for nobody, and what is not about to be deleted has all that it had."""
+    workflows = {document["workflowId"]: document for document in raw.workflows.find()}
+    assert names_of(raw, "steps") | names_of(raw, "naps") <= workflows.keys()
+    for name, workflow in workflows.items():
+        if workflow["status"] != "idle" and "prunedAt" not in workflow:
+            assert raw.steps.count_documents({"workflowId": name}) == 2
+            assert raw.naps.count_documents({"workflowId": name}) == 1
+
+
+# Broken off --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def failing() -> Iterator[str]:
+    with LocalMongo(parameters={"enableTestCommands": "1"}) as server:
+        yield server.url
+
+
+@contextmanager
+def from_command(client: MongoClient[Document], number: int) -> Iterator[None]:
+    """Let the server refuse this command of a store's, and all that come after it."""
+    data = {"failCommands": ["find", "update", "delete"], "errorCode": 13, "appName": "bluestreak"}
+    point = {"configureFailPoint": "failCommand", "mode": {"skip": number}, "data": data}
+    client.admin.command(point)
+    try:
+        yield
+    finally:
+        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
+
+
+@pytest.mark.parametrize("number", range(COMMANDS))
+async def test_what_was_broken_off_is_gone_on_with_by_whatever_comes_next(
+    failing: str, clock: ManualClock, number: int
+) -> None:
+    store = MongoStore(failing, database=f"test-{uuid4().hex[:12]}", clock=clock)
+    await store.init()
+    with MongoClient[Document](failing) as client:
+        raw = client.get_database(store._open.database.name, codec_options=AWARE)
+        await ended(store, "w1", "w2")
+        with from_command(client, number), pytest.raises(StoreRefused):
+            await store.prune(LATER, ENDED, 10, LATER)
+        check_whole(raw)
+        marked = raw.workflows.count_documents({"prunedAt": LATER})
+        assert marked == (0 if number < 3 else 2)
+        # Of other states, and of what ended before anything did.
+        await store.prune(NOW - SECOND, [Status.CANCELLED], 10, LATER)
+        assert names_of(raw, "workflows") == (set() if marked else {"w1", "w2"})
+        check_whole(raw)
+        await store.prune(LATER, ENDED, 10, LATER)
+        assert [*raw.workflows.find(), *raw.steps.find(), *raw.naps.find()] == []
+        client.drop_database(raw.name)
+    await store.close()
+
+
+# Others in between -------------------------------------------------------------------------------
+
+
+class Interrupting(Sent):
+    """Does something just before a store sends one of its commands."""
+
+    def __init__(self, number: int, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._number = number
+        self._action = action
+        self.is_armed = False
+
+    @override
+    def started(self, event: CommandStartedEvent) -> None:
+        super().started(event)
+        if self.is_armed and event.command_name in {"find", "update", "delete"}:
+            self._number -= 1
+            if self._number == -1:
+                self._action()
+
+
+async def interrupted(
+    raw: Database[Document], url: str, number: int, action: Callable[[], object]
+) -> Pruned:
+    """What a prune has deleted that something was done in the middle of."""
+    sent = Interrupting(number, action)
+    async with AsyncMongoClient[Document](url, event_listeners=[sent]) as client:
+        store = MongoStore.from_database(client[raw.name], clock=ManualClock())
+        await store.init()
+        await ended(store, "w")
+        sent.is_armed = True
+        pruned = await store.prune(LATER, ENDED, 10, LATER)
+        assert sent._number < 0
+        await store.close()
+    return pruned
+
+
+@pytest.mark.parametrize("number", range(COMMANDS))
+async def test_what_is_retried_in_between_keeps_its_steps_or_is_refused(
+    mongodb_url: str, raw: Database[Document], number: int
+) -> None:
+    retried: list[int] = []
+
+    def retry() -> None:
+        raw.workflows.update_one({"workflowId": "w"}, {"$set": {"status": "aborted"}})
+        ((accepted, update),) = transitions.control(Event.RETRY, LATER, None)
+        done = raw.workflows.update_one({"workflowId": "w"} | accepted, update)
+        retried.append(done.modified_count)
+
+    pruned = await interrupted(raw, mongodb_url, number, retry)
+    if retried == [1]:
+        assert number < 3
+        assert pruned == Pruned()
+        assert raw.steps.count_documents({"workflowId": "w"}) == 2
+    else:
+        assert pruned == Pruned(workflows=1, steps=2, naps=1)
+        assert names_of(raw, "steps") == set()
+
+
+@pytest.mark.parametrize("number", range(COMMANDS))
+async def test_an_id_cannot_be_started_again_before_all_of_the_old_one_is_gone(
+    mongodb_url: str, raw: Database[Document], number: int
+) -> None:
+    def start() -> None:
+        with suppress(DuplicateKeyError):
+            raw.workflows.insert_one({"workflowId": "w", "status": "idle"})
+            assert raw.steps.count_documents({}) == 0
+
+    await interrupted(raw, mongodb_url, number, start)
+    assert raw.workflows.count_documents({}) == 0
+
+
+@pytest.mark.parametrize("number", range(COMMANDS))
+async def test_a_late_prune_takes_nothing_from_a_new_workflow_of_the_same_id(
+    mongodb_url: str, raw: Database[Document], number: int
+) -> None:
+    def finish_and_start_again() -> None:
+        for name in ("steps", "naps", "workflows"):
+            raw[name].delete_many({"workflowId": "w"})
+        key: dict[str, Any] = {"workflowId": "w"}
+        raw.workflows.insert_one(key | {"status": "idle", "handlerId": "h", "timeoutAt": NOW})
+        raw.steps.insert_one({"workflowId": "w", "stepId": "s1", "output": "new"})
+        raw.naps.insert_one({"workflowId": "w", "napId": "n", "wakeUpAt": NOW})
+
+    pruned = await interrupted(raw, mongodb_url, number, finish_and_start_again)
+    assert pruned.workflows == 0
+    assert [step["output"] for step in raw.steps.find()] == ["new"]
+    assert raw.naps.count_documents({}) == 1
+    assert raw.workflows.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("number", range(COMMANDS))
+async def test_two_at_once_delete_each_workflow_once(
+    mongodb_url: str, raw: Database[Document], number: int
+) -> None:
+    def other() -> None:
+        for name in ("steps", "naps"):
+            raw[name].delete_many({"workflowId": "w"})
+
+    pruned = await interrupted(raw, mongodb_url, number, other)
+    assert pruned.workflows == 1
+    assert raw.workflows.count_documents({}) == 0
+
+
+# What is marked ----------------------------------------------------------------------------------
+
+
+async def test_nothing_can_be_done_with_what_is_marked(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await ended(store, "w")
+    raw.workflows.update_one({"workflowId": "w"}, transitions.mark(LATER))
+    raw.workflows.update_one({"workflowId": "w"}, {"$set": {"status": "aborted"}})
+    before = raw.workflows.find_one()
+    with pytest.raises(TransitionRefused, match="'retry' is refused while 'pruned'"):
+        await store.control("w", Event.RETRY, LATER)
+    assert not await store.create(new("w"))
+    assert raw.workflows.find_one() == before
+    found = await store.find_workflow("w")
+    assert found is not None
+    assert found.pruned_at == LATER
+
+
+async def test_a_workflow_of_the_other_library_ended_with_its_last_lease(
+    application: Application, raw: Database[Document]
+) -> None:
+    finished = {"handlerId": "h", "input": None, "failures": 0.0, "status": "finished"}
+    for number in range(3):
+        timeout_at = NOW + number * SECOND
+        raw.workflows.insert_one(finished | {"workflowId": f"w{number}", "timeoutAt": timeout_at})
+        raw.steps.insert_one({"workflowId": f"w{number}", "stepId": "s", "output": 1})
+    pruned = await application.store.prune(NOW + 2 * SECOND, ENDED, 10, LATER)
+    assert pruned == Pruned(workflows=2, steps=2)
+    assert names_of(raw, "workflows") == names_of(raw, "steps") == {"w2"}
+
+
+async def test_what_cannot_be_read_is_not_deleted_and_keeps_nothing_else_from_it(
+    application: Application, raw: Database[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    strays: list[Document] = [{"workflowId": 7}, {"workflowId": {"$gt": ""}}, {}]
+    for stray in strays * 2:
+        old = {"status": "finished", "timeoutAt": NOW - timedelta(days=1)}
+        with suppress(DuplicateKeyError):
+            raw.workflows.insert_one(old | stray)
+    await ended(application.store, "w1", "w2", "w3")
+    assert (await application.store.prune(LATER, ENDED, 2, LATER)).workflows == 2
+    assert (await application.store.prune(LATER, ENDED, 2, LATER)).workflows == 1
+    assert (await application.store.prune(LATER, ENDED, 2, LATER)).workflows == 0
+    assert raw.workflows.count_documents({}) == 3
+    assert raw.steps.count_documents({}) == 0
+    assert caplog.text.count("it is not deleted") == 3
