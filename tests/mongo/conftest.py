@@ -24,7 +24,18 @@ from pymongo.monitoring import (
 )
 from typing_extensions import override
 
-from bluestreak_core import Bluestreak, Claim, Context, ErrorRecord, Failure, NewWorkflow, Status
+from bluestreak_core import (
+    Bluestreak,
+    Claim,
+    Context,
+    Count,
+    ErrorRecord,
+    Failure,
+    NewWorkflow,
+    Query,
+    Status,
+)
+from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_core.testing.clock import START
 from bluestreak_mongo import MongoStore
@@ -68,6 +79,10 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "release": lambda store, claim: store.release(claim, NOW),
     "finish": lambda store, claim: store.finish(claim, None, NOW),
     "fail": lambda store, claim: store.fail(claim, failure(retry=True), NOW),
+    "find_page": lambda store, _: store.find_page(Query(handler_id="h", id_prefix="w"), None, 1),
+    "count": lambda store, _: store.count(Count.HANDLER_ID),
+    "records": lambda store, _: store.records("w"),
+    "prune": lambda store, _: store.prune(NOW + LEASE, ENDED, 10, NOW),
 }
 """Every call of the Store protocol that is sent to the server, by name."""
 

@@ -24,7 +24,7 @@ from bluestreak_core import Bluestreak, Context, StoreError, StoreRefused, Store
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.engine.conftest import eventually
-from tests.mongo.conftest import CALLS, Document, claimed, new, whole_life
+from tests.mongo.conftest import CALLS, NOW, Document, claimed, new, whole_life
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -277,6 +277,10 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
         claim = await claimed(owner)
         if name == "claim":
             await owner.create(new("due"))
+        if name == "prune":
+            await owner.save_step(claim, "s", 1, NOW)
+            await owner.save_nap(claim, "n", NOW, NOW)
+            await owner.finish(claim, None, NOW)
         try:
             await call(store, claim)
         except StoreRefused:
@@ -286,21 +290,22 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
 
 
 ENDINGS = {"park", "release", "finish", "fail"}
+SEARCHES = {"find_page", "count"}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
-    ("workflows", "find"): {"find_workflow", "claim"},
+    ("workflows", "find"): {"find_workflow", "claim", *SEARCHES},
     ("workflows", "insert"): {"create"},
     ("workflows", "update"): {"claim", "renew", *ENDINGS},
     ("workflows", "createIndex"): {"init"},
     ("workflows", "changeStream"): set(),
-    ("steps", "find"): {"find_step", "history"},
+    ("steps", "find"): {"find_step", "history", "records"},
     ("steps", "insert"): {"save_step"},
     ("steps", "createIndex"): {"init"},
-    ("naps", "find"): {"find_nap", "history"},
+    ("naps", "find"): {"find_nap", "history", "records"},
     ("naps", "insert"): {"save_nap"},
     ("naps", "createIndex"): {"init"},
 }
-"""What is refused to a worker without one action of its role."""
+"""What is refused to a worker without one action of its role, besides what is in any case."""
 
 
 async def test_the_documented_role_of_a_worker_is_enough(
@@ -308,7 +313,7 @@ async def test_the_documented_role_of_a_worker_is_enough(
 ) -> None:
     caplog.set_level(logging.INFO, "bluestreak_mongo.feed")
     async with restricted(guarded, documented("bluestreakWorker"), clock) as store:
-        assert await refused_calls(guarded, store, clock) == set()
+        assert await refused_calls(guarded, store, clock) == {"prune"}
         await store.close()
         guarded.root.drop_database(DATABASE)
         await whole_life(store, clock)
@@ -328,7 +333,8 @@ async def test_no_action_of_a_workers_role_can_be_spared(
         for name, several in role.items()
     }
     async with restricted(guarded, less, clock) as store:
-        assert await refused_calls(guarded, store, clock) == NEEDED[collection, action]
+        refused = await refused_calls(guarded, store, clock)
+        assert refused - {"prune"} == NEEDED[collection, action]
 
 
 async def test_without_the_privilege_of_a_change_stream_workers_poll(
@@ -351,6 +357,8 @@ async def test_the_documented_role_of_a_client_lets_it_start_and_wait_and_do_not
             "history",
             "find_step",
             "find_nap",
+            "records",
+            "prune",
         }
         worker = Bluestreak(MongoStore(guarded.url("ada"), database=DATABASE, clock=clock))
         client = Bluestreak(store)
@@ -372,6 +380,45 @@ async def test_the_documented_role_of_a_client_lets_it_start_and_wait_and_do_not
 async def test_a_documented_role_lets_nobody_delete(role: str) -> None:
     assert documented(role).keys() == {"workflows", "steps", "naps"}
     assert not {"remove", "dropCollection"} & set().union(*documented(role).values())
+
+
+PRUNING: list[tuple[str, str]] = [
+    *[("workflows", action) for action in ("find", "update", "remove", "createIndex")],
+    *[(name, action) for name in ("steps", "naps") for action in ("find", "remove", "createIndex")],
+]
+"""What the role of who prunes may do."""
+
+
+async def test_the_documented_role_of_who_prunes_is_enough_and_starts_and_records_nothing(
+    guarded: Guarded, clock: ManualClock
+) -> None:
+    async with restricted(guarded, documented("bluestreakPruner"), clock) as store:
+        refused = await refused_calls(guarded, store, clock)
+        assert {"create", "save_step", "save_nap"} <= refused
+        assert not {"prune", "records", *SEARCHES} & refused
+
+
+@pytest.mark.parametrize(("collection", "action"), PRUNING)
+async def test_no_action_of_the_role_of_who_prunes_can_be_spared(
+    guarded: Guarded, clock: ManualClock, collection: str, action: str
+) -> None:
+    role = documented("bluestreakPruner")
+    assert sorted(PRUNING) == sorted(
+        (name, one) for name, several in role.items() for one in several
+    )
+    role[collection].remove(action)
+    async with restricted(guarded, role, clock) as store:
+        refused = await refused_calls(guarded, store, clock)
+        assert refused & {"prune", "init"}
+
+
+async def test_a_worker_that_has_the_role_of_who_prunes_too_may_let_workflows_expire(
+    guarded: Guarded, clock: ManualClock
+) -> None:
+    worker, pruner = documented("bluestreakWorker"), documented("bluestreakPruner")
+    both = {name: sorted({*worker[name], *pruner[name]}) for name in worker}
+    async with restricted(guarded, both, clock) as store:
+        assert await refused_calls(guarded, store, clock) == set()
 
 
 # Encryption ------------------------------------------------------------------------------------

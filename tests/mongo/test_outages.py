@@ -133,7 +133,7 @@ async def test_what_the_server_answers_is_told_apart(
 ) -> None:
     claim = await claimed(store)
     before = documents(behind)
-    with server.failing("find", "insert", "update", errorCode=code):
+    with server.failing("find", "aggregate", "insert", "update", errorCode=code):
         for call in CALLS.values():
             with pytest.raises(kind, match="failCommand"):
                 await call(store, claim)
