@@ -174,6 +174,8 @@ def _last(workflow: Workflow) -> Iterator[TimelineEvent]:
 def _head(workflow: Workflow) -> Iterator[str]:
     names = f"workflow {workflow.workflow_id!r} of handler {workflow.handler_id!r}"
     yield f"{names}: {_state(workflow)}"
+    if workflow.forked_from is not None:
+        yield f"  forked from {workflow.forked_from!r}"
     yield f"  input {_cut(workflow.input)}"
     if workflow.status is Status.FINISHED:
         yield f"  result {_cut(workflow.result)}"

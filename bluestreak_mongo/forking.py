@@ -1,7 +1,8 @@
 """Forking a workflow, in steps of which each may be the last one of its process.
 
 The new workflow is created as `paused`, so nobody claims it, then it gets its records, and only
-then is it resumed. A fork that was broken off is completed by the same call.
+then is it resumed. A fork that was broken off is completed by the same call. If its source
+is being deleted meanwhile, it may lack some records, and is marked for deletion itself.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ async def fork(
 ) -> bool:
     """See `Forks.fork`."""
     found = await database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
-    if found is None:
+    if found is None or doc.to_workflow(found).pruned_at is not None:
         raise WorkflowNotFound(workflow_id)
     source = doc.to_workflow(found)
     until = None if before is None else await _place_of(database, source, before)
@@ -50,9 +51,19 @@ async def fork(
             return False
     for collection in (database.steps, database.naps):
         await _copy(collection, workflow_id, new_id, until)
+    key = {doc.WORKFLOW_ID: new_id}
+    if not await _is_still_whole(database, found):
+        await database.workflows.update_one(key, transitions.discard(now))
+        raise WorkflowNotFound(workflow_id)
     ((accepted, update),) = transitions.control(Event.RESUME, now, None)
-    await database.workflows.update_one({doc.WORKFLOW_ID: new_id} | accepted, update)
+    await database.workflows.update_one(key | accepted, update)
     return True
+
+
+async def _is_still_whole(database: Database, source: Document) -> bool:
+    """Whether nobody has begun to delete a workflow, so that no record of it was missing."""
+    same = {doc.WORKFLOW_ID: source[doc.WORKFLOW_ID], "_id": source["_id"], doc.PRUNED_AT: None}
+    return await database.workflows.find_one(same, {"_id": 1}) is not None
 
 
 async def _place_of(database: Database, source: Workflow, step_id: str) -> Place:

@@ -208,6 +208,12 @@ def mark(now: datetime) -> Document:
     return {"$set": {doc.PRUNED_AT: now, doc.TIMEOUT_AT: _MARK}}
 
 
+def discard(now: datetime) -> Document:
+    """Marks what never was whole for deletion, whatever state it is in."""
+    cancelled: Document = {doc.STATUS: machine.target(Event.CANCEL).value}
+    return {"$set": mark(now)["$set"] | cancelled}
+
+
 def marked() -> Document:
     """Matches the workflows that are marked for deletion."""
     return {doc.PRUNED_AT: {"$gte": doc.FIRST_DATE}}

@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.monitoring import CommandStartedEvent
 from typing_extensions import override
 
-from bluestreak_core import Pruned, Status, StoreRefused, TransitionRefused
+from bluestreak_core import Pruned, Status, StoreRefused, TransitionRefused, WorkflowNotFound
 from bluestreak_core.machine import Event
 from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock
@@ -187,6 +187,39 @@ async def test_a_late_prune_takes_nothing_from_a_new_workflow_of_the_same_id(
     assert [step["output"] for step in raw.steps.find()] == ["new"]
     assert raw.naps.count_documents({}) == 1
     assert raw.workflows.count_documents({}) == 1
+
+
+FORK_COMMANDS = 5
+"""Of a fork, those that read or update."""
+
+
+@pytest.mark.parametrize("number", range(FORK_COMMANDS))
+async def test_a_fork_of_what_is_being_deleted_is_whole_or_is_none(
+    mongodb_url: str, raw: Database[Document], number: int
+) -> None:
+    def begin_to_prune() -> None:
+        raw.workflows.update_one({"workflowId": "w"}, transitions.mark(LATER))
+        raw.steps.delete_one({"workflowId": "w"})
+
+    sent = Interrupting(number, begin_to_prune)
+    async with AsyncMongoClient[Document](mongodb_url, event_listeners=[sent]) as client:
+        store = MongoStore.from_database(client[raw.name], clock=ManualClock())
+        await store.init()
+        await ended(store, "w")
+        sent.is_armed = True
+        if number == FORK_COMMANDS - 1:
+            assert await store.fork("w", "fork", None, LATER)
+            assert raw.steps.count_documents({"workflowId": "fork"}) == 2
+        else:
+            with pytest.raises(WorkflowNotFound, match="'w'"):
+                await store.fork("w", "fork", None, LATER)
+            for event in (Event.RETRY, Event.RESUME):
+                with pytest.raises((TransitionRefused, WorkflowNotFound)):
+                    await store.control("fork", event, LATER)
+            await store.prune(LATER, ENDED, 10, LATER)
+            assert [*raw.workflows.find(), *raw.steps.find(), *raw.naps.find()] == []
+        await store.close()
+    assert sent._number < 0
 
 
 @pytest.mark.parametrize("number", range(COMMANDS))
