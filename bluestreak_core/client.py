@@ -96,7 +96,9 @@ class Client(Search):
         if session is None:
             created = await self._store.create(new)
         else:
-            created = await self._transacts("start(session=)").create_in(session, new)
+            store = self._transacts("start(session=)")
+            await store.check_transactions("start(session=)")
+            created = await store.create_in(session, new)
         if not created and strict:
             await self._check_same(new)
         return created
@@ -247,6 +249,7 @@ class Client(Search):
             await self._store.control(workflow_id, event, now, reason)
         else:
             store = self._transacts("cancel(session=)")
+            await store.check_transactions("cancel(session=)")
             await store.control_in(session, workflow_id, event, now, reason)
 
     def _transacts(self, call: str) -> Transacts:

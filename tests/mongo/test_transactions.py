@@ -1,0 +1,264 @@
+"""Transactions when the server fails one of their commands, is standalone, or a worker has died."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError, OperationFailure
+
+from bluestreak_core import (
+    Bluestreak,
+    Context,
+    StoreError,
+    StoreUnavailable,
+    Unsupported,
+    WorkflowAborted,
+)
+from bluestreak_core.testing import ManualClock
+from bluestreak_mongo import LocalMongo, MongoStore
+from tests.mongo.conftest import LEASE, NOW, SECOND, Document, claimed, new, polling
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+TRANSIENT = ["TransientTransactionError"]
+UNKNOWN = ["UnknownTransactionCommitResult"]
+
+
+class FallibleServer:
+    """A replica set that fails commands when it is told to."""
+
+    def __init__(self, url: str, client: MongoClient[Document]) -> None:
+        self.url = url
+        self.client = client
+
+    @contextmanager
+    def failing(self, command: str, times: int, **how: Any) -> Iterator[None]:
+        data = {"failCommands": [command], "appName": "bluestreak", **how}
+        fail_point = {"configureFailPoint": "failCommand"}
+        self.client.admin.command({**fail_point, "mode": {"times": times}, "data": data})
+        try:
+            yield
+        finally:
+            self.client.admin.command({**fail_point, "mode": "off"})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FallibleServer]:
+    with (
+        LocalMongo(parameters={"enableTestCommands": "1"}) as local,
+        MongoClient[Document](local.url) as client,
+    ):
+        yield FallibleServer(local.url, client)
+
+
+@pytest.fixture
+def behind(server: FallibleServer) -> Iterator[Database[Document]]:
+    name = f"test-{uuid4().hex[:12]}"
+    server.client[name].create_collection("ledger")
+    yield server.client[name]
+    server.client.drop_database(name)
+
+
+@pytest_asyncio.fixture
+async def store(
+    server: FallibleServer, behind: Database[Document], clock: ManualClock
+) -> AsyncIterator[MongoStore]:
+    store = MongoStore(server.url, database=behind.name, clock=clock)
+    await store.init()
+    yield store
+    await store.close()
+
+
+class Booking:
+    """A function that makes an entry in the ledger."""
+
+    def __init__(self, database: str) -> None:
+        self.calls = 0
+        self._database = database
+
+    async def __call__(self, session: Any) -> str:
+        self.calls += 1
+        ledger = session.client[self._database]["ledger"]
+        await ledger.insert_one({"entry": "booked"}, session=session)
+        return "booked"
+
+
+@pytest.mark.parametrize(
+    ("command", "how", "calls"),
+    [
+        ("commitTransaction", {"errorCode": 251, "errorLabels": TRANSIENT}, 2),
+        ("commitTransaction", {"errorCode": 91, "errorLabels": UNKNOWN}, 1),
+        ("commitTransaction", {"closeConnection": True}, 1),
+        ("insert", {"errorCode": 112, "errorLabels": TRANSIENT}, 2),
+        ("update", {"errorCode": 112, "errorLabels": TRANSIENT}, None),
+    ],
+)
+async def test_what_passes_is_tried_again_and_happens_once(  # noqa: PLR0917 - fixtures
+    server: FallibleServer,
+    store: MongoStore,
+    behind: Database[Document],
+    clock: ManualClock,
+    command: str,
+    how: dict[str, Any],
+    calls: int | None,
+) -> None:
+    claim = await claimed(store)
+    book = Booking(behind.name)
+    with server.failing(command, 1, **how):
+        try:
+            output = await store.transact(claim, "s", book, clock.now)
+        except StoreUnavailable:  # of the note that is made beforehand; the engine asks again
+            assert command == "update"
+            output = await store.transact(claim, "s", book, clock.now)
+    assert output == "booked"
+    assert calls in (book.calls, None)
+    assert behind.ledger.count_documents({}) == 1
+    assert behind.steps.count_documents({}) == 1
+
+
+async def test_a_commit_that_is_never_answered_is_read_back(
+    server: FallibleServer, store: MongoStore, behind: Database[Document], clock: ManualClock
+) -> None:
+    claim = await claimed(store)
+    book = Booking(behind.name)
+    with (
+        server.failing("commitTransaction", 1, errorCode=8),
+        pytest.raises(StoreError),
+    ):
+        await store.transact(claim, "s", book, clock.now)
+    assert await store.transact(claim, "s", book, clock.now) == "booked"
+    assert behind.ledger.count_documents({}) == behind.steps.count_documents({}) == 1
+
+
+async def test_an_error_of_the_functions_own_is_raised_as_it_is(
+    store: MongoStore, behind: Database[Document], clock: ManualClock
+) -> None:
+    claim = await claimed(store)
+    behind.ledger.insert_one({"_id": 1})
+
+    async def collide(session: Any) -> None:
+        await session.client[behind.name]["ledger"].insert_one({"_id": 1}, session=session)
+
+    with pytest.raises(DuplicateKeyError):
+        await store.transact(claim, "s", collide, clock.now)
+    assert behind.steps.count_documents({}) == 0
+
+
+async def test_a_cancelled_transaction_is_rolled_back_and_its_locks_are_gone(
+    store: MongoStore, behind: Database[Document], clock: ManualClock
+) -> None:
+    claim = await claimed(store)
+    behind.ledger.insert_one({"_id": 1, "n": 0})
+    inside = asyncio.Event()
+
+    async def hang(session: Any) -> None:
+        ledger = session.client[behind.name]["ledger"]
+        await ledger.update_one({"_id": 1}, {"$inc": {"n": 1}}, session=session)
+        inside.set()
+        await asyncio.Event().wait()
+
+    transaction = asyncio.create_task(store.transact(claim, "s", hang, clock.now))
+    await inside.wait()
+    transaction.cancel()
+    await asyncio.wait({transaction})
+    assert transaction.cancelled()
+    behind.ledger.update_one({"_id": 1}, {"$inc": {"n": 10}})
+    assert behind.ledger.find_one({"_id": 1}) == {"_id": 1, "n": 10}
+
+
+async def test_whoever_takes_over_ends_the_transaction_of_the_dead(
+    server: FallibleServer, store: MongoStore, behind: Database[Document]
+) -> None:
+    """The dead one is a client that stops in its transaction, with the workflow locked."""
+    claim = await claimed(store)
+    dead: AsyncMongoClient[Document] = AsyncMongoClient(server.url)
+    async with dead, dead.start_session() as session:
+        known = {"session": session.session_id["id"].as_uuid()}
+        options: CodecOptions[Document] = CodecOptions(
+            uuid_representation=UuidRepresentation.STANDARD
+        )
+        behind.with_options(options).workflows.update_one({}, {"$set": known})
+        await session.start_transaction()
+        lock = {"$inc": {"transactions": 1}}
+        await dead[behind.name].workflows.update_one({}, lock, session=session)
+        (owner,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+        assert (owner.workflow_id, owner.number) == (claim.workflow_id, 2)
+        with pytest.raises(OperationFailure):
+            await session.commit_transaction()
+
+
+async def test_a_start_in_a_transaction_is_heard_of_by_push(
+    server: FallibleServer, store: MongoStore, behind: Database[Document], clock: ManualClock
+) -> None:
+    bluestreak = Bluestreak(store, poll_interval=3600)
+    client: AsyncMongoClient[Document] = AsyncMongoClient(server.url)
+    outside = Bluestreak(MongoStore.from_database(client[behind.name], clock=clock))
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return "done"
+
+    await bluestreak.init()
+    async with client, polling(bluestreak), outside, client.start_session() as session:
+        await clock.until_sleeping(3600 * SECOND)
+        async with await session.start_transaction():
+            assert await outside.start("w", "h", session=session)
+        assert await bluestreak.wait("w") == "done"
+
+
+@pytest.fixture(scope="module")
+def standalone() -> Iterator[str]:
+    with LocalMongo(replica_set=False) as local:
+        yield local.url
+
+
+async def test_a_standalone_server_has_no_transactions_and_says_so_before_anything_is_called(
+    standalone: str, clock: ManualClock
+) -> None:
+    calls: list[None] = []
+    store = MongoStore(standalone, database=f"test-{uuid4().hex[:12]}", clock=clock)
+    bluestreak = Bluestreak(store, max_failures=0)
+
+    async def book(session: Any) -> None:
+        calls.append(None)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("book", book)
+
+    async with bluestreak:
+        await bluestreak.start("w", "h")
+        poll = asyncio.create_task(bluestreak.poll())
+        with pytest.raises(
+            WorkflowAborted, match=r"ctx.transaction\(\) is not possible here: .* standalone"
+        ):
+            await bluestreak.wait("w")
+        client: AsyncMongoClient[Document] = AsyncMongoClient(standalone)
+        async with client, client.start_session() as session:
+            with pytest.raises(Unsupported, match=r"start\(session=\)"):
+                await bluestreak.start("v", "h", session=session)
+        bluestreak.stop()
+        await poll
+    assert calls == []
+
+
+async def test_a_session_of_another_client_is_refused(
+    server: FallibleServer, store: MongoStore
+) -> None:
+    bluestreak = Bluestreak(store)
+    await bluestreak.init()
+    other: AsyncMongoClient[Document] = AsyncMongoClient(server.url)
+    async with other, other.start_session() as session, await session.start_transaction():
+        with pytest.raises(Exception, match="expected a session of the store's client"):
+            await bluestreak.start("w", "h", session=session)
+    assert await store.create(new("w"))
