@@ -7,6 +7,7 @@ from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.client import Start
 from bluestreak_core.clock import Clock, SystemClock
+from bluestreak_core.codec import Codec, PlainCodec
 from bluestreak_core.context import Context, Handler
 from bluestreak_core.errors import (
     Abort,
@@ -19,10 +20,12 @@ from bluestreak_core.errors import (
     DuplicateStep,
     HandlerAlreadyRegistered,
     HandlerNotFound,
+    HandlerNotRegistered,
     InvalidArgument,
     InvalidDuration,
     InvalidHandler,
     InvalidId,
+    InvalidValue,
     NotInitialised,
     StateError,
     StepFailed,
@@ -88,6 +91,7 @@ __all__ = [
     "ClaimEntry",
     "ClaimLost",
     "Clock",
+    "Codec",
     "Context",
     "CorruptDocument",
     "Count",
@@ -104,6 +108,7 @@ __all__ = [
     "Handler",
     "HandlerAlreadyRegistered",
     "HandlerNotFound",
+    "HandlerNotRegistered",
     "Health",
     "Hints",
     "History",
@@ -111,10 +116,12 @@ __all__ = [
     "InvalidDuration",
     "InvalidHandler",
     "InvalidId",
+    "InvalidValue",
     "Nap",
     "NewWorkflow",
     "NotInitialised",
     "Order",
+    "PlainCodec",
     "PlainRules",
     "Position",
     "Pruned",

@@ -21,6 +21,7 @@ from bluestreak_core.argument import (
     to_timedelta,
 )
 from bluestreak_core.client import Client
+from bluestreak_core.codec import PLAIN, Codec
 from bluestreak_core.context import Handler
 from bluestreak_core.errors import (
     AlreadyPolling,
@@ -63,6 +64,8 @@ class Bluestreak(Client):
       as `prune` does; None keeps it. Longer than anybody waits for a result. A TTL index of the
       database cannot do it: it would take a workflow without its steps, or the steps of one that is
       being retried.
+    - `codec`: converts inputs, outputs and results by the annotations of handlers and steps, as
+      `PydanticCodec` does; by default they are plain values, which stay as they are.
 
     Raises `InvalidArgument` for what cannot be meant, and `Unsupported` for `expire_ended_after` on
     a store that cannot delete.
@@ -84,8 +87,9 @@ class Bluestreak(Client):
         drain_timeout: Duration = 10,
         unknown_handler: Literal["raise", "skip"] = "raise",
         expire_ended_after: Duration | None = None,
+        codec: Codec = PLAIN,
     ) -> None:
-        super().__init__(store)
+        super().__init__(store, codec)
         if not is_a(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
             raise InvalidArgument("unknown_handler", unknown_handler, "expected 'raise' or 'skip'")
         if error_callback is not None:
@@ -105,8 +109,8 @@ class Bluestreak(Client):
             max_crashes=check_limit("max_crashes", max_crashes),
             park_after=to_timedelta("park_after", park_after),
             error_callback=error_callback,
+            conversion=self._conversion.or_none,
         )
-        self._handlers: dict[str, Handler] = {}
         self._registrations: dict[str, Registration] = {}
         self._stop_requested = False
         self._worker: Worker | None = None
@@ -165,10 +169,12 @@ class Bluestreak(Client):
         workflow that has not ended `deadline` after it was to start is aborted; None is none.
 
         Raises `InvalidId`, `InvalidHandler` for what is not an async function of a context and an
-        input, `InvalidArgument`, and `HandlerAlreadyRegistered`.
+        input, or is annotated with what the codec cannot convert, `InvalidArgument`, and
+        `HandlerAlreadyRegistered`.
         """
         handler_id = check_id("handler id", handler_id)
         check_handler(handler_id, handler)
+        self._conversion.check_handler(handler_id, handler)
         policy = {
             "max_failures": _given(max_failures, "max_failures", check_limit),
             "max_crashes": _given(max_crashes, "max_crashes", check_limit),

@@ -11,6 +11,7 @@ from typing import Any
 
 from bluestreak_core.backoff import pauses
 from bluestreak_core.call import call
+from bluestreak_core.conversion import Conversion
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.model import Claim
 from bluestreak_core.store import Store
@@ -32,8 +33,9 @@ class CleanUp:
 class CleanUps:
     """Those of one run, in the order in which its handler has asked for them."""
 
-    def __init__(self, store: Store, claim: Claim) -> None:
+    def __init__(self, store: Store, claim: Claim, conversion: Conversion | None = None) -> None:
         self._store = store
+        self._conversion = conversion
         self._claim = claim
         self._asked_for: list[CleanUp] = []
 
@@ -59,7 +61,7 @@ class CleanUps:
     async def _carry_out(self, clean_up: CleanUp) -> None:
         try:
             output = await call(f"step {clean_up.step_id}", clean_up.fn, *clean_up.args)
-            await self._record(clean_up.step_id, output)
+            await self._record(clean_up.step_id, self._stored(clean_up, output))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever it raises, the others are called
@@ -68,6 +70,12 @@ class CleanUps:
             logger.exception(
                 "workflow %r: clean-up %r raised", self._claim.workflow_id, clean_up.step_id
             )
+
+    def _stored(self, clean_up: CleanUp, output: Any) -> Any:
+        if self._conversion is None:
+            return output
+        workflow_id = self._claim.workflow_id
+        return self._conversion.stored_output(workflow_id, clean_up.step_id, clean_up.fn, output)
 
     async def _record(self, step_id: str, output: Any) -> None:
         clock = self._store.clock

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, assert_never
+from types import MethodType
+from typing import Any, TypeVar, assert_never, overload
 
 from bluestreak_core.argument import (
     Duration,
+    check_callable,
     check_count,
     check_has,
     check_id,
     check_reason,
     is_a,
+    is_async,
     to_timedelta,
 )
 from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.codec import PLAIN, Codec
+from bluestreak_core.context import Context, Handler
+from bluestreak_core.conversion import Conversion
 from bluestreak_core.errors import (
+    HandlerNotRegistered,
     InvalidArgument,
     NotInitialised,
     TransitionRefused,
@@ -35,6 +42,9 @@ from bluestreak_core.search import Search
 from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import same_value
 
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
 _NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
 
 
@@ -43,7 +53,7 @@ class Start:
     """What `start_many` is told of one workflow; see `start`."""
 
     workflow_id: str
-    handler_id: str
+    handler: str | Handler
     input: Any = None
     delay: Duration | None = field(default=None, kw_only=True)
     at: datetime | None = field(default=None, kw_only=True)
@@ -52,9 +62,12 @@ class Start:
 class Client(Search):
     """The part of `Bluestreak` that needs no handler."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, codec: Codec = PLAIN) -> None:
         check_has("store", store, Store)
+        check_has("codec", codec, Codec)
         self._store = store
+        self._conversion = Conversion(codec)
+        self._handlers: dict[str, Handler] = {}
         self._open = False
 
     async def init(self) -> None:
@@ -64,10 +77,49 @@ class Client(Search):
 
     # Starting and looking ----------------------------------------------------------------------
 
+    @overload
     async def start(
         self,
         workflow_id: str,
-        handler_id: str,
+        handler: str,
+        input: Any = None,
+        *,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        strict: bool = False,
+        session: Any = None,
+    ) -> bool: ...
+
+    @overload
+    async def start(
+        self,
+        workflow_id: str,
+        handler: Callable[[Context, None], Awaitable[Any]],
+        input: None = None,
+        *,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        strict: bool = False,
+        session: Any = None,
+    ) -> bool: ...
+
+    @overload
+    async def start(
+        self,
+        workflow_id: str,
+        handler: Callable[[Context, Input], Awaitable[Any]],
+        input: Input,
+        *,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        strict: bool = False,
+        session: Any = None,
+    ) -> bool: ...
+
+    async def start(
+        self,
+        workflow_id: str,
+        handler: str | Handler,
         input: Any = None,
         *,
         delay: Duration | None = None,
@@ -76,6 +128,9 @@ class Client(Search):
         session: Any = None,
     ) -> bool:
         """Create a workflow, to be run by any worker that has the handler.
+
+        `handler` is an id, or a function that is registered with this object. Where this object has
+        the handler, the input is converted by its annotation; else it goes as it is.
 
         True; False, and nothing is changed, when the id exists. Once this has returned True, the
         workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
@@ -88,11 +143,12 @@ class Client(Search):
           store's client. The workflow is there when that is committed. The driver's errors are
           raised as they are, so that its own retries work.
 
-        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `UnstorableValue`, `ValueTooLarge`
-        and `Unsupported` before anything is written.
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `HandlerNotRegistered`,
+        `InvalidValue`, `UnstorableValue`, `ValueTooLarge` and `Unsupported` before anything is
+        written.
         """
         self._check_open("start()")
-        new = self._new(Start(workflow_id, handler_id, input, delay=delay, at=at))
+        new = self._new(Start(workflow_id, handler, input, delay=delay, at=at))
         if session is None:
             created = await self._store.create(new)
         else:
@@ -124,10 +180,12 @@ class Client(Search):
             raise InvalidArgument(where.removesuffix(": "), start, "expected a Start")
         now = self._store.clock.now()
         start_at = _start_at(start, now, where)
+        workflow_id = check_id(f"{where}workflow id", start.workflow_id)
+        handler_id, stored_input = self._to_store(workflow_id, start.handler, start.input, where)
         return NewWorkflow(
-            workflow_id=check_id(f"{where}workflow id", start.workflow_id),
-            handler_id=check_id(f"{where}handler id", start.handler_id),
-            input=start.input,
+            workflow_id=workflow_id,
+            handler_id=handler_id,
+            input=stored_input,
             created_at=now,
             start_at=start_at if start_at is not None and start_at > now else None,
         )
@@ -142,25 +200,55 @@ class Client(Search):
         if not same_value(found.input, new.input):
             raise WorkflowConflict(new.workflow_id, "input")
 
-    async def wait(self, workflow_id: str, retries: int = 100, pause_interval: Duration = 1) -> Any:
+    @overload
+    async def wait(
+        self, workflow_id: str, retries: int = 100, pause_interval: Duration = 1
+    ) -> Any: ...
+
+    @overload
+    async def wait(
+        self,
+        workflow_id: str,
+        retries: int = 100,
+        pause_interval: Duration = 1,
+        *,
+        handler: Callable[[Context, Any], Awaitable[Result]],
+    ) -> Result: ...
+
+    async def wait(
+        self,
+        workflow_id: str,
+        retries: int = 100,
+        pause_interval: Duration = 1,
+        *,
+        handler: Handler | None = None,
+    ) -> Any:
         """The result of a workflow, once it has finished.
+
+        With `handler`, a registered function, it is of the type that the function is annotated to
+        return; without, it is as it is stored.
 
         Looks up to `retries` times, `pause_interval` apart, or sooner where the store gives notice.
 
         Raises `WorkflowNotFound`; as soon as there is nothing more to wait for, `WorkflowAborted`
-        with the last error or `WorkflowCancelled` with its reason; and `WaitTimeout`.
+        with the last error or `WorkflowCancelled` with its reason; and `WaitTimeout`. With
+        `handler` also `HandlerNotRegistered`, `WorkflowConflict` if the workflow has another one,
+        and `InvalidValue` if its result does not fit the annotation.
         """
         self._check_open("wait()")
         workflow_id = check_id("workflow id", workflow_id)
         pause = to_timedelta("pause_interval", pause_interval)
         looks = check_count("retries", retries, least=1)
+        handler_id = None if handler is None else self._id_of(handler)
         for more in reversed(range(looks)):
-            workflow = await self._look(workflow_id, pause if more else timedelta(0))
+            workflow = await self._look(workflow_id, pause if more else timedelta(0), handler_id)
             if workflow.status.ended:
                 break
         match workflow.status:
             case Status.FINISHED:
-                return workflow.result
+                if handler is None:
+                    return workflow.result
+                return self._conversion.result(workflow_id, handler, workflow.result)
             case Status.ABORTED:
                 error = workflow.error or _NO_ERROR
                 raise WorkflowAborted(workflow_id, error.type, error.message, error.traceback)
@@ -278,7 +366,31 @@ class Client(Search):
             check_id("workflow id", workflow_id), check_id("nap id", nap_id)
         )
 
-    async def _look(self, workflow_id: str, pause: timedelta) -> Workflow:
+    def _to_store(
+        self, workflow_id: str, handler: object, input: Any, where: str
+    ) -> tuple[str, Any]:
+        """A handler's id, and its input as it is stored."""
+        is_function = callable(handler) and is_async(handler)
+        name = f"{where}handler id"
+        handler_id = self._id_of(handler) if is_function else check_id(name, handler)
+        known = self._handlers.get(handler_id)
+        if known is None:
+            return handler_id, input
+        return handler_id, self._conversion.stored_input(workflow_id, known, input)
+
+    def _id_of(self, handler: object) -> str:
+        check_callable("handler", handler)
+        found = [name for name, known in self._handlers.items() if _is_same(known, handler)]
+        if len(found) != 1:
+            name = getattr(handler, "__qualname__", type(handler).__qualname__)
+            ids = " and ".join(map(repr, found))
+            reason = (
+                f"the handler of {ids}: give the id" if found else "no handler that is registered"
+            )
+            raise HandlerNotRegistered(name, reason)
+        return found[0]
+
+    async def _look(self, workflow_id: str, pause: timedelta, handler_id: str | None) -> Workflow:
         """The workflow as it is; unless it has ended, after a pause. Hints cut the pause short."""
         clock = self._store.clock
         until = clock.now() + pause
@@ -289,6 +401,8 @@ class Client(Search):
                 workflow = await self._store.find_workflow(workflow_id)
                 if workflow is None:
                     raise WorkflowNotFound(workflow_id)
+                if handler_id not in (None, workflow.handler_id):
+                    raise WorkflowConflict(workflow_id, "handler")
                 if not workflow.status.ended:
                     await hint
             finally:
@@ -314,3 +428,9 @@ def _start_at(start: Start, now: datetime, where: str) -> datetime | None:
         kind = type(start.at).__name__
         raise InvalidArgument(f"{where}at", start.at, f"expected a datetime, not {kind}")
     return in_milliseconds(start.at)
+
+
+def _is_same(known: Handler, handler: object) -> bool:
+    if isinstance(known, MethodType):  # which is another object at each access
+        return isinstance(handler, MethodType) and known == handler
+    return known is handler

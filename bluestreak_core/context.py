@@ -27,6 +27,7 @@ from bluestreak_core.errors import (
     DuplicateNap,
     DuplicateStep,
     InvalidArgument,
+    InvalidValue,
     StoreRefused,
     UnstorableValue,
     ValueTooLarge,
@@ -115,7 +116,8 @@ class Context:
         function wants keywords, give a lambda or a `functools.partial`.
 
         The output is handed out as the store gives it back, also the first time: a tuple is a list,
-        a datetime is in UTC milliseconds. The call may be repeated if the process dies between the
+        a datetime is in UTC milliseconds. With a codec it is of the type that `fn` is annotated to
+        return, again also the first time. The call may be repeated if the process dies between the
         call and the record, so effects on other systems want an idempotency key.
 
         What `fn` raises is raised here and not recorded. Left uncaught it fails the workflow, which
@@ -130,8 +132,8 @@ class Context:
           next attempt has begun. `StepTimeout` is raised, or is the error of the attempt.
 
         Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, and
-        `UnstorableValue` or `ValueTooLarge`, which abort the workflow, since another try would
-        repeat the effects of `fn`.
+        `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort the workflow, since
+        another try would repeat the effects of `fn`.
         """
         if self._exit.has_come:
             await self._exit.leave()
@@ -148,7 +150,8 @@ class Context:
             if failed.step_id == step_id:
                 raise failure_of(self.workflow_id, failed)
         if step_id in self._journal.history.steps:
-            return self._journal.history.steps[step_id]
+            stored = self._journal.history.steps[step_id]
+            return stored if self._journal.conversion is None else self._read(step_id, fn, stored)
 
         async def called() -> Any:
             if limit is None:
@@ -157,9 +160,9 @@ class Context:
             return await in_time(limit, self.workflow_id, step_id, calling)
 
         if retry is not None:
-            return await self._with_retries(step_id, retry, called)
+            return await self._with_retries(step_id, retry, fn, called)
         with self._operations.operation(f"step {step_id!r}"):
-            return await self._recorded(self._journal.save_step(step_id, await called()))
+            return await self._recorded(self._journal.save_step(step_id, await called(), fn))
 
     async def transaction(
         self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
@@ -183,11 +186,11 @@ class Context:
         await self._journal.transacts("ctx.transaction()")
         self._use(step_id)
         if step_id in self._journal.history.steps:
-            recorded: T = self._journal.history.steps[step_id]
+            recorded: T = self._read(step_id, fn, self._journal.history.steps[step_id])
             return recorded
         with self._operations.operation(f"transaction {step_id!r}"):
             return await self._recorded(
-                self._journal.transact(step_id, lambda session: fn(session, *args))
+                self._journal.transact(step_id, lambda session: fn(session, *args), fn)
             )
 
     def on_cancel(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
@@ -240,7 +243,11 @@ class Context:
         self._step_ids.add(step_id)
 
     async def _with_retries(
-        self, step_id: str, retry: Retry, called: Callable[[], Awaitable[Any]]
+        self,
+        step_id: str,
+        retry: Retry,
+        fn: Callable[..., Any],
+        called: Callable[[], Awaitable[Any]],
     ) -> Any:
         attempts = Attempts(self._journal, step_id, retry)
         while not attempts.are_used_up:
@@ -253,7 +260,7 @@ class Context:
                 except Exception as error:  # noqa: BLE001 - whatever a step raises, it has failed
                     await self._recorded(attempts.add(error))
                 else:
-                    return await self._recorded(self._journal.save_step(step_id, output))
+                    return await self._recorded(self._journal.save_step(step_id, output, fn))
         with self._operations.operation(attempts.name):
             raise failure_of(self.workflow_id, await self._recorded(attempts.give_up()))
 
@@ -262,6 +269,14 @@ class Context:
             with self._operations.operation(attempts.name, attempts.next_at):
                 await self._doze(attempts.next_at)
 
+    def _read(self, step_id: str, fn: Callable[..., Any], stored: Any) -> Any:
+        """A recorded output as its annotation says; what does not fit it any more ends the run."""
+        try:
+            return self._journal.converted(step_id, stored, fn)
+        except InvalidValue as refusal:
+            self._exit.decide(GiveUp(refusal))
+            raise
+
     async def _recorded(self, recording: Awaitable[T]) -> T:
         """What was recorded. A refusal of the value or of the store ends the run, caught or not.
 
@@ -269,7 +284,7 @@ class Context:
         """
         try:
             return await recording
-        except (UnstorableValue, ValueTooLarge, CorruptDocument) as refusal:
+        except (InvalidValue, UnstorableValue, ValueTooLarge, CorruptDocument) as refusal:
             self._exit.decide(GiveUp(refusal))
             raise
         except StoreRefused as refusal:

@@ -125,6 +125,36 @@ class UnstorableValue(UsageError, TypeError):
         return f"{self.what}{place}: {self.type_name} cannot be stored: {self.reason}"
 
 
+class InvalidValue(UsageError, ValueError):
+    """A value does not fit the annotation of the handler or step that it belongs to.
+
+    `what` names the value (`"input of workflow 'w'"`; of one that is stored, `"stored input of
+    workflow 'w'"`) and `path` the place inside it (`"['items'][3]"`, empty for the value itself).
+    """
+
+    def __init__(self, what: str, path: str, reason: str) -> None:
+        super().__init__(what, path, reason)
+        self.what = what
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        place = f" at {self.path}" if self.path else ""
+        return f"{self.what}{place}: {self.reason}"
+
+
+class HandlerNotRegistered(UsageError):
+    """A function was given for the id of a handler, and does not stand for exactly one."""
+
+    def __init__(self, function: str, reason: str) -> None:
+        super().__init__(function, reason)
+        self.function = function
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"function {self.function!r} is {self.reason}"
+
+
 class ValueTooLarge(UsageError, ValueError):
     """A value is larger than one stored document may be; sizes are bytes as BSON."""
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import Clock
+from bluestreak_core.conversion import Conversion
 from bluestreak_core.errors import Unsupported
 from bluestreak_core.lease import Lease
 from bluestreak_core.model import Attempt, FailedStep, Failure, History, Workflow
@@ -21,11 +22,13 @@ class Journal:
     raises `ClaimLost`, and nothing is written.
     """
 
-    def __init__(self, store: Store, lease: Lease) -> None:
+    def __init__(self, store: Store, lease: Lease, conversion: Conversion | None = None) -> None:
         self.lease = lease
         self.history = History()
         self.has_progressed = False
         """Whether this run has recorded something."""
+        self.conversion = conversion
+        """What makes of values what is stored; None where they stay as they are."""
         self._store = store
         self._claim = lease.claim
 
@@ -39,13 +42,31 @@ class Journal:
         """The store's clock."""
         return self._store.clock
 
-    async def save_step(self, step_id: str, output: Any) -> Any:
-        """Record a step; the recorded output is returned, whoever recorded it."""
+    async def save_step(
+        self, step_id: str, output: Any, fn: Callable[..., Any] | None = None
+    ) -> Any:
+        """Record a step; the recorded output is returned, whoever recorded it.
+
+        It is converted by the annotation of `fn`. Raises `InvalidValue`, and nothing is recorded.
+        """
+        if self.conversion is not None:
+            output = self._stored(step_id, output, fn)
         recorded = await self.lease.persist(
             lambda: self._store.save_step(self._claim, step_id, output, self.clock.now())
         )
         self.has_progressed = True
-        return recorded
+        return recorded if self.conversion is None else self.converted(step_id, recorded, fn)
+
+    def _stored(self, step_id: str, output: Any, fn: Callable[..., Any] | None) -> Any:
+        if self.conversion is None or fn is None:
+            return output
+        return self.conversion.stored_output(self.workflow.workflow_id, step_id, fn, output)
+
+    def converted(self, step_id: str, recorded: Any, fn: Callable[..., Any] | None) -> Any:
+        """A recorded output, as it is by the annotation of `fn`. Raises `InvalidValue`."""
+        if self.conversion is None or fn is None:
+            return recorded
+        return self.conversion.output(self.workflow.workflow_id, step_id, fn, recorded)
 
     async def save_nap(self, nap_id: str, wake_up_at: datetime) -> datetime:
         """Record a nap; the recorded instant is returned, whoever recorded it."""
@@ -66,25 +87,32 @@ class Journal:
         await self.lease.persist(lambda: self._store.fail_step(self._claim, failed))
         self.has_progressed = True
 
-    async def transact(self, step_id: str, fn: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def transact(
+        self, step_id: str, write: Callable[[Any], Awaitable[Any]], fn: Callable[..., Any]
+    ) -> Any:
         """Record a step in one transaction with what its function writes.
 
         Renewing the lease changes the same record as the transaction does at its end, and one of
         the two would fail: so that is done before, and then not until it is over. Raises
-        `StepTimeout` when that takes longer than half of the lease.
+        `StepTimeout` when that takes longer than half of the lease. What `write` returns is
+        converted by the annotation of `fn`; see `save_step`.
         """
+
+        async def written(session: Any) -> Any:
+            return self._stored(step_id, await write(session), fn)
+
         store = await self.transacts("ctx.transaction()")
         if self.lease.is_due_within(timedelta(0)):
             await self._renew()
         with self.lease.withheld():
             committed = self.lease.persist(
-                lambda: store.transact(self._claim, step_id, fn, self.clock.now)
+                lambda: store.transact(self._claim, step_id, written, self.clock.now)
             )
             recorded = await in_time(
                 self.lease.span / 2, self._claim.workflow_id, step_id, committed
             )
         self.has_progressed = True
-        return recorded
+        return self.converted(step_id, recorded, fn)
 
     async def transacts(self, call: str) -> Transacts:
         """The store, if it has transactions. Raises `Unsupported`."""

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from bluestreak_core.context import Handler
+from bluestreak_core.conversion import Conversion
 from bluestreak_core.retry import Backoff
 
 ErrorCallback = Callable[[str, Any], object]
@@ -37,6 +38,7 @@ class Policy:
     park_after: timedelta
     error_callback: ErrorCallback | None
     deadline: timedelta | None = None
+    conversion: Conversion | None = None
 
     def pause_after(self, failures: int) -> timedelta:
         """How long to wait after so many failures."""

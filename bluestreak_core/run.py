@@ -20,6 +20,7 @@ from bluestreak_core.errors import (
     ClaimLost,
     CorruptDocument,
     DeadlineExceeded,
+    InvalidValue,
     StepFailed,
     StoreError,
     StoreUnavailable,
@@ -65,12 +66,12 @@ class Run:
         self._handler = registration.handler
         self._policy = policy = registration.policy
         self._deadline_at = machine.deadline_at(lease.claim.workflow, policy.deadline)
-        self._journal = Journal(store, lease)
+        self._journal = Journal(store, lease, policy.conversion)
         self._exit = Exit()
         self._operations = Operations(store.clock, policy.park_after)
         self._task: asyncio.Task[Any] | None = None
         self._telling: asyncio.Task[None] | None = None
-        self._clean_ups = CleanUps(store, lease.claim)
+        self._clean_ups = CleanUps(store, lease.claim, policy.conversion)
         self.lost = False
 
     @property
@@ -184,11 +185,15 @@ class Run:
             history = await self.lease.persist(lambda: batch.history(self.workflow_id))
         except CorruptDocument as error:
             return _Raised(error, final=True)
+        try:
+            given = self._input()
+        except InvalidValue as error:
+            return _Raised(error, final=True)
         self._journal.history = history
         self._operations.begin()
         context = Context(self._journal, self._operations, self._exit, self._clean_ups)
         try:
-            return _Returned(await self._handler(context, self.lease.claim.workflow.input))
+            return _Returned(await self._handler(context, given))
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its failure
@@ -256,10 +261,19 @@ class Run:
             case _:
                 assert_never(outcome)
 
+    def _input(self) -> Any:
+        workflow, conversion = self.lease.claim.workflow, self._policy.conversion
+        if conversion is None:
+            return workflow.input
+        return conversion.input(self.workflow_id, self._handler, workflow.input)
+
     async def _finish(self, result: Any) -> None:
+        conversion = self._policy.conversion
         try:
+            if conversion is not None:
+                result = conversion.stored_result(self.workflow_id, self._handler, result)
             await self._journal.finish(result)
-        except (UnstorableValue, ValueTooLarge) as refusal:
+        except (InvalidValue, UnstorableValue, ValueTooLarge) as refusal:
             await self._fail(refusal, final=True)
 
     async def _fail(self, error: BaseException, *, final: bool) -> None:

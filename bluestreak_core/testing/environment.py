@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from bluestreak_core.argument import Duration, check_count, to_timedelta
 from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.clock import Clock
+from bluestreak_core.codec import PLAIN
 from bluestreak_core.context import Handler
+from bluestreak_core.conversion import Conversion
 from bluestreak_core.errors import (
     InvalidArgument,
     UsageError,
@@ -50,13 +52,18 @@ and enough for a step that takes most of a day, whose lease is renewed every few
 _FOR_EVER = timedelta(days=365)
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What has become of a workflow.
 
     `workflow` is its record, `steps` are its recorded outputs by step id, `naps` the instants at
-    which its naps end by nap id. `calls` are the ids of its steps in the order in which they were
-    called, once for each call, and `errors` the exceptions that failed it.
+    which its naps end by nap id, all of them as they are stored. `calls` are the ids of its steps
+    in the order in which they were called, once for each call, and `errors` the exceptions that
+    failed it.
     """
 
     workflow: Workflow
@@ -64,6 +71,8 @@ class Outcome:
     naps: dict[str, datetime]
     calls: list[str]
     errors: list[BaseException]
+    converted: Callable[[Any], Any] = field(default=_as_it_is, repr=False, compare=False)
+    """Makes of a stored result what the handler returned."""
 
     @property
     def status(self) -> Status:
@@ -79,7 +88,7 @@ class Outcome:
         """
         workflow = self.workflow
         if workflow.status is Status.FINISHED:
-            return workflow.result
+            return self.converted(workflow.result)
         if workflow.status is Status.CANCELLED:
             raise WorkflowCancelled(workflow.workflow_id, workflow.reason)
         if workflow.status is not Status.ABORTED or workflow.error is None:
@@ -134,8 +143,9 @@ class Environment:
         self._worker: Bluestreak | None = None
         self._poll: asyncio.Task[None] | None = None
         self._changed = Signal()
-        self.bluestreak = Bluestreak(self._store)
-        """The client's engine, for `env.call(env.bluestreak...)`. It has no handlers."""
+        self._conversion = Conversion(settings.get("codec", PLAIN))
+        self.bluestreak = _Client(self._store, codec=settings.get("codec", PLAIN))
+        """The client's engine, for `env.call(env.bluestreak...)`. It knows the handlers, too."""
         self.call(self.bluestreak.init())
 
     def __enter__(self) -> Self:
@@ -176,6 +186,7 @@ class Environment:
         self._new_worker().register_handler(handler_id, watched, **policy)
         self._handlers[handler_id] = watched
         self._policies[handler_id] = policy
+        self.bluestreak.learn(handler_id, handler)
         if self._worker is not None:
             self._worker.register_handler(handler_id, watched, **policy)
 
@@ -205,9 +216,11 @@ class Environment:
             raise InvalidArgument("workflow_id", workflow_id, "has been started before")
         return self.wait(workflow_id)
 
-    def start(self, workflow_id: str, handler_id: str, input: Any = None, **options: Any) -> bool:
+    def start(
+        self, workflow_id: str, handler: Handler | str, input: Any = None, **options: Any
+    ) -> bool:
         """`Bluestreak.start`. The workflow runs as soon as time passes."""
-        return self.call(self.bluestreak.start(workflow_id, handler_id, input, **options))
+        return self.call(self.bluestreak.start(workflow_id, handler, input, **options))
 
     def wait(self, workflow_id: str) -> Outcome:
         """Let time pass until a workflow has ended. Raises `WorkflowNotFound` and `Stuck`."""
@@ -257,9 +270,16 @@ class Environment:
             naps=history.naps,
             calls=[call.step_id for call in self.calls if call.workflow_id == workflow_id],
             errors=list(self._errors.get(workflow_id, ())),
+            converted=lambda stored: self._converted(workflow, stored),
         )
 
     # What the methods above share --------------------------------------------------------------
+
+    def _converted(self, workflow: Workflow, result: Any) -> Any:
+        handler = self._handlers.get(workflow.handler_id)
+        if handler is None:
+            return result
+        return self._conversion.result(workflow.workflow_id, handler, result)
 
     def _registered(self, handler: Handler) -> str:
         handler_id = getattr(handler, "__name__", type(handler).__name__)
@@ -343,6 +363,13 @@ class Environment:
         except (NothingLeftToHappen, TooManyTurns):
             process = self._process
             raise Stuck(self.now, process.tasks if process else []) from None
+
+
+class _Client(Bluestreak):
+    """Knows the handlers, whose inputs it converts, and runs none of them."""
+
+    def learn(self, handler_id: str, handler: Handler) -> None:
+        self._handlers[handler_id] = handler
 
 
 async def _work(worker: Bluestreak) -> None:

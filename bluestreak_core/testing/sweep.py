@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from typing_extensions import override
 
 from bluestreak_core.call import call
 from bluestreak_core.clock import Clock
+from bluestreak_core.codec import PLAIN
 from bluestreak_core.context import Handler
+from bluestreak_core.conversion import Conversion
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Claim, Status
 from bluestreak_core.store import Store
@@ -147,6 +150,7 @@ class _Rerun:
         self.arguments: dict[str, Any] = {}
         self.odd_arguments: list[str] = []
         self.turns = 0
+        self.conversion = Conversion(settings.get("codec", PLAIN))
         self._settings = settings
 
     def execute(self, handler: Handler, input: Any) -> Outcome:
@@ -278,11 +282,14 @@ class _SweepWatch(StepWatch):
     @override
     def around(self, workflow_id: str, step_id: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         noted = super().around(workflow_id, step_id, fn)
-        outputs = self._rerun.outputs
+        rerun = self._rerun
 
+        @functools.wraps(fn, updated=())
         async def as_before(*args: Any) -> Any:
-            self._rerun.note_call(step_id, args)
+            rerun.note_call(step_id, args)
             output = await call(f"step {step_id}", noted, *args)
-            return outputs.get(step_id, output)
+            if step_id not in rerun.outputs:
+                return output
+            return rerun.conversion.output(workflow_id, step_id, fn, rerun.outputs[step_id])
 
         return as_before

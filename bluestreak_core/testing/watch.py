@@ -50,10 +50,12 @@ class StepWatch:
             )
             self.calls.append(call)
 
+        @functools.wraps(fn, updated=())
         async def noted_async(*args: Any) -> Any:
             note(args)
             return await fn(*args)
 
+        @functools.wraps(fn, updated=())
         def noted(*args: Any) -> Any:
             note(args)
             return fn(*args)

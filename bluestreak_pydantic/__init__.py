@@ -1,0 +1,5 @@
+"""Typed inputs, outputs and results: dataclasses, TypedDicts, enums and models, by pydantic."""
+
+from bluestreak_pydantic.codec import PydanticCodec
+
+__all__ = ["PydanticCodec"]

@@ -1,0 +1,52 @@
+"""Plain values, as stores hold them, of what pydantic dumps."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from bluestreak_core.clock import in_milliseconds
+
+_KEPT = frozenset({type(None), bool, int, float, str, bytes, UUID})
+
+
+def to_plain(value: Any) -> Any:
+    """The value in the types that every store holds.
+
+    Those stay, so that a database can index them: a datetime (in UTC milliseconds), bytes, a UUID.
+    An enum becomes its value, a set or a tuple a list, the keys of a dict strings; all else, as a
+    date or a Decimal, becomes what it is in JSON. What has no such form is left for the store,
+    which may hold it or refuse it with its place.
+    """
+    if type(value) in _KEPT:
+        return value
+    if isinstance(value, datetime):
+        return in_milliseconds(value)
+    if isinstance(value, Enum):
+        return to_plain(value.value)
+    if isinstance(value, dict):
+        return {_key(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [to_plain(item) for item in value]
+    return _as_in_json(value)
+
+
+def _as_in_json(value: Any) -> Any:
+    if isinstance(value, PurePath):  # pydantic knows the concrete ones only
+        return str(value)
+    try:
+        return to_jsonable_python(value)
+    except PydanticSerializationError:
+        return value
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, Enum):
+        return _key(key.value)
+    return key if isinstance(key, str) else next(iter(to_jsonable_python({key: None})))
