@@ -52,6 +52,7 @@ check: $(INSTALLED) ## format, lint, types, import contracts, known vulnerabilit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/audit.py
 

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections import deque
 from datetime import datetime
 from enum import Enum
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import PurePath
 from typing import Any
 from uuid import UUID
@@ -12,6 +20,12 @@ from uuid import UUID
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from bluestreak_core.clock import in_milliseconds
+
+_TEXTS = (
+    *(IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network),
+    PurePath,
+)
+"""What not every release of pydantic finds a JSON form for by itself."""
 
 _KEPT = frozenset({type(None), bool, int, float, str, bytes, UUID})
 
@@ -38,7 +52,7 @@ def to_plain(value: Any) -> Any:
 
 
 def _as_in_json(value: Any) -> Any:
-    if isinstance(value, PurePath):  # pydantic knows the concrete ones only
+    if isinstance(value, _TEXTS):
         return str(value)
     try:
         return to_jsonable_python(value)

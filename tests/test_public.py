@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ["bluestreak_core", "bluestreak_core.testing", "bluestreak_memory", "bluestreak_mongo"]
+PACKAGES = [
+    "bluestreak_core",
+    "bluestreak_core.testing",
+    "bluestreak_memory",
+    "bluestreak_mongo",
+    "bluestreak_pydantic",
+]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -36,7 +42,7 @@ def test_the_core_and_the_memory_store_run_without_any_extra() -> None:
     modules = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"pymongo", "bson", "motor", "pytest"} & set(modules)
+    assert not {"pymongo", "bson", "motor", "pydantic", "pytest"} & set(modules)
 
 
 def test_the_core_depends_on_typing_extensions_only() -> None:
@@ -62,7 +68,12 @@ def test_field_names_of_documents_are_spelled_in_one_file() -> None:
     )
     spelled = {
         path.name
-        for package in ("bluestreak_core", "bluestreak_memory", "bluestreak_mongo")
+        for package in (
+            "bluestreak_core",
+            "bluestreak_memory",
+            "bluestreak_mongo",
+            "bluestreak_pydantic",
+        )
         for path in (ROOT / package).rglob("*.py")
         if fields.search(path.read_text())
     }

@@ -15,7 +15,13 @@ import pytest
 from bluestreak_core.machine import TRANSITIONS, Event
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["bluestreak_core", "bluestreak_core.testing", "bluestreak_memory", "bluestreak_mongo"]
+PACKAGES = [
+    "bluestreak_core",
+    "bluestreak_core.testing",
+    "bluestreak_memory",
+    "bluestreak_mongo",
+    "bluestreak_pydantic",
+]
 
 
 @pytest.fixture(scope="module")

@@ -189,12 +189,10 @@ def test_what_is_given_may_be_what_pydantic_accepts() -> None:
 ITEMS = st.builds(Item, st.text(), st.decimals(allow_nan=False, allow_infinity=False))
 
 
-@given(st.lists(ITEMS), st.timedeltas(), st.times(), st.complex_numbers(allow_nan=False))
-def test_whatever_comes_back_is_equal(
-    items: list[Item], span: timedelta, of_day: time, number: complex
-) -> None:
-    what = tuple[list[Item], timedelta, time, complex]
-    value = (items, span, of_day, number)
+@given(st.lists(ITEMS), st.timedeltas(), st.times())
+def test_whatever_comes_back_is_equal(items: list[Item], span: timedelta, of_day: time) -> None:
+    what = tuple[list[Item], timedelta, time]
+    value = (items, span, of_day)
     encoded = CODEC.encode(value, what, "value")
     assert CODEC.decode(encoded, what, "value") == value
 

@@ -1,0 +1,136 @@
+"""A user's program with types of its own. It is only type-checked, by mypy and by pyright."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from functools import partial
+from typing import Any, TypedDict, assert_type
+
+from pydantic import BaseModel
+
+from bluestreak_core import Bluestreak, Codec, Context, Retry, Start
+from bluestreak_memory import MemoryStore
+from bluestreak_pydantic import PydanticCodec
+
+
+class Size(Enum):
+    SMALL = "small"
+
+
+@dataclass
+class Order:
+    item: str
+    size: Size
+
+
+class Row(TypedDict):
+    item: str
+
+
+class Receipt(BaseModel):
+    number: int
+
+
+codec: Codec = PydanticCodec()
+bluestreak = Bluestreak(MemoryStore(), codec=PydanticCodec())
+
+
+async def charge(order: Order) -> Receipt:
+    return Receipt(number=len(order.item))
+
+
+def pack(order: Order, receipt: Receipt, *, gift: bool = False) -> Row:
+    return Row(item=f"{order.item}{receipt.number}{gift}")
+
+
+@bluestreak.handler("buy")
+async def buy(ctx: Context, input: Order) -> Receipt:
+    receipt = await ctx.step("charge", charge, input)
+    assert_type(receipt, Receipt)
+    assert_type(await ctx.step("pack", pack, input, receipt), Row)
+    assert_type(await ctx.step("gift", partial(pack, input, receipt, gift=True)), Row)
+    assert_type(await ctx.step("size", lambda: input.size), Size)
+    assert_type(await ctx.step("retry", charge, input, retry=Retry(), timeout=9), Receipt)
+    await ctx.step("wrong", charge, "book")  # type: ignore[arg-type]
+    return receipt
+
+
+@bluestreak.handler("optional")
+async def optional(ctx: Context, input: Order | None) -> None: ...
+
+
+@bluestreak.handler("nothing")
+async def nothing(ctx: Context, input: None) -> list[Size]:
+    return [Size.SMALL]
+
+
+@bluestreak.handler("row")
+async def row(ctx: Context, input: Row) -> int:
+    return len(input["item"])
+
+
+@bluestreak.handler("plain")
+async def plain(ctx: Context, input: dict[str, Any]) -> str:
+    return str(input)
+
+
+class Service:
+    async def handle(self, ctx: Context, input: int) -> float:
+        return input / 2
+
+
+service = Service()
+bluestreak.register_handler("service", service.handle)
+BOOK = Order("book", Size.SMALL)
+
+
+async def starting() -> None:
+    assert_type(await bluestreak.start("w", "buy", BOOK), bool)
+    assert_type(await bluestreak.start("w", "buy"), bool)
+    assert_type(await bluestreak.start("w", buy, BOOK), bool)
+    await bluestreak.start("w", buy, BOOK, delay=timedelta(days=1), strict=True)
+    await bluestreak.start("w", optional)
+    await bluestreak.start("w", optional, None)
+    await bluestreak.start("w", optional, BOOK)
+    await bluestreak.start("w", nothing)
+    await bluestreak.start("w", row, Row(item="book"))
+    await bluestreak.start("w", plain, {"item": "book", "count": 1})
+    await bluestreak.start("w", service.handle, 7)
+    await bluestreak.start_many([Start("w", buy, BOOK), Start("v", "buy", BOOK)])
+
+
+async def refused() -> None:
+    await bluestreak.start("w", buy)  # type: ignore[arg-type]
+    await bluestreak.start("w", buy, "book")  # type: ignore[arg-type]
+    await bluestreak.start("w", buy, None)  # type: ignore[arg-type]
+    await bluestreak.start("w", optional, "book")  # type: ignore[arg-type]
+    await bluestreak.start("w", nothing, BOOK)  # type: ignore[arg-type]
+    await bluestreak.start("w", row, "book")  # type: ignore[arg-type]
+    await bluestreak.start("w", service.handle, "seven")  # type: ignore[arg-type]
+    await bluestreak.start("w", charge, BOOK)  # type: ignore[arg-type]
+    await bluestreak.start("w", pack, BOOK)  # type: ignore[arg-type]
+    await bluestreak.start("w", buy, BOOK, later=1)  # type: ignore[call-overload]
+    await bluestreak.start(1, "buy", BOOK)  # type: ignore[call-overload]
+    await bluestreak.wait("w", handler=charge)  # type: ignore[arg-type]
+    await bluestreak.wait("w", handler="buy")  # type: ignore[call-overload]
+    Bluestreak(MemoryStore(), codec=MemoryStore())  # type: ignore[arg-type]
+
+
+async def waiting() -> None:
+    assert_type(await bluestreak.wait("w"), Any)
+    assert_type(await bluestreak.wait("w", 3, 0.5), Any)
+    assert_type(await bluestreak.wait("w", handler=buy), Receipt)
+    assert_type(await bluestreak.wait("w", 3, handler=nothing), list[Size])
+    assert_type(await bluestreak.wait("w", handler=optional), None)
+    assert_type(await bluestreak.wait("w", handler=row), int)
+    assert_type(await bluestreak.wait("w", handler=service.handle), float)
+
+
+# The decorator hands the function back as it was.
+async def call_directly(ctx: Context) -> None:
+    assert_type(await buy(ctx, BOOK), Receipt)
+    await buy(ctx, "book")  # type: ignore[arg-type]
