@@ -80,7 +80,7 @@ class Search:
     async def count(self, by: Literal["status", "handler_id"] = "status") -> dict[str, int]:
         """How many workflows there are by status, each of which is a key, or by handler id.
 
-        It reads an index of all of them, but no workflow: a second for some million. Raises
+        It reads an index of all of them, but no workflow: a second or two for a million. Raises
         `InvalidArgument` and `Unsupported`.
         """
         store = self._searching("count()")
