@@ -267,7 +267,7 @@ class WorkflowCancelled(StateError):
 
 
 class WorkflowConflict(StateError):
-    """`start(..., strict=True)` met a workflow of the same id and another handler or input."""
+    """A workflow of this id exists, with another handler or input than was given."""
 
     def __init__(self, workflow_id: str, differs: str) -> None:
         super().__init__(workflow_id, differs)
