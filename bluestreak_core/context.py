@@ -62,6 +62,7 @@ class Context:
         self._operations = operations
         self._exit = exit
         self._clean_ups = clean_ups
+        self._given_up = journal.workflow.failed_steps
         self._step_ids: set[str] = set()
         self._nap_ids: set[str] = set()
 
@@ -144,7 +145,7 @@ class Context:
         if retry is not None and not is_a(retry, Retry):
             raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
         self._use(step_id)
-        for failed in self._journal.workflow.failed_steps:
+        for failed in self._given_up:
             # What the holder of a claim has given up stays so, even if a stale run has recorded an
             # output afterwards: that holder may have acted on it.
             if failed.step_id == step_id:
@@ -152,6 +153,10 @@ class Context:
         if step_id in self._journal.history.steps:
             stored = self._journal.history.steps[step_id]
             return stored if self._journal.conversion is None else self._read(step_id, fn, stored)
+        if retry is None and limit is None:
+            with self._operations.operation(f"step {step_id!r}"):
+                output = await call(f"step {step_id}", fn, *args)
+                return await self._recorded(self._journal.save_step(step_id, output, fn))
 
         async def called() -> Any:
             if limit is None:

@@ -258,7 +258,7 @@ def renew(workflow: Workflow, now: datetime, lease: timedelta) -> Workflow:
 
 def progress(workflow: Workflow) -> Workflow:
     """A step or a nap was recorded under the claim in force: crashes are counted afresh."""
-    return replace(workflow, crashes=0)
+    return replace(workflow, crashes=0) if workflow.crashes else workflow
 
 
 def park(workflow: Workflow, wake_up_at: datetime) -> Workflow:
@@ -341,8 +341,10 @@ def retry_at(
 
 def deadline_at(workflow: Workflow, deadline: timedelta | None) -> datetime | None:
     """When a workflow is given up, so long after it was to start; a JavaScript one, was claimed."""
+    if deadline is None:
+        return None
     start_at = workflow.start_at or workflow.created_at or workflow.started_at
-    return None if deadline is None or start_at is None else start_at + deadline
+    return None if start_at is None else start_at + deadline
 
 
 def crashed_too_often(workflow: Workflow, max_crashes: int | None) -> bool:

@@ -245,7 +245,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         error=read.optional_error(ERROR),
         start_at=read.optional_instant(START_AT),
         retries=read.count(RETRIES),
-        failed_steps=tuple(read.failed_steps()),
+        failed_steps=tuple(read.failed_steps()) if FAILED_STEPS in document else (),
         reason=read.optional_text(REASON),
         forked_from=read.optional_text(FORKED_FROM),
         pruned_at=read.optional_instant(PRUNED_AT),
