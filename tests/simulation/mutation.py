@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
 from bluestreak_core import Claim, Step, Workflow, machine
+from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.exit import Exit
 from bluestreak_core.hints import Hints
 from bluestreak_core.lease import Lease
+from bluestreak_core.machine import Event
 from bluestreak_core.model import History
 from bluestreak_core.operations import Operations
 from bluestreak_core.worker import Worker
@@ -52,6 +55,25 @@ async def _no_history(store: MemoryStore, claims: list[Claim]) -> dict[str, Hist
     return {claim.workflow_id: History() for claim in claims}
 
 
+_control = machine.control
+
+
+def _from_anywhere(workflow: Workflow, event: Event, now: datetime, reason: str | None) -> Workflow:
+    return _control(replace(workflow, status=machine.sources(event)[0]), event, now, reason)
+
+
+_carry_out = CleanUps.carry_out
+
+
+async def _all_of_them(clean_ups: CleanUps, recorded: dict[str, Any]) -> None:
+    await _carry_out(clean_ups, {})
+
+
+async def _in_their_order(clean_ups: CleanUps, recorded: dict[str, Any]) -> None:
+    clean_ups._asked_for.reverse()
+    await _carry_out(clean_ups, recorded)
+
+
 _on_run_end = Worker._on_run_end
 
 
@@ -79,6 +101,11 @@ MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
     ],
     "slots are leaked": [(Worker, "_on_run_end", _keep_the_slot)],
     "a run goes on after its lease": [(Lease, "error", None), (Worker, "_expire_leases", _nothing)],
+    "whoever asks is obeyed, whatever the state": [(machine, "control", _from_anywhere)],
+    "workers are not told of what is taken from them": [(Worker, "_heed_control", _nothing)],
+    "nothing is cleaned up": [(CleanUps, "carry_out", _nothing)],
+    "what has been cleaned up is cleaned up again": [(CleanUps, "carry_out", _all_of_them)],
+    "the first clean-up comes first": [(CleanUps, "carry_out", _in_their_order)],
     "a decision to leave is forgotten": [(Exit, "decide", lambda *_: None)],
 }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core import Claim, Failure, NewWorkflow, Status, Workflow
+from bluestreak_core import Claim, Failure, NewWorkflow, Status, Workflow, machine
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import StoreAround
 from bluestreak_memory import MemoryStore
 
@@ -34,6 +36,12 @@ class Observer(StoreAround):
         """The first recorded output of each step, and the first instant of each nap."""
         self.lateness: list[tuple[datetime, timedelta, str]] = []
         """When a waiting workflow was claimed, by how much too late, and which."""
+        self.taken: dict[tuple[str, str], datetime] = {}
+        """When each claim was taken from outside, if it was."""
+        self.cancelled: dict[tuple[str, int], datetime] = {}
+        """When each workflow was cancelled, by the number of its newest claim then."""
+        self.orders: dict[str, list[tuple[datetime, Event]]] = defaultdict(list)
+        """What was done to each workflow from outside."""
         self._newest: dict[str, Claim] = {}
 
     def note(self, text: str) -> None:
@@ -79,13 +87,14 @@ class Observer(StoreAround):
             self.violated(f"{claim.workflow_id}: claim {claim.number} {what} after another claim")
 
     def _check_claim(self, before: Workflow, claim: Claim, now: datetime) -> None:
-        if before.status.ended:
+        if Event.CLAIM not in machine.TRANSITIONS[before.status]:
             self.violated(f"{claim.workflow_id} was claimed though {before.status}")
         if before.timeout_at > now:
             self.violated(f"{claim.workflow_id} was claimed before it was due")
         if before.status is not Status.RUNNING:
-            late = (self.clock.now(), now - before.timeout_at, claim.workflow_id)
-            self.lateness.append(late)
+            ordered_at = max((at for at, _ in self.orders[claim.workflow_id]), default=now)
+            due_at = max(before.timeout_at, min(ordered_at, now))
+            self.lateness.append((self.clock.now(), now - due_at, claim.workflow_id))
 
     @override
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
@@ -95,6 +104,8 @@ class Observer(StoreAround):
                 self.violated(
                     f"{claim.workflow_id}: claim {claim.number} was renewed after another"
                 )
+            if claim not in lost and claim.key in self.taken:
+                self.violated(f"{claim.workflow_id}: claim {claim.number} was renewed though taken")
         return lost
 
     @override
@@ -146,7 +157,37 @@ class Observer(StoreAround):
             await self._check_unchanged(event, claim, before, f"though {before.status}")
         if not self._is_newest(claim):
             await self._check_unchanged(event, claim, before, "by an owner of before")
+        if claim.key in self.taken:
+            await self._check_unchanged(event, claim, before, "by an owner that was relieved")
         return answer
+
+    @override
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        before = await self._store.find_workflow(workflow_id)
+        try:
+            await super().control(workflow_id, event, now, reason)
+        except Exception as refusal:
+            self.note(f"{event} {workflow_id} -> {refusal}")
+            if await self._store.find_workflow(workflow_id) != before:
+                self.violated(f"{workflow_id} was changed by {event} though it was refused")
+            raise
+        self.note(f"{event} {workflow_id}")
+        after = await self._found(workflow_id)
+        if before is None or machine.TRANSITIONS[before.status].get(event) is not after.status:
+            self.violated(f"{workflow_id} was moved by {event} to {after.status} from {before}")
+        self._note_order(
+            after, event, was_running=before is not None and before.status is Status.RUNNING
+        )
+
+    def _note_order(self, workflow: Workflow, event: Event, *, was_running: bool) -> None:
+        workflow_id, now = workflow.workflow_id, self.clock.now()
+        self.orders[workflow_id].append((now, event))
+        if was_running:
+            self.taken[self._newest[workflow_id].key] = now
+        if event is Event.CANCEL:
+            self.cancelled[workflow_id, workflow.claims] = now
 
     async def _check_unchanged(self, event: str, claim: Claim, before: Workflow, how: str) -> None:
         if await self._found(claim.workflow_id) != before:

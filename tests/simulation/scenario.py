@@ -8,6 +8,9 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Self
 
+from bluestreak_core import machine
+from bluestreak_core.machine import Event
+
 CHAOS = 90.0
 """Seconds for which things go wrong; then all is healed, and everything has to come to its end."""
 
@@ -25,11 +28,14 @@ class Kind(StrEnum):
     STUBBORN = "step that swallows its cancellation"
     NAP = "nap"
     GATHER = "gather"
+    CLEAN_UP = "clean-up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One thing that a handler does: `seconds` is how long it takes, or after how long it is cut.
+
+    A clean-up is asked for, and is done if the workflow is cancelled.
 
     A flaky step fails `failures` times in all, caught by nobody. `branches` is what a gather waits
     for.
@@ -91,8 +97,22 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a client has done to a workflow from outside, once, whether it is accepted or not."""
+
+    at: float
+    event: Event
+    workflow_id: str
+
+    def __str__(self) -> str:
+        return f"{self.at:7.3f} {self.event} {self.workflow_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """All that is decided before a simulation begins.
+
+    At the end, what is paused is resumed, and what is cancelled is retried if `retries` says so.
 
     `chance` is the seed of what is not: which calls fail, and how long each takes. `skews` has an
     entry for each worker: seconds by which its clock is ahead.
@@ -103,6 +123,8 @@ class Scenario:
     skews: tuple[float, ...]
     starts: tuple[Start, ...]
     actions: tuple[Action, ...]
+    orders: tuple[Order, ...]
+    retries: bool
     fault_rate: float
     latency: float
     slots: int
@@ -116,12 +138,17 @@ class Scenario:
         count = draw.randint(1, 6)
         workers = draw.randint(1, 3)
         skewed = draw.random() < 0.3
+        from_outside = Random(f"from outside {seed}")
         return cls(
             seed=seed,
             chance=seed,
             skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
-            starts=tuple(_start(draw, number) for number in range(count)),
+            starts=tuple(
+                _with_clean_ups(from_outside, _start(draw, number)) for number in range(count)
+            ),
             actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
+            orders=_orders(from_outside, count),
+            retries=from_outside.random() < 0.5,
             fault_rate=draw.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
             latency=draw.choice((0.0, 0.02, 0.5)),
             slots=draw.choice((1, 2, 10)),
@@ -130,17 +157,18 @@ class Scenario:
         )
 
     @property
-    def is_calm(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether nothing goes wrong in it."""
         return not (self.actions or self.fault_rate or any(self.skews))
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether its workflows are left alone, too."""
+        return self.is_healthy and not self.orders
+
     def simpler(self) -> Iterator[Scenario]:
         """This scenario with one thing less."""
-        for place in range(len(self.actions)):
-            yield replace(self, actions=_without(self.actions, place))
-        if len(self.starts) > 1:
-            for place in range(len(self.starts)):
-                yield replace(self, starts=_without(self.starts, place))
+        yield from self._with_less_happening()
         for place, start in enumerate(self.starts):
             for simpler in _simpler_starts(start):
                 starts = (*self.starts[:place], simpler, *self.starts[place + 1 :])
@@ -156,14 +184,24 @@ class Scenario:
         if self.latency:
             yield replace(self, latency=0.0)
 
+    def _with_less_happening(self) -> Iterator[Scenario]:
+        for place in range(len(self.actions)):
+            yield replace(self, actions=_without(self.actions, place))
+        for place in range(len(self.orders)):
+            yield replace(self, orders=_without(self.orders, place))
+        if len(self.starts) > 1:
+            for place in range(len(self.starts)):
+                yield replace(self, starts=_without(self.starts, place))
+
     def __str__(self) -> str:
-        happenings: list[Start | Action] = [*self.starts, *self.actions]
+        happenings: list[Start | Action | Order] = [*self.starts, *self.actions, *self.orders]
         happenings.sort(key=lambda happening: happening.at)
         fleet = (
             f"seed {self.seed}: {len(self.skews)} workers of {self.slots} slots, "
             f"clocks ahead by {[round(skew, 3) for skew in self.skews]} s, "
             f"faults {self.fault_rate:g}, latency {self.latency:g} s, "
-            f"poll_interval {self.poll_interval:g} s, park_after {self.park_after:g} s"
+            f"poll_interval {self.poll_interval:g} s, park_after {self.park_after:g} s, "
+            f"retries {self.retries}"
         )
         return "\n".join([fleet, *map(str, happenings)])
 
@@ -205,6 +243,29 @@ def _action(draw: Random, workers: int) -> Action:
         worker=draw.randrange(workers),
         seconds=draw.choice((0.5, LEASE * 0.9, LEASE * 1.5, LEASE * 3)),
         amid=draw.choice((None, "claim", "save_step", "save_step", "save_nap", "finish", "park")),
+    )
+
+
+def _with_clean_ups(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    for number in range(draw.choice((0, 1, 3))):
+        clean_up = Operation(
+            id=f"clean-up {number}", kind=Kind.CLEAN_UP, seconds=draw.choice((0, 0.1, 25))
+        )
+        operations.insert(draw.randint(0, len(operations)), clean_up)
+    return replace(start, operations=tuple(operations))
+
+
+def _orders(draw: Random, count: int) -> tuple[Order, ...]:
+    events = (*machine.CONTROL, Event.CANCEL, Event.RETRY)
+    victims = draw.choice((count, count, 1))
+    return tuple(
+        Order(
+            at=round(draw.uniform(0, CHAOS), 3),
+            event=draw.choice(events),
+            workflow_id=f"w{draw.randrange(victims)}",
+        )
+        for _ in range(draw.choice((0, 0, 2, 20)))
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bluestreak_core import machine
 from tests.simulation.mutation import MUTATIONS, mutated, seeds_needed
 from tests.simulation.scenario import Deed, Kind, Scenario
 from tests.simulation.shrink import account, shrunk
@@ -37,6 +38,7 @@ def test_the_seeds_differ_in_all_that_can_happen() -> None:
     assert {action.deed for one in scenarios for action in one.actions} == set(Deed)
     kinds = {op.kind for one in scenarios for start in one.starts for op in start.operations}
     assert kinds == set(Kind)
+    assert {order.event for one in scenarios for order in one.orders} == set(machine.CONTROL)
     assert {bool(one.fault_rate) for one in scenarios} == {True, False}
     assert {any(one.skews) for one in scenarios} == {True, False}
 

@@ -10,14 +10,26 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context as Variables
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, assert_never
 
 from typing_extensions import override
 
-from bluestreak_core import Bluestreak, Context, Status, Store, StoreUnavailable
+from bluestreak_core import (
+    Bluestreak,
+    Claim,
+    Context,
+    Status,
+    Store,
+    StoreUnavailable,
+    TransitionRefused,
+    WorkflowCancelled,
+    WorkflowNotFound,
+)
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, first_of
+from bluestreak_core.lease import Lease
+from bluestreak_core.machine import Event
 from bluestreak_core.signal import Signal
 from bluestreak_core.testing import (
     FaultyStore,
@@ -31,7 +43,17 @@ from bluestreak_core.testing.process import ProcessState
 from bluestreak_core.testing.virtual_time import NothingLeftToHappen, TooManyTurns
 from bluestreak_memory import MemoryStore
 from tests.simulation.observer import Observer
-from tests.simulation.scenario import CHAOS, LEASE, Action, Deed, Kind, Operation, Scenario, Start
+from tests.simulation.scenario import (
+    CHAOS,
+    LEASE,
+    Action,
+    Deed,
+    Kind,
+    Operation,
+    Order,
+    Scenario,
+    Start,
+)
 
 T = TypeVar("T")
 
@@ -48,7 +70,16 @@ _TIME_TO_LEAVE = 100.0
 """Seconds in which runs that have lost their claims must have left their slots."""
 
 _PUNCTUAL = timedelta(seconds=2)
-_CALM_AFTER = CHAOS + 4 * LEASE
+_CALM_AFTER = CHAOS + _AMID_WITHIN + _TIME_TO_STOP + LEASE
+
+_TOLD_WITHIN = 1.0
+"""Seconds after which a worker knows that a claim was taken, if the store answers at once."""
+
+_MESSAGES = 5
+"""How many of them may be under way one after the other until then."""
+
+_TIME_TO_LOOK = timedelta(seconds=60)
+"""How long a workflow has to stay cancelled so that its worker, which lives, surely sees it so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +123,14 @@ class _Network(StoreAround):
     then it may have been held up for longer than a lease.
     """
 
-    def __init__(self, store: Store, clock: Clock, latency: float, chance: random.Random) -> None:
+    def __init__(self, world: _World, store: Store, clock: Clock) -> None:
         super().__init__(store)
         self.sent: dict[str, Signal] = defaultdict(Signal)
         """Tells by the name of a call that one has been sent."""
+        self._world = world
         self._own_clock = clock
-        self._latency = latency
-        self._chance = chance
+        self._latency = world.scenario.latency
+        self._chance = world.chance
 
     @property
     @override
@@ -110,6 +142,11 @@ class _Network(StoreAround):
         """Hints are given by the store's clock; a process whose own is behind is told that late."""
         await super().wait_for_work(timeout)
         await asyncio.sleep(max(0.0, (self._store.clock.now() - self.clock.now()).total_seconds()))
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        self._world.check_sender(claim, step_id)
+        return await super().save_step(claim, step_id, output, now)
 
     @override
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -211,11 +248,11 @@ class _World:
     """Everything in a simulation."""
 
     def __init__(self, scenario: Scenario) -> None:
-        self._scenario = scenario
+        self.scenario = scenario
         self._loop = VirtualLoop()
         self._loop.allow(TURNS)
         self._clock = VirtualClock(self._loop)
-        self._chance = random.Random(scenario.chance)
+        self.chance = random.Random(scenario.chance)
         self.observer = Observer(MemoryStore(clock=self._clock))
         self._faulty = FaultyStore(
             self.observer, seed=scenario.chance, rate=scenario.fault_rate, delay=LEASE * 1.5
@@ -225,6 +262,12 @@ class _World:
         self._plans = {start.workflow_id: start.operations for start in scenario.starts}
         self._calls: Counter[tuple[str, str]] = Counter()
         self._accepted: set[str] = set()
+        self._released = asyncio.Event()
+        self._leases: dict[tuple[str, str], Lease] = {}
+        self._asked_for: dict[tuple[str, str], list[str]] = defaultdict(list)
+        """The clean-ups that each run has asked for."""
+        self._cleaned: dict[tuple[str, str], list[str]] = defaultdict(list)
+        """Those that were called in each run."""
 
     def run(self) -> None:
         """Let all of it happen."""
@@ -249,15 +292,15 @@ class _World:
 
     def clock_of(self, worker: int) -> Clock:
         """What a worker takes for the time."""
-        return VirtualClock(self._loop, ahead=timedelta(seconds=self._scenario.skews[worker]))
+        return VirtualClock(self._loop, ahead=timedelta(seconds=self.scenario.skews[worker]))
 
     def network(self, clock: Clock) -> _Network:
         """A new process's way to the store."""
-        return _Network(self._faulty, clock, self._scenario.latency, self._chance)
+        return _Network(self, self._faulty, clock)
 
     def engine(self, network: _Network) -> Bluestreak:
         """The engine of a worker's new process."""
-        scenario = self._scenario
+        scenario = self.scenario
         engine = Bluestreak(
             network,
             timeout_interval=LEASE,
@@ -275,12 +318,13 @@ class _World:
         return self._faulty.rate > 0
 
     async def _happen(self) -> None:
-        scenario = self._scenario
+        scenario = self.scenario
         for worker in self._workers:
             worker.begin()
         clients = [self._client(start) for start in scenario.starts for _ in range(start.copies)]
         deeds = [self._act(action) for action in scenario.actions]
-        everything = asyncio.gather(*clients, *deeds, self._heal())
+        orders = [self._give(order) for order in scenario.orders]
+        everything = asyncio.gather(*clients, *deeds, *orders, self._heal(), self._release())
         try:
             async with asyncio.timeout(CHAOS + TIME_TO_END):
                 await everything
@@ -305,6 +349,37 @@ class _World:
         self.observer.note("healed")
         self._faulty.rate = 0.0
 
+    async def _give(self, order: Order) -> None:
+        """Let a client do something from outside, and care no further."""
+        engine = Bluestreak(self.network(self._clock))
+        await engine.init()
+        await asyncio.sleep(order.at)
+        with suppress(StoreUnavailable, TransitionRefused, WorkflowNotFound):
+            await self._order(engine, order.event, order.workflow_id)
+
+    async def _order(self, engine: Bluestreak, event: Event, workflow_id: str) -> None:
+        match event:
+            case Event.CANCEL:
+                await engine.cancel(workflow_id, "ordered")
+            case Event.PAUSE:
+                await engine.pause(workflow_id)
+            case Event.RESUME:
+                await engine.resume(workflow_id)
+            case _:
+                await engine.retry(workflow_id)
+
+    async def _release(self) -> None:
+        """When no order can be on its way any more, let what is held up come to its end."""
+        engine = Bluestreak(self.network(self._clock))
+        await engine.init()
+        await asyncio.sleep(_CALM_AFTER)
+        last = [Event.RESUME, Event.RETRY] if self.scenario.retries else [Event.RESUME]
+        for workflow_id in sorted(self.observer.created):
+            for event in last:
+                with suppress(TransitionRefused):
+                    await self._order(engine, event, workflow_id)
+        self._released.set()
+
     async def _client(self, start: Start) -> None:
         """Start a workflow, until it is known to exist, and wait for its end."""
         engine = Bluestreak(self.network(self._clock))
@@ -317,15 +392,23 @@ class _World:
             await asyncio.sleep(0.1)
         self._accepted.add(start.workflow_id)
         while True:
-            with suppress(StoreUnavailable):
+            try:
                 result = await engine.wait(start.workflow_id, retries=100, pause_interval=60)
-                break
-            await asyncio.sleep(0.1)
-        self._check_reader(start.workflow_id, result)
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)
+            except WorkflowCancelled:
+                if self._released.is_set():
+                    return
+                await self._released.wait()
+            else:
+                self._check_reader(start.workflow_id, result)
+                return
 
     # What workflows do ---------------------------------------------------------------------------
 
     async def _handle(self, ctx: Context, workflow_id: str) -> list[Any]:
+        lease = ctx._journal.lease
+        self._leases[lease.claim.key] = lease
         return [await self._do(ctx, operation) for operation in self._plans[workflow_id]]
 
     async def _do(self, ctx: Context, operation: Operation) -> Any:
@@ -335,6 +418,10 @@ class _World:
             case Kind.NAP:
                 await ctx.sleep(operation.id, operation.seconds)
                 self._check_nap(ctx.workflow_id, operation.id)
+                return operation.id
+            case Kind.CLEAN_UP:
+                ctx.on_cancel(operation.id, self._clean, ctx, operation)
+                self._asked_for[ctx._journal.lease.claim.key].append(operation.id)
                 return operation.id
             case Kind.THREAD:
                 output = await ctx.step(operation.id, self._called, ctx, operation.id)
@@ -346,8 +433,9 @@ class _World:
     def _called(self, ctx: Context, step_id: str) -> str:
         """Count a call of a step; its output tells this call from all others."""
         workflow_id = ctx.workflow_id
-        if not any(self._scenario.skews):
+        if not any(self.scenario.skews):
             self.observer.check_owner(ctx._journal.lease.claim, f"called step {step_id}")
+        self._check_told(ctx)
         self._calls[workflow_id, step_id] += 1
         return f"{workflow_id}/{step_id}#{self._calls[workflow_id, step_id]}"
 
@@ -360,10 +448,68 @@ class _World:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(operation.seconds)
         elif operation.kind is not Kind.STUCK or call == 1:
-            await asyncio.sleep(operation.seconds)
+            try:
+                await asyncio.sleep(operation.seconds)
+            except asyncio.CancelledError:
+                self._check_told(ctx)
+                raise
         return output
 
+    async def _clean(self, ctx: Context, operation: Operation) -> str:
+        journal = ctx._journal
+        claim, step_id = journal.lease.claim, operation.id
+        self._check_clean_up(claim, step_id, already=step_id in journal.history.steps)
+        self._cleaned[claim.key].append(step_id)
+        self._calls[claim.workflow_id, step_id] += 1
+        await asyncio.sleep(operation.seconds)
+        return f"{claim.workflow_id}/{step_id}#{self._calls[claim.workflow_id, step_id]}"
+
     # What must hold ------------------------------------------------------------------------------
+
+    def check_sender(self, claim: Claim, step_id: str) -> None:
+        """A run that knows that its claim is lost records nothing more but its clean-ups."""
+        lease = self._leases.get(claim.key)
+        is_known = lease is not None and lease._lost is not None
+        if is_known and step_id not in self._asked_for[claim.key]:
+            self.observer.violated(f"{claim.workflow_id}: step {step_id} was sent after the loss")
+
+    def _check_told(self, ctx: Context) -> None:
+        """Where nothing goes wrong, a worker soon knows that a claim was taken from outside."""
+        claim = ctx._journal.lease.claim
+        taken_at = self.observer.taken.get(claim.key)
+        within = timedelta(seconds=_TOLD_WITHIN + _MESSAGES * self.scenario.latency)
+        if taken_at is None or not self.scenario.is_healthy:
+            return
+        if (late := self._clock.now() - taken_at) > within:
+            self.observer.violated(
+                f"{claim.workflow_id}: claim {claim.number} was told {late} late"
+            )
+
+    def _check_clean_up(self, claim: Claim, step_id: str, *, already: bool) -> None:
+        """It is called where the workflow was cancelled under this claim, in reverse, once."""
+        name = f"{claim.workflow_id}: clean-up {step_id}"
+        if (claim.workflow_id, claim.number) not in self.observer.cancelled:
+            self.observer.violated(
+                f"{name} was called though nobody has cancelled claim {claim.number}"
+            )
+        if already or step_id in self._cleaned[claim.key]:
+            self.observer.violated(f"{name} was called again")
+        asked_for = self._asked_for[claim.key]
+        after = self._cleaned[claim.key][-1:]
+        if after and asked_for.index(after[0]) < asked_for.index(step_id):
+            self.observer.violated(f"{name} was called after {after[0]}")
+
+    def _check_cleaned(self) -> None:
+        """Where workers live on, what was asked for is done and recorded."""
+        for key, taken_at in self.observer.taken.items():
+            workflow_id, _ = key
+            orders = self.observer.orders[workflow_id]
+            soon = [event for at, event in orders if taken_at <= at <= taken_at + _TIME_TO_LOOK]
+            if soon != [Event.CANCEL]:
+                continue
+            for step_id in self._asked_for[key]:
+                if (workflow_id, f"step {step_id}") not in self.observer.outputs:
+                    self.observer.violated(f"{workflow_id}: clean-up {step_id} was not done")
 
     def _check_output(self, workflow_id: str, step_id: str, output: Any) -> None:
         recorded = self.observer.outputs.get((workflow_id, f"step {step_id}"))
@@ -371,7 +517,7 @@ class _World:
             self.observer.violated(f"{workflow_id} got {output} for step {step_id}: {recorded}")
 
     def _check_nap(self, workflow_id: str, nap_id: str) -> None:
-        skews = self._scenario.skews
+        skews = self.scenario.skews
         slack = timedelta(seconds=max(skews) - min(skews) + max(map(abs, skews)) + _ROUNDING)
         if self._clock.now() + slack < self.observer.outputs[workflow_id, f"nap {nap_id}"]:
             self.observer.violated(f"{workflow_id} woke from nap {nap_id} early")
@@ -384,33 +530,39 @@ class _World:
     def _expected(self, workflow_id: str, operation: Operation) -> Any:
         if operation.kind is Kind.GATHER:
             return [self._expected(workflow_id, branch) for branch in operation.branches]
-        if operation.kind is Kind.NAP:
+        if operation.kind in (Kind.NAP, Kind.CLEAN_UP):
             return operation.id
         return self.observer.outputs.get((workflow_id, f"step {operation.id}"))
 
     async def _audit(self) -> None:
         for workflow_id in sorted(self._accepted):
             workflow = await self.observer.find_workflow(workflow_id)
-            if workflow is None or workflow.status is not Status.FINISHED:
-                status = workflow.status if workflow else "gone"
+            status = workflow.status if workflow else "gone"
+            orders = [event for _, event in self.observer.orders[workflow_id]]
+            is_wanted = status is Status.CANCELLED and orders[-1:] == [Event.CANCEL]
+            if status is not Status.FINISHED and not is_wanted:
                 self.observer.violated(f"{workflow_id} was accepted, and is {status}")
-        if self._scenario.is_calm:
+        if not self.scenario.actions:
+            self._check_cleaned()
+        if self.scenario.is_healthy:
             self._check_calls()
-        if not any(self._scenario.skews) and self._scenario.slots >= len(self._plans):
+        if not any(self.scenario.skews) and self.scenario.slots >= len(self._plans):
             self._check_punctuality()
 
     def _check_calls(self) -> None:
-        """Where nothing goes wrong, each step is called once, and again after a failure."""
+        """Where nothing goes wrong, each step of a workflow that is left alone is called once, and
+        again after a failure.
+        """
         for (workflow_id, step_id), count in self._calls.items():
             failures = sum(operation.failures for operation in _flat(self._plans[workflow_id]))
-            if count > 1 + failures:
+            if count > 1 + failures and not self.observer.orders[workflow_id]:
                 self.observer.violated(f"{workflow_id} called step {step_id} {count} times")
 
     def _check_punctuality(self) -> None:
         """When all is well again, what falls due is claimed at once."""
         for at, late, workflow_id in self.observer.lateness:
             is_calm = (at - late - self._clock.start).total_seconds() > _CALM_AFTER
-            if late > _PUNCTUAL and (is_calm or self._scenario.is_calm):
+            if late > _PUNCTUAL and (is_calm or self.scenario.is_calm):
                 self.observer.violated(f"{workflow_id} was claimed {late} after it was due")
 
 
