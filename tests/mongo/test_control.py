@@ -10,7 +10,7 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
-from bluestreak_core import Bluestreak, Context
+from bluestreak_core import Bluestreak, ClaimLost, Context, Status
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
@@ -94,6 +94,37 @@ async def test_the_seed_never_claims_what_was_cancelled_or_paused(
     await store.control("w", event, clock.now())
     clock.advance(10 * LEASE)
     assert await seed.claim() is None
+
+
+async def test_what_was_paused_and_is_run_by_the_seed_is_not_moved_by_whoever_had_it_before(
+    store: MongoStore, seed: SeedWorker, clock: ManualClock
+) -> None:
+    stale = await claimed(store)
+    for event in (Event.PAUSE, Event.RESUME):
+        await store.control("w", event, clock.now())
+    clock.advance(SECOND)
+    assert await seed.claim() == "w"
+    before = await store.find_workflow("w")
+    assert await store.renew([stale], clock.now(), LEASE) == [stale]
+    with pytest.raises(ClaimLost):
+        await store.finish(stale, "too late", clock.now())
+    assert await store.find_workflow("w") == before
+    await seed.finish("w", "the seed's")
+    found = await store.find_workflow("w")
+    assert found is not None
+    assert (found.status, found.result) == (Status.FINISHED, "the seed's")
+
+
+@pytest.mark.parametrize("event", [Event.CANCEL, Event.PAUSE])
+async def test_the_seed_is_not_told_and_ends_what_it_runs(
+    bluestreak: Bluestreak, store: MongoStore, seed: SeedWorker, clock: ManualClock, event: Event
+) -> None:
+    await bluestreak.start("w", "h")
+    clock.advance(SECOND)
+    assert await seed.claim() == "w"
+    await store.control("w", event, clock.now())
+    await seed.finish("w", "the seed's")
+    assert await bluestreak.wait("w") == "the seed's"
 
 
 # Atomic, though it may take several commands -----------------------------------------------------
