@@ -98,6 +98,7 @@ class Worker:
         self._runs: dict[asyncio.Task[None], Run] = {}
         self._run_began = Signal()
         self._run_ended = Signal()
+        self._last_run_ended = Signal()
         self._stop = Signal()
         self._hurrying = asyncio.Event()
         self._fatal: BaseException | None = None
@@ -243,6 +244,8 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._give_up(error)
         self._run_ended.notify()
+        if not self._runs:
+            self._last_run_ended.notify()
 
     async def _refuse(self, claim: Claim) -> None:
         """Hand back a workflow whose handler is not here, and end the loop."""
@@ -370,7 +373,7 @@ class Worker:
 
     async def _all_ended(self) -> None:
         while self._runs:
-            await self._run_ended.wait()
+            await self._last_run_ended.wait()
 
     def _give_up(self, error: BaseException) -> None:
         """End the loop, and raise this when it has drained."""
