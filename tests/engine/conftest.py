@@ -31,7 +31,7 @@ async def _nothing_leaks() -> AsyncIterator[None]:
     for thread in set(threading.enumerate()) - threads:
         # Those are of the suite's own client, and of the event loop.
         if not thread.name.startswith(("pymongo_", "asyncio_")):
-            thread.join(timeout=5)
+            thread.join(timeout=60)
             assert not thread.is_alive()
 
 
@@ -64,7 +64,7 @@ async def _no_connection_is_left(mongodb: MongoClient[dict[str, Any]]) -> None:
     """
     ours = {"$match": {"appName": "bluestreak", "command.getMore": None}}
     everything = {"$currentOp": {"allUsers": True, "idleConnections": True}}
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while list(mongodb.admin.aggregate([everything, ours])):  # noqa: ASYNC110 - not ours to tell
             await asyncio.sleep(0)
 
