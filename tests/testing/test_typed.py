@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import partial
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from bluestreak_core import Context, HandlerNotRegistered, InvalidValue, Status
 from bluestreak_core.testing import Environment, crash_everywhere
@@ -79,3 +80,19 @@ def test_a_crash_anywhere_changes_nothing_that_is_typed() -> None:
     sweep = crash_everywhere(buy, BOOK, codec=PydanticCodec())
     assert sweep.outcome.result == Receipt(BOOK, date(2030, 1, 31))
     assert len(sweep.crashes) > 6
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+    on: date
+
+
+def test_a_sweep_gives_strict_models_back_as_they_were() -> None:
+    def look() -> Strict:
+        return Strict(on=date(2030, 1, 31))
+
+    async def handler(ctx: Context, input: None) -> Strict:
+        return await ctx.step("look", look)
+
+    sweep = crash_everywhere(handler, codec=PydanticCodec())
+    assert sweep.outcome.result == Strict(on=date(2030, 1, 31))
