@@ -570,7 +570,9 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         else:
             self._hints.due(now)
 
-    @reads
+    # Seen through, since it is broken off whenever the last run ends, and PyMongo leaks the socket
+    # of a connection that is broken off while it is made.
+    @writes
     async def _was_taken_from(self, worker: str, since: datetime) -> bool:
         taken = transitions.taken_from(worker, since - _LATE)
         found = await self._open.database.tolerant_workflows.find_one(taken, {"_id": 1})
