@@ -37,6 +37,7 @@ from bluestreak_core.journal import Journal
 from bluestreak_core.operations import Operations
 from bluestreak_core.retry import Retry
 from bluestreak_core.time_limit import in_time
+from bluestreak_core.transaction import RolledBack, Writing
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -188,15 +189,17 @@ class Context:
         self._journal.lease.check()
         step_id = check_id("step id", step_id)
         check_async(f"transaction {step_id!r}", fn)
-        await self._journal.transacts("ctx.transaction()")
         self._use(step_id)
         if step_id in self._journal.history.steps:
             recorded: T = self._read(step_id, fn, self._journal.history.steps[step_id])
             return recorded
         with self._operations.operation(f"transaction {step_id!r}"):
-            return await self._recorded(
-                self._journal.transact(step_id, lambda session: fn(session, *args), fn)
-            )
+            writing = Writing(step_id, fn, args)
+            outcome = await self._recorded(self._journal.transact(writing))
+        if isinstance(outcome, RolledBack):
+            raise outcome.error
+        output: T = outcome.output
+        return output
 
     def on_cancel(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
         """Have `fn(*args)` called if the workflow is cancelled while this run lasts.

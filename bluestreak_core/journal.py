@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.conversion import Conversion
-from bluestreak_core.errors import Unsupported
+from bluestreak_core.errors import StepTimeout, Unsupported
 from bluestreak_core.lease import Lease
 from bluestreak_core.model import Attempt, FailedStep, Failure, History, Workflow
 from bluestreak_core.store import Store, Transacts
 from bluestreak_core.time_limit import in_time
+from bluestreak_core.transaction import Committed, RolledBack, Writing
 
 
 class Journal:
@@ -87,35 +88,45 @@ class Journal:
         await self.lease.persist(lambda: self._store.fail_step(self._claim, failed))
         self.has_progressed = True
 
-    async def transact(
-        self, step_id: str, write: Callable[[Any], Awaitable[Any]], fn: Callable[..., Any]
-    ) -> Any:
+    async def transact(self, writing: Writing) -> Committed | RolledBack:
         """Record a step in one transaction with what its function writes.
 
         Renewing the lease changes the same record as the transaction does at its end, and one of
-        the two would fail: so that is done before, and then not until it is over. Raises
-        `StepTimeout` when that takes longer than half of the lease. What `write` returns is
-        converted by the annotation of `fn`; see `save_step`.
+        the two would fail: so that is done before and after, and not meanwhile. What takes longer
+        than half of the lease is rolled back by a `StepTimeout`. The output is converted by the
+        annotation of the function; see `save_step`. Raises `Unsupported`.
         """
+        store = await self._transacts("ctx.transaction()")
+        with self.lease.withheld():
+            outcome = await self.lease.persist(lambda: self._try_to_commit(store, writing))
+        if self.lease.left <= self.lease.span / 2:
+            await self._renew()
+        if isinstance(outcome, RolledBack):
+            return outcome
+        self.has_progressed = True
+        return Committed(self.converted(writing.step_id, outcome.output, writing.fn))
 
-        async def written(session: Any) -> Any:
-            return self._stored(step_id, await write(session), fn)
+    async def _try_to_commit(self, store: Transacts, writing: Writing) -> Committed | RolledBack:
+        async def write(session: Any) -> Any:
+            return self._stored(writing.step_id, await writing.write(session), writing.fn)
 
-        store = await self.transacts("ctx.transaction()")
         if self.lease.is_due_within(timedelta(0)):
             await self._renew()
-        with self.lease.withheld():
-            committed = self.lease.persist(
-                lambda: store.transact(self._claim, step_id, written, self.clock.now)
-            )
-            recorded = await in_time(
-                self.lease.span / 2, self._claim.workflow_id, step_id, committed
-            )
-        self.has_progressed = True
-        return self.converted(step_id, recorded, fn)
+        workflow_id, step_id = self._claim.workflow_id, writing.step_id
+        transaction = store.transact(self._claim, step_id, write, self.clock.now)
+        try:
+            return Committed(await in_time(self.lease.span / 2, workflow_id, step_id, transaction))
+        except Exception as error:
+            if error is writing.error:
+                return RolledBack(error)
+            if not isinstance(error, StepTimeout):
+                raise
+            # It may have been cut while it was committed. In an outage this raises: so it is not
+            # the function that took long.
+            step = await self._store.find_step(workflow_id, step_id)
+            return RolledBack(error) if step is None else Committed(step.output)
 
-    async def transacts(self, call: str) -> Transacts:
-        """The store, if it has transactions. Raises `Unsupported`."""
+    async def _transacts(self, call: str) -> Transacts:
         store = self._store
         if not isinstance(store, Transacts):
             raise Unsupported(call, f"{type(store).__name__} has no transactions")

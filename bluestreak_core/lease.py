@@ -46,8 +46,7 @@ class Lease:
         self.claim = claim
         self.span = span
         """How long a renewal makes it. What was claimed may be shorter."""
-        self.is_withheld = False
-        """Whether a renewal would get in the way of a transaction of its own run."""
+        self._withheld = 0
         self._clock = clock
         self._deadline = deadline
         self._extending = threading.Lock()
@@ -64,12 +63,17 @@ class Lease:
 
     @contextmanager
     def withheld(self) -> Iterator[None]:
-        """Not to be renewed by the event loop in this block, by whose end it is as it is."""
-        self.is_withheld = True
+        """Not to be renewed by the event loop in this block, of which there may be several."""
+        self._withheld += 1
         try:
             yield
         finally:
-            self.is_withheld = False
+            self._withheld -= 1
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether a renewal would get in the way of a transaction of its own run."""
+        return self._withheld > 0
 
     @property
     def error(self) -> ClaimLost | None:

@@ -75,6 +75,16 @@ class _Record:
     attempts: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
     sessions: list[MemorySession] = field(default_factory=list)
 
+    @contextmanager
+    def holding(self, session: MemorySession) -> Iterator[None]:
+        """For as long as the block lasts, the session is one that the next claim takes back."""
+        self.sessions.append(session)
+        try:
+            yield
+        finally:
+            if session in self.sessions:
+                self.sessions.remove(session)
+
 
 class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
     """A store in the memory of one process, which forgets everything when the process ends.
@@ -263,16 +273,21 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         record = self._record(claim)
         if step_id in record.steps:
             return self._copy(record.steps[step_id].output)
-        with self._transaction() as session:
-            record.sessions.append(session)
-            output = await fn(session)
-            what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
-            value, _ = self._rules.round_trip(output, what)
+
+        def check_claim() -> None:
             if not machine.in_force(record.workflow, claim):
                 raise machine.lost(record.workflow, claim)
+
+        with self._transaction() as session:
+            with record.holding(session):
+                output = await fn(session)
+            what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
+            value, _ = self._rules.round_trip(output, what)
             if step_id in record.steps:
                 session.roll_back()
             else:
+                check_claim()
+                session.on_commit(check_claim)  # which the commit itself may have taken
                 session.commit()
                 record.steps[step_id] = Step(
                     workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now()
@@ -297,6 +312,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         def create() -> None:
             if not self._create(record):
                 raise StoreUnavailable(f"workflow {new.workflow_id!r} was created meanwhile")
+            session.undo(lambda: self._records.pop(new.workflow_id))
 
         session.on_commit(create)
         return True
@@ -310,7 +326,13 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         if record is None:
             raise WorkflowNotFound(workflow_id)
         machine.control(record.workflow, event, now, reason)  # which may refuse it
-        session.on_commit(lambda: self._control(record, event, now, reason))
+
+        def control() -> None:
+            before = record.workflow
+            self._control(record, event, now, reason)
+            session.undo(lambda: self._put(before))
+
+        session.on_commit(control)
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:

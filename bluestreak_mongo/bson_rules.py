@@ -39,6 +39,9 @@ TOLERANT = CODEC.with_options(
 )
 """How a few fields are read of documents of which some may not be what anybody should write."""
 
+TOO_DEEP = 15
+"""The code by which a server refuses a document that is nested deeper than it takes."""
+
 _BSON_TYPES = (Binary, Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp)
 _UNSET = Timestamp(0, 0)  # which has a meaning of its own in a field of a document
 _KEY = "v"

@@ -222,17 +222,18 @@ class Claiming:
         The server would keep them open for another minute, and with them the locks on what they
         have written, which may be the very workflow that is to be claimed.
         """
-        sessions = [
-            {"id": Binary.from_uuid(one.session_id)}
-            for one in abandoned
-            if isinstance(one.session_id, UUID)
-        ]
-        if not sessions:
+        dead = [one for one in abandoned if isinstance(one.session_id, UUID)]
+        if not dead:
             return
+        sessions = [{"id": Binary.from_uuid(one.session_id)} for one in dead]
         try:
             await self._workflows.database.client.admin.command("killSessions", sessions)
         except OperationFailure as error:
             logger.warning("transactions of dead workers are left to time out: %s", error)
+            return
+        # Its worker may be alive after all, and use the session for something else from now on.
+        ended = [transitions.announced(one.workflow_id, one.session_id) for one in dead]
+        await self._workflows.update_many({"$or": ended}, transitions.RETRACT)
 
     async def _stamp(
         self,

@@ -53,13 +53,13 @@ from bluestreak_core.store import Forks, RenewsFromThread, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
-from bluestreak_mongo.bson_rules import BsonRules, unstorable
+from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
 from bluestreak_mongo.bulk import Ending, Groups, insert_each, undecided
 from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.database import Database, check_version
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import break_off, reads, store_errors, writes
+from bluestreak_mongo.driver import reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.forking import fork
 from bluestreak_mongo.group_commit import Outcome
@@ -85,7 +85,6 @@ _LISTEN_FOR_CONTROL = timedelta(milliseconds=500)
 _LATE = timedelta(seconds=1)
 """By how much the clock of who cancels or pauses may be behind ours."""
 
-_TOO_DEEP = 15
 _TOO_LARGE = (10334, 17419, 17420)
 
 
@@ -462,8 +461,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        # Cancelled, it is broken off and rolled back, or has been committed.
-        return await break_off(self._open.transactions.step(claim, step_id, fn, now))
+        return await self._open.transactions.step(claim, step_id, fn, now)
 
     @override
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
@@ -660,7 +658,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         if outcome is None:
             return
         code = outcome.code if isinstance(outcome, OperationFailure) else None
-        if code == _TOO_DEEP:
+        if code == TOO_DEEP:
             raise unstorable(value, what, "it is nested too deep") from outcome
         if code in _TOO_LARGE:
             _, size = self._rules.round_trip(value, what)

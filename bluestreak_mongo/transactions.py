@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from bson.errors import InvalidBSON
 from pymongo import ReadPreference
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from bluestreak_core import machine
+from bluestreak_core.cancellation import see_through
 from bluestreak_core.errors import ClaimLost, InvalidArgument, Unsupported
 from bluestreak_core.model import Claim, Step
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
-from bluestreak_mongo.bson_rules import BsonRules
+from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
+from bluestreak_mongo.bulk import undecided
 from bluestreak_mongo.database import WRITE_CONCERN, Database
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import is_passing, translated
+from bluestreak_mongo.driver import store_errors
 
 SNAPSHOT = ReadConcern("snapshot")
+
+_MAX_TIME_EXPIRED = 50
 
 _REPLICA_SET_OR_ROUTER = ("setName", "msg")
 """What `hello` answers where there are transactions: a set's name, or a router's greeting."""
@@ -62,7 +70,10 @@ class Transactions:
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        """The recorded output: of this call, or of whoever was first."""
+        """The recorded output: of this call, or of whoever was first.
+
+        Cancelled, the function is, and all is rolled back; but a commit is seen through.
+        """
         attempt = _Attempt(
             database=self._database,
             rules=self._rules,
@@ -71,36 +82,51 @@ class Transactions:
             fn=fn,
             now=now,
         )
+        try:
+            return await see_through(self._carry_out(attempt), on_cancel=attempt.break_off)
+        except _Lost:
+            raise await self._loss(claim) from None
+        except (PyMongoError, InvalidBSON) as error:
+            if error is attempt.error_of_fn:
+                raise
+            # It may have been committed all the same, or another one's record was first.
+            if (step := await self._recorded(claim, step_id)) is not None:
+                return step.output
+            if isinstance(error, DuplicateKeyError):
+                raise undecided("step", step_id) from error
+            with store_errors():
+                raise
+
+    async def _carry_out(self, attempt: _Attempt) -> Any:
         session = self._database.client.start_session()
         if inspect.isawaitable(session):  # Motor's
             session = await session
-        try:
-            async with session:
-                await self._announce(claim, session)
+        async with session:
+            try:
+                await self._announce(attempt.claim, session)
                 return await session.with_transaction(
                     attempt.run,
                     read_concern=SNAPSHOT,
                     write_concern=WRITE_CONCERN,
                     read_preference=ReadPreference.PRIMARY,
                 )
-        except _Lost:
-            raise await self._loss(claim) from None
-        except PyMongoError as error:
-            if error is attempt.error_of_fn and not is_passing(error):
-                raise
-            # It may have been committed all the same, or another one's record was first.
-            if (step := await self._recorded(claim, step_id)) is not None:
-                return step.output
-            raise translated(error) from error
+            finally:
+                if not attempt.is_committing:
+                    await self._retract(attempt.claim, session)
 
     async def _announce(self, claim: Claim, session: Any) -> None:
         """So that whoever takes over can end the transaction, if this process dies in it."""
-        session_id = session.session_id["id"].as_uuid()
         announced = await self._database.workflows.update_one(
-            transitions.in_force(claim), transitions.announce(session_id)
+            transitions.in_force(claim), transitions.announce(_id_of(session))
         )
         if not announced.matched_count:
             raise _Lost
+
+    async def _retract(self, claim: Claim, session: Any) -> None:
+        """It is rolled back. The driver lends the session to others now, who must not be ended."""
+        announced = transitions.announced(claim.workflow_id, _id_of(session))
+        with suppress(PyMongoError):  # what has led here tells more
+            await self._database.workflows.update_one(announced, transitions.RETRACT)
 
     async def _recorded(self, claim: Claim, step_id: str) -> Step | None:
         key = {doc.WORKFLOW_ID: claim.workflow_id, doc.STEP_ID: step_id}
@@ -125,21 +151,30 @@ class _Attempt:
     step_id: str
     fn: Callable[[Any], Awaitable[Any]]
     now: Callable[[], datetime]
-    error_of_fn: PyMongoError | None = None
+    error_of_fn: BaseException | None = None
+    is_committing: bool = False
+    """Whether a commit has been sent, of which the end may be unknown."""
+    _is_broken_off: bool = False
+    _calling: asyncio.Task[Any] | None = None
+
+    def break_off(self) -> None:
+        """Cancel the function, and try nothing again."""
+        self._is_broken_off = True
+        if self._calling is not None:
+            self._calling.cancel()
 
     async def run(self, session: Any) -> Any:
+        """What is done in the transaction, with the commit at its end."""
+        if self._is_broken_off:
+            raise asyncio.CancelledError
         key = {doc.WORKFLOW_ID: self.claim.workflow_id, doc.STEP_ID: self.step_id}
         recorded = await self.database.steps.find_one(key, session=session)
         if recorded is not None:
             return doc.to_step(recorded).output
-        try:
-            returned = await self.fn(session)
-        except PyMongoError as error:
-            self.error_of_fn = error
-            raise
-        what = f"output of step {self.step_id!r} of workflow {self.claim.workflow_id!r}"
-        output, _ = self.rules.round_trip(returned, what)
-        await self.database.steps.insert_one(self._document(output), session=session)
+        returned = await self._call(session)
+        if not session.in_transaction:
+            raise InvalidArgument("session", session, "its function has ended the transaction")
+        output = await self._record(returned, session)
         # Last, so that the workflow is locked for as short as can be. The update has to change
         # something: else it would not meet that of another who takes the claim meanwhile.
         ours = transitions.in_force(self.claim)
@@ -148,7 +183,46 @@ class _Attempt:
         )
         if not checked.matched_count:
             raise _Lost
+        await self._commit(session)
         return output
+
+    async def _call(self, session: Any) -> Any:
+        self._calling = asyncio.current_task()
+        try:
+            return await self.fn(session)
+        except BaseException as error:
+            self.error_of_fn = error
+            raise
+        finally:
+            self._calling = None
+
+    async def _record(self, returned: Any, session: Any) -> Any:
+        what = f"output of step {self.step_id!r} of workflow {self.claim.workflow_id!r}"
+        output, _ = self.rules.round_trip(returned, what)
+        try:
+            await self.database.steps.insert_one(self._document(output), session=session)
+        except OperationFailure as error:
+            if error.code == TOO_DEEP:
+                raise unstorable(output, what, "it is nested too deep") from error
+            raise
+        return output
+
+    async def _commit(self, session: Any) -> None:
+        """Commit until it is known what came of that, unless it is broken off.
+
+        `with_transaction` would go on for two minutes whatever happens.
+        """
+        self.is_committing = True
+        while True:
+            try:
+                await session.commit_transaction()
+            except PyMongoError as error:
+                if error.has_error_label("TransientTransactionError"):
+                    self.is_committing = False
+                if self._is_broken_off or not _may_be_committed(error):
+                    raise
+            else:
+                return
 
     def _document(self, output: Any) -> Document:
         return doc.from_step(
@@ -159,3 +233,14 @@ class _Attempt:
                 saved_at=self.now(),
             )
         )
+
+
+def _may_be_committed(error: PyMongoError) -> bool:
+    """Whether a commit is to be sent again, as MongoDB prescribes."""
+    is_late = isinstance(error, OperationFailure) and error.code == _MAX_TIME_EXPIRED
+    return error.has_error_label("UnknownTransactionCommitResult") and not is_late
+
+
+def _id_of(session: Any) -> UUID:
+    session_id: UUID = session.session_id["id"].as_uuid()
+    return session_id

@@ -195,6 +195,15 @@ def announce(session_id: Any) -> Document:
     return {"$set": {doc.SESSION: session_id}}
 
 
+def announced(workflow_id: str, session_id: Any) -> Document:
+    """Matches a workflow that says so of this session, whoever has the claim by now."""
+    return {doc.WORKFLOW_ID: workflow_id, doc.SESSION: session_id}
+
+
+RETRACT: Document = {"$unset": {doc.SESSION: 1}}
+"""Says so no more."""
+
+
 def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:
     """Matches the workflows that ended before an instant, in one of these states."""
     return _in_any(statuses) | {

@@ -11,15 +11,23 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 
 from bluestreak_core import (
+    Bluestreak,
     ClaimLost,
     Context,
     InvalidArgument,
     Status,
     StepTimeout,
+    StoreRefused,
+    StoreUnavailable,
     WorkflowAborted,
     WorkflowCancelled,
 )
-from bluestreak_core.testing import ManualClock, RecordingStore, crash_everywhere
+from bluestreak_core.testing import (
+    Environment,
+    ManualClock,
+    RecordingStore,
+    crash_everywhere,
+)
 from bluestreak_memory import MemorySession, MemoryStore
 from bluestreak_mongo import MongoStore
 from tests.engine.conftest import Fleet
@@ -147,6 +155,31 @@ async def test_nothing_is_left_of_a_transaction_that_fails(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreRefused, SystemExit])
+async def test_what_its_function_raises_is_the_handlers_affair_whatever_it_looks_like(
+    fleet: Fleet, bank: Bank, error: type[BaseException]
+) -> None:
+    bluestreak = await fleet.engine()
+
+    async def book(session: Any) -> None:
+        await bank.ledger.book(session, "ada", 1)
+        raise error("of another system")
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        try:
+            await ctx.transaction("book", book)
+        except (StoreUnavailable, StoreRefused, RuntimeError) as caught:
+            return await ctx.step("note", str, caught)
+        return "booked"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert "of another system" in await bluestreak.wait("w")
+    assert (await bank.balance(), bank.ledger.calls) == (0, 1)
+
+
+@pytest.mark.asyncio
 @pytest.mark.parametrize("taken", ["cancelled", "paused", "claimed"])
 async def test_nothing_is_committed_under_a_claim_that_was_taken(
     fleet: Fleet, bank: Bank, taken: str, clock: ManualClock, store: RecordingStore
@@ -253,6 +286,54 @@ async def test_a_lease_is_not_renewed_while_its_run_is_in_a_transaction(
     assert bank.ledger.calls == 1
 
 
+@pytest.mark.asyncio
+async def test_a_lease_is_not_renewed_before_the_last_of_several_transactions_is_over(
+    fleet: Fleet, bank: Bank, clock: ManualClock, store: RecordingStore
+) -> None:
+    first_is_over, go_on = asyncio.Event(), asyncio.Event()
+    bluestreak = await fleet.engine(timeout_interval=9)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        async def second(session: Any) -> str:
+            await first_is_over.wait()
+            await go_on.wait()
+            return await bank.ledger.book(session, "bob", 1)
+
+        async def first() -> None:
+            await ctx.transaction("first", bank.ledger.book, "ada", 1)
+            first_is_over.set()
+
+        await asyncio.gather(first(), ctx.transaction("second", second))
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await first_is_over.wait()
+        await clock.until_sleeping(3 * SECOND)
+        clock.advance(3 * SECOND)
+        await clock.until_sleeping(3 * SECOND)
+        assert store.begun["renew"] == 0
+        go_on.set()
+        await bluestreak.wait("w")
+    assert (await bank.balance("ada"), await bank.balance("bob")) == (1, 1)
+
+
+def test_a_lease_that_a_transaction_has_used_up_is_renewed_right_after_it() -> None:
+    with Environment(timeout_interval=9) as env:
+
+        async def work(ctx: Context, input: None) -> str:
+            await asyncio.sleep(5.9)
+            await ctx.transaction("slow", pause, 4)
+            await ctx.step("next", asyncio.sleep, 6)
+            return "done"
+
+        async def pause(session: MemorySession, seconds: float) -> None:
+            await asyncio.sleep(seconds)
+
+        outcome = env.run(work)
+    assert (outcome.result, outcome.workflow.claims) == ("done", 1)
+
+
 # Inside the caller's transaction -----------------------------------------------------------------
 
 
@@ -312,6 +393,28 @@ async def test_in_a_transaction_an_id_that_exists_is_false_and_the_rest_is_commi
     with pytest.raises(WorkflowCancelled, match="why"):
         await bluestreak.wait("w")
     assert await bank.balance() == 1
+
+
+@pytest.mark.asyncio
+async def test_a_commit_in_memory_that_fails_half_way_leaves_nothing() -> None:
+    store = MemoryStore()
+    bluestreak = Bluestreak(store)
+    await bluestreak.init()
+    await bluestreak.start("v", "h")
+
+    async def start() -> None:
+        async with store.transaction() as session:
+            await bluestreak.cancel("v", session=session)
+            await bluestreak.start("w", "h", session=session)
+            await bluestreak.start("taken", "h", session=session)
+            await bluestreak.start("taken", "h")
+
+    with pytest.raises(StoreUnavailable, match="'taken' was created meanwhile"):
+        await start()
+    workflow = await bluestreak.find_workflow("v")
+    assert workflow is not None
+    assert workflow.status is Status.IDLE
+    assert await bluestreak.find_workflow("w") is None
 
 
 @pytest.mark.asyncio

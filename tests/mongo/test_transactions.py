@@ -11,16 +11,26 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from bson.binary import UuidRepresentation
+from bson.code import Code
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
     Context,
+    InvalidArgument,
     StoreError,
     StoreUnavailable,
+    UnstorableValue,
     Unsupported,
     WorkflowAborted,
 )
@@ -77,6 +87,26 @@ async def store(
     await store.init()
     yield store
     await store.close()
+
+
+class Commits(CommandListener):
+    """Tells when a commit has been sent."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+
+    @override
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name == "commitTransaction":
+            self.begun.set()
+
+    @override
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    @override
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
 
 
 class Booking:
@@ -176,6 +206,102 @@ async def test_a_cancelled_transaction_is_rolled_back_and_its_locks_are_gone(
     assert behind.ledger.find_one({"_id": 1}) == {"_id": 1, "n": 10}
 
 
+async def test_a_commit_under_way_is_seen_through_when_its_caller_is_cancelled(
+    server: FallibleServer, behind: Database[Document], clock: ManualClock
+) -> None:
+    commits = Commits()
+    client: AsyncMongoClient[Document] = AsyncMongoClient(
+        server.url, appname="bluestreak", event_listeners=[commits]
+    )
+    async with client:
+        store = MongoStore.from_database(client[behind.name], clock=clock)
+        await store.init()
+        claim = await claimed(store)
+        with server.failing("commitTransaction", 1, blockConnection=True, blockTimeMS=300):
+            transaction = asyncio.create_task(
+                store.transact(claim, "s", Booking(behind.name), clock.now)
+            )
+            await commits.begun.wait()
+            transaction.cancel()
+            await asyncio.wait({transaction})
+        assert transaction.cancelled()
+        assert behind.ledger.count_documents({}) == behind.steps.count_documents({}) == 1
+        await store.close()
+
+
+async def test_what_was_committed_just_too_late_is_not_a_timeout(
+    server: FallibleServer, behind: Database[Document]
+) -> None:
+    bluestreak = Bluestreak(
+        MongoStore(server.url, database=behind.name), timeout_interval=2, max_failures=0
+    )
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.transaction("book", Booking(behind.name))
+
+    async with bluestreak:
+        await bluestreak.start("w", "h")
+        with server.failing("commitTransaction", 1, blockConnection=True, blockTimeMS=1300):
+            async with polling(bluestreak):
+                assert await bluestreak.wait("w") == "booked"
+    assert behind.ledger.count_documents({}) == 1
+
+
+@pytest.mark.parametrize("how", ["raised", "cancelled"])
+async def test_a_session_is_not_announced_for_longer_than_its_transaction(
+    store: MongoStore, behind: Database[Document], clock: ManualClock, how: str
+) -> None:
+    """The driver lends it to the next one who wants a session, which nobody may end."""
+    claim = await claimed(store)
+    announced: list[object] = []
+
+    async def fail(session: Any) -> None:
+        found = behind.workflows.find_one({}, {"session": 1})
+        assert found is not None
+        announced.append(found.get("session"))
+        raise asyncio.CancelledError if how == "cancelled" else ZeroDivisionError
+
+    with pytest.raises((asyncio.CancelledError, ZeroDivisionError)):
+        await store.transact(claim, "s", fail, clock.now)
+    assert announced[0] is not None
+    found = behind.workflows.find_one({})
+    assert found is not None
+    assert "session" not in found
+
+
+async def test_an_output_that_is_nested_too_deep_for_the_server_is_refused(
+    store: MongoStore, behind: Database[Document], clock: ManualClock
+) -> None:
+    """A scope is no part of what the rules look into."""
+    claim = await claimed(store)
+
+    async def nest(session: Any) -> Any:
+        nested: Any = {}
+        for _ in range(250):
+            nested = {"a": nested}
+        return Code("f", nested)
+
+    with pytest.raises(UnstorableValue, match="nested too deep"):
+        await store.transact(claim, "s", nest, clock.now)
+    assert behind.steps.count_documents({}) == 0
+
+
+@pytest.mark.parametrize("end", ["commit_transaction", "abort_transaction"])
+async def test_a_function_must_not_end_the_transaction(
+    store: MongoStore, behind: Database[Document], clock: ManualClock, end: str
+) -> None:
+    claim = await claimed(store)
+
+    async def meddle(session: Any) -> None:
+        await Booking(behind.name)(session)
+        await getattr(session, end)()
+
+    with pytest.raises(InvalidArgument, match="its function has ended the transaction"):
+        await store.transact(claim, "s", meddle, clock.now)
+    assert behind.steps.count_documents({}) == 0
+
+
 async def test_whoever_takes_over_ends_the_transaction_of_the_dead(
     server: FallibleServer, store: MongoStore, behind: Database[Document]
 ) -> None:
@@ -193,6 +319,9 @@ async def test_whoever_takes_over_ends_the_transaction_of_the_dead(
         await dead[behind.name].workflows.update_one({}, lock, session=session)
         (owner,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
         assert (owner.workflow_id, owner.number) == (claim.workflow_id, 2)
+        found = behind.workflows.find_one({})
+        assert found is not None
+        assert "session" not in found
         with pytest.raises(OperationFailure):
             await session.commit_transaction()
 

@@ -30,7 +30,7 @@ from bluestreak_mongo import LocalMongo, MongoStore
 
 ROOT = Path(__file__).parents[2]
 ACCOUNTS = 1000
-PATIENCE = 600.0  # seconds
+PATIENCE = 120.0  # seconds, and as long again for each thousand transfers
 LEASE = 3.0  # seconds
 
 
@@ -72,7 +72,8 @@ def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
     began, kills = time.monotonic(), 0
     processes = [_spawn(url, database.name) for _ in range(workers)]
     try:
-        while _left(database) and time.monotonic() - began < PATIENCE:
+        patience = PATIENCE * (1 + workflows / 1000)
+        while _left(database) and time.monotonic() - began < patience:
             time.sleep(rng.uniform(0.3, 4))
             victim = rng.randrange(workers)
             kills += processes[victim].poll() is None
