@@ -137,9 +137,7 @@ class Context:
         `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort the workflow, since
         another try would repeat the effects of `fn`.
         """
-        if self._exit.has_come:
-            await self._exit.leave()
-        self._journal.lease.check()
+        await self._check_claim()
         step_id = check_id("step id", step_id)
         check_callable(f"step {step_id!r}", fn)
         limit = None if timeout is None else _limit(step_id, timeout)
@@ -184,9 +182,7 @@ class Context:
         Raises `Unsupported` on a store without transactions, as on a standalone server; and like
         `step`.
         """
-        if self._exit.has_come:
-            await self._exit.leave()
-        self._journal.lease.check()
+        await self._check_claim()
         step_id = check_id("step id", step_id)
         check_async(f"transaction {step_id!r}", fn)
         self._use(step_id)
@@ -228,9 +224,7 @@ class Context:
 
         Raises `InvalidId`, `InvalidDuration` and `DuplicateNap`.
         """
-        if self._exit.has_come:
-            await self._exit.leave()
-        self._journal.lease.check()
+        await self._check_claim()
         nap_id = check_id("nap id", nap_id)
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)
         if nap_id in self._nap_ids:
@@ -244,6 +238,12 @@ class Context:
         if wake_up_at > self._journal.clock.now():
             with self._operations.operation(f"nap {nap_id!r}", wake_up_at):
                 await self._doze(wake_up_at)
+
+    async def _check_claim(self) -> None:
+        """Nothing more is done where the run is to leave, or its claim is lost."""
+        if self._exit.has_come:
+            await self._exit.leave()
+        self._journal.lease.check()
 
     def _use(self, step_id: str) -> None:
         if step_id in self._step_ids:
@@ -276,6 +276,7 @@ class Context:
         if attempts.next_at is not None and attempts.next_at > self._journal.clock.now():
             with self._operations.operation(attempts.name, attempts.next_at):
                 await self._doze(attempts.next_at)
+            await self._check_claim()
 
     def _read(self, step_id: str, fn: Callable[..., Any], stored: Any) -> Any:
         """A recorded output as its annotation says; what does not fit it any more ends the run."""

@@ -278,9 +278,14 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
             if not machine.in_force(record.workflow, claim):
                 raise machine.lost(record.workflow, claim)
 
+        check_claim()
         with self._transaction() as session:
             with record.holding(session):
-                output = await fn(session)
+                try:
+                    output = await fn(session)
+                except Exception:
+                    check_claim()  # the next one may have ended the session under its hands
+                    raise
             what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
             value, _ = self._rules.round_trip(output, what)
             if step_id in record.steps:

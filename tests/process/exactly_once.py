@@ -74,7 +74,7 @@ def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
     try:
         patience = PATIENCE * (1 + workflows / 1000)
         while _left(database) and time.monotonic() - began < patience:
-            time.sleep(rng.uniform(0.3, 4))
+            time.sleep(rng.uniform(0.1, 2))
             victim = rng.randrange(workers)
             kills += processes[victim].poll() is None
             processes[victim].kill()

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
-from bluestreak_core import Claim, Step, Workflow, machine
+from bluestreak_core import Attempt, Claim, Context, Step, Workflow, machine
 from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.exit import Exit
 from bluestreak_core.hints import Hints
@@ -21,7 +21,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import History
 from bluestreak_core.operations import Operations
 from bluestreak_core.worker import Worker
-from bluestreak_memory import MemoryStore
+from bluestreak_memory import MemorySession, MemoryStore
 
 
 def _any_claim(workflow: Workflow | None, claim: Claim) -> bool:
@@ -53,6 +53,14 @@ async def _nothing(*_: Any) -> None: ...
 
 async def _no_history(store: MemoryStore, claims: list[Claim]) -> dict[str, History]:
     return {claim.workflow_id: History() for claim in claims}
+
+
+async def _unrecorded(store: MemoryStore, claim: Claim, attempt: Attempt) -> Attempt:
+    return attempt
+
+
+def _end(session: MemorySession) -> None:
+    session.is_open = False
 
 
 _control = machine.control
@@ -103,6 +111,13 @@ MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
     "a run goes on after its lease": [(Lease, "error", None), (Worker, "_expire_leases", _nothing)],
     "whoever asks is obeyed, whatever the state": [(machine, "control", _from_anywhere)],
     "workers are not told of what is taken from them": [(Worker, "_heed_control", _nothing)],
+    "failed attempts are not recorded": [(MemoryStore, "save_attempt", _unrecorded)],
+    "a pause between attempts is not kept": [(Context, "_nap_before", _nothing)],
+    "what is given up is tried again": [
+        (MemoryStore, "fail_step", _nothing),
+        (MemoryStore, "save_attempt", _unrecorded),
+    ],
+    "what a transaction has written stays": [(MemorySession, "roll_back", _end)],
     "nothing is cleaned up": [(CleanUps, "carry_out", _nothing)],
     "what has been cleaned up is cleaned up again": [(CleanUps, "carry_out", _all_of_them)],
     "the first clean-up comes first": [(CleanUps, "carry_out", _in_their_order)],

@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core import Claim, Failure, NewWorkflow, Status, Workflow, machine
+from bluestreak_core import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    NewWorkflow,
+    Status,
+    Workflow,
+    machine,
+)
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import StoreAround
 from bluestreak_memory import MemoryStore
@@ -42,6 +51,10 @@ class Observer(StoreAround):
         """When each workflow was cancelled, by the number of its newest claim then."""
         self.orders: dict[str, list[tuple[datetime, Event]]] = defaultdict(list)
         """What was done to each workflow from outside."""
+        self.attempts: dict[tuple[str, str], Attempt] = {}
+        """The latest failed attempt of each step."""
+        self.given_up: set[tuple[str, str]] = set()
+        """The steps that were given up since the last retry of their workflows."""
         self._newest: dict[str, Claim] = {}
 
     def note(self, text: str) -> None:
@@ -122,6 +135,43 @@ class Observer(StoreAround):
         self._check_record(claim, f"nap {nap_id}", stored)
         return stored
 
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        stored = await super().transact(claim, step_id, fn, now)
+        self._check_record(claim, f"step {step_id}", stored)
+        return stored
+
+    @override
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        stored = await super().save_attempt(claim, attempt)
+        what = f"attempt {stored.number} of step {stored.step_id}, round {stored.round}"
+        self._check_record(claim, what, stored)
+        self.attempts[claim.workflow_id, stored.step_id] = stored
+        return stored
+
+    @override
+    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        await super().fail_step(claim, failed)
+        self.note(f"fail_step {claim.workflow_id} {failed.step_id} by claim {claim.number}")
+        self.given_up.add((claim.workflow_id, failed.step_id))
+
+    def check_attempt(self, claim: Claim, step_id: str) -> None:
+        """The owner does not call a step before its pause is over, nor one that is given up."""
+        key = (claim.workflow_id, step_id)
+        if key in self.given_up:
+            self.violated(f"{claim.workflow_id} called step {step_id}, which was given up")
+        latest = self.attempts.get(key)
+        if latest is None or latest.round != claim.workflow.retries:
+            return
+        if latest.retry_at is not None and latest.retry_at > self.clock.now():
+            self.violated(f"{claim.workflow_id} called step {step_id} before its pause was over")
+
     def _check_record(self, claim: Claim, what: str, stored: Any) -> None:
         first = self.outputs.setdefault((claim.workflow_id, what), stored)
         self.note(f"save {claim.workflow_id} {what} by claim {claim.number} -> {stored}")
@@ -186,6 +236,8 @@ class Observer(StoreAround):
         self.orders[workflow_id].append((now, event))
         if was_running:
             self.taken[self._newest[workflow_id].key] = now
+        if event is Event.RETRY:
+            self.given_up = {key for key in self.given_up if key[0] != workflow_id}
         if event is Event.CANCEL:
             self.cancelled[workflow_id, workflow.claims] = now
 

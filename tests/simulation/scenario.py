@@ -29,6 +29,9 @@ class Kind(StrEnum):
     NAP = "nap"
     GATHER = "gather"
     CLEAN_UP = "clean-up"
+    RETRIED = "step tried again by policy"
+    GIVEN_UP = "step given up by policy"
+    TRANSACTION = "transaction"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +40,9 @@ class Operation:
 
     A clean-up is asked for, and is done if the workflow is cancelled.
 
-    A flaky step fails `failures` times in all, caught by nobody. `branches` is what a gather waits
-    for.
+    A flaky step fails `failures` times in all, caught by nobody. So does one that is tried again by
+    a policy, which catches that, and pauses for `seconds` at first. One that is given up fails each
+    time, and has one attempt more than `failures`. `branches` is what a gather waits for.
     """
 
     id: str
@@ -139,12 +143,14 @@ class Scenario:
         workers = draw.randint(1, 3)
         skewed = draw.random() < 0.3
         from_outside = Random(f"from outside {seed}")
+        policies = Random(f"policies {seed}")
         return cls(
             seed=seed,
             chance=seed,
             skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
             starts=tuple(
-                _with_clean_ups(from_outside, _start(draw, number)) for number in range(count)
+                _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
+                for number in range(count)
             ),
             actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
             orders=_orders(from_outside, count),
@@ -253,6 +259,26 @@ def _with_clean_ups(draw: Random, start: Start) -> Start:
             id=f"clean-up {number}", kind=Kind.CLEAN_UP, seconds=draw.choice((0, 0.1, 25))
         )
         operations.insert(draw.randint(0, len(operations)), clean_up)
+    return replace(start, operations=tuple(operations))
+
+
+def _with_policies(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    for number in range(draw.choice((0, 1, 2))):
+        kind = draw.choice((Kind.RETRIED, Kind.GIVEN_UP, Kind.TRANSACTION, Kind.TRANSACTION))
+        is_transaction = kind is Kind.TRANSACTION
+        operation = Operation(
+            id=f"policy {number}",
+            kind=kind,
+            seconds=draw.choice((0, 0.1, 3) if is_transaction else (0, 0.5, 4, 30)),
+            failures=0 if is_transaction else draw.randint(1, 3),
+        )
+        gathers = [place for place, one in enumerate(operations) if one.kind is Kind.GATHER]
+        if gathers and draw.random() < 0.3:
+            gather = operations[gathers[0]]
+            operations[gathers[0]] = replace(gather, branches=(*gather.branches, operation))
+        else:
+            operations.insert(draw.randint(0, len(operations)), operation)
     return replace(start, operations=tuple(operations))
 
 

@@ -19,7 +19,9 @@ from bluestreak_core import (
     Bluestreak,
     Claim,
     Context,
+    Retry,
     Status,
+    StepFailed,
     Store,
     StoreUnavailable,
     TransitionRefused,
@@ -41,7 +43,7 @@ from bluestreak_core.testing import (
 from bluestreak_core.testing.around import UNCOUNTED
 from bluestreak_core.testing.process import ProcessState
 from bluestreak_core.testing.virtual_time import NothingLeftToHappen, TooManyTurns
-from bluestreak_memory import MemoryStore
+from bluestreak_memory import MemorySession, MemoryStore
 from tests.simulation.observer import Observer
 from tests.simulation.scenario import (
     CHAOS,
@@ -147,6 +149,17 @@ class _Network(StoreAround):
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         self._world.check_sender(claim, step_id)
         return await super().save_step(claim, step_id, output, now)
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        self._world.check_sender(claim, step_id)
+        return await super().transact(claim, step_id, fn, now)
 
     @override
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
@@ -261,6 +274,8 @@ class _World:
         self._workers = [_Worker(self, number) for number in range(len(scenario.skews))]
         self._plans = {start.workflow_id: start.operations for start in scenario.starts}
         self._calls: Counter[tuple[str, str]] = Counter()
+        self._ledger: dict[tuple[str, str], int] = {}
+        """How often what each transaction does has been done, and has not been taken back."""
         self._accepted: set[str] = set()
         self._released = asyncio.Event()
         self._leases: dict[tuple[str, str], Lease] = {}
@@ -423,11 +438,41 @@ class _World:
                 ctx.on_cancel(operation.id, self._clean, ctx, operation)
                 self._asked_for[ctx._journal.lease.claim.key].append(operation.id)
                 return operation.id
+            case Kind.RETRIED | Kind.GIVEN_UP:
+                return await self._try(ctx, operation)
+            case Kind.TRANSACTION:
+                output = await ctx.transaction(operation.id, self._book, ctx, operation)
             case Kind.THREAD:
                 output = await ctx.step(operation.id, self._called, ctx, operation.id)
             case _:
                 output = await ctx.step(operation.id, self._work, ctx, operation)
         self._check_output(ctx.workflow_id, operation.id, output)
+        return output
+
+    async def _try(self, ctx: Context, operation: Operation) -> str:
+        retry = Retry(max_attempts=operation.failures + 1, initial=operation.seconds)
+        try:
+            output = await ctx.step(operation.id, self._attempt, ctx, operation, retry=retry)
+        except StepFailed as failed:
+            return _given_up(operation, failed.attempts)
+        self._check_output(ctx.workflow_id, operation.id, output)
+        return output
+
+    async def _attempt(self, ctx: Context, operation: Operation) -> str:
+        if not any(self.scenario.skews):
+            self.observer.check_attempt(ctx._journal.lease.claim, operation.id)
+        output = self._called(ctx, operation.id)
+        call = self._calls[ctx.workflow_id, operation.id]
+        if operation.kind is Kind.GIVEN_UP or call <= operation.failures:
+            raise ConnectionError(f"{output} fails")
+        return output
+
+    async def _book(self, session: MemorySession, ctx: Context, operation: Operation) -> str:
+        output = self._called(ctx, operation.id)
+        key = (ctx.workflow_id, operation.id)
+        await asyncio.sleep(operation.seconds / 2)
+        session.set(self._ledger, key, self._ledger.get(key, 0) + 1)
+        await asyncio.sleep(operation.seconds / 2)
         return output
 
     def _called(self, ctx: Context, step_id: str) -> str:
@@ -532,6 +577,8 @@ class _World:
             return [self._expected(workflow_id, branch) for branch in operation.branches]
         if operation.kind in (Kind.NAP, Kind.CLEAN_UP):
             return operation.id
+        if operation.kind is Kind.GIVEN_UP:
+            return _given_up(operation, operation.failures + 1)
         return self.observer.outputs.get((workflow_id, f"step {operation.id}"))
 
     async def _audit(self) -> None:
@@ -542,12 +589,26 @@ class _World:
             is_wanted = status is Status.CANCELLED and orders[-1:] == [Event.CANCEL]
             if status is not Status.FINISHED and not is_wanted:
                 self.observer.violated(f"{workflow_id} was accepted, and is {status}")
+        self._check_ledger()
         if not self.scenario.actions:
             self._check_cleaned()
         if self.scenario.is_healthy:
             self._check_calls()
         if not any(self.scenario.skews) and self.scenario.slots >= len(self._plans):
             self._check_punctuality()
+
+    def _check_ledger(self) -> None:
+        """What a transaction does is done once if its step is recorded, and else not at all."""
+        for workflow_id in sorted(self._accepted):
+            for operation in _flat(self._plans[workflow_id]):
+                if operation.kind is not Kind.TRANSACTION:
+                    continue
+                is_recorded = (workflow_id, f"step {operation.id}") in self.observer.outputs
+                done = self._ledger.get((workflow_id, operation.id), 0)
+                if done != is_recorded:
+                    self.observer.violated(
+                        f"{workflow_id} did {operation.id} {done} times, recorded: {is_recorded}"
+                    )
 
     def _check_calls(self) -> None:
         """Where nothing goes wrong, each step of a workflow that is left alone is called once, and
@@ -564,6 +625,10 @@ class _World:
             is_calm = (at - late - self._clock.start).total_seconds() > _CALM_AFTER
             if late > _PUNCTUAL and (is_calm or self.scenario.is_calm):
                 self.observer.violated(f"{workflow_id} was claimed {late} after it was due")
+
+
+def _given_up(operation: Operation, attempts: int) -> str:
+    return f"{operation.id} given up after {attempts} attempts"
 
 
 def _flat(operations: Iterable[Operation]) -> Iterator[Operation]:
