@@ -12,7 +12,6 @@ from pymongo import AsyncMongoClient
 
 from bluestreak_core import (
     Bluestreak,
-    ClaimLost,
     Context,
     InvalidArgument,
     Status,
@@ -33,7 +32,6 @@ from bluestreak_mongo import MongoStore
 from tests.engine.conftest import Fleet
 
 SECOND = timedelta(seconds=1)
-LEASE = 10 * SECOND
 
 
 class Ledger:
@@ -177,70 +175,6 @@ async def test_what_its_function_raises_is_the_handlers_affair_whatever_it_looks
         await bluestreak.start("w", "h")
         assert "of another system" in await bluestreak.wait("w")
     assert (await bank.balance(), bank.ledger.calls) == (0, 1)
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("taken", ["cancelled", "paused", "claimed"])
-async def test_nothing_is_committed_under_a_claim_that_was_taken(
-    fleet: Fleet, bank: Bank, taken: str, clock: ManualClock, store: RecordingStore
-) -> None:
-    bluestreak = await fleet.engine(timeout_interval=10)
-    await bluestreak.start("w", "h")
-    (claim,) = await store.claim("worker", clock.now(), LEASE, 1, None)
-
-    async def book(session: Any) -> str:
-        booked = await bank.ledger.book(session, "ada", 1)
-        match taken if bank.ledger.calls == 1 else "again":
-            case "cancelled":
-                await bluestreak.cancel("w")
-            case "paused":
-                await bluestreak.pause("w")
-            case "claimed":
-                await store.claim("other", clock.now() + LEASE, LEASE, 1, None)
-        return booked
-
-    with pytest.raises(ClaimLost):
-        await store.transact(claim, "book", book, clock.now)
-    assert await bank.balance() == 0
-    assert await bluestreak.find_step("w", "book") is None
-
-
-@pytest.mark.asyncio
-async def test_a_step_that_was_recorded_meanwhile_wins_and_nothing_else_is_left(
-    fleet: Fleet, bank: Bank, clock: ManualClock, store: RecordingStore
-) -> None:
-    bluestreak = await fleet.engine()
-    await bluestreak.start("w", "h")
-    (claim,) = await store.claim("worker", clock.now(), LEASE, 1, None)
-
-    async def book(session: Any) -> str:
-        booked = await bank.ledger.book(session, "ada", 1)
-        await store.save_step(claim, "book", "first", clock.now())
-        return booked
-
-    assert await store.transact(claim, "book", book, clock.now) == "first"
-    assert await bank.balance() == 0
-    assert await store.transact(claim, "book", book, clock.now) == "first"
-
-
-@pytest.mark.asyncio
-async def test_a_transaction_counts_as_progress(
-    fleet: Fleet, bank: Bank, clock: ManualClock, store: RecordingStore
-) -> None:
-    bluestreak = await fleet.engine()
-    await bluestreak.start("w", "h")
-    await store.claim("dead", clock.now(), SECOND, 1, None)
-    clock.advance(SECOND)
-    (claim,) = await store.claim("worker", clock.now(), LEASE, 1, None)
-    assert claim.workflow.crashes == 1
-
-    async def book(session: Any) -> str:
-        return await bank.ledger.book(session, "ada", 1)
-
-    await store.transact(claim, "book", book, clock.now)
-    workflow = await bluestreak.find_workflow("w")
-    assert workflow is not None
-    assert workflow.crashes == 0
 
 
 @pytest.mark.asyncio

@@ -1,0 +1,160 @@
+"""What `Forks` asks of a store, as a test suite; see `StoreContract`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import pytest
+
+from bluestreak_core.errors import StepNotRecorded, WorkflowNotFound
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    ErrorRecord,
+    FailedStep,
+    History,
+    NewWorkflow,
+    Status,
+    Workflow,
+)
+from bluestreak_core.store import Forks, Store
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+LATER = NOW + 60 * SECOND
+LEASE = 3600 * SECOND
+ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
+GIVEN_UP = FailedStep(step_id="given up", error=ERROR, attempts=2, failed_at=NOW + 3 * SECOND)
+
+
+class Forking(Store, Forks, Protocol):
+    """A store with this power."""
+
+
+class ForkContract:
+    """The tests of a store that can begin a workflow with the records of another one.
+
+    Subclass it together with `StoreContract`; the fixture is the same.
+    """
+
+    pytestmark = pytest.mark.asyncio
+
+    @pytest.mark.parametrize(
+        ("before", "steps", "naps", "given_up"),
+        [
+            (None, {"s1", "s2", "s4"}, {"n3"}, (GIVEN_UP,)),
+            ("s1", set(), set(), ()),
+            ("s2", {"s1"}, set(), ()),
+            ("s4", {"s1", "s2"}, {"n3"}, (GIVEN_UP,)),
+            ("given up", {"s1", "s2"}, {"n3"}, ()),
+        ],
+    )
+    async def test_a_fork_has_what_was_recorded_before_a_step(
+        self,
+        store: Forking,
+        before: str | None,
+        steps: set[str],
+        naps: set[str],
+        given_up: tuple[FailedStep, ...],
+    ) -> None:
+        await _recorded(store, "w")
+        assert await store.fork("w", "f", before, LATER)
+        assert (await _found(store, "f")).failed_steps == given_up
+        history = await _history(store, "f")
+        assert set(history.steps) == steps
+        assert set(history.naps) == naps
+        assert all(history.steps[one] == f"output of {one}" for one in steps)
+
+    async def test_a_fork_is_a_new_workflow_that_is_due(self, store: Forking) -> None:
+        await _recorded(store, "w")
+        await store.fork("w", "f", None, LATER)
+        assert await _found(store, "f") == Workflow(
+            workflow_id="f",
+            handler_id="h",
+            input={"a": [1]},
+            status=Status.IDLE,
+            timeout_at=LATER,
+            created_at=LATER,
+            failed_steps=(GIVEN_UP,),
+            forked_from="w",
+        )
+
+    async def test_records_keep_their_times(self, store: Forking) -> None:
+        await _recorded(store, "w")
+        await store.fork("w", "f", None, LATER)
+        step, nap = await store.find_step("f", "s2"), await store.find_nap("f", "n3")
+        assert step is not None
+        assert nap is not None
+        assert (step.saved_at, nap.saved_at) == (NOW + SECOND, NOW + 2 * SECOND)
+
+    async def test_failed_attempts_are_not_copied(self, store: Forking) -> None:
+        await _recorded(store, "w")
+        await store.fork("w", "f", None, LATER)
+        assert (await _history(store, "f")).attempts == {}
+
+    async def test_the_forked_workflow_stays_as_it_is(self, store: Forking) -> None:
+        claim = await _recorded(store, "w")
+        before = await _found(store, "w")
+        await store.fork("w", "f", "s4", LATER)
+        assert await _found(store, "w") == before
+        assert set((await store.history([claim]))["w"].steps) == {"s1", "s2", "s4"}
+
+    @pytest.mark.parametrize("new_id", ["w", "taken", "f"])
+    async def test_an_id_that_exists_is_left_as_it_is(self, store: Forking, new_id: str) -> None:
+        await _recorded(store, "w")
+        await store.create(_new("taken"))
+        await store.fork("w", "f", "s2", LATER)
+        before = await _found(store, new_id)
+        assert not await store.fork("w", new_id, None, LATER + SECOND)
+        assert await _found(store, new_id) == before
+
+    async def test_what_cannot_be_forked_creates_nothing(self, store: Forking) -> None:
+        await _recorded(store, "w")
+        with pytest.raises(WorkflowNotFound):
+            await store.fork("no such workflow", "f", None, LATER)
+        for missing in ("no such step", "n3", "tried"):
+            with pytest.raises(StepNotRecorded):
+                await store.fork("w", "f", missing, LATER)
+        assert await store.find_workflow("f") is None
+
+
+def _new(workflow_id: str) -> NewWorkflow:
+    return NewWorkflow(workflow_id=workflow_id, handler_id="h", input={"a": [1]}, created_at=NOW)
+
+
+async def _recorded(store: Store, workflow_id: str) -> Claim:
+    """A running workflow with a record of each kind, a second apart."""
+    await store.create(_new(workflow_id))
+    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    await store.save_step(claim, "s1", "output of s1", NOW)
+    await store.save_step(claim, "s2", "output of s2", NOW + SECOND)
+    await store.save_nap(claim, "n3", LATER, NOW + 2 * SECOND)
+    await store.fail_step(claim, GIVEN_UP)
+    await store.save_step(claim, "s4", "output of s4", NOW + 4 * SECOND)
+    await store.save_attempt(
+        claim,
+        Attempt(
+            workflow_id=workflow_id,
+            step_id="tried",
+            round=0,
+            number=1,
+            error=ERROR,
+            retry_at=LATER,
+            saved_at=NOW + 5 * SECOND,
+        ),
+    )
+    return claim
+
+
+async def _found(store: Store, workflow_id: str) -> Workflow:
+    workflow = await store.find_workflow(workflow_id)
+    assert workflow is not None
+    return workflow
+
+
+async def _history(store: Store, workflow_id: str) -> History:
+    """What the next run of a workflow that is due goes on from."""
+    (claim,) = await store.claim("worker", LATER, LEASE, 1, None)
+    assert claim.workflow_id == workflow_id
+    return (await store.history([claim]))[workflow_id]
