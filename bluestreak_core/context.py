@@ -260,6 +260,7 @@ class Context:
         attempts = Attempts(self._journal, step_id, retry)
         while not attempts.are_used_up:
             await self._nap_before(attempts)
+            await self._check_claim()
             with self._operations.operation(attempts.name):
                 try:
                     output = await called()
@@ -276,7 +277,6 @@ class Context:
         if attempts.next_at is not None and attempts.next_at > self._journal.clock.now():
             with self._operations.operation(attempts.name, attempts.next_at):
                 await self._doze(attempts.next_at)
-            await self._check_claim()
 
     def _read(self, step_id: str, fn: Callable[..., Any], stored: Any) -> Any:
         """A recorded output as its annotation says; what does not fit it any more ends the run."""

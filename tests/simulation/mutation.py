@@ -12,7 +12,16 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
-from bluestreak_core import Attempt, Claim, Context, Step, Workflow, machine
+from bluestreak_core import (
+    Attempt,
+    Claim,
+    Context,
+    NewWorkflow,
+    Step,
+    Workflow,
+    WorkflowNotFound,
+    machine,
+)
 from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.exit import Exit
 from bluestreak_core.hints import Hints
@@ -57,6 +66,20 @@ async def _no_history(store: MemoryStore, claims: list[Claim]) -> dict[str, Hist
 
 async def _unrecorded(store: MemoryStore, claim: Claim, attempt: Attempt) -> Attempt:
     return attempt
+
+
+async def _bare_fork(
+    store: MemoryStore, workflow_id: str, new_id: str, before: str | None, now: datetime
+) -> bool:
+    if (source := store._records.get(workflow_id)) is None:
+        raise WorkflowNotFound(workflow_id)
+    new = NewWorkflow(
+        workflow_id=new_id,
+        handler_id=source.workflow.handler_id,
+        input=source.workflow.input,
+        created_at=now,
+    )
+    return await store.create(new)
 
 
 def _end(session: MemorySession) -> None:
@@ -118,6 +141,8 @@ MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
         (MemoryStore, "save_attempt", _unrecorded),
     ],
     "what a transaction has written stays": [(MemorySession, "roll_back", _end)],
+    "a fork has nothing of what was recorded": [(MemoryStore, "fork", _bare_fork)],
+    "what is to begin later begins at once": [(NewWorkflow, "start_at", None)],
     "nothing is cleaned up": [(CleanUps, "carry_out", _nothing)],
     "what has been cleaned up is cleaned up again": [(CleanUps, "carry_out", _all_of_them)],
     "the first clean-up comes first": [(CleanUps, "carry_out", _in_their_order)],

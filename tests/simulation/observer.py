@@ -22,8 +22,12 @@ from bluestreak_core import (
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import StoreAround
 from bluestreak_memory import MemoryStore
+from tests.simulation.scenario import LEASE
 
 T = TypeVar("T")
+
+_KNOWN_WITHIN = timedelta(seconds=LEASE)
+"""After which whoever had a claim that was taken knows it, whatever happens."""
 
 
 class Violated(AssertionError):
@@ -38,6 +42,7 @@ class Observer(StoreAround):
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
+        self._memory = store
         self.timeline: list[str] = []
         self.violations: list[str] = []
         self.created: set[str] = set()
@@ -55,6 +60,8 @@ class Observer(StoreAround):
         """The latest failed attempt of each step."""
         self.given_up: set[tuple[str, str]] = set()
         """The steps that were given up since the last retry of their workflows."""
+        self.copied: set[tuple[str, str]] = set()
+        """What forks have got of the workflows that they come from."""
         self._newest: dict[str, Claim] = {}
 
     def note(self, text: str) -> None:
@@ -95,8 +102,13 @@ class Observer(StoreAround):
         return claims
 
     def check_owner(self, claim: Claim, what: str) -> None:
-        """What only the owner of a workflow may do, its owner does."""
-        if not self._is_newest(claim):
+        """What only the owner of a workflow may do, its owner does.
+
+        Or who was the owner until the claim was taken from outside, and need not know it yet.
+        """
+        taken_at = self.taken.get(claim.key)
+        may_not_know = taken_at is not None and self.clock.now() < taken_at + _KNOWN_WITHIN
+        if not self._is_newest(claim) and not may_not_know:
             self.violated(f"{claim.workflow_id}: claim {claim.number} {what} after another claim")
 
     def _check_claim(self, before: Workflow, claim: Claim, now: datetime) -> None:
@@ -164,6 +176,8 @@ class Observer(StoreAround):
     def check_attempt(self, claim: Claim, step_id: str) -> None:
         """The owner does not call a step before its pause is over, nor one that is given up."""
         key = (claim.workflow_id, step_id)
+        if not self._is_newest(claim):
+            return
         if key in self.given_up:
             self.violated(f"{claim.workflow_id} called step {step_id}, which was given up")
         latest = self.attempts.get(key)
@@ -230,6 +244,34 @@ class Observer(StoreAround):
         self._note_order(
             after, event, was_running=before is not None and before.status is Status.RUNNING
         )
+
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await super().fork(workflow_id, new_id, before, now)
+        self.note(f"fork {workflow_id} to {new_id} before {before} -> {forked}")
+        if forked:
+            if new_id in self.created:
+                self.violated(f"{new_id} was forked to, and existed")
+            self.created.add(new_id)
+            await self._note_copies(workflow_id, new_id, before)
+        return forked
+
+    async def _note_copies(self, workflow_id: str, new_id: str, before: str | None) -> None:
+        """What was copied is what was there, all of it, or without what came since a step."""
+        records = await self._memory.records(new_id)
+        copies: dict[str, Any] = {f"step {one.step_id}": one.output for one in records.steps}
+        copies |= {f"nap {one.nap_id}": one.wake_up_at for one in records.naps}
+        theirs = {what: v for (owner, what), v in self.outputs.items() if owner == workflow_id}
+        expected = theirs if before is None else {what: theirs.get(what) for what in copies}
+        if copies != {what: v for what, v in expected.items() if not what.startswith("attempt")}:
+            self.violated(f"{new_id} was forked with {copies}, {workflow_id} had {theirs}")
+        if f"step {before}" in copies:
+            self.violated(f"{new_id} was forked before {before}, and has it")
+        for what, stored in copies.items():
+            self.outputs[new_id, what] = stored
+            self.copied.add((new_id, what))
+        for failed in (await self._found(new_id)).failed_steps:
+            self.given_up.add((new_id, failed.step_id))
 
     def _note_order(self, workflow: Workflow, event: Event, *, was_running: bool) -> None:
         workflow_id, now = workflow.workflow_id, self.clock.now()

@@ -59,16 +59,18 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A workflow that clients start, `copies` of them at the same time."""
+    """A workflow that clients start, `copies` of them at the same time, to begin after `delay`."""
 
     workflow_id: str
     at: float
     copies: int
     operations: tuple[Operation, ...]
+    delay: float = 0.0
 
     def __str__(self) -> str:
         operations = "; ".join(map(str, self.operations))
-        return f"{self.at:7.3f} start {self.workflow_id} x{self.copies}: {operations}"
+        what = f"start {self.workflow_id} x{self.copies} in {self.delay:g} s"
+        return f"{self.at:7.3f} {what}: {operations}"
 
 
 class Deed(StrEnum):
@@ -113,6 +115,19 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """A workflow that a client begins with the records of another one, if it can be done."""
+
+    at: float
+    workflow_id: str
+    new_id: str
+    before: str | None
+
+    def __str__(self) -> str:
+        return f"{self.at:7.3f} fork {self.workflow_id} to {self.new_id}, before {self.before}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """All that is decided before a simulation begins.
 
@@ -128,6 +143,7 @@ class Scenario:
     starts: tuple[Start, ...]
     actions: tuple[Action, ...]
     orders: tuple[Order, ...]
+    forks: tuple[Fork, ...]
     retries: bool
     fault_rate: float
     latency: float
@@ -144,16 +160,18 @@ class Scenario:
         skewed = draw.random() < 0.3
         from_outside = Random(f"from outside {seed}")
         policies = Random(f"policies {seed}")
+        starts = tuple(
+            _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
+            for number in range(count)
+        )
         return cls(
             seed=seed,
             chance=seed,
             skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
-            starts=tuple(
-                _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
-                for number in range(count)
-            ),
+            starts=starts,
             actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
             orders=_orders(from_outside, count),
+            forks=_forks(policies, starts),
             retries=from_outside.random() < 0.5,
             fault_rate=draw.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
             latency=draw.choice((0.0, 0.02, 0.5)),
@@ -195,12 +213,19 @@ class Scenario:
             yield replace(self, actions=_without(self.actions, place))
         for place in range(len(self.orders)):
             yield replace(self, orders=_without(self.orders, place))
+        for place in range(len(self.forks)):
+            yield replace(self, forks=_without(self.forks, place))
         if len(self.starts) > 1:
             for place in range(len(self.starts)):
                 yield replace(self, starts=_without(self.starts, place))
 
     def __str__(self) -> str:
-        happenings: list[Start | Action | Order] = [*self.starts, *self.actions, *self.orders]
+        happenings: list[Start | Action | Order | Fork] = [
+            *self.starts,
+            *self.actions,
+            *self.orders,
+            *self.forks,
+        ]
         happenings.sort(key=lambda happening: happening.at)
         fleet = (
             f"seed {self.seed}: {len(self.skews)} workers of {self.slots} slots, "
@@ -279,7 +304,23 @@ def _with_policies(draw: Random, start: Start) -> Start:
             operations[gathers[0]] = replace(gather, branches=(*gather.branches, operation))
         else:
             operations.insert(draw.randint(0, len(operations)), operation)
-    return replace(start, operations=tuple(operations))
+    delay = draw.choice((0.0, 0.0, 0.0, 3.0, 45.0))
+    return replace(start, operations=tuple(operations), delay=delay)
+
+
+def _forks(draw: Random, starts: tuple[Start, ...]) -> tuple[Fork, ...]:
+    forks = []
+    for number in range(draw.choice((0, 0, 1, 2))):
+        start = draw.choice(starts)
+        forks.append(
+            Fork(
+                at=round(draw.uniform(0, CHAOS), 3),
+                workflow_id=start.workflow_id,
+                new_id=f"f{number}",
+                before=draw.choice((None, *(operation.id for operation in start.operations))),
+            )
+        )
+    return tuple(forks)
 
 
 def _orders(draw: Random, count: int) -> tuple[Order, ...]:
@@ -302,6 +343,8 @@ def _simpler_starts(start: Start) -> Iterator[Start]:
         yield replace(start, copies=1)
     if start.at:
         yield replace(start, at=0.0)
+    if start.delay:
+        yield replace(start, delay=0.0)
 
 
 def _without(things: tuple[Any, ...], place: int) -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ from bluestreak_core import (
     Retry,
     Status,
     StepFailed,
+    StepNotRecorded,
     Store,
     StoreUnavailable,
     TransitionRefused,
@@ -50,6 +51,7 @@ from tests.simulation.scenario import (
     LEASE,
     Action,
     Deed,
+    Fork,
     Kind,
     Operation,
     Order,
@@ -77,8 +79,8 @@ _CALM_AFTER = CHAOS + _AMID_WITHIN + _TIME_TO_STOP + LEASE
 _TOLD_WITHIN = 1.0
 """Seconds after which a worker knows that a claim was taken, if the store answers at once."""
 
-_MESSAGES = 5
-"""How many of them may be under way one after the other until then."""
+_MESSAGES = 7
+"""How many may be under way one after the other until then, from the claim on."""
 
 _TIME_TO_LOOK = timedelta(seconds=60)
 """How long a workflow has to stay cancelled so that its worker, which lives, surely sees it so."""
@@ -273,6 +275,8 @@ class _World:
         self._processes: list[Process] = []
         self._workers = [_Worker(self, number) for number in range(len(scenario.skews))]
         self._plans = {start.workflow_id: start.operations for start in scenario.starts}
+        for fork in scenario.forks:
+            self._plans[fork.new_id] = self._plans.get(fork.workflow_id, ())
         self._calls: Counter[tuple[str, str]] = Counter()
         self._ledger: dict[tuple[str, str], int] = {}
         """How often what each transaction does has been done, and has not been taken back."""
@@ -339,7 +343,10 @@ class _World:
         clients = [self._client(start) for start in scenario.starts for _ in range(start.copies)]
         deeds = [self._act(action) for action in scenario.actions]
         orders = [self._give(order) for order in scenario.orders]
-        everything = asyncio.gather(*clients, *deeds, *orders, self._heal(), self._release())
+        forks = [self._fork(fork) for fork in scenario.forks]
+        everything = asyncio.gather(
+            *clients, *deeds, *orders, *forks, self._heal(), self._release()
+        )
         try:
             async with asyncio.timeout(CHAOS + TIME_TO_END):
                 await everything
@@ -349,6 +356,7 @@ class _World:
         for worker in self._workers:
             await worker.end()
         await self._audit()
+        await self._prune()
 
     async def _act(self, action: Action) -> None:
         await asyncio.sleep(action.at)
@@ -402,13 +410,33 @@ class _World:
         await asyncio.sleep(start.at)
         while True:
             with suppress(StoreUnavailable):
-                await engine.start(start.workflow_id, "plan", start.workflow_id)
+                workflow_id = start.workflow_id
+                await engine.start(workflow_id, "plan", workflow_id, delay=start.delay)
                 break
             await asyncio.sleep(0.1)
-        self._accepted.add(start.workflow_id)
+        await self._wait(engine, start.workflow_id)
+
+    async def _fork(self, fork: Fork) -> None:
+        """Fork a workflow, until that is known to be done or refused, and wait for its end."""
+        engine = Bluestreak(self.network(self._clock))
+        await engine.init()
+        await asyncio.sleep(fork.at)
         while True:
             try:
-                result = await engine.wait(start.workflow_id, retries=100, pause_interval=60)
+                await engine.fork(fork.workflow_id, fork.new_id, fork.before)
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.1)
+            except (WorkflowNotFound, StepNotRecorded):
+                return
+        await self._wait(engine, fork.new_id)
+
+    async def _wait(self, engine: Bluestreak, workflow_id: str) -> None:
+        """Wait for the end of what was accepted, unless somebody has cancelled it for good."""
+        self._accepted.add(workflow_id)
+        while True:
+            try:
+                result = await engine.wait(workflow_id, retries=100, pause_interval=60)
             except StoreUnavailable:
                 await asyncio.sleep(0.1)
             except WorkflowCancelled:
@@ -416,7 +444,7 @@ class _World:
                     return
                 await self._released.wait()
             else:
-                self._check_reader(start.workflow_id, result)
+                self._check_reader(workflow_id, result)
                 return
 
     # What workflows do ---------------------------------------------------------------------------
@@ -597,13 +625,35 @@ class _World:
         if not any(self.scenario.skews) and self.scenario.slots >= len(self._plans):
             self._check_punctuality()
 
+    async def _prune(self) -> None:
+        """Of what has ended nothing is left, however often a call fails, and all else is."""
+        before = {one: await self.observer.find_workflow(one) for one in self.observer.created}
+        self._faulty.rate = self.scenario.fault_rate
+        engine = Bluestreak(self.network(self._clock))
+        await engine.init()
+        while True:
+            with suppress(StoreUnavailable):
+                await engine.prune(ended_before=self._clock.now())
+                break
+        for workflow_id, workflow in before.items():
+            left = await self.observer.find_workflow(workflow_id)
+            if workflow is not None and left != (None if workflow.status.ended else workflow):
+                self.observer.violated(f"{workflow_id} was {workflow.status}, and is left: {left}")
+        for workflow_id, what in self.observer.outputs:
+            kind, _, record_id = what.partition(" ")
+            find = self.observer.find_nap if kind == "nap" else self.observer.find_step
+            is_gone = await self.observer.find_workflow(workflow_id) is None
+            if is_gone and await find(workflow_id, record_id) is not None:
+                self.observer.violated(f"{workflow_id} was pruned, but not its {what}")
+
     def _check_ledger(self) -> None:
         """What a transaction does is done once if its step is recorded, and else not at all."""
         for workflow_id in sorted(self._accepted):
             for operation in _flat(self._plans[workflow_id]):
                 if operation.kind is not Kind.TRANSACTION:
                     continue
-                is_recorded = (workflow_id, f"step {operation.id}") in self.observer.outputs
+                record = (workflow_id, f"step {operation.id}")
+                is_recorded = record in self.observer.outputs.keys() - self.observer.copied
                 done = self._ledger.get((workflow_id, operation.id), 0)
                 if done != is_recorded:
                     self.observer.violated(
