@@ -18,6 +18,7 @@ from bluestreak_core.argument import (
     check_reason,
     is_a,
     is_async,
+    to_instant,
     to_timedelta,
 )
 from bluestreak_core.clock import in_milliseconds
@@ -135,8 +136,8 @@ class Client(Search):
         True; False, and nothing is changed, when the id exists. Once this has returned True, the
         workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
 
-        - `delay`, or `at`: it is not claimed before. A naive datetime is read as UTC; one that has
-          passed is no delay.
+        - `delay`, or `at`, an aware datetime: it is not claimed before. An instant that has passed
+          is no delay.
         - `strict`: an id that exists with another handler, or with another input as far as the
           store tells them apart, is a `WorkflowConflict`.
         - `session`: do it as a part of the transaction that is under way in this session of the
@@ -424,10 +425,7 @@ def _start_at(start: Start, now: datetime, where: str) -> datetime | None:
         return in_milliseconds(now + to_timedelta(f"{where}delay", start.delay))
     if start.at is None:
         return None
-    if not is_a(start.at, datetime):
-        kind = type(start.at).__name__
-        raise InvalidArgument(f"{where}at", start.at, f"expected a datetime, not {kind}")
-    return in_milliseconds(start.at)
+    return to_instant(f"{where}at", start.at)
 
 
 def _is_same(known: Handler, handler: object) -> bool:

@@ -203,7 +203,7 @@ class Context:
         Not now: after the handler has been cancelled, the worker that ran it calls what was asked
         for, the last first, and records each as a step. One that was recorded before is not called
         again; one that raises is logged. A workflow that is cancelled while it does not run, as in
-        a long nap, is not cleaned up; nor is one whose worker dies first.
+        a long nap, is not cleaned up; nor is one whose worker dies or loses its lease first.
 
         Raises `InvalidId`, `InvalidArgument` and `DuplicateStep`.
         """

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 import pytest
 
 from bluestreak_core import (
+    Backoff,
     Bluestreak,
     Context,
     HandlerAlreadyRegistered,
@@ -18,6 +21,8 @@ from bluestreak_core import (
     InvalidDuration,
     InvalidHandler,
     InvalidId,
+    Retry,
+    Start,
     SystemClock,
     UnstorableValue,
     ValueTooLarge,
@@ -25,7 +30,14 @@ from bluestreak_core import (
 )
 from bluestreak_core.testing import RecordingStore
 from bluestreak_memory import MemoryStore
-from tests.engine.bad_input import BAD_COUNTS, BAD_DURATIONS, BAD_IDS, BAD_VALUES, Raises
+from tests.engine.bad_input import (
+    BAD_COUNTS,
+    BAD_DURATIONS,
+    BAD_IDS,
+    BAD_INSTANTS,
+    BAD_VALUES,
+    Raises,
+)
 from tests.engine.conftest import Fleet
 
 NOT_CALLABLE: dict[str, Any] = {
@@ -50,6 +62,10 @@ async def _async() -> bool:
     return False
 
 
+async def _nothing(session: Any) -> None: ...
+
+
+NO_RETRIES: list[Any] = [1, "x", {}, Backoff(), Retry, Raises()]
 NO_PREDICATE: list[Any] = [*NO_OPTION, _async]
 
 
@@ -67,7 +83,34 @@ CALLS: dict[str, Callable[[Bluestreak, Any], Awaitable[Any]]] = {
     "find_nap": lambda bluestreak, bad: bluestreak.find_nap(bad, "n"),
     "find_nap nap": lambda bluestreak, bad: bluestreak.find_nap("w", bad),
     "describe": lambda bluestreak, bad: bluestreak.describe(bad),
+    "start_many": lambda bluestreak, bad: bluestreak.start_many([Start("v", "h"), Start(bad, "h")]),
+    "start_many handler": lambda bluestreak, bad: bluestreak.start_many([Start("v", bad)]),
+    "cancel": lambda bluestreak, bad: bluestreak.cancel(bad),
+    "pause": lambda bluestreak, bad: bluestreak.pause(bad),
+    "resume": lambda bluestreak, bad: bluestreak.resume(bad),
+    "retry": lambda bluestreak, bad: bluestreak.retry(bad),
+    "fork": lambda bluestreak, bad: bluestreak.fork(bad, "f"),
+    "fork new id": lambda bluestreak, bad: bluestreak.fork("w", bad),
 }
+
+BAD_REASONS: dict[str, Any] = {
+    "int": 1,
+    "bytes": b"why",
+    "list": ["why"],
+    "query": {"$ne": 1},
+    "lone surrogate": "\ud800",
+    "much too long": "x" * 1_000_000,
+    "raises": Raises(),
+}
+
+BOTH = {"delay": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}
+
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    *[("delay", {"delay": bad}) for bad in BAD_DURATIONS.values() if bad is not None],
+    *[("at", {"at": bad}) for bad in BAD_INSTANTS.values()],
+    ("at", BOTH),
+]
+"""What is given to a start, and the name that it is refused by."""
 
 
 @pytest.mark.asyncio
@@ -78,7 +121,9 @@ async def test_a_bad_id_never_reaches_the_store(
 ) -> None:
     bluestreak = await fleet.engine()
     before = store.begun.copy()
-    with pytest.raises(InvalidId, match=r"^(workflow|handler|step|nap) id ") as refused:
+    with pytest.raises(
+        InvalidId, match=r"^(starts\[[01]\]: )?(workflow|handler|step|nap|new) id "
+    ) as refused:
         await CALLS[call](bluestreak, BAD_IDS[name])
     assert refused.value.value is BAD_IDS[name]
     assert len(str(refused.value)) < 300
@@ -138,6 +183,63 @@ async def test_a_bad_output_is_not_recorded_and_a_bad_result_neither(
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize(("name", "options"), OPTIONS)
+async def test_a_bad_option_of_a_start_creates_nothing(
+    fleet: Fleet, store: RecordingStore, name: str, options: dict[str, Any]
+) -> None:
+    bluestreak = await fleet.engine()
+    before = store.begun.copy()
+    with pytest.raises(InvalidArgument, match=f"^{name} "):
+        await bluestreak.start("w", "h", **options)
+    with pytest.raises(InvalidArgument, match=rf"^starts\[1\]: {name} "):
+        await bluestreak.start_many([Start("v", "h"), Start("w", "h", **options)])
+    assert store.begun == before
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", BAD_VALUES)
+async def test_a_bad_input_of_many_creates_none_of_them(fleet: Fleet, name: str) -> None:
+    bluestreak = await fleet.engine()
+    value, _ = BAD_VALUES[name]
+    with pytest.raises(UnstorableValue, match=r"^input of workflow 'w'"):
+        await bluestreak.start_many([Start("v", "h"), Start("w", "h", value)])
+    assert await bluestreak.find_workflow("v") is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("bad", [None, "w", 7, Start("w", "h"), [None], ["w"], [("w", "h")]])
+async def test_what_are_no_starts_is_refused(fleet: Fleet, store: RecordingStore, bad: Any) -> None:
+    bluestreak = await fleet.engine()
+    before = store.begun.copy()
+    with pytest.raises(InvalidArgument, match=r"^starts"):
+        await bluestreak.start_many(bad)
+    assert store.begun == before
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", BAD_REASONS)
+async def test_a_bad_reason_cancels_nothing(fleet: Fleet, store: RecordingStore, name: str) -> None:
+    bluestreak = await fleet.engine()
+    before = store.begun.copy()
+    with pytest.raises(InvalidArgument, match=r"^reason ") as refused:
+        await bluestreak.cancel("w", BAD_REASONS[name])
+    assert len(str(refused.value)) < 300
+    assert store.begun == before
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("name", [name for name, bad in BAD_IDS.items() if bad is not None])
+async def test_a_fork_before_a_bad_id_creates_nothing(
+    fleet: Fleet, store: RecordingStore, name: str
+) -> None:
+    bluestreak = await fleet.engine()
+    before = store.begun.copy()
+    with pytest.raises(InvalidId, match=r"^before "):
+        await bluestreak.fork("w", "f", BAD_IDS[name])
+    assert store.begun == before
+
+
+@pytest.mark.asyncio
 async def test_a_large_input_creates_nothing(fleet: Fleet) -> None:
     bluestreak = await fleet.engine()
     with pytest.raises(ValueTooLarge, match=r"input of workflow 'w' takes 17000005 bytes"):
@@ -147,17 +249,24 @@ async def test_a_large_input_creates_nothing(fleet: Fleet) -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", BAD_IDS)
-@pytest.mark.parametrize("kind", ["step", "sleep"])
+@pytest.mark.parametrize("kind", ["step", "sleep", "on_cancel", "transaction", "key"])
 async def test_a_bad_id_in_a_handler_records_nothing(fleet: Fleet, kind: str, name: str) -> None:
     bluestreak = await fleet.engine(max_failures=0)
     calls: list[int] = []
 
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> None:
-        if kind == "step":
-            await ctx.step(BAD_IDS[name], calls.append, 1)
-        else:
-            await ctx.sleep(BAD_IDS[name], 1)
+        match kind:
+            case "step":
+                await ctx.step(BAD_IDS[name], calls.append, 1)
+            case "sleep":
+                await ctx.sleep(BAD_IDS[name], 1)
+            case "on_cancel":
+                ctx.on_cancel(BAD_IDS[name], calls.append, 1)
+            case "transaction":
+                await ctx.transaction(BAD_IDS[name], _nothing)
+            case "key":
+                ctx.idempotency_key(BAD_IDS[name])
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
@@ -165,6 +274,78 @@ async def test_a_bad_id_in_a_handler_records_nothing(fleet: Fleet, kind: str, na
             await bluestreak.wait("w")
     assert calls == []
     assert fleet.store.begun["save_step"] == fleet.store.begun["save_nap"] == 0
+    assert fleet.store.begun["transact"] == 0
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        *[({"retry": bad}, "retry of step 's'") for bad in NO_RETRIES],
+        *[
+            ({"timeout": bad}, "timeout of step 's'")
+            for bad in [0, *BAD_DURATIONS.values()]
+            if bad is not None
+        ],
+    ],
+)
+async def test_a_step_is_not_called_by_a_bad_policy(
+    fleet: Fleet, policy: dict[str, Any], message: str
+) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+    calls: list[int] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", calls.append, 1, **policy)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=message):
+            await bluestreak.wait("w")
+    assert calls == []
+
+
+NO_NUMBERS: list[Any] = [-1, math.nan, math.inf, "2", None, True, [], Raises()]
+NO_EXCEPTIONS: list[Any] = [None, "ValueError", ValueError(), 1, [ValueError], (ValueError, 1)]
+
+
+@pytest.mark.parametrize(
+    ("option", "bad"),
+    [
+        *[("max_attempts", bad) for bad in (0, *BAD_COUNTS.values())],
+        *[("initial", bad) for bad in BAD_DURATIONS.values()],
+        *[("max_delay", bad) for bad in BAD_DURATIONS.values()],
+        *[("factor", bad) for bad in (0.5, *NO_NUMBERS)],
+        *[("jitter", bad) for bad in (1.5, *NO_NUMBERS)],
+        *[("retry_on", bad) for bad in (BaseException, Raises(), *NO_EXCEPTIONS)],
+        *[("give_up_on", bad) for bad in (BaseException, Raises(), *NO_EXCEPTIONS)],
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_bad_retry_policy_is_refused_by_its_name(option: str, bad: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{option} "):
+        Retry(**{option: bad})
+
+
+@pytest.mark.parametrize(
+    ("option", "bad"),
+    [
+        *[("max_failures", bad) for bad in BAD_COUNTS.values()],
+        *[("max_crashes", bad) for bad in BAD_COUNTS.values()],
+        *[("timeout_interval", bad) for bad in (0, *BAD_DURATIONS.values())],
+        *[("wait_retry_interval", bad) for bad in BAD_DURATIONS.values()],
+        *[("deadline", bad) for bad in (0, *BAD_DURATIONS.values()) if bad is not None],
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_handler_with_a_bad_rule_is_not_registered(option: str, bad: Any) -> None:
+    async def handle(ctx: Context, input: None) -> None: ...
+
+    bluestreak = Bluestreak(MemoryStore())
+    with pytest.raises(InvalidArgument, match=f"^{option} "):
+        bluestreak.register_handler("h", handle, **{option: bad})
+    assert bluestreak.handlers == {}
 
 
 @pytest.mark.asyncio

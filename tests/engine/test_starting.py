@@ -32,7 +32,6 @@ NOW = ManualClock().now()
         {"delay": DAY},
         {"delay": 86_400},
         {"at": NOW + DAY},
-        {"at": (NOW + DAY).replace(tzinfo=None)},
         {"at": (NOW + DAY).astimezone(timezone(timedelta(hours=5)))},
         {"at": NOW + DAY + timedelta(microseconds=999)},
     ],

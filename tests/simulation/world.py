@@ -573,9 +573,12 @@ class _World:
             self.observer.violated(f"{name} was called after {after[0]}")
 
     def _check_cleaned(self) -> None:
-        """Where workers live on, what was asked for is done and recorded."""
+        """Where workers live on, with their leases, what was asked for is done and recorded."""
         for key, taken_at in self.observer.taken.items():
             workflow_id, _ = key
+            lease = self._leases.get(key)
+            if lease is None or lease._deadline < (taken_at - self._clock.start).total_seconds():
+                continue
             orders = self.observer.orders[workflow_id]
             soon = [event for at, event in orders if taken_at <= at <= taken_at + _TIME_TO_LOOK]
             if soon != [Event.CANCEL]:
