@@ -137,7 +137,8 @@ class Context:
         `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort the workflow, since
         another try would repeat the effects of `fn`.
         """
-        await self._check_claim()
+        if self._exit.has_come or self._journal.lease.error is not None:
+            await self._check_claim()  # else every step would pay for that
         step_id = check_id("step id", step_id)
         check_callable(f"step {step_id!r}", fn)
         limit = None if timeout is None else _limit(step_id, timeout)

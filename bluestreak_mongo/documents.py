@@ -7,6 +7,7 @@ the database; they are never renamed or retyped. The second group is ours, and i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
@@ -98,6 +99,9 @@ STATE_FIELDS = (
     *(CLAIM, CLAIMS, CRASHES, CLAIM_LOG),
 )
 """What tells where a workflow stands, without its values."""
+
+_RARE_FIELDS = frozenset({START_AT, RETRIES, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT})
+"""What most workflows do without."""
 
 SUMMARY_FIELDS = (
     *(WORKFLOW_ID, HANDLER_ID, FAILURES, STATUS, TIMEOUT_AT, CLAIMS, CRASHES, RETRIES, WORKER),
@@ -226,7 +230,7 @@ def from_claim_entry(entry: ClaimEntry) -> Document:
 def to_workflow(document: Mapping[str, Any]) -> Workflow:
     """The workflow in a document, whichever library wrote it."""
     read = _Reader(WORKFLOWS, document)
-    return Workflow(
+    workflow = Workflow(
         workflow_id=read.text(WORKFLOW_ID),
         handler_id=read.text(HANDLER_ID),
         input=document.get(INPUT),
@@ -243,6 +247,11 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         finished_at=read.optional_instant(FINISHED_AT),
         result=document.get(RESULT),
         error=read.optional_error(ERROR),
+    )
+    if document.keys().isdisjoint(_RARE_FIELDS):
+        return workflow
+    return replace(
+        workflow,
         start_at=read.optional_instant(START_AT),
         retries=read.count(RETRIES),
         failed_steps=tuple(read.failed_steps()) if FAILED_STEPS in document else (),

@@ -637,11 +637,11 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         ending = Ending(claim=claim, event=event, update=update)
         self._check(await self._open.groups.endings.call(ending, 0))
 
-    async def _with_progress(self, claim: Claim, insert: Coroutine[Any, Any, Outcome]) -> Outcome:
+    def _with_progress(
+        self, claim: Claim, insert: Coroutine[Any, Any, Outcome]
+    ) -> Coroutine[Any, Any, Outcome]:
         """Record something, and if there were crashes before, count them afresh."""
-        if claim.workflow.crashes:
-            return await self._count_progress(claim, insert)
-        return await insert
+        return self._count_progress(claim, insert) if claim.workflow.crashes else insert
 
     @writes
     async def _count_progress(self, claim: Claim, insert: Coroutine[Any, Any, Outcome]) -> Outcome:
