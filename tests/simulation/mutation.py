@@ -82,6 +82,13 @@ async def _bare_fork(
     return await store.create(new)
 
 
+_create = machine.create
+
+
+def _due_at_once(new: NewWorkflow) -> Workflow:
+    return _create(replace(new, start_at=None))
+
+
 def _end(session: MemorySession) -> None:
     session.is_open = False
 
@@ -142,7 +149,7 @@ MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
     ],
     "what a transaction has written stays": [(MemorySession, "roll_back", _end)],
     "a fork has nothing of what was recorded": [(MemoryStore, "fork", _bare_fork)],
-    "what is to begin later begins at once": [(NewWorkflow, "start_at", None)],
+    "what is to begin later begins at once": [(machine, "create", _due_at_once)],
     "nothing is cleaned up": [(CleanUps, "carry_out", _nothing)],
     "what has been cleaned up is cleaned up again": [(CleanUps, "carry_out", _all_of_them)],
     "the first clean-up comes first": [(CleanUps, "carry_out", _in_their_order)],

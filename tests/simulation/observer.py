@@ -62,6 +62,7 @@ class Observer(StoreAround):
         """The steps that were given up since the last retry of their workflows."""
         self.copied: set[tuple[str, str]] = set()
         """What forks have got of the workflows that they come from."""
+        self._begins: dict[str, datetime] = {}
         self._newest: dict[str, Claim] = {}
 
     def note(self, text: str) -> None:
@@ -82,6 +83,7 @@ class Observer(StoreAround):
             if new.workflow_id in self.created:
                 self.violated(f"{new.workflow_id} was created twice")
             self.created.add(new.workflow_id)
+            self._begins[new.workflow_id] = new.start_at or new.created_at
         return created
 
     @override
@@ -114,7 +116,9 @@ class Observer(StoreAround):
     def _check_claim(self, before: Workflow, claim: Claim, now: datetime) -> None:
         if Event.CLAIM not in machine.TRANSITIONS[before.status]:
             self.violated(f"{claim.workflow_id} was claimed though {before.status}")
-        if before.timeout_at > now:
+        is_left_alone = not self.orders[claim.workflow_id]
+        begins_later = self._begins.get(claim.workflow_id, now) > now
+        if before.timeout_at > now or (begins_later and is_left_alone):
             self.violated(f"{claim.workflow_id} was claimed before it was due")
         if before.status is not Status.RUNNING:
             ordered_at = max((at for at, _ in self.orders[claim.workflow_id]), default=now)
