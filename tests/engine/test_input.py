@@ -93,6 +93,9 @@ CALLS: dict[str, Callable[[Bluestreak, Any], Awaitable[Any]]] = {
     "fork new id": lambda bluestreak, bad: bluestreak.fork("w", bad),
 }
 
+in_memory = pytest.mark.parametrize("store", ["memory"], indirect=True)
+"""For what no store is asked: one of them will do."""
+
 BAD_REASONS: dict[str, Any] = {
     "int": 1,
     "bytes": b"why",
@@ -113,6 +116,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 """What is given to a start, and the name that it is refused by."""
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", BAD_IDS)
@@ -182,6 +186,7 @@ async def test_a_bad_output_is_not_recorded_and_a_bad_result_neither(
     assert found.result is None
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("name", "options"), OPTIONS)
 async def test_a_bad_option_of_a_start_creates_nothing(
@@ -206,6 +211,7 @@ async def test_a_bad_input_of_many_creates_none_of_them(fleet: Fleet, name: str)
     assert await bluestreak.find_workflow("v") is None
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("bad", [None, "w", 7, Start("w", "h"), [None], ["w"], [("w", "h")]])
 async def test_what_are_no_starts_is_refused(fleet: Fleet, store: RecordingStore, bad: Any) -> None:
@@ -216,6 +222,7 @@ async def test_what_are_no_starts_is_refused(fleet: Fleet, store: RecordingStore
     assert store.begun == before
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", BAD_REASONS)
 async def test_a_bad_reason_cancels_nothing(fleet: Fleet, store: RecordingStore, name: str) -> None:
@@ -227,6 +234,7 @@ async def test_a_bad_reason_cancels_nothing(fleet: Fleet, store: RecordingStore,
     assert store.begun == before
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", [name for name, bad in BAD_IDS.items() if bad is not None])
 async def test_a_fork_before_a_bad_id_creates_nothing(
@@ -247,6 +255,7 @@ async def test_a_large_input_creates_nothing(fleet: Fleet) -> None:
     assert await bluestreak.find_workflow("w") is None
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", BAD_IDS)
 @pytest.mark.parametrize("kind", ["step", "sleep", "on_cancel", "transaction", "key"])
@@ -277,6 +286,7 @@ async def test_a_bad_id_in_a_handler_records_nothing(fleet: Fleet, kind: str, na
     assert fleet.store.begun["transact"] == 0
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("policy", "message"),
@@ -348,6 +358,7 @@ def test_a_handler_with_a_bad_rule_is_not_registered(option: str, bad: Any) -> N
     assert bluestreak.handlers == {}
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", BAD_DURATIONS)
 async def test_a_bad_nap_records_nothing(fleet: Fleet, name: str) -> None:
@@ -365,6 +376,7 @@ async def test_a_bad_nap_records_nothing(fleet: Fleet, name: str) -> None:
     assert fleet.store.begun["save_nap"] == 0
 
 
+@in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("name", NOT_CALLABLE)
 async def test_a_step_needs_something_to_call(fleet: Fleet, name: str) -> None:
