@@ -41,7 +41,8 @@ _SET_NAME = "bluestreak"
 _MAX_MEMBERS = 7  # more could not all vote
 _FLAGS = (
     *("--bind_ip", _HOST, "--nounixsocket"),
-    *("--wiredTigerCacheSizeGB", "0.25"),
+    # With half of that, most writes of a document of 16 MB are refused as too large for the cache.
+    *("--wiredTigerCacheSizeGB", "0.5"),
     *("--setParameter", "diagnosticDataCollectionEnabled=false"),
 )
 # Members of a set find each other, and a new primary, in two seconds instead of ten.

@@ -298,6 +298,13 @@ def test_parameters_and_arguments_reach_the_server(tmp_path: Path) -> None:
             assert off["ok"] == 1
 
 
+def test_the_cache_has_room_for_documents_of_the_largest_size() -> None:
+    with LocalMongo() as mongo, MongoClient[dict[str, Any]](mongo.url) as client:
+        for _ in range(4):
+            client.db.large.insert_one({"text": "x" * (16 * 1024 * 1024 - 1000)})
+        assert client.db.large.count_documents({}) == 4
+
+
 def test_a_repeated_start_or_stop_does_nothing() -> None:
     server = LocalMongo()
     server.stop()
