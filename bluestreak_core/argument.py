@@ -11,6 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import FunctionType, MethodType
 from typing import Any, TypeGuard, TypeVar
 
 from typing_extensions import get_protocol_members
@@ -178,6 +179,9 @@ def check_handler(handler_id: str, function: object) -> None:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling it only makes a coroutine, so that it can be called on the event loop."""
+    plain = function.__func__ if isinstance(function, MethodType) else function
+    if isinstance(plain, FunctionType) and plain.__code__.co_flags & inspect.CO_COROUTINE:
+        return True  # as inspect would say too, after a longer search, and this is asked every step
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__  # of an instance with an async __call__
     )

@@ -20,7 +20,7 @@ class Attempts:
 
     def __init__(self, journal: Journal, step_id: str, retry: Retry) -> None:
         self._journal = journal
-        self._step_id = step_id
+        self.step_id = step_id
         self._retry = retry
         self._latest = journal.history.attempts.get(step_id)
 
@@ -30,9 +30,9 @@ class Attempts:
         return 1 if self._latest is None else self._latest.number + 1
 
     @property
-    def name(self) -> str:
-        """What a run that is in it is in."""
-        return f"step {self._step_id!r}, attempt {self.number}"
+    def what(self) -> str:
+        """What of the step the next one is."""
+        return f"attempt {self.number} of step"
 
     @property
     def next_at(self) -> datetime | None:
@@ -50,7 +50,7 @@ class Attempts:
         workflow, now = self._journal.workflow, self._journal.clock.now()
         attempt = Attempt(
             workflow_id=workflow.workflow_id,
-            step_id=self._step_id,
+            step_id=self.step_id,
             round=workflow.retries,
             number=self.number,
             error=record(error),
@@ -65,7 +65,7 @@ class Attempts:
         if self._latest is None:
             raise AssertionError("a step is given up after an attempt")
         failed = FailedStep(
-            step_id=self._step_id,
+            step_id=self.step_id,
             error=self._latest.error,
             attempts=self._latest.number,
             failed_at=self._journal.clock.now(),

@@ -20,8 +20,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def call(name: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Call an async function on the event loop, any other one in a thread of its own.
+async def call(step_id: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Call a step's async function on the event loop, any other one in a thread of its own.
 
     What would end the process is raised as a `RuntimeError`, with the original as its cause.
 
@@ -32,16 +32,16 @@ async def call(name: str, function: Callable[..., Any], *args: Any) -> Any:
     try:
         if is_async(function):
             return await function(*args)
-        result = await _call_in_thread(name, function, *args)
+        result = await _call_in_thread(step_id, function, *args)
         return await result if inspect.isawaitable(result) else result
     except SystemExit as error:  # in a branch of the handler it would end the event loop
         raise _raisable(error) from error
 
 
-async def _call_in_thread(name: str, function: Callable[..., Any], *args: Any) -> Any:
+async def _call_in_thread(step_id: str, function: Callable[..., Any], *args: Any) -> Any:
     context = contextvars.copy_context()
     work = functools.partial(context.run, function, *args)
-    return await asyncio.get_running_loop().run_in_executor(_ThreadPerCall(name), work)
+    return await asyncio.get_running_loop().run_in_executor(_ThreadPerCall(f"step {step_id}"), work)
 
 
 class _ThreadPerCall(Executor):

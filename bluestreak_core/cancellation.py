@@ -9,6 +9,26 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+async def ended(task: asyncio.Future[Any]) -> None:
+    """Return when it has ended, in whichever way; being cancelled meanwhile is not passed on to it.
+
+    `asyncio.wait` does that for any number of them, and takes five times as long.
+    """
+    if task.done():
+        return
+    end = asyncio.get_running_loop().create_future()
+
+    def tell(_: object) -> None:
+        if not end.done():
+            end.set_result(None)
+
+    task.add_done_callback(tell)
+    try:
+        await end
+    finally:
+        task.remove_done_callback(tell)
+
+
 async def see_through(
     work: Coroutine[Any, Any, T] | asyncio.Future[T], on_cancel: Callable[[], object] | None = None
 ) -> T:
@@ -21,7 +41,7 @@ async def see_through(
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await asyncio.wait({task})
+            await ended(task)
         except asyncio.CancelledError as error:
             cancelled = error
             if on_cancel is not None:

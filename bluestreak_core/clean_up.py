@@ -60,7 +60,7 @@ class CleanUps:
 
     async def _carry_out(self, clean_up: CleanUp) -> None:
         try:
-            output = await call(f"step {clean_up.step_id}", clean_up.fn, *clean_up.args)
+            output = await call(clean_up.step_id, clean_up.fn, *clean_up.args)
             await self._record(clean_up.step_id, self._stored(clean_up, output))
         except KeyboardInterrupt:
             raise

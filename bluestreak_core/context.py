@@ -154,19 +154,19 @@ class Context:
             stored = self._journal.history.steps[step_id]
             return stored if self._journal.conversion is None else self._read(step_id, fn, stored)
         if retry is None and limit is None:
-            with self._operations.operation(f"step {step_id!r}"):
-                output = await call(f"step {step_id}", fn, *args)
+            with self._operations.operation("step", step_id):
+                output = await call(step_id, fn, *args)
                 return await self._recorded(self._journal.save_step(step_id, output, fn))
 
         async def called() -> Any:
             if limit is None:
-                return await call(f"step {step_id}", fn, *args)
-            calling = call(f"step {step_id}", fn, *args)
+                return await call(step_id, fn, *args)
+            calling = call(step_id, fn, *args)
             return await in_time(limit, self.workflow_id, step_id, calling)
 
         if retry is not None:
             return await self._with_retries(step_id, retry, fn, called)
-        with self._operations.operation(f"step {step_id!r}"):
+        with self._operations.operation("step", step_id):
             return await self._recorded(self._journal.save_step(step_id, await called(), fn))
 
     async def transaction(
@@ -190,7 +190,7 @@ class Context:
         if step_id in self._journal.history.steps:
             recorded: T = self._read(step_id, fn, self._journal.history.steps[step_id])
             return recorded
-        with self._operations.operation(f"transaction {step_id!r}"):
+        with self._operations.operation("transaction", step_id):
             writing = Writing(step_id, fn, args)
             outcome = await self._recorded(self._journal.transact(writing))
         if isinstance(outcome, RolledBack):
@@ -233,11 +233,11 @@ class Context:
         self._nap_ids.add(nap_id)
         wake_up_at = self._journal.history.naps.get(nap_id)
         if wake_up_at is None:
-            with self._operations.operation(f"nap {nap_id!r}"):
+            with self._operations.operation("nap", nap_id):
                 wake_up_at = in_milliseconds(self._journal.clock.now() + span)
                 wake_up_at = await self._recorded(self._journal.save_nap(nap_id, wake_up_at))
         if wake_up_at > self._journal.clock.now():
-            with self._operations.operation(f"nap {nap_id!r}", wake_up_at):
+            with self._operations.operation("nap", nap_id, wake_up_at):
                 await self._doze(wake_up_at)
 
     async def _check_claim(self) -> None:
@@ -262,7 +262,7 @@ class Context:
         while not attempts.are_used_up:
             await self._nap_before(attempts)
             await self._check_claim()
-            with self._operations.operation(attempts.name):
+            with self._operations.operation(attempts.what, step_id):
                 try:
                     output = await called()
                 except Abort:
@@ -271,12 +271,12 @@ class Context:
                     await self._recorded(attempts.add(error))
                 else:
                     return await self._recorded(self._journal.save_step(step_id, output, fn))
-        with self._operations.operation(attempts.name):
+        with self._operations.operation(attempts.what, step_id):
             raise failure_of(self.workflow_id, await self._recorded(attempts.give_up()))
 
     async def _nap_before(self, attempts: Attempts) -> None:
         if attempts.next_at is not None and attempts.next_at > self._journal.clock.now():
-            with self._operations.operation(attempts.name, attempts.next_at):
+            with self._operations.operation(attempts.what, attempts.step_id, attempts.next_at):
                 await self._doze(attempts.next_at)
 
     def _read(self, step_id: str, fn: Callable[..., Any], stored: Any) -> Any:

@@ -13,20 +13,27 @@ from bluestreak_core.clock import Clock
 class _Operation:
     """Is pending for as long as its block lasts."""
 
-    __slots__ = ("_operations", "name", "task", "wake_up_at")
+    __slots__ = ("_id", "_kind", "_operations", "task", "wake_up_at")
 
     def __init__(
         self,
         operations: Operations,
-        name: str,
+        kind: str,
+        id: str,
         task: asyncio.Task[object] | None,
         wake_up_at: datetime | None,
     ) -> None:
-        self.name = name
+        self._kind = kind
+        self._id = id
         self.task = task
         self.wake_up_at = wake_up_at
         """When a nap ends; None for everything else."""
         self._operations = operations
+
+    @property
+    def name(self) -> str:
+        """What a run that is in it is in."""
+        return f"{self._kind} {self._id!r}"
 
     def __enter__(self) -> None:
         self._operations.begun(self)
@@ -59,9 +66,9 @@ class Operations:
         """Take the current task for the one that runs the handler."""
         self._main = asyncio.current_task()
 
-    def operation(self, name: str, wake_up_at: datetime | None = None) -> _Operation:
+    def operation(self, kind: str, id: str, wake_up_at: datetime | None = None) -> _Operation:
         """A block that counts as a pending operation; `wake_up_at` makes it a nap."""
-        return _Operation(self, name, self._here(), wake_up_at)
+        return _Operation(self, kind, id, self._here(), wake_up_at)
 
     def begun(self, operation: _Operation) -> None:
         """Count an operation as pending."""

@@ -12,6 +12,7 @@ from typing import Any, assert_never
 from bluestreak_core import machine
 from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
+from bluestreak_core.cancellation import ended
 from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.clock import first_of, in_milliseconds
 from bluestreak_core.context import Context
@@ -152,12 +153,12 @@ class Run:
         self._exit.attach(task)
         try:
             if self._deadline_at is None:
-                await asyncio.wait({task})
+                await ended(task)
             else:
                 await self._until_deadline(task, self._deadline_at)
         except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
             self.hand_back()
-            await asyncio.wait({task})
+            await ended(task)
             # What the handler itself has done to the event loop counts as a crash, when the lease
             # has run out; else it would be handed from worker to worker for ever.
             is_to_blame = not task.cancelled() and task.exception() is not None
@@ -166,12 +167,12 @@ class Run:
 
     async def _until_deadline(self, task: asyncio.Task[Any], deadline_at: datetime) -> None:
         """Until the handler has ended, by itself or because its time is over."""
-        ended = asyncio.ensure_future(asyncio.wait({task}))
+        returned = asyncio.ensure_future(ended(task))
         clock = self._journal.clock
-        await first_of(ended, clock.sleep(deadline_at - clock.now()))
+        await first_of(returned, clock.sleep(deadline_at - clock.now()))
         if not task.done():
             self._exit.decide(GiveUp(self._too_late(deadline_at)))
-            await asyncio.wait({task})
+            await ended(task)
 
     def _too_late(self, deadline_at: datetime) -> DeadlineExceeded:
         return DeadlineExceeded(self.workflow_id, str(deadline_at))

@@ -42,7 +42,7 @@ class Writing:
         """Call the function, as often as the store wants."""
         self.error = None
         try:
-            return await call(f"transaction {self.step_id}", self.fn, session, *self._args)
+            return await call(self.step_id, self.fn, session, *self._args)
         except BaseException as error:
             self.error = error
             raise

@@ -157,24 +157,14 @@ def from_workflow(workflow: Workflow) -> Document:
     return document
 
 
-def from_step(step: Step) -> Document:
+def from_step(workflow_id: str, step_id: str, output: Any, saved_at: datetime) -> Document:
     """The document of a step."""
-    return {
-        WORKFLOW_ID: step.workflow_id,
-        STEP_ID: step.step_id,
-        OUTPUT: step.output,
-        SAVED_AT: step.saved_at,
-    }
+    return {WORKFLOW_ID: workflow_id, STEP_ID: step_id, OUTPUT: output, SAVED_AT: saved_at}
 
 
-def from_nap(nap: Nap) -> Document:
+def from_nap(workflow_id: str, nap_id: str, wake_up_at: datetime, saved_at: datetime) -> Document:
     """The document of a nap."""
-    return {
-        WORKFLOW_ID: nap.workflow_id,
-        NAP_ID: nap.nap_id,
-        WAKE_UP_AT: nap.wake_up_at,
-        SAVED_AT: nap.saved_at,
-    }
+    return {WORKFLOW_ID: workflow_id, NAP_ID: nap_id, WAKE_UP_AT: wake_up_at, SAVED_AT: saved_at}
 
 
 def attempt_id(step_id: str, round: int, number: int) -> str:

@@ -333,8 +333,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, size = self._rules.round_trip(output, what)
-        step = Step(workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now)
-        insert = self._open.groups.steps.call(doc.from_step(step), size)
+        document = doc.from_step(claim.workflow_id, step_id, value, now)
+        insert = self._open.groups.steps.call(document, size)
         outcome = await self._with_progress(claim, insert)
         if isinstance(outcome, DuplicateKeyError):
             winner = await self.find_step(claim.workflow_id, step_id)
@@ -348,8 +348,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def save_nap(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
-        nap = Nap(workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now)
-        insert = self._open.groups.naps.call(doc.from_nap(nap), 0)
+        document = doc.from_nap(claim.workflow_id, nap_id, wake_up_at, now)
+        insert = self._open.groups.naps.call(document, 0)
         outcome = await self._with_progress(claim, insert)
         if isinstance(outcome, DuplicateKeyError):
             winner = await self.find_nap(claim.workflow_id, nap_id)

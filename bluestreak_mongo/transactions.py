@@ -225,14 +225,7 @@ class _Attempt:
                 return
 
     def _document(self, output: Any) -> Document:
-        return doc.from_step(
-            Step(
-                workflow_id=self.claim.workflow_id,
-                step_id=self.step_id,
-                output=output,
-                saved_at=self.now(),
-            )
-        )
+        return doc.from_step(self.claim.workflow_id, self.step_id, output, self.now())
 
 
 def _may_be_committed(error: PyMongoError) -> bool:

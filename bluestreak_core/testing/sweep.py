@@ -287,7 +287,7 @@ class _SweepWatch(StepWatch):
         @functools.wraps(fn, updated=())
         async def as_before(*args: Any) -> Any:
             rerun.note_call(step_id, args)
-            output = await call(f"step {step_id}", noted, *args)
+            output = await call(step_id, noted, *args)
             if step_id not in rerun.outputs:
                 return output
             return rerun.conversion.output(workflow_id, step_id, fn, rerun.outputs[step_id])

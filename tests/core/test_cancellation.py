@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.cancellation import ended, see_through
 
 
 @pytest.mark.asyncio
@@ -63,3 +63,33 @@ async def test_without_a_cancellation_the_outcome_is_the_works() -> None:
     assert await see_through(work()) == 1
     with pytest.raises(ValueError, match="of the work"):
         await see_through(failing())
+
+
+@pytest.mark.asyncio
+async def test_who_waits_for_an_end_may_be_cancelled_without_the_task() -> None:
+    gate = asyncio.Event()
+    task = asyncio.create_task(gate.wait())
+    waiting = asyncio.create_task(ended(task))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not task.done()
+    assert not task.cancelling()
+    gate.set()
+    assert await task
+
+
+@pytest.mark.asyncio
+async def test_an_end_is_an_end_whether_by_an_error_or_by_a_cancellation() -> None:
+    async def failing() -> None:
+        raise ValueError
+
+    for task in (asyncio.create_task(failing()), asyncio.create_task(asyncio.sleep(3600))):
+        waiting = asyncio.create_task(ended(task))
+        await asyncio.sleep(0)
+        task.cancel()
+        await waiting
+        assert task.done()
+        await ended(task)
+        assert task.cancelled() or task.exception() is not None
