@@ -5,10 +5,11 @@ Each is a change of one function for as long as a block lasts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -20,15 +21,19 @@ from bluestreak_core import (
     Step,
     Workflow,
     WorkflowNotFound,
+    context,
     machine,
 )
 from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.exit import Exit
+from bluestreak_core.expiry import AT_ONCE, Expiry
 from bluestreak_core.hints import Hints
 from bluestreak_core.lease import Lease
 from bluestreak_core.machine import Event
 from bluestreak_core.model import History
 from bluestreak_core.operations import Operations
+from bluestreak_core.query import ENDED
+from bluestreak_core.run import Run
 from bluestreak_core.worker import Worker
 from bluestreak_memory import MemorySession, MemoryStore
 
@@ -121,6 +126,21 @@ def _keep_the_slot(worker: Worker, task: Any) -> None:
     worker._runs[task] = run
 
 
+async def _without_end(run: Run, task: asyncio.Task[Any], deadline_at: datetime) -> None:
+    await asyncio.wait({task})
+
+
+async def _without_limit(
+    limit: timedelta, workflow_id: str, step_id: str, calling: Awaitable[Any]
+) -> Any:
+    return await calling
+
+
+async def _expire_everything(expiry: Expiry) -> None:
+    now = expiry._clock.now()
+    await expiry._store.prune(now, ENDED, AT_ONCE, now)
+
+
 MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
     "any claim moves a workflow": [(machine, "in_force", _any_claim)],
     "the last writer of a step wins": [(MemoryStore, "save_step", _last_writer_wins)],
@@ -150,6 +170,10 @@ MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
     "what a transaction has written stays": [(MemorySession, "roll_back", _end)],
     "a fork has nothing of what was recorded": [(MemoryStore, "fork", _bare_fork)],
     "what is to begin later begins at once": [(machine, "create", _due_at_once)],
+    "a handler goes on after its deadline": [(Run, "_until_deadline", _without_end)],
+    "steps are not cut": [(context, "in_time", _without_limit)],
+    "what has ended expires at once": [(Expiry, "_expire", _expire_everything)],
+    "nothing expires": [(Expiry, "_expire", _nothing)],
     "nothing is cleaned up": [(CleanUps, "carry_out", _nothing)],
     "what has been cleaned up is cleaned up again": [(CleanUps, "carry_out", _all_of_them)],
     "the first clean-up comes first": [(CleanUps, "carry_out", _in_their_order)],

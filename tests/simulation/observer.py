@@ -15,6 +15,7 @@ from bluestreak_core import (
     FailedStep,
     Failure,
     NewWorkflow,
+    Pruned,
     Status,
     Workflow,
     machine,
@@ -62,6 +63,10 @@ class Observer(StoreAround):
         """The steps that were given up since the last retry of their workflows."""
         self.copied: set[tuple[str, str]] = set()
         """What forks have got of the workflows that they come from."""
+        self.expired: set[str] = set()
+        """The workflows that were deleted, each after its end."""
+        self.kept_for = timedelta(0)
+        """How long after it at least."""
         self._begins: dict[str, datetime] = {}
         self._newest: dict[str, Claim] = {}
 
@@ -95,7 +100,7 @@ class Observer(StoreAround):
         limit: int,
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
-        before = {one: await self._found(one) for one in self.created}
+        before = {one: await self._found(one) for one in self.created - self.expired}
         claims = await super().claim(worker, now, lease, limit, handlers)
         for claim in claims:
             self.note(f"claim {claim.workflow_id} -> claim {claim.number}")
@@ -213,13 +218,15 @@ class Observer(StoreAround):
         await self._end("fail", claim, lambda: super(Observer, self).fail(claim, failure, now))
 
     async def _end(self, event: str, claim: Claim, call: Callable[[], Awaitable[T]]) -> T:
-        before = await self._found(claim.workflow_id)
+        before = await self._store.find_workflow(claim.workflow_id)
         try:
             answer = await call()
         except Exception as refusal:
             self.note(f"{event} {claim.workflow_id} by claim {claim.number} -> {refusal}")
             await self._check_unchanged(event, claim, before, "though it was refused")
             raise
+        if before is None:
+            raise Violated(f"{claim.workflow_id} was moved by {event}, and is not there")
         self.note(f"{event} {claim.workflow_id} by claim {claim.number}")
         if before.status.ended:
             await self._check_unchanged(event, claim, before, f"though {before.status}")
@@ -260,6 +267,22 @@ class Observer(StoreAround):
             await self._note_copies(workflow_id, new_id, before)
         return forked
 
+    @override
+    async def prune(
+        self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
+    ) -> Pruned:
+        before = {one: await self._found(one) for one in sorted(self.created - self.expired)}
+        pruned = await super().prune(ended_before, statuses, limit, now)
+        for workflow_id, workflow in before.items():
+            if await self._store.find_workflow(workflow_id) is not None:
+                continue
+            self.note(f"prune {workflow_id}")
+            self.expired.add(workflow_id)
+            ended_at = workflow.finished_at
+            if ended_at is None or now - ended_at < self.kept_for:
+                self.violated(f"{workflow_id} was deleted, and ended at {ended_at}")
+        return pruned
+
     async def _note_copies(self, workflow_id: str, new_id: str, before: str | None) -> None:
         """What was copied is what was there, all of it, or without what came since a step."""
         records = await self._memory.records(new_id)
@@ -287,8 +310,10 @@ class Observer(StoreAround):
         if event is Event.CANCEL:
             self.cancelled[workflow_id, workflow.claims] = now
 
-    async def _check_unchanged(self, event: str, claim: Claim, before: Workflow, how: str) -> None:
-        if await self._found(claim.workflow_id) != before:
+    async def _check_unchanged(
+        self, event: str, claim: Claim, before: Workflow | None, how: str
+    ) -> None:
+        if await self._store.find_workflow(claim.workflow_id) != before:
             self.violated(f"{claim.workflow_id} was changed by {event} {how}")
 
     async def _found(self, workflow_id: str) -> Workflow:

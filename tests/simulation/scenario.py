@@ -16,6 +16,8 @@ CHAOS = 90.0
 
 LEASE = 10.0
 
+DEADLINES = (20.0, 120.0)
+
 
 class Kind(StrEnum):
     """What a handler does next."""
@@ -32,6 +34,7 @@ class Kind(StrEnum):
     RETRIED = "step tried again by policy"
     GIVEN_UP = "step given up by policy"
     TRANSACTION = "transaction"
+    TIMED = "step cut at first by its time limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +45,8 @@ class Operation:
 
     A flaky step fails `failures` times in all, caught by nobody. So does one that is tried again by
     a policy, which catches that, and pauses for `seconds` at first. One that is given up fails each
-    time, and has one attempt more than `failures`. `branches` is what a gather waits for.
+    time, and has one attempt more than `failures`. One with a time limit of `seconds` never returns
+    in its first `failures` calls. `branches` is what a gather waits for.
     """
 
     id: str
@@ -59,18 +63,32 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A workflow that clients start, `copies` of them at the same time, to begin after `delay`."""
+    """A workflow that clients start, `copies` of them at the same time, to begin after `delay`.
+
+    It is given up if it has not ended in time, `deadline` after it was to begin.
+    """
 
     workflow_id: str
     at: float
     copies: int
     operations: tuple[Operation, ...]
     delay: float = 0.0
+    deadline: float | None = None
+
+    @property
+    def handler_id(self) -> str:
+        """The handler that does what is planned, in time."""
+        return handler_id(self.deadline)
 
     def __str__(self) -> str:
         operations = "; ".join(map(str, self.operations))
-        what = f"start {self.workflow_id} x{self.copies} in {self.delay:g} s"
+        what = f"start {self.workflow_id} x{self.copies} in {self.delay:g} s, {self.handler_id}"
         return f"{self.at:7.3f} {what}: {operations}"
+
+
+def handler_id(deadline: float | None) -> str:
+    """That of the handler for all workflows of this deadline."""
+    return "plan" if deadline is None else f"plan within {deadline:g} s"
 
 
 class Deed(StrEnum):
@@ -134,7 +152,8 @@ class Scenario:
     At the end, what is paused is resumed, and what is cancelled is retried if `retries` says so.
 
     `chance` is the seed of what is not: which calls fail, and how long each takes. `skews` has an
-    entry for each worker: seconds by which its clock is ahead.
+    entry for each worker: seconds by which its clock is ahead. `expire_after` is when the workers
+    delete what has ended, in seconds.
     """
 
     seed: int
@@ -145,6 +164,7 @@ class Scenario:
     orders: tuple[Order, ...]
     forks: tuple[Fork, ...]
     retries: bool
+    expire_after: float | None
     fault_rate: float
     latency: float
     slots: int
@@ -160,10 +180,12 @@ class Scenario:
         skewed = draw.random() < 0.3
         from_outside = Random(f"from outside {seed}")
         policies = Random(f"policies {seed}")
-        starts = tuple(
+        times = Random(f"times {seed}")
+        planned = [
             _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
             for number in range(count)
-        )
+        ]
+        starts = tuple(_with_times(times, start) for start in planned)
         return cls(
             seed=seed,
             chance=seed,
@@ -173,6 +195,7 @@ class Scenario:
             orders=_orders(from_outside, count),
             forks=_forks(policies, starts),
             retries=from_outside.random() < 0.5,
+            expire_after=times.choice((None, None, 120.0)),
             fault_rate=draw.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
             latency=draw.choice((0.0, 0.02, 0.5)),
             slots=draw.choice((1, 2, 10)),
@@ -207,6 +230,8 @@ class Scenario:
             yield replace(self, fault_rate=0.0)
         if self.latency:
             yield replace(self, latency=0.0)
+        if self.expire_after is not None:
+            yield replace(self, expire_after=None)
 
     def _with_less_happening(self) -> Iterator[Scenario]:
         for place in range(len(self.actions)):
@@ -232,7 +257,7 @@ class Scenario:
             f"clocks ahead by {[round(skew, 3) for skew in self.skews]} s, "
             f"faults {self.fault_rate:g}, latency {self.latency:g} s, "
             f"poll_interval {self.poll_interval:g} s, park_after {self.park_after:g} s, "
-            f"retries {self.retries}"
+            f"retries {self.retries}, expire_after {self.expire_after}"
         )
         return "\n".join([fleet, *map(str, happenings)])
 
@@ -308,6 +333,17 @@ def _with_policies(draw: Random, start: Start) -> Start:
     return replace(start, operations=tuple(operations), delay=delay)
 
 
+def _with_times(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    if draw.random() < 0.2:
+        operation = Operation(
+            id="timed", kind=Kind.TIMED, seconds=draw.choice((0.5, 4)), failures=draw.randint(1, 2)
+        )
+        operations.insert(draw.randint(0, len(operations)), operation)
+    deadline = draw.choice((None, None, None, *DEADLINES))
+    return replace(start, operations=tuple(operations), deadline=deadline)
+
+
 def _forks(draw: Random, starts: tuple[Start, ...]) -> tuple[Fork, ...]:
     forks = []
     for number in range(draw.choice((0, 0, 1, 2))):
@@ -345,6 +381,8 @@ def _simpler_starts(start: Start) -> Iterator[Start]:
         yield replace(start, at=0.0)
     if start.delay:
         yield replace(start, delay=0.0)
+    if start.deadline is not None:
+        yield replace(start, deadline=None)
 
 
 def _without(things: tuple[Any, ...], place: int) -> tuple[Any, ...]:

@@ -26,8 +26,11 @@ from bluestreak_core import (
     Store,
     StoreUnavailable,
     TransitionRefused,
+    Workflow,
+    WorkflowAborted,
     WorkflowCancelled,
     WorkflowNotFound,
+    machine,
 )
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, first_of
@@ -48,6 +51,7 @@ from bluestreak_memory import MemorySession, MemoryStore
 from tests.simulation.observer import Observer
 from tests.simulation.scenario import (
     CHAOS,
+    DEADLINES,
     LEASE,
     Action,
     Deed,
@@ -57,6 +61,7 @@ from tests.simulation.scenario import (
     Order,
     Scenario,
     Start,
+    handler_id,
 )
 
 T = TypeVar("T")
@@ -81,6 +86,9 @@ _TOLD_WITHIN = 1.0
 
 _MESSAGES = 7
 """How many may be under way one after the other until then, from the claim on."""
+
+_TIME_TO_EXPIRE = timedelta(minutes=5)
+"""By how much later than it might a worker deletes what has ended."""
 
 _TIME_TO_LOOK = timedelta(seconds=60)
 """How long a workflow has to stay cancelled so that its worker, which lives, surely sees it so."""
@@ -269,6 +277,7 @@ class _World:
         self._clock = VirtualClock(self._loop)
         self.chance = random.Random(scenario.chance)
         self.observer = Observer(MemoryStore(clock=self._clock))
+        self.observer.kept_for = timedelta(seconds=scenario.expire_after or 0)
         self._faulty = FaultyStore(
             self.observer, seed=scenario.chance, rate=scenario.fault_rate, delay=LEASE * 1.5
         )
@@ -327,8 +336,10 @@ class _World:
             park_after=scenario.park_after,
             max_concurrency=scenario.slots,
             max_crashes=None,
+            expire_ended_after=scenario.expire_after,
         )
-        engine.register_handler("plan", self._handle)
+        for deadline in (None, *DEADLINES):
+            engine.register_handler(handler_id(deadline), self._handle, deadline=deadline)
         return engine
 
     @property
@@ -399,7 +410,7 @@ class _World:
         last = [Event.RESUME, Event.RETRY] if self.scenario.retries else [Event.RESUME]
         for workflow_id in sorted(self.observer.created):
             for event in last:
-                with suppress(TransitionRefused):
+                with suppress(TransitionRefused, WorkflowNotFound):
                     await self._order(engine, event, workflow_id)
         self._released.set()
 
@@ -411,7 +422,7 @@ class _World:
         while True:
             with suppress(StoreUnavailable):
                 workflow_id = start.workflow_id
-                await engine.start(workflow_id, "plan", workflow_id, delay=start.delay)
+                await engine.start(workflow_id, start.handler_id, workflow_id, delay=start.delay)
                 break
             await asyncio.sleep(0.1)
         await self._wait(engine, start.workflow_id)
@@ -432,17 +443,21 @@ class _World:
         await self._wait(engine, fork.new_id)
 
     async def _wait(self, engine: Bluestreak, workflow_id: str) -> None:
-        """Wait for the end of what was accepted, unless somebody has cancelled it for good."""
+        """Wait for the end of what was accepted, unless it is cancelled or given up for good."""
         self._accepted.add(workflow_id)
         while True:
             try:
                 result = await engine.wait(workflow_id, retries=100, pause_interval=60)
             except StoreUnavailable:
                 await asyncio.sleep(0.1)
-            except WorkflowCancelled:
+            except (WorkflowCancelled, WorkflowAborted):
                 if self._released.is_set():
                     return
                 await self._released.wait()
+            except WorkflowNotFound:
+                if workflow_id not in self.observer.expired:
+                    self.observer.violated(f"{workflow_id} was accepted, and is not found")
+                return
             else:
                 self._check_reader(workflow_id, result)
                 return
@@ -452,6 +467,7 @@ class _World:
     async def _handle(self, ctx: Context, workflow_id: str) -> list[Any]:
         lease = ctx._journal.lease
         self._leases[lease.claim.key] = lease
+        self._check_in_time(lease.claim)
         return [await self._do(ctx, operation) for operation in self._plans[workflow_id]]
 
     async def _do(self, ctx: Context, operation: Operation) -> Any:
@@ -466,7 +482,7 @@ class _World:
                 ctx.on_cancel(operation.id, self._clean, ctx, operation)
                 self._asked_for[ctx._journal.lease.claim.key].append(operation.id)
                 return operation.id
-            case Kind.RETRIED | Kind.GIVEN_UP:
+            case Kind.RETRIED | Kind.GIVEN_UP | Kind.TIMED:
                 return await self._try(ctx, operation)
             case Kind.TRANSACTION:
                 output = await ctx.transaction(operation.id, self._book, ctx, operation)
@@ -479,8 +495,11 @@ class _World:
 
     async def _try(self, ctx: Context, operation: Operation) -> str:
         retry = Retry(max_attempts=operation.failures + 1, initial=operation.seconds)
+        limit = operation.seconds if operation.kind is Kind.TIMED else None
         try:
-            output = await ctx.step(operation.id, self._attempt, ctx, operation, retry=retry)
+            output = await ctx.step(
+                operation.id, self._attempt, ctx, operation, retry=retry, timeout=limit
+            )
         except StepFailed as failed:
             return _given_up(operation, failed.attempts)
         self._check_output(ctx.workflow_id, operation.id, output)
@@ -491,7 +510,10 @@ class _World:
             self.observer.check_attempt(ctx._journal.lease.claim, operation.id)
         output = self._called(ctx, operation.id)
         call = self._calls[ctx.workflow_id, operation.id]
-        if operation.kind is Kind.GIVEN_UP or call <= operation.failures:
+        if operation.kind is Kind.TIMED and call <= operation.failures:
+            await asyncio.sleep(_TIME_TO_STOP)
+            self.observer.violated(f"{output} was not cut")
+        elif operation.kind is Kind.GIVEN_UP or call <= operation.failures:
             raise ConnectionError(f"{output} fails")
         return output
 
@@ -618,8 +640,12 @@ class _World:
             status = workflow.status if workflow else "gone"
             orders = [event for _, event in self.observer.orders[workflow_id]]
             is_wanted = status is Status.CANCELLED and orders[-1:] == [Event.CANCEL]
-            if status is not Status.FINISHED and not is_wanted:
+            is_expired = workflow is None and workflow_id in self.observer.expired
+            is_late = workflow is not None and self._is_given_up_late(workflow)
+            if status is not Status.FINISHED and not (is_wanted or is_expired or is_late):
                 self.observer.violated(f"{workflow_id} was accepted, and is {status}")
+            if workflow is not None and self.scenario.is_healthy:
+                self._check_ended_in_time(workflow)
         self._check_ledger()
         if not self.scenario.actions:
             self._check_cleaned()
@@ -628,10 +654,46 @@ class _World:
         if not any(self.scenario.skews) and self.scenario.slots >= len(self._plans):
             self._check_punctuality()
 
+    def _deadline_at(self, workflow: Workflow) -> datetime | None:
+        deadlines = {handler_id(one): timedelta(seconds=one) for one in DEADLINES}
+        return machine.deadline_at(workflow, deadlines.get(workflow.handler_id))
+
+    def _check_in_time(self, claim: Claim) -> None:
+        """No handler begins when its time is over."""
+        deadline_at = self._deadline_at(claim.workflow)
+        is_over = deadline_at is not None and self._clock.now() > deadline_at
+        if is_over and self.scenario.is_healthy:
+            self.observer.violated(f"{claim.workflow_id} ran though its deadline was {deadline_at}")
+
+    def _is_given_up_late(self, workflow: Workflow) -> bool:
+        """Whether it is aborted because of its deadline, and not before that."""
+        deadline_at, ended_at = self._deadline_at(workflow), workflow.finished_at
+        if workflow.status is not Status.ABORTED or deadline_at is None or ended_at is None:
+            return False
+        is_so = workflow.error is not None and workflow.error.type.endswith("DeadlineExceeded")
+        is_early = ended_at + timedelta(seconds=_ROUNDING) < deadline_at
+        return is_so and (not is_early or any(self.scenario.skews))
+
+    def _check_ended_in_time(self, workflow: Workflow) -> None:
+        """What has a deadline ends by that, one way or the other, and expires if it is to."""
+        workflow_id, ended_at = workflow.workflow_id, workflow.finished_at
+        if ended_at is None:
+            return
+        deadline_at = self._deadline_at(workflow)
+        has_slot = self.scenario.slots >= len(self._plans)
+        is_left_alone = has_slot and not self.observer.orders[workflow_id]
+        if is_left_alone and deadline_at is not None and ended_at > deadline_at + _PUNCTUAL:
+            self.observer.violated(f"{workflow_id} ended {ended_at}, its deadline: {deadline_at}")
+        if self.scenario.expire_after is not None:
+            due_at = ended_at + timedelta(seconds=self.scenario.expire_after) + _TIME_TO_EXPIRE
+            if self._clock.now() > due_at:
+                self.observer.violated(f"{workflow_id} ended {ended_at}, and is still there")
+
     async def _prune(self) -> None:
         """Of what has ended nothing is left, however often a call fails, and all else is."""
         before = {one: await self.observer.find_workflow(one) for one in self.observer.created}
         self._faulty.rate = self.scenario.fault_rate
+        self.observer.kept_for = timedelta(0)
         engine = Bluestreak(self.network(self._clock))
         await engine.init()
         while True:
