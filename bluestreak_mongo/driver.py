@@ -36,7 +36,9 @@ _CHANGING_CODES = frozenset(
 )
 # A read that such a server broke off: CursorNotFound, QueryPlanKilled, CursorKilled, Interrupted.
 _BROKEN_OFF_CODES = frozenset({43, 175, 237, 11601})
-_PASSING_CODES = _CHANGING_CODES | _BROKEN_OFF_CODES
+# TransactionTooLargeForCache: of a document, too, that is large for what the cache can hold by now.
+_CROWDED_CODES = frozenset({388})
+_PASSING_CODES = _CHANGING_CODES | _BROKEN_OFF_CODES | _CROWDED_CODES
 REFUSALS = frozenset({13, 18, 8000})
 """Unauthorized, AuthenticationFailed, AtlasError: whatever is sent, and in what portions."""
 

@@ -64,6 +64,7 @@ PASSING = {
     "NotWritablePrimary": answered(10107),
     "InterruptedAtShutdown": answered(11600),
     "Interrupted": answered(11601),
+    "TransactionTooLargeForCache": answered(388),
     "InterruptedDueToReplStateChange": answered(11602),
     "NotPrimaryNoSecondaryOk": answered(13435),
     "NotPrimaryOrSecondary": answered(13436),
