@@ -30,7 +30,7 @@ test-lowest: ## the whole suite with the oldest dependencies that pyproject.toml
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
 		--resolution lowest-direct --editable '.[dev]'
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest --numprocesses auto --dist worksteal
 
 soak: $(INSTALLED) ## the simulation, over 100,000 seeds; SEEDS=... FIRST=... for others
 	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)

@@ -21,6 +21,7 @@ from bson import (
 from bson.binary import UuidRepresentation
 from bson.codec_options import DatetimeConversion
 from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.values import MAX_VALUE_BYTES, find_unstorable
@@ -38,6 +39,9 @@ TOLERANT = CODEC.with_options(
     uuid_representation=UuidRepresentation.UNSPECIFIED, unicode_decode_error_handler="replace"
 )
 """How a few fields are read of documents of which some may not be what anybody should write."""
+
+RAW = TOLERANT.with_options(document_class=RawBSONDocument)
+"""How documents are read that are decoded later, or never."""
 
 TOO_DEEP = 15
 """The code by which a server refuses a document that is nested deeper than it takes."""

@@ -26,7 +26,7 @@ from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Status
 from bluestreak_mongo import documents as doc
-from bluestreak_mongo.bson_rules import CODEC
+from bluestreak_mongo.bson_rules import CODEC, RAW
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import break_off, is_passing
 
@@ -172,8 +172,9 @@ class Feed:
             try:
                 # Seen through, since PyMongo leaks the socket of a connection that is broken off
                 # while it is being made.
+                workflows = self._workflows.with_options(codec_options=RAW)
                 stream = await see_through(
-                    self._workflows.watch(_PIPELINE, max_await_time_ms=_await_ms(self._workflows))
+                    workflows.watch(_PIPELINE, max_await_time_ms=_await_ms(workflows))
                 )
             except PyMongoError as error:
                 self._is_possible = is_passing(error)
@@ -234,12 +235,12 @@ class Feed:
         if status in _DUE:
             due_at = event.get(doc.TIMEOUT_AT)
             self._hints.due(due_at if isinstance(due_at, datetime) else self._clock.now())
-        elif (workflow_id := self._awaited.ended(_key(event["documentKey"]))) is not None:
+        elif (workflow_id := self._awaited.ended(bytes(event["documentKey"].raw))) is not None:
             self._hints.ended(workflow_id)
 
 
 def _key(document: Mapping[str, Any]) -> bytes:
-    """A document's `_id`, which may be anything, as something that can be a key here."""
+    """A document's `_id`, which may be anything, as an event names it."""
     return bson.encode({"_id": document["_id"]}, codec_options=CODEC)
 
 

@@ -628,7 +628,9 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         soon = transitions.due_between(self._hints.looked_at, now + horizon)
         soon |= self._open.strays.excluded(now)
         workflows = self._open.database.tolerant_workflows
-        found = await workflows.find_one(soon, {doc.TIMEOUT_AT: 1}, sort=[(doc.TIMEOUT_AT, 1)])
+        found = await workflows.find_one(
+            soon, {"_id": 0, doc.TIMEOUT_AT: 1}, sort=[(doc.TIMEOUT_AT, 1)]
+        )
         if found is not None and isinstance(found[doc.TIMEOUT_AT], datetime):
             self._hints.due(in_milliseconds(found[doc.TIMEOUT_AT]))
 

@@ -17,8 +17,9 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_mongo import documents as doc
-from bluestreak_mongo.bson_rules import CODEC, TOLERANT
+from bluestreak_mongo.bson_rules import CODEC, RAW
 from bluestreak_mongo.documents import Document
+from bluestreak_mongo.raw_fields import readable
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -33,8 +34,6 @@ Cursor = Any
 """A cursor, or what one is awaited from: the drivers differ in what an aggregation returns."""
 
 Query = Callable[[AsyncCollection[Any]], Cursor]
-
-_RAW = TOLERANT.with_options(document_class=RawBSONDocument)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +84,14 @@ async def read_each(
     try:
         found = await _all(query(collection))
     except InvalidBSON:  # in one of them, and the driver does not say which
-        found = await _all(query(collection.with_options(codec_options=_RAW)))
+        found = await _all(query(collection.with_options(codec_options=RAW)))
     results: list[T] = []
     strays: list[Stray] = []
     for document in found:
         try:
             results.append(read(_decoded(document, collection.name)))
         except CorruptDocument as error:
-            strays.append(Stray(key=document.get("_id"), error=error))
+            strays.append(Stray(key=_readable(document).get("_id"), error=error))
     return results, strays
 
 
@@ -131,8 +130,13 @@ def _decoded(document: Document | RawBSONDocument, collection: str) -> Document:
     try:
         return bson.decode(document.raw, CODEC)
     except InvalidBSON as error:
-        name = document.get(doc.WORKFLOW_ID, document["_id"])
+        fields = _readable(document)
+        name = fields.get(doc.WORKFLOW_ID, fields.get("_id"))
         raise undecodable(collection, name, error) from error
+
+
+def _readable(document: Document | RawBSONDocument) -> Document:
+    return readable(bytes(document.raw)) if isinstance(document, RawBSONDocument) else document
 
 
 def undecodable(collection: str, name: object, error: InvalidBSON) -> CorruptDocument:
