@@ -25,16 +25,19 @@ from pymongo.monitoring import (
 from typing_extensions import override
 
 from bluestreak_core import (
+    Attempt,
     Bluestreak,
     Claim,
     Context,
     Count,
     ErrorRecord,
+    FailedStep,
     Failure,
     NewWorkflow,
     Query,
     Status,
 )
+from bluestreak_core.machine import Event
 from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_core.testing.clock import START
@@ -46,6 +49,10 @@ NOW = START
 SECOND = timedelta(seconds=1)
 LEASE = 10 * SECOND
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
+ATTEMPT = Attempt(
+    workflow_id="w", step_id="s", round=0, number=1, error=ERROR, retry_at=NOW, saved_at=NOW
+)
+FAILED_STEP = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
 AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
@@ -65,8 +72,13 @@ async def claimed(store: MongoStore, workflow_id: str = "w", input: Any = None) 
     return claim
 
 
+async def _write_nothing(session: object) -> int:
+    return 1
+
+
 CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "create": lambda store, _: store.create(new("w2")),
+    "create_many": lambda store, _: store.create_many([new("w2"), new("w3")]),
     "find_workflow": lambda store, _: store.find_workflow("w"),
     "find_step": lambda store, _: store.find_step("w", "s"),
     "find_nap": lambda store, _: store.find_nap("w", "n"),
@@ -75,16 +87,22 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "renew": lambda store, claim: store.renew([claim], NOW + SECOND, LEASE),
     "save_step": lambda store, claim: store.save_step(claim, "s", 1, NOW),
     "save_nap": lambda store, claim: store.save_nap(claim, "n", NOW, NOW),
+    "save_attempt": lambda store, claim: store.save_attempt(claim, ATTEMPT),
+    "fail_step": lambda store, claim: store.fail_step(claim, FAILED_STEP),
+    "transact": lambda store, claim: store.transact(claim, "s", _write_nothing, lambda: NOW),
     "park": lambda store, claim: store.park(claim, NOW),
     "release": lambda store, claim: store.release(claim, NOW),
     "finish": lambda store, claim: store.finish(claim, None, NOW),
     "fail": lambda store, claim: store.fail(claim, failure(retry=True), NOW),
+    "control": lambda store, _: store.control("w", Event.PAUSE, NOW),
+    "fork": lambda store, _: store.fork("w", "f", None, NOW),
+    "wait_for_control": lambda store, _: store.wait_for_control("worker", NOW, timedelta(0)),
     "find_page": lambda store, _: store.find_page(Query(handler_id="h", id_prefix="w"), None, 1),
     "count": lambda store, _: store.count(Count.HANDLER_ID),
     "records": lambda store, _: store.records("w"),
     "prune": lambda store, _: store.prune(NOW + LEASE, ENDED, 10, NOW),
 }
-"""Every call of the Store protocol that is sent to the server, by name."""
+"""Every call of a MongoStore that is sent to the server, by name."""
 
 
 @asynccontextmanager

@@ -291,18 +291,20 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
 
 ENDINGS = {"park", "release", "finish", "fail"}
 SEARCHES = {"find_page", "count"}
+STARTS = {"create", "create_many"}
+CLAIMED = {"claim", "renew", "fail_step", "transact", *ENDINGS}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
-    ("workflows", "find"): {"find_workflow", "claim", *SEARCHES},
-    ("workflows", "insert"): {"create"},
-    ("workflows", "update"): {"claim", "renew", *ENDINGS},
+    ("workflows", "find"): {"find_workflow", "claim", "fork", "wait_for_control", *SEARCHES},
+    ("workflows", "insert"): {"fork", *STARTS},
+    ("workflows", "update"): {"control", "fork", *CLAIMED},
     ("workflows", "createIndex"): {"init"},
     ("workflows", "changeStream"): set(),
-    ("steps", "find"): {"find_step", "history", "records"},
-    ("steps", "insert"): {"save_step"},
+    ("steps", "find"): {"find_step", "history", "records", "transact", "fork"},
+    ("steps", "insert"): {"save_step", "transact"},
     ("steps", "createIndex"): {"init"},
-    ("naps", "find"): {"find_nap", "history", "records"},
-    ("naps", "insert"): {"save_nap"},
+    ("naps", "find"): {"find_nap", "history", "records", "fork"},
+    ("naps", "insert"): {"save_nap", "save_attempt"},
     ("naps", "createIndex"): {"init"},
 }
 """What is refused to a worker without one action of its role, besides what is in any case."""
@@ -352,14 +354,9 @@ async def test_the_documented_role_of_a_client_lets_it_start_and_wait_and_do_not
     guarded: Guarded, clock: ManualClock
 ) -> None:
     async with restricted(guarded, documented("bluestreakClient"), clock) as store:
-        writes = {"claim", "renew", "save_step", "save_nap", *ENDINGS}
-        assert await refused_calls(guarded, store, clock) == writes | {
-            "history",
-            "find_step",
-            "find_nap",
-            "records",
-            "prune",
-        }
+        writes = {"save_step", "save_nap", "save_attempt", "control", "fork", "prune", *CLAIMED}
+        reads = {"history", "find_step", "find_nap", "records"}
+        assert await refused_calls(guarded, store, clock) == writes | reads
         worker = Bluestreak(MongoStore(guarded.url("ada"), database=DATABASE, clock=clock))
         client = Bluestreak(store)
 

@@ -214,9 +214,12 @@ async def test_renewing_many_claims_is_one_command(application: Application, cou
     ("call", "commands"),
     [
         ("create", ["insert"]),
+        ("create_many", ["insert"]),
         ("find_workflow", ["find"]),
         ("save_step", ["insert"]),
         ("save_nap", ["insert"]),
+        ("save_attempt", ["insert"]),
+        ("fail_step", ["update"]),
         ("park", ["update"]),
         ("release", ["update"]),
         ("finish", ["update"]),

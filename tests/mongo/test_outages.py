@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -23,8 +23,10 @@ from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.server_clock import ServerClock
 from tests.mongo.conftest import (
+    ATTEMPT,
     AWARE,
     CALLS,
+    FAILED_STEP,
     LEASE,
     NOW,
     SECOND,
@@ -240,10 +242,17 @@ async def test_a_record_of_unknown_outcome_can_be_repeated_and_the_first_one_win
         await store.save_step(claim, "s", "first", NOW)
     with unlucky.striking("insert", 2), suppress(StoreUnavailable):
         await store.save_nap(claim, "n", NOW + SECOND, NOW)
+    with unlucky.striking("insert", 2), suppress(StoreUnavailable):
+        await store.save_attempt(claim, ATTEMPT)
+    with unlucky.striking("update", 2), suppress(StoreUnavailable):
+        await store.fail_step(claim, FAILED_STEP)
     done = documents(behind)
-    assert (len(done["steps"]), len(done["naps"])) == (1, 1)
+    assert (len(done["steps"]), len(done["naps"])) == (1, 2)
+    assert len(done["workflows"][0]["failedSteps"]) == 1
     assert await store.save_step(claim, "s", "second", NOW + SECOND) == "first"
     assert await store.save_nap(claim, "n", NOW + 2 * SECOND, NOW) == NOW + SECOND
+    assert await store.save_attempt(claim, replace(ATTEMPT, saved_at=NOW + SECOND)) == ATTEMPT
+    await store.fail_step(claim, FAILED_STEP)
     assert documents(behind) == done
 
 
@@ -273,7 +282,13 @@ async def test_a_write_without_an_answer_is_found_by_reading_back(
 
 
 @pytest.mark.parametrize(
-    ("call", "command"), [("save_step", "insert"), ("save_nap", "insert"), ("finish", "update")]
+    ("call", "command"),
+    [
+        ("save_step", "insert"),
+        ("save_nap", "insert"),
+        ("save_attempt", "insert"),
+        ("finish", "update"),
+    ],
 )
 async def test_a_write_without_an_answer_that_cannot_be_read_back_is_unavailable(
     link: LossyLink, distant: MongoStore, behind: Database[Document], call: str, command: str
@@ -434,14 +449,19 @@ async def test_a_record_whose_caller_is_cancelled_counts_as_progress(
     ("call", "command"),
     [
         ("create", "insert"),
+        ("create_many", "insert"),
         ("save_step", "insert"),
         ("save_nap", "insert"),
+        ("save_attempt", "insert"),
         ("claim", "update"),
         ("renew", "update"),
         ("park", "update"),
         ("release", "update"),
         ("finish", "update"),
         ("fail", "update"),
+        ("fail_step", "update"),
+        ("control", "update"),
+        ("fork", "insert"),
     ],
 )
 async def test_a_write_whose_caller_is_cancelled_is_carried_out(
