@@ -297,11 +297,14 @@ class Worker:
             since = self._clock.now()
             await self._clock.sleep(_HEED_AFTER)  # what has ended by then needs none of this
             while self._runs:
+                asked_at = self._clock.now()
                 try:
                     if await self._is_controlled(since):
                         since = self._clock.now()
                         await self._renew([run for run in self._all_runs() if run.may_be_renewed])
                         await self._clock.sleep(_HEED_AFTER)
+                    else:
+                        since = asked_at  # what others cancel all day must not add up
                     outage = pauses(self._lease)
                 except StoreUnavailable as error:
                     self._note_failure(error)

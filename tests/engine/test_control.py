@@ -6,10 +6,11 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
@@ -26,6 +27,7 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore
+from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
 
 SECOND = timedelta(seconds=1)
@@ -110,6 +112,27 @@ async def test_what_has_ended_is_not_cancelled(fleet: Fleet) -> None:
         await bluestreak.wait("v")
     with pytest.raises(WorkflowNotFound):
         await bluestreak.cancel("u")
+
+
+@pytest.mark.asyncio
+async def test_a_busy_worker_does_not_ask_again_for_what_was_taken_long_ago(
+    clock: ManualClock,
+) -> None:
+    asked: list[datetime] = []
+
+    class Asked(MemoryStore):
+        @override
+        async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+            asked.append(since)
+            return await super().wait_for_control(worker, since, timeout)
+
+    fleet, ward = Fleet(RecordingStore(Asked(clock=clock)), clock), Ward()
+    bluestreak = await fleet.engine(timeout_interval=10)
+    bluestreak.register_handler("h", ward.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await pass_time(clock, lambda: len(asked) > 3)
+        assert asked[3] - asked[0] >= 20 * SECOND
 
 
 @pytest.mark.asyncio
