@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bluestreak_core.machine import TRANSITIONS, Event
+from bluestreak_core.machine import TRANSITIONS
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -29,9 +29,8 @@ def diagram() -> str:
 
 
 def table() -> str:
-    lines = [["from", *Event], ["---"] * (len(Event) + 1)]
+    lines = ["| from | accepted |", "| --- | --- |"]
     for status, row in TRANSITIONS.items():
-        lines.append(
-            [f"`{status}`", *(f"`{row[event]}`" if event in row else "" for event in Event)]
-        )
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        arrows = [f"{event} → `{target}`" for event, target in row.items()]
+        lines.append(f"| `{status}` | {', '.join(arrows) or 'nothing'} |")
+    return "\n".join(lines)
