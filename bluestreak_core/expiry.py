@@ -47,14 +47,13 @@ class Expiry:
                 logger.warning("nothing has been expired, trying again later: %s", error)
 
     async def _expire(self) -> None:
-        deleted = AT_ONCE
-        while deleted == AT_ONCE:
+        while True:
             now = self._clock.now()
             pruned = await self._store.prune(now - self._after, ENDED, AT_ONCE, now)
-            deleted = pruned.workflows
-            if deleted:
-                logger.info("expired: %s", pruned)
-                await self._clock.sleep(BREATH)
+            if not pruned.workflows:
+                break
+            logger.info("expired: %s", pruned)
+            await self._clock.sleep(BREATH)
 
 
 def to_expiry(name: str, store: Store, after: object) -> Expiry | None:

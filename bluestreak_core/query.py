@@ -208,7 +208,7 @@ class Prunes(Protocol):
         since `control` refuses it; then its steps and naps are deleted, then itself. So neither is
         a workflow ever without its steps, nor a step without its workflow. Whatever breaks that
         off, the next call goes on with it, whatever states and instant that is for. Fewer than
-        `limit` only where there are no more, or others are at the same.
+        `limit` may be deleted at once; none only where there are no more.
 
         When a workflow of the JavaScript library ended is not known; its last lease counts.
         """

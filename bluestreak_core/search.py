@@ -140,7 +140,7 @@ class Search:
             )
             batch = await store.prune(until, ended, size, self._store.clock.now())
             pruned += batch
-            if batch.workflows < size:
+            if not batch.workflows:
                 break
         return pruned
 

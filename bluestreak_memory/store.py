@@ -407,6 +407,8 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
     ) -> Pruned:
         pruned = Pruned()
         for workflow_id, record in list(self._records.items()):
+            if pruned.workflows >= limit:
+                break
             workflow = record.workflow
             if workflow.status in statuses and workflow.timeout_at < ended_before:
                 pruned += Pruned(
@@ -415,8 +417,6 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
                     naps=len(record.naps) + len(record.attempts),
                 )
                 del self._records[workflow_id]
-            if pruned.workflows == limit:
-                break
         return pruned
 
     # What the methods above share ----------------------------------------------------------------

@@ -8,7 +8,7 @@ while the marked document was still there: it keeps the id from being used.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,15 +21,18 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.stray import Cursor, Strays, read_first
+from bluestreak_mongo.stray import Cursor, Stray, Strays, read_each, read_first
 
-_AT_ONCE = 10_000
-"""Records that are deleted by one command."""
+WORKFLOWS_AT_ONCE = 500
+"""Workflows of a batch, at most: their ids, which may be long, go into each of its commands."""
+
+RECORDS_AT_ONCE = 10_000
+"""Steps, or naps, that are read, and then deleted, by one command each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Doomed:
-    """A workflow that is to be deleted; `key` is its `_id`."""
+    """What is to be deleted: a workflow, or a record of one; `key` is its `_id`."""
 
     key: Any
     workflow_id: str
@@ -46,69 +49,100 @@ class Pruning:
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:
-        """See `Prunes.prune`. What an earlier call has left behind comes first."""
-        batch = await self._find(transitions.left_behind(), limit)
+        """See `Prunes.prune`. What an earlier call has left behind comes first.
+
+        Of a batch nothing may be left to delete, since others were at the same, or since it has
+        records that cannot be read: it is left alone then, and the next one has its turn.
+        """
+        ended = transitions.ended_before(ended_before, statuses)
+        pruned = Pruned()
+        while limit and not pruned.workflows:
+            batch = await self._find_and_mark(ended, min(limit, WORKFLOWS_AT_ONCE), now)
+            if not batch:
+                break
+            pruned += await self._delete(batch, now)
+        return pruned
+
+    async def _find_and_mark(self, ended: Document, limit: int, now: datetime) -> list[_Doomed]:
+        batch = await self._find(transitions.left_behind(), limit, now)
         if len(batch) < limit:
-            ended = transitions.ended_before(ended_before, statuses)
-            found = await self._find(ended, limit - len(batch))
+            found = await self._find(ended, limit - len(batch), now)
             if found:
                 still_ended = {"$and": [_these(found), ended]}
                 await self._workflows.update_many(still_ended, transitions.mark(now))
             batch += found
-        return await self._delete(batch) if batch else Pruned()
+        return batch
 
-    async def _find(self, filter: Document, limit: int) -> list[_Doomed]:
-        fields = {doc.WORKFLOW_ID: 1}
+    async def _find(self, meant: Document, limit: int, now: datetime) -> list[_Doomed]:
+        meant = meant | self._strays.excluded(now)
 
         def look(workflows: AsyncCollection[Any], count: int) -> Cursor:
-            found = workflows.find(filter, fields, batch_size=count)
+            found = workflows.find(meant, {doc.WORKFLOW_ID: 1}, batch_size=count)
             return found.hint(doc.BY_DUE).limit(count)
 
-        def read(document: Document) -> _Doomed:
-            return _Doomed(key=document["_id"], workflow_id=doc.to_workflow_id(document))
-
-        found, strays = await read_first(self._workflows, look, read, limit)
+        found, strays = await read_first(self._workflows, look, _read_workflow, limit)
         for stray in strays:
             self._strays.meet(stray, "it is not deleted")
         return found
 
-    async def _delete(self, batch: Sequence[_Doomed]) -> Pruned:
-        theirs = {doc.WORKFLOW_ID: {"$in": [one.workflow_id for one in batch]}}
-        found = [await _keys(collection, theirs) for collection in self._records]
-        marked = {"$and": [_these(batch), transitions.marked()]}
-        left = [one async for one in self._workflows.find(marked, {doc.WORKFLOW_ID: 1})]
-        doomed = {one[doc.WORKFLOW_ID] for one in left}
-        deleted = [
-            await _delete_records(collection, [one for one in records if one.workflow_id in doomed])
-            for collection, records in zip(self._records, found, strict=True)
-        ]
-        gone = await self._workflows.delete_many(marked)
-        return Pruned(workflows=gone.deleted_count, steps=deleted[0], naps=deleted[1])
+    async def _delete(self, batch: Iterable[_Doomed], now: datetime) -> Pruned:
+        doomed = {one.workflow_id: one for one in batch}
+        deleted = [0 for _ in self._records]
+        is_more = True
+        while is_more and doomed:
+            parts = [await self._read(collection, doomed, now) for collection in self._records]
+            is_more = any(is_full for _, is_full in parts)
+            await self._keep_to_marked(doomed)
+            for place, collection in enumerate(self._records):
+                records = [one for one in parts[place][0] if one.workflow_id in doomed]
+                if records:
+                    deleted[place] += (await collection.delete_many(_these(records))).deleted_count
+        gone = await self._workflows.delete_many(_marked(doomed))
+        steps, naps = deleted
+        return Pruned(workflows=gone.deleted_count, steps=steps, naps=naps)
+
+    async def _read(
+        self, collection: AsyncCollection[Document], doomed: dict[str, _Doomed], now: datetime
+    ) -> tuple[list[_Doomed], bool]:
+        """Some records of these workflows, and whether there may be more.
+
+        A workflow with a record that cannot be read is taken out: nobody could delete all of it.
+        """
+        theirs = {doc.WORKFLOW_ID: {"$in": list(doomed), "$not": {"$type": "array"}}}
+
+        def query(records: AsyncCollection[Any]) -> Cursor:
+            found = records.find(theirs, {doc.WORKFLOW_ID: 1}, batch_size=RECORDS_AT_ONCE)
+            return found.limit(RECORDS_AT_ONCE)
+
+        found, strays = await read_each(collection, query, _read_record)
+        for stray in strays:
+            spared = doomed.pop(str(stray.error.document_id), None)
+            if spared is not None:
+                self._strays.leave_alone(Stray(key=spared.key, error=stray.error), now)
+        return found, len(found) + len(strays) >= RECORDS_AT_ONCE
+
+    async def _keep_to_marked(self, doomed: dict[str, _Doomed]) -> None:
+        """Take out what is not marked for deletion, or not there any more."""
+        marked = self._workflows.find(_marked(doomed), {doc.WORKFLOW_ID: 1})
+        left = {one[doc.WORKFLOW_ID] async for one in marked}
+        for workflow_id in doomed.keys() - left:
+            del doomed[workflow_id]
 
 
-def _these(batch: Sequence[_Doomed]) -> Document:
+def _read_workflow(document: Document) -> _Doomed:
+    return _Doomed(key=document["_id"], workflow_id=doc.to_workflow_id(document))
+
+
+def _read_record(document: Document) -> _Doomed:
+    return _Doomed(key=document["_id"], workflow_id=document[doc.WORKFLOW_ID])
+
+
+def _these(doomed: Collection[_Doomed]) -> Document:
     return {
-        doc.WORKFLOW_ID: {"$in": [one.workflow_id for one in batch]},
-        "_id": {"$in": [one.key for one in batch]},
+        doc.WORKFLOW_ID: {"$in": sorted({one.workflow_id for one in doomed})},
+        "_id": {"$in": [one.key for one in doomed]},
     }
 
 
-async def _keys(collection: AsyncCollection[Document], theirs: Document) -> list[_Doomed]:
-    """The keys of the records of some workflows."""
-    found = collection.find(theirs, {doc.WORKFLOW_ID: 1}, batch_size=_AT_ONCE)
-    return [
-        _Doomed(key=record["_id"], workflow_id=record[doc.WORKFLOW_ID]) async for record in found
-    ]
-
-
-async def _delete_records(collection: AsyncCollection[Document], records: Sequence[_Doomed]) -> int:
-    """How many of these records were there."""
-    deleted = 0
-    for part in _parts(records):
-        deleted += (await collection.delete_many(_these(part))).deleted_count
-    return deleted
-
-
-def _parts(records: Sequence[_Doomed]) -> Iterator[Sequence[_Doomed]]:
-    for start in range(0, len(records), _AT_ONCE):
-        yield records[start : start + _AT_ONCE]
+def _marked(doomed: dict[str, _Doomed]) -> Document:
+    return {"$and": [_these(doomed.values()), transitions.marked()]}

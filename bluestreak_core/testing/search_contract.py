@@ -218,6 +218,7 @@ class SearchContract:
             await store.create(_new(f"w{number}"))
             await store.control(f"w{number}", Event.CANCEL, NOW)
         later = NOW + SECOND
+        assert await store.prune(later, ENDED, 0, later) == NOTHING
         deleted = [(await store.prune(later, ENDED, 2, later)).workflows for _ in range(4)]
         assert deleted == [2, 2, 1, 0]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
@@ -92,7 +94,7 @@ async def test_only_the_given_states_are_deleted_or_all_that_are_ends(
 
 
 @pytest.mark.parametrize(
-    ("limit", "calls"), [(None, 2), (0, 0), (1, 1), (499, 1), (500, 1), (501, 2), (1000, 2)]
+    ("limit", "calls"), [(None, 3), (0, 0), (1, 1), (499, 1), (500, 1), (501, 2), (1000, 3)]
 )
 async def test_it_is_deleted_in_batches_up_to_the_limit(
     store: RecordingStore, fleet: Fleet, clock: ManualClock, limit: int | None, calls: int
@@ -103,6 +105,24 @@ async def test_it_is_deleted_in_batches_up_to_the_limit(
     assert pruned == Pruned(workflows=505 if limit is None else min(limit, 505))
     assert store.begun["prune"] == calls
     assert (await bluestreak.count())["cancelled"] == 505 - pruned.workflows
+
+
+async def test_it_goes_on_though_others_have_taken_some_of_a_batch(
+    store: RecordingStore, fleet: Fleet, clock: ManualClock
+) -> None:
+    class Contended(StoreAround):
+        """Of the first batch, somebody else deletes all but one."""
+
+        @override
+        async def prune(
+            self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
+        ) -> Pruned:
+            limit = limit if store.begun["prune"] else 1
+            return await store.prune(ended_before, statuses, limit, now)
+
+    bluestreak = await fleet.engine(Contended(store))
+    await cancelled(store, 3)
+    assert await bluestreak.prune(ended_before=clock.now() + SECOND) == Pruned(workflows=3)
 
 
 BAD: list[tuple[str, Any]] = [
@@ -182,10 +202,10 @@ async def test_it_expires_in_small_batches_and_then_rests(
     await cancelled(store, 2 * AT_ONCE + 1)
     clock.advance(DAY)
     async with fleet.polling(expire_ended_after=SECOND):
-        await _until_looked(store, clock, count=3)
+        await _until_looked(store, clock, count=4)
         assert (await store.find_workflow("w000")) is None
         at = clock.now()
-        await _until_looked(store, clock, count=4)
+        await _until_looked(store, clock, count=5)
         assert clock.now() - at >= SHORTEST_PAUSE
 
 

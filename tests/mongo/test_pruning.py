@@ -19,8 +19,9 @@ from bluestreak_core import Pruned, Status, StoreRefused, TransitionRefused, Wor
 from bluestreak_core.machine import Event
 from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock
-from bluestreak_mongo import LocalMongo, MongoStore, transitions
+from bluestreak_mongo import LocalMongo, MongoStore, pruning, transitions
 from tests.mongo.conftest import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new
+from tests.mongo.strays import NO_UUID
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -283,3 +284,49 @@ async def test_what_cannot_be_read_is_not_deleted_and_keeps_nothing_else_from_it
     assert raw.workflows.count_documents({}) == 3
     assert raw.steps.count_documents({}) == 0
     assert caplog.text.count("it is not deleted") == 3
+
+
+async def test_a_workflow_whose_records_cannot_be_read_keeps_no_other_from_being_deleted(
+    application: Application, raw: Database[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = application.store
+    await ended(store, "w1", "w2", "w3")
+    for name in ("steps", "naps"):
+        raw[name].insert_one({"_id": NO_UUID, "workflowId": "w1", "stepId": "?", "napId": "?"})
+    assert (await store.prune(LATER, ENDED, 1, LATER)).workflows == 1
+    assert (await store.prune(LATER, ENDED, 1, LATER)).workflows == 1
+    assert (await store.prune(LATER, ENDED, 1, LATER)).workflows == 0
+    assert names_of(raw, "workflows") == {"w1"}
+    assert caplog.text.count("cannot be decoded") == 1
+    for name in ("steps", "naps"):
+        raw[name].delete_one({"_id": NO_UUID})
+    mended_by = LATER + timedelta(minutes=11)
+    assert (await store.prune(mended_by, ENDED, 1, mended_by)).workflows == 1
+    check_whole(raw)
+
+
+async def test_records_are_deleted_in_parts_of_a_bounded_size(
+    application: Application, raw: Database[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "RECORDS_AT_ONCE", 3)
+    await ended(application.store, "w1", "w2", "w3", "w4")
+    application.sent.commands.clear()
+    pruned = await application.store.prune(LATER, ENDED, 10, LATER)
+    assert pruned == Pruned(workflows=4, steps=8, naps=4)
+    for read in application.sent.named("find")[2:]:
+        assert read.get("limit") in {3, None}
+    for delete in application.sent.named("delete")[:-1]:
+        assert len(delete["deletes"][0]["q"]["_id"]["$in"]) <= 3
+    assert [*raw.workflows.find(), *raw.steps.find(), *raw.naps.find()] == []
+
+
+async def test_a_long_id_with_many_records_is_deleted(
+    application: Application, raw: Database[Document]
+) -> None:
+    name = "\U0001f426" * 512
+    await ended(application.store, name)
+    raw.steps.insert_many(
+        {"workflowId": name, "stepId": f"more {number}", "output": None} for number in range(10_000)
+    )
+    pruned = await application.store.prune(LATER, ENDED, 10, LATER)
+    assert pruned == Pruned(workflows=1, steps=10_002, naps=1)
