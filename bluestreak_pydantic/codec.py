@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 
 from bluestreak_core.errors import InvalidValue
+from bluestreak_pydantic.difference import find_difference
 from bluestreak_pydantic.plain import to_plain
-from bluestreak_pydantic.sameness import is_same
 
 _REMEMBERED = 1024
 
@@ -40,11 +40,11 @@ class PydanticCodec:
             valid = adapter.validate_python(value, by_alias=True, by_name=True)
             dumped = adapter.dump_python(valid, by_alias=False, round_trip=True, warnings=False)
             plain = to_plain(dumped)
-            survives = is_same(valid, _built(adapter, plain))
+            lost = find_difference(valid, _built(adapter, plain))
         except Exception as error:  # a validator, a serialiser or a comparison may raise anything
             raise _refused(what, error) from error
-        if not survives:
-            raise InvalidValue(what, "", "it would not come back from the store as it is now")
+        if lost is not None:
+            raise InvalidValue(what, lost.path, lost.reason)
         return plain
 
     def decode(self, value: Any, annotation: Any, what: str) -> Any:
