@@ -13,6 +13,9 @@ class Codec(Protocol):
     A handler's input is converted by the annotation of its second parameter, its result and the
     output of a step by the annotation of what the function returns. What is not annotated is not
     converted. Every process that starts, runs or awaits a workflow needs a codec that agrees.
+
+    No handler has an annotation that is refused, but a step may: what the codec knows nothing of,
+    it leaves as it is, since the store may hold it.
     """
 
     def refusal(self, annotation: Any) -> str | None:

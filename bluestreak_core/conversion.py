@@ -72,10 +72,7 @@ class Conversion:
         return self._decode(stored, self._returns.of(fn), what)
 
     def _encode(self, value: Any, annotation: Any, what: str) -> Any:
-        return self._codec.encode(value, annotation, what) if self._applies(annotation) else value
+        return value if annotation is ABSENT else self._codec.encode(value, annotation, what)
 
     def _decode(self, value: Any, annotation: Any, what: str) -> Any:
-        return self._codec.decode(value, annotation, what) if self._applies(annotation) else value
-
-    def _applies(self, annotation: Any) -> bool:
-        return annotation is not ABSENT and self._codec.refusal(annotation) is None
+        return value if annotation is ABSENT else self._codec.decode(value, annotation, what)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
@@ -13,6 +16,8 @@ from bluestreak_pydantic.difference import find_difference
 from bluestreak_pydantic.plain import to_plain
 
 _REMEMBERED = 1024
+
+_HASHED = "dataclasses and models cannot be stored in a set, nor as keys of a dict: use a list"
 
 
 class PydanticCodec:
@@ -31,16 +36,21 @@ class PydanticCodec:
     def refusal(self, annotation: Any) -> str | None:
         """See `bluestreak_core.Codec.refusal`."""
         adapter = self._adapter(annotation)
-        return adapter if isinstance(adapter, str) else None
+        if isinstance(adapter, str):
+            return adapter
+        return _HASHED if _hashes_dicts(annotation) else None
 
     def encode(self, value: Any, annotation: Any, what: str) -> Any:
         """See `bluestreak_core.Codec.encode`."""
-        adapter = self._usable(annotation, what)
+        adapter = self._adapter(annotation)
+        if isinstance(adapter, str):
+            return value
         try:
             valid = adapter.validate_python(value, by_alias=True, by_name=True)
-            dumped = adapter.dump_python(valid, by_alias=False, round_trip=True, warnings=False)
-            plain = to_plain(dumped)
+            plain = to_plain(_dumped(adapter, valid, what))
             lost = find_difference(valid, _built(adapter, plain))
+        except InvalidValue:
+            raise
         except Exception as error:  # a validator, a serialiser or a comparison may raise anything
             raise _refused(what, error) from error
         if lost is not None:
@@ -49,17 +59,13 @@ class PydanticCodec:
 
     def decode(self, value: Any, annotation: Any, what: str) -> Any:
         """See `bluestreak_core.Codec.decode`."""
-        adapter = self._usable(annotation, what)
+        adapter = self._adapter(annotation)
+        if isinstance(adapter, str):
+            return value
         try:
             return _built(adapter, value)
         except Exception as error:  # a validator may raise anything
             raise _refused(what, error) from error
-
-    def _usable(self, annotation: Any, what: str) -> TypeAdapter[Any]:
-        adapter = self._adapter(annotation)
-        if isinstance(adapter, str):
-            raise InvalidValue(what, "", adapter)
-        return adapter
 
     def _adapter(self, annotation: Any) -> TypeAdapter[Any] | str:
         try:
@@ -79,6 +85,33 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | str:
     except Exception as error:  # noqa: BLE001 - a class may raise anything when it is asked
         return f"pydantic raised {type(error).__name__}: {error}"
     return adapter
+
+
+def _hashes_dicts(annotation: Any) -> bool:
+    """Whether it plainly tells of a set, or of keys, of what pydantic makes dicts of."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:  # which may tell another way
+        return False
+    is_hashing = isinstance(origin, type) and issubclass(origin, AbstractSet | Mapping)
+    return (is_hashing and any(map(_becomes_dict, args[:1]))) or any(map(_hashes_dicts, args))
+
+
+def _becomes_dict(annotation: Any) -> bool:
+    if get_origin(annotation) in {Union, UnionType}:
+        return any(map(_becomes_dict, get_args(annotation)))
+    adapter = _adapter(annotation)
+    if isinstance(adapter, str):
+        return False
+    schema = cast("dict[str, Any]", adapter.core_schema)
+    is_of_fields = schema["type"] in {"dataclass", "model"} and not schema.get("root_model")
+    return is_of_fields and "serialization" not in schema
+
+
+def _dumped(adapter: TypeAdapter[Any], valid: Any, what: str) -> Any:
+    try:
+        return adapter.dump_python(valid, by_alias=False, round_trip=True, warnings=False)
+    except TypeError as error:  # a dict cannot be hashed
+        raise InvalidValue(what, "", _HASHED) from error
 
 
 def _built(adapter: TypeAdapter[Any], plain: Any) -> Any:

@@ -388,6 +388,24 @@ async def test_a_step_whose_annotation_says_nothing_is_plain(fleet: Fleet) -> No
 
 
 @pytest.mark.asyncio
+async def test_a_step_of_a_set_of_dataclasses_is_told_what_to_do(fleet: Fleet) -> None:
+    def orders() -> set[Order]:
+        return {Order("book")}
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", orders)
+
+    bluestreak = await typed(fleet, handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", handle)
+        with pytest.raises(
+            WorkflowAborted, match=r"output of step 's' .* in a set, .*: use a list"
+        ):
+            await bluestreak.wait("w")
+    assert await bluestreak.find_step("w", "s") is None
+
+
+@pytest.mark.asyncio
 async def test_a_step_with_retries_is_converted(fleet: Fleet, clock: ManualClock) -> None:
     failures = [OSError("no"), None]
 
@@ -562,6 +580,9 @@ async def unresolved(ctx: Context, input: Missing) -> None: ...
 async def foreign(ctx: Context, input: range) -> None: ...
 
 
+async def hashing(ctx: Context, input: set[Order]) -> None: ...
+
+
 def test_without_a_codec_no_annotation_has_to_be_resolved() -> None:
     Bluestreak(MemoryStore()).register_handler("h", unresolved)
 
@@ -571,6 +592,7 @@ def test_without_a_codec_no_annotation_has_to_be_resolved() -> None:
     [
         (unresolved, "'Missing' cannot be resolved: name 'Missing' is not defined"),
         (foreign, "Unable to generate pydantic-core schema for <class 'range'>"),
+        (hashing, "dataclasses and models cannot be stored in a set, .*: use a list"),
     ],
 )
 def test_a_handler_that_cannot_be_converted_is_refused(handler: Any, reason: str) -> None:

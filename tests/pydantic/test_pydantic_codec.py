@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -28,6 +29,8 @@ from pydantic import (
     SecretStr,
     computed_field,
     field_validator,
+    model_serializer,
+    model_validator,
 )
 from typing_extensions import TypedDict
 
@@ -421,8 +424,83 @@ def test_what_pydantic_cannot_convert_is_refused_with_its_reason(annotation: Any
     refusal = CODEC.refusal(annotation)
     assert refusal
     assert "\n" not in refusal
-    with pytest.raises(InvalidValue, match="value: "):
-        CODEC.encode(None, annotation, "value")
+
+
+def test_what_pydantic_knows_nothing_of_is_left_to_the_store() -> None:
+    value = NoModel()
+    assert CODEC.encode(value, NoModel, "value") is value
+    assert CODEC.decode(value, NoModel, "value") is value
+    assert CODEC.encode(Item, Any, "value") is Item
+
+
+class Root(RootModel[int]):
+    model_config = ConfigDict(frozen=True)
+
+
+@dataclass(frozen=True)
+class Word:
+    text: str
+
+    @model_serializer
+    def as_text(self) -> str:
+        return self.text
+
+    @model_validator(mode="before")
+    @classmethod
+    def of_text(cls, given: Any) -> Any:
+        return {"text": given} if isinstance(given, str) else given
+
+
+IN_SET = "dataclasses and models cannot be stored in a set, nor as keys of a dict: use a list"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (set[Approved], {Approved("ada")}),
+        (list[frozenset[Approved | Rejected]], [frozenset({Rejected("ada")})]),
+        (dict[Approved, int], {Approved("ada"): 1}),
+    ],
+    ids=str,
+)
+def test_a_set_of_dataclasses_is_refused_as_it_is_annotated(annotation: Any, value: Any) -> None:
+    assert CODEC.refusal(annotation) == IN_SET
+    with pytest.raises(InvalidValue, match=f"^value: {IN_SET}$"):
+        CODEC.encode(value, annotation, "value")
+
+
+@dataclass
+class Team:
+    members: set[Approved]
+
+
+def test_one_in_a_field_is_refused_when_it_is_given() -> None:
+    assert CODEC.refusal(Team) is None
+    with pytest.raises(InvalidValue, match=f"^value: {IN_SET}$"):
+        CODEC.encode(Team({Approved("ada")}), Team, "value")
+
+
+AS_LIST = PlainSerializer(list, return_type=list[Approved])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "form"),
+    [
+        (set[Root], {Root(1)}, [1]),
+        (dict[Word, int], {Word("a"): 1}, {"a": 1}),
+        (Annotated[set[Approved], AS_LIST], {Approved("ada")}, [{"by": "ada"}]),
+    ],
+    ids=str,
+)
+def test_one_that_is_stored_another_way_is_not(annotation: Any, value: Any, form: Any) -> None:
+    assert CODEC.refusal(annotation) is None
+    assert stored(value, annotation) == form
+    assert CODEC.decode(form, annotation, "value") == value
+
+
+@pytest.mark.parametrize("annotation", [set, dict, typing.Set, typing.Dict, dict[str, Approved]])  # noqa: UP006
+def test_other_sets_are_not_refused(annotation: Any) -> None:
+    assert CODEC.refusal(annotation) is None
 
 
 def test_an_annotation_need_not_be_hashable() -> None:
