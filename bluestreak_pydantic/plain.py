@@ -47,7 +47,9 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {_key(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | deque):
-        return [to_plain(item) for item in value]
+        items = [to_plain(item) for item in value]
+        # A set's order depends on the process, and what is stored is compared by a strict start.
+        return sorted(items, key=repr) if isinstance(value, set | frozenset) else items
     return _as_in_json(value)
 
 

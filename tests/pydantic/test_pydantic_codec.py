@@ -234,6 +234,12 @@ def test_so_are_they_in_a_set_of_whatever_can_be_hashed() -> None:
     assert sorted(form) == [[1, [IN_UTC]], [2, []]]
 
 
+def test_equal_sets_are_stored_alike() -> None:
+    one, other = {0, 8}, {8, 0}
+    assert list(one) != list(other)
+    assert stored(one, set[int]) == stored(other, set[int]) == [0, 8]
+
+
 def test_what_is_given_may_be_what_pydantic_accepts() -> None:
     assert stored({"name": "a", "price": "1.10"}, Item) == {"name": "a", "price": "1.10"}
     assert stored({"userId": 1, "on": "2030-01-31"}, Model)["user_id"] == 1
