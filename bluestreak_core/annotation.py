@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Awaitable, Callable
-from types import FunctionType
-from typing import Any, get_args, get_origin, get_type_hints
+from types import FunctionType, UnionType
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 ABSENT = inspect.Parameter.empty
@@ -37,14 +38,11 @@ def of_return(function: Function) -> Any:
 
     Raises `Unresolved`.
     """
-    function = inspect.unwrap(function)
-    if isinstance(function, type):
-        return function
-    annotation = _evaluated(function, inspect.signature(function).return_annotation)
-    origin = get_origin(annotation)
-    if isinstance(origin, type) and issubclass(origin, Awaitable):
-        return get_args(annotation)[-1]
-    return annotation
+    called = _innermost(function)
+    if isinstance(get_origin(called) or called, type):  # a class, which may have parameters
+        return called
+    annotation = _evaluated(called, inspect.signature(called).return_annotation)
+    return _awaited(annotation, _receiver(function))
 
 
 class Annotations:
@@ -59,9 +57,13 @@ class Annotations:
         key = getattr(function, "__func__", function)  # a bound method is made at each access
         if not isinstance(key, FunctionType):
             return self._look_up(function)
-        if key not in self._known:
-            self._known[key] = self._look_up(function)
-        return self._known[key]
+        if key in self._known:
+            return self._known[key]
+        annotation = self._look_up(function)
+        # What `Self` is for one class, it is not for the others that have the method.
+        if function is key or not _names(annotation, _receiver(function)):
+            self._known[key] = annotation
+        return annotation
 
     def _look_up(self, function: Function) -> Any:
         try:
@@ -83,12 +85,41 @@ def _evaluated(function: Function, annotation: Any) -> Any:
         raise Unresolved(f"{annotation!r} cannot be resolved: {error}") from error
 
 
+def _innermost(function: Any, stop: Callable[[Any], bool] | None = None) -> Any:
+    """What partials and wrappers call in the end."""
+    while isinstance(function := inspect.unwrap(function, stop=stop), functools.partial):
+        function = function.func
+    return function
+
+
+def _receiver(function: Function) -> Any:
+    """What `Self` stands for: the class that has the method, or itself for want of one."""
+    method = _innermost(function, stop=lambda layer: hasattr(layer, "__self__"))
+    receiver = getattr(method, "__self__", method)
+    if isinstance(receiver, FunctionType):
+        return Self
+    return receiver if isinstance(receiver, type) else type(receiver)
+
+
+def _awaited(annotation: Any, receiver: Any) -> Any:
+    if annotation is Self:
+        return receiver
+    origin, args = get_origin(annotation), get_args(annotation)
+    if args and isinstance(origin, type) and issubclass(origin, Awaitable):
+        return _awaited(args[-1], receiver)
+    if origin in {Union, UnionType}:
+        return functools.reduce(operator.or_, (_awaited(arg, receiver) for arg in args))
+    return annotation
+
+
+def _names(annotation: Any, receiver: Any) -> bool:
+    return any(part is receiver for part in (annotation, *get_args(annotation)))
+
+
 def _names_around(function: Any) -> dict[str, Any]:
     """The globals of the module that a function was written in."""
-    function = inspect.unwrap(function)
-    if isinstance(function, functools.partial):
-        return _names_around(function.func)
+    function = _innermost(function)
     if not hasattr(function, "__globals__"):  # an object that can be called
-        function = inspect.unwrap(type(function).__call__)
+        function = _innermost(type(function).__call__)
     names: dict[str, Any] = function.__globals__
     return names

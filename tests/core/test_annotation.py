@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import typing
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
 
 import pytest
 
@@ -14,6 +15,9 @@ from bluestreak_core.annotation import ABSENT, Annotations, Unresolved, of_input
 
 if TYPE_CHECKING:
     from bluestreak_core import Context, Missing  # type: ignore[attr-defined]
+
+
+T = TypeVar("T")
 
 
 class Order: ...
@@ -88,14 +92,94 @@ def coroutine() -> Coroutine[Any, Any, Order]:
     raise NotImplementedError
 
 
-@pytest.mark.parametrize("function", [later, coroutine])
+def perhaps() -> Order | Awaitable[Order]:
+    raise NotImplementedError
+
+
+def something() -> typing.Awaitable:  # type: ignore[type-arg]
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("function", [later, coroutine, perhaps])
 def test_what_is_awaited_counts(function: Callable[..., Any]) -> None:
     assert of_return(function) is Order
+
+
+def test_what_is_awaited_need_not_be_told() -> None:
+    assert of_return(something) is typing.Awaitable
+
+
+class Box(Generic[T]): ...
 
 
 def test_a_class_returns_its_instances() -> None:
     assert of_return(Order) is Order
     assert of_return(functools.wraps(Order, updated=())(lambda *_: None)) is Order
+    assert of_return(Box[int]) == Box[int]
+
+
+def through(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any: ...
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("function", "annotation"),
+    [
+        (functools.partial(Order), Order),
+        (functools.partial(Box[int]), Box[int]),
+        (functools.partial(functools.partial(later), 1), Order),
+        (functools.partial(through(functools.partial(Order)), 1), Order),
+        (through(functools.partial(later)), Order),
+        (functools.partial(Service().handle), Order),
+    ],
+    ids=str,
+)
+def test_a_partial_returns_what_its_function_does(function: Any, annotation: Any) -> None:
+    assert of_return(function) == annotation
+
+
+class Shape:
+    @classmethod
+    def made(cls) -> Self:
+        raise NotImplementedError
+
+    @classmethod
+    @through
+    async def found(cls) -> Self | None:
+        raise NotImplementedError
+
+    def copied(self) -> Coroutine[Any, Any, Self]:
+        raise NotImplementedError
+
+    def __call__(self) -> Self:
+        raise NotImplementedError
+
+
+class Circle(Shape): ...
+
+
+@pytest.mark.parametrize("shape", [Shape, Circle])
+def test_self_is_the_class_of_the_receiver(shape: type[Shape]) -> None:
+    assert of_return(shape.made) is shape
+    assert of_return(functools.partial(shape.made)) is shape
+    assert of_return(through(shape.made)) is shape
+    assert of_return(shape().copied) is shape
+    assert of_return(shape()) is shape
+    assert of_return(shape.found) == shape | None
+
+
+def test_self_is_not_remembered_for_another_class() -> None:
+    annotations = Annotations(of_return)
+    for shape in (Shape, Circle, Shape):
+        assert annotations.of(shape.made) is shape
+        assert annotations.of(shape.found) == shape | None
+
+
+def test_self_without_a_receiver_stays_as_it_is() -> None:
+    assert of_return(Shape.copied) is Self
 
 
 @pytest.mark.parametrize("function", [missing, min, print, functools.partial(print, 1)])

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import pytest
@@ -354,17 +354,33 @@ async def test_a_partial_a_method_and_a_class_have_their_annotations(fleet: Flee
         def find(self, item: str) -> Order:
             return Order(item)
 
+    @dataclass(frozen=True)
+    class Rush(Order):
+        @classmethod
+        def of(cls, item: str) -> Self:
+            return cls(item)
+
     async def handle(ctx: Context, input: str) -> list[Order]:
         return [
             await ctx.step("partial", partial(as_order, Order(input))),
             await ctx.step("method", Service().find, input),
             await ctx.step("class", Order, input),
+            await ctx.step("partial class", partial(Order, input)),
         ]
 
-    bluestreak = await typed(fleet, handle)
+    async def rush(ctx: Context, input: str) -> None:
+        assert await ctx.step("self", Rush.of, input) == Rush(input)
+        model = await ctx.step(
+            "model", Model.model_validate, {"order": {"item": input}, "colour": "red"}
+        )
+        assert model == Model(order=Order(input), colour=Colour.RED)
+
+    bluestreak = await typed(fleet, handle, rush)
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", handle, "book")
-        assert await bluestreak.wait("w", handler=handle) == [Order("book")] * 3
+        await bluestreak.start("w2", rush, "book")
+        assert await bluestreak.wait("w", handler=handle) == [Order("book")] * 4
+        await bluestreak.wait("w2")
 
 
 @pytest.mark.asyncio
