@@ -112,7 +112,8 @@ class _Walk:
         if not copies:
             if issubclass(type(value), self._also):
                 return None, 0
-            raise self._refusal(value, "no store holds this type")
+            reason = "no store holds this type; a codec may convert it, where it is annotated"
+            raise self._refusal(value, reason)
         try:
             return copies[0](self, value)
         except UnstorableValue:

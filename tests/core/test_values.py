@@ -90,6 +90,14 @@ def test_bson_rules_name_the_place_behind_a_type_of_bson() -> None:
     assert (refused.value.path, refused.value.type_name) == ("['tags'][0]", "set")
 
 
+def test_who_meets_a_type_that_no_store_holds_is_told_of_codecs() -> None:
+    reason = "no store holds this type; a codec may convert it, where it is annotated"
+    for rules in (PlainRules(), BsonRules()):
+        with pytest.raises(UnstorableValue) as refused:
+            rules.round_trip([{1}], "v")
+        assert str(refused.value) == f"v at [0]: set cannot be stored: {reason}"
+
+
 def test_plain_rules_do_not_believe_what_a_mock_says_of_itself() -> None:
     with pytest.raises(UnstorableValue, match=r"v at \[0\]: Mock cannot be stored: no store holds"):
         PlainRules().round_trip([Mock(spec=dict)], "v")

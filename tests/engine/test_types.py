@@ -384,6 +384,18 @@ async def test_a_partial_a_method_and_a_class_have_their_annotations(fleet: Flee
 
 
 @pytest.mark.asyncio
+async def test_what_is_not_annotated_and_not_plain_is_told_to_be(fleet: Fleet) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("lambda", lambda: Order("book"))
+
+    bluestreak = await typed(fleet, handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", handle)
+        with pytest.raises(WorkflowAborted, match=r"Order cannot be .* where it is annotated"):
+            await bluestreak.wait("w")
+
+
+@pytest.mark.asyncio
 async def test_a_step_whose_annotation_says_nothing_is_plain(fleet: Fleet) -> None:
     def missing() -> Missing:
         return [1]
