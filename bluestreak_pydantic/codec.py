@@ -26,7 +26,7 @@ class PydanticCodec:
     What is given is validated as pydantic does, so a dict may stand for a model. It is stored as
     plain values, by the names of fields, not by aliases: datetimes, bytes and UUIDs as they are,
     enums as their values, sets and tuples as lists, and the rest as in JSON. What would not come
-    back equal is refused, such as a subclass that would come back as its base, or one member of a
+    back equal is refused, such as a dataclass that would come back as its base, or one member of a
     union that would come back as another.
     """
 
