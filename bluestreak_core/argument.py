@@ -118,7 +118,7 @@ def check_exceptions(name: str, value: object) -> None:
     """Refuse what is neither an exception class nor a tuple of them."""
     for kind in value if isinstance(value, tuple) else (value,):
         if not isinstance(kind, type) or not issubclass(kind, Exception):
-            raise InvalidArgument(name, value, "expected exception classes")
+            raise InvalidArgument(name, value, "expected an exception class, or a tuple of them")
 
 
 def check_limit(name: str, value: object) -> int | None:
@@ -154,7 +154,8 @@ def check_async(name: str, value: object) -> None:
     """Refuse what is no async function."""
     check_callable(name, value)
     if not (callable(value) and is_async(value)):
-        raise InvalidArgument(name, value, "expected an async function")
+        reason = "expected an async function, or a functools.partial of one"
+        raise InvalidArgument(name, value, reason)
 
 
 def check_should_stop(value: object) -> None:

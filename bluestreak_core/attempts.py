@@ -41,8 +41,11 @@ class Attempts:
 
     @property
     def are_used_up(self) -> bool:
-        """Whether there is no next attempt."""
-        return self._latest is not None and self._latest.retry_at is None
+        """Whether there is no next attempt, also where the policy has come to allow fewer."""
+        latest = self._latest
+        return latest is not None and (
+            latest.retry_at is None or self._retry.is_used_up_by(latest.number)
+        )
 
     async def add(self, error: Exception) -> None:
         """Record that an attempt has failed. What another run has recorded of it counts."""

@@ -30,7 +30,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.expiry import to_expiry
 from bluestreak_core.registration import UNSET, ErrorCallback, Policy, Registration, Unset
-from bluestreak_core.retry import Backoff
+from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.store import Store
 from bluestreak_core.worker import Health, ShouldStop, State, Worker
 
@@ -299,4 +299,6 @@ def _given(value: object, name: str, check: Callable[[str, object], Any]) -> Any
 
 
 def _to_backoff(name: str, value: object) -> timedelta | Backoff:
+    if is_a(value, Retry):
+        raise InvalidArgument(name, value, "expected a Backoff; max_failures says how often")
     return value if is_a(value, Backoff) else to_timedelta(name, value)

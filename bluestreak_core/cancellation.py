@@ -9,6 +9,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def cancellations() -> int:
+    """How often the current task was cancelled; what it awaits may be without that."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
 async def ended(task: asyncio.Future[Any]) -> None:
     """Return when it has ended, in whichever way; being cancelled meanwhile is not passed on to it.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bluestreak_core.backoff import pauses
 from bluestreak_core.call import call
+from bluestreak_core.cancellation import cancellations
 from bluestreak_core.conversion import Conversion
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.model import Claim
@@ -55,7 +56,7 @@ class CleanUps:
         for clean_up in reversed(self._asked_for):
             if clean_up.step_id not in recorded:
                 await self._carry_out(clean_up)
-            if _is_cancelled():  # even if the function has swallowed that
+            if cancellations():  # even if the function has swallowed that
                 raise asyncio.CancelledError
 
     async def _carry_out(self, clean_up: CleanUp) -> None:
@@ -65,7 +66,7 @@ class CleanUps:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever it raises, the others are called
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and cancellations():
                 raise
             logger.exception(
                 "workflow %r: clean-up %r raised", self._claim.workflow_id, clean_up.step_id
@@ -87,9 +88,3 @@ class CleanUps:
                 await clock.sleep(pause)
             else:
                 return
-
-
-def _is_cancelled() -> bool:
-    """Whether the task that this runs in was, rather than a function that it has called."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -157,7 +157,7 @@ class Client(Search):
             await store.check_transactions("start(session=)")
             created = await store.create_in(session, new)
         if not created and strict:
-            await self._check_same(new)
+            await self._check_same(new, session)
         return created
 
     async def start_many(self, starts: Iterable[Start]) -> list[bool]:
@@ -191,9 +191,12 @@ class Client(Search):
             start_at=start_at if start_at is not None and start_at > now else None,
         )
 
-    async def _check_same(self, new: NewWorkflow) -> None:
+    async def _check_same(self, new: NewWorkflow, session: Any) -> None:
         """Refuse a workflow whose id is taken by another one."""
-        found = await self._store.find_workflow(new.workflow_id)
+        if session is None:
+            found = await self._store.find_workflow(new.workflow_id)
+        else:
+            found = await self._transacts("start(session=)").find_in(session, new.workflow_id)
         if found is None:
             return
         if found.handler_id != new.handler_id:

@@ -19,10 +19,10 @@ from bluestreak_core.argument import (
 )
 from bluestreak_core.attempts import Attempts, failure_of
 from bluestreak_core.call import call
+from bluestreak_core.cancellation import cancellations
 from bluestreak_core.clean_up import CleanUp, CleanUps
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
-    Abort,
     CorruptDocument,
     DuplicateNap,
     DuplicateStep,
@@ -31,13 +31,14 @@ from bluestreak_core.errors import (
     StoreRefused,
     UnstorableValue,
     ValueTooLarge,
+    is_abort,
 )
 from bluestreak_core.exit import Drop, Exit, GiveUp, Park
 from bluestreak_core.journal import Journal
 from bluestreak_core.operations import Operations
 from bluestreak_core.retry import Retry
 from bluestreak_core.time_limit import in_time
-from bluestreak_core.transaction import RolledBack, Writing
+from bluestreak_core.transaction import RolledBack, Writing, check_outside
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -145,11 +146,8 @@ class Context:
         if retry is not None and not is_a(retry, Retry):
             raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
         self._use(step_id)
-        for failed in self._given_up:
-            # What the holder of a claim has given up stays so, even if a stale run has recorded an
-            # output afterwards: that holder may have acted on it.
-            if failed.step_id == step_id:
-                raise failure_of(self.workflow_id, failed)
+        if self._given_up:
+            self._check_given_up(step_id)
         if step_id in self._journal.history.steps:
             stored = self._journal.history.steps[step_id]
             return stored if self._journal.conversion is None else self._read(step_id, fn, stored)
@@ -177,21 +175,24 @@ class Context:
         check of the claim are committed in one transaction, or not at all.
 
         `fn` may be called several times, each time after what it wrote has been taken back. What it
-        does elsewhere is not. It has to be through within half of `timeout_interval`, else
-        `StepTimeout` is raised. What it raises is raised here, and nothing of it is left.
+        does elsewhere is not, and `ctx` is not to be used in it. It has to be through within half
+        of `timeout_interval`, else `StepTimeout` is raised. What it raises is raised here, and
+        nothing of it is left. Transactions of one run take turns.
 
-        Raises `Unsupported` on a store without transactions, as on a standalone server; and like
-        `step`.
+        Raises `Unsupported` on a store without transactions, as on a standalone server;
+        `InvalidArgument` if `fn` has ended the transaction, or the claim of its own workflow; and
+        like `step`.
         """
         await self._check_claim()
         step_id = check_id("step id", step_id)
         check_async(f"transaction {step_id!r}", fn)
         self._use(step_id)
+        self._check_given_up(step_id)
         if step_id in self._journal.history.steps:
             recorded: T = self._read(step_id, fn, self._journal.history.steps[step_id])
             return recorded
-        with self._operations.operation("transaction", step_id):
-            writing = Writing(step_id, fn, args)
+        with self._operations.operation("transaction", step_id) as operation:
+            writing = Writing(self.workflow_id, step_id, fn, args, operation.is_helped)
             outcome = await self._recorded(self._journal.transact(writing))
         if isinstance(outcome, RolledBack):
             raise outcome.error
@@ -227,6 +228,7 @@ class Context:
         """
         await self._check_claim()
         nap_id = check_id("nap id", nap_id)
+        check_outside(self.workflow_id, f"nap {nap_id!r}")
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)
         if nap_id in self._nap_ids:
             raise DuplicateNap(self.workflow_id, nap_id)
@@ -247,9 +249,17 @@ class Context:
         self._journal.lease.check()
 
     def _use(self, step_id: str) -> None:
+        check_outside(self.workflow_id, f"step {step_id!r}")
         if step_id in self._step_ids:
             raise DuplicateStep(self.workflow_id, step_id)
         self._step_ids.add(step_id)
+
+    def _check_given_up(self, step_id: str) -> None:
+        for failed in self._given_up:
+            # What the holder of a claim has given up stays so, even if a stale run has recorded an
+            # output afterwards: that holder may have acted on it.
+            if failed.step_id == step_id:
+                raise failure_of(self.workflow_id, failed)
 
     async def _with_retries(
         self,
@@ -264,10 +274,10 @@ class Context:
             await self._check_claim()
             with self._operations.operation(attempts.what, step_id):
                 try:
-                    output = await called()
-                except Abort:
-                    raise
-                except Exception as error:  # noqa: BLE001 - whatever a step raises, it has failed
+                    output = await _uncancelled(called())
+                except Exception as error:
+                    if is_abort(error):
+                        raise
                     await self._recorded(attempts.add(error))
                 else:
                     return await self._recorded(self._journal.save_step(step_id, output, fn))
@@ -312,6 +322,17 @@ class Context:
             if left > self._operations.park_after:
                 left = min(left, max(self._operations.park_after, _LOOK_AGAIN))
             await clock.sleep(left)
+
+
+async def _uncancelled(called: Awaitable[T]) -> T:
+    """What a step returns. To be cancelled without our doing is a failure like any other."""
+    before = cancellations()
+    try:
+        return await called
+    except asyncio.CancelledError as error:
+        if cancellations() > before:
+            raise
+        raise RuntimeError("the step was cancelled from within") from error
 
 
 def _limit(step_id: str, timeout: Duration) -> timedelta:

@@ -29,6 +29,13 @@ class Abort(Exception):
     """Raise it in a handler or a step: the workflow is aborted at once, and not tried again."""
 
 
+def is_abort(error: BaseException) -> bool:
+    """Whether it is an `Abort`, or a group that has one in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(is_abort, error.exceptions))
+    return isinstance(error, Abort)
+
+
 # The caller's mistake ---------------------------------------------------------------------------
 
 
@@ -104,6 +111,20 @@ class DuplicateNap(DuplicateStep):
     """A nap id was used twice in one run of a handler."""
 
     kind = "nap"
+
+
+class UsedInTransaction(UsageError):
+    """The function of a transaction uses a step or a nap, which could not be taken back with it."""
+
+    def __init__(self, workflow_id: str, used: str, transaction_id: str) -> None:
+        super().__init__(workflow_id, used, transaction_id)
+        self.workflow_id = workflow_id
+        self.used = used
+        self.transaction_id = transaction_id
+
+    def __str__(self) -> str:
+        within = f"within transaction {self.transaction_id!r}"
+        return f"workflow {self.workflow_id!r}: {self.used} cannot be used {within}"
 
 
 class UnstorableValue(UsageError, TypeError):
@@ -320,11 +341,12 @@ class StepFailed(StateError):
         )
 
 
-class StepTimeout(StateError):
+class StepTimeout(StateError, TimeoutError):
     """A step's function took longer than its `timeout`; `seconds` is how long that is."""
 
     def __init__(self, workflow_id: str, step_id: str, seconds: float) -> None:
         super().__init__(workflow_id, step_id, seconds)
+        self.args = (workflow_id, step_id, seconds)  # of which an OSError keeps two
         self.workflow_id = workflow_id
         self.step_id = step_id
         self.seconds = seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +29,7 @@ class Journal:
         self.history = History()
         self.has_progressed = False
         """Whether this run has recorded something."""
+        self._turn = asyncio.Lock()
         self.conversion = conversion
         """What makes of values what is stored; None where they stay as they are."""
         self._store = store
@@ -91,16 +93,18 @@ class Journal:
     async def transact(self, writing: Writing) -> Committed | RolledBack:
         """Record a step in one transaction with what its function writes.
 
-        Renewing the lease changes the same record as the transaction does at its end, and one of
-        the two would fail: so that is done before and after, and not meanwhile. What takes longer
-        than half of the lease is rolled back by a `StepTimeout`. The output is converted by the
-        annotation of the function; see `save_step`. Raises `Unsupported`.
+        All of them change the workflow, and so does a renewal of the lease: two at once would keep
+        each other from being committed. So they take turns, and the lease is renewed before and
+        after. What takes longer than half of the lease is rolled back by a `StepTimeout`. The
+        output is converted by the annotation of the function; see `save_step`. Raises
+        `Unsupported`.
         """
         store = await self._transacts("ctx.transaction()")
-        with self.lease.withheld():
-            outcome = await self.lease.persist(lambda: self._try_to_commit(store, writing))
-        if self.lease.left <= self.lease.span / 2:
-            await self._renew()
+        async with self._turn:
+            with self.lease.withheld():
+                outcome = await self.lease.persist(lambda: self._try_to_commit(store, writing))
+            if self.lease.left <= self.lease.span / 2:
+                await self._renew()
         if isinstance(outcome, RolledBack):
             return outcome
         self.has_progressed = True
@@ -121,8 +125,11 @@ class Journal:
                 return RolledBack(error)
             if not isinstance(error, StepTimeout):
                 raise
-            # It may have been cut while it was committed. In an outage this raises: so it is not
-            # the function that took long.
+            # It may have been cut while it was committed, and a majority may not know yet. The
+            # renewal changes the same record: once that is acknowledged, a commit before it is seen
+            # here, and there is none after it. In an outage it raises: so it is not the function
+            # that took long.
+            await self._renew()
             step = await self._store.find_step(workflow_id, step_id)
             return RolledBack(error) if step is None else Committed(step.output)
 

@@ -46,7 +46,8 @@ class Lease:
         self.claim = claim
         self.span = span
         """How long a renewal makes it. What was claimed may be shorter."""
-        self._withheld = 0
+        self.is_withheld = False
+        """Whether a renewal would get in the way of a transaction of its own run."""
         self._clock = clock
         self._deadline = deadline
         self._extending = threading.Lock()
@@ -63,17 +64,12 @@ class Lease:
 
     @contextmanager
     def withheld(self) -> Iterator[None]:
-        """Not to be renewed by the event loop in this block, of which there may be several."""
-        self._withheld += 1
+        """Not to be renewed beside the transaction that this block is."""
+        self.is_withheld = True
         try:
             yield
         finally:
-            self._withheld -= 1
-
-    @property
-    def is_withheld(self) -> bool:
-        """Whether a renewal would get in the way of a transaction of its own run."""
-        return self._withheld > 0
+            self.is_withheld = False
 
     @property
     def error(self) -> ClaimLost | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
@@ -13,7 +13,7 @@ from bluestreak_core.clock import Clock
 class _Operation:
     """Is pending for as long as its block lasts."""
 
-    __slots__ = ("_id", "_kind", "_operations", "task", "wake_up_at")
+    __slots__ = ("_helper", "_id", "_kind", "_operations", "task", "wake_up_at")
 
     def __init__(
         self,
@@ -29,14 +29,24 @@ class _Operation:
         self.wake_up_at = wake_up_at
         """When a nap ends; None for everything else."""
         self._operations = operations
+        self._helper: asyncio.Task[object] | None = None
+
+    def is_helped(self) -> None:
+        """The current task does a part of it."""
+        self._helper = asyncio.current_task()
+
+    def is_done_by(self, task: asyncio.Task[Any]) -> bool:
+        """Whether this task does it, or a part of it. May be asked from any thread."""
+        return task in (self.task, self._helper)
 
     @property
     def name(self) -> str:
         """What a run that is in it is in."""
         return f"{self._kind} {self._id!r}"
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._operations.begun(self)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._operations.ended(self)
@@ -95,7 +105,7 @@ class Operations:
     def name_at(self, task: asyncio.Task[Any]) -> str | None:
         """The innermost operation that a task is in. May be asked from any thread."""
         pending = reversed(list(self._pending))  # a copy, which no other thread can change
-        return next((operation.name for operation in pending if operation.task is task), None)
+        return next((one.name for one in pending if one.is_done_by(task)), None)
 
     def has(self, task: asyncio.Task[Any]) -> bool:
         """Whether a task runs the handler or a branch of it. May be asked from any thread."""

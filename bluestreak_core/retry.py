@@ -13,6 +13,9 @@ from bluestreak_core.argument import (
     check_number,
     to_timedelta,
 )
+from bluestreak_core.errors import InvalidArgument
+
+_A_MINUTE = timedelta(minutes=1)
 
 Exceptions = type[Exception] | tuple[type[Exception], ...]
 """An exception class, or several of them, as an `except` takes them."""
@@ -20,7 +23,8 @@ Exceptions = type[Exception] | tuple[type[Exception], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Pauses that grow: `initial`, then `factor` times the one before, never above `max_delay`.
+    """Pauses that grow: `initial`, then `factor` times the one before, up to `max_delay`, which is
+    a minute unless it is given, or `initial` where that is longer.
 
     Each is shortened by a random part of itself, of up to `jitter` (0 is none, 1 all of it), so
     that what failed together is not tried again together. Durations are seconds or `timedelta`.
@@ -30,18 +34,22 @@ class Backoff:
 
     initial: Duration = 1
     factor: float = 2
-    max_delay: Duration = 60
+    max_delay: Duration | None = None
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        to_timedelta("initial", self.initial)
-        to_timedelta("max_delay", self.max_delay)
+        initial = to_timedelta("initial", self.initial)
+        if self.max_delay is not None and to_timedelta("max_delay", self.max_delay) < initial:
+            reason = f"it is shorter than initial, which is {initial.total_seconds():g} s"
+            raise InvalidArgument("max_delay", self.max_delay, reason)
         check_number("factor", self.factor, least=1)
         check_number("jitter", self.jitter, least=0, most=1)
 
     def delay(self, number: int) -> timedelta:
         """The pause after so many failures, from 1 on."""
-        initial, longest = to_timedelta("", self.initial), to_timedelta("", self.max_delay)
+        initial = to_timedelta("", self.initial)
+        given = self.max_delay
+        longest = max(initial, _A_MINUTE) if given is None else to_timedelta("", given)
         try:
             delay = initial * float(self.factor) ** (number - 1)
         except OverflowError:
@@ -71,9 +79,13 @@ class Retry(Backoff):
         check_exceptions("retry_on", self.retry_on)
         check_exceptions("give_up_on", self.give_up_on)
 
+    def is_used_up_by(self, number: int) -> bool:
+        """Whether there is none after this attempt."""
+        return self.max_attempts is not None and number >= self.max_attempts
+
     def pause_after(self, number: int, error: Exception) -> timedelta | None:
         """How long to wait after this attempt has failed so; None where it was the last one."""
-        if self.max_attempts is not None and number >= self.max_attempts:
+        if self.is_used_up_by(number):
             return None
         if isinstance(error, self.give_up_on) or not isinstance(error, self.retry_on):
             return None

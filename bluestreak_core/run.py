@@ -17,7 +17,6 @@ from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.clock import first_of, in_milliseconds
 from bluestreak_core.context import Context
 from bluestreak_core.errors import (
-    Abort,
     ClaimLost,
     CorruptDocument,
     DeadlineExceeded,
@@ -28,6 +27,7 @@ from bluestreak_core.errors import (
     UnstorableValue,
     ValueTooLarge,
     WorkflowCrashed,
+    is_abort,
 )
 from bluestreak_core.exit import Decision, Drop, Exit, GiveUp, HandBack, Park
 from bluestreak_core.failure import record
@@ -241,7 +241,7 @@ class Run:
             return any(map(self._is_final, error.exceptions))
         if isinstance(error, StepFailed):
             return error.workflow_id == self.workflow_id
-        return isinstance(error, Abort)
+        return is_abort(error)
 
     async def _end(self, outcome: Decision | _Returned | _Raised) -> None:
         match outcome:

@@ -288,6 +288,10 @@ class Transacts(Protocol):
         """
         ...
 
+    async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
+        """`find_workflow`, as the caller's transaction sees it, like `create_in`."""
+        ...
+
     async def control_in(
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from bluestreak_core.call import call
+from bluestreak_core.errors import UsedInTransaction
+
+_WITHIN: ContextVar[tuple[str, str] | None] = ContextVar("transaction", default=None)
+"""The ids of the workflow and of the transaction whose function is running."""
+
+
+def check_outside(workflow_id: str, used: str) -> None:
+    """Refuse what the function of a transaction of the same workflow uses."""
+    within = _WITHIN.get()
+    if within is not None and within[0] == workflow_id:
+        raise UsedInTransaction(workflow_id, used, within[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +39,36 @@ class RolledBack:
 
 
 class Writing:
-    """The function of a step in a transaction, with its arguments but for the session."""
+    """The function of a step in a transaction, with its arguments but for the session.
+
+    `on_call` is called in the task that calls it.
+    """
 
     def __init__(
-        self, step_id: str, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
+        self,
+        workflow_id: str,
+        step_id: str,
+        fn: Callable[..., Awaitable[Any]],
+        args: tuple[Any, ...],
+        on_call: Callable[[], object],
     ) -> None:
+        self.workflow_id = workflow_id
         self.step_id = step_id
         self.fn = fn
         self.error: BaseException | None = None
         """What its last call has raised."""
         self._args = args
+        self._on_call = on_call
 
     async def write(self, session: Any) -> Any:
         """Call the function, as often as the store wants."""
         self.error = None
+        self._on_call()
+        within = _WITHIN.set((self.workflow_id, self.step_id))
         try:
             return await call(self.step_id, self.fn, session, *self._args)
         except BaseException as error:
             self.error = error
             raise
+        finally:
+            _WITHIN.reset(within)

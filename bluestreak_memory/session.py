@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableMapping
 from typing import TypeVar
 
 from bluestreak_core.errors import InvalidArgument
+from bluestreak_core.model import Workflow
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -21,6 +22,8 @@ class MemorySession:
     def __init__(self) -> None:
         self.is_open = True
         """Whether the transaction is under way."""
+        self.workflows: dict[str, Workflow] = {}
+        """Those that a store is to start or move when it is through, as they will be then."""
         self._undo: list[Callable[[], object]] = []
         self._commit: list[Callable[[], object]] = []
 

@@ -5,6 +5,7 @@ Every method but the two hints runs without a single `await`, so each is atomic 
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 from collections import Counter
@@ -27,6 +28,7 @@ from typing_extensions import override
 
 from bluestreak_core import machine
 from bluestreak_core.argument import check_has, is_a
+from bluestreak_core.cancellation import cancellations
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.errors import (
     InvalidArgument,
@@ -279,6 +281,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
                 raise machine.lost(record.workflow, claim)
 
         check_claim()
+        before = cancellations()
         with self._transaction() as session:
             with record.holding(session):
                 try:
@@ -286,6 +289,11 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
                 except Exception:
                     check_claim()  # the next one may have ended the session under its hands
                     raise
+            if cancellations() > before:  # which the function has swallowed
+                raise asyncio.CancelledError
+            if claim.workflow_id in session.workflows:
+                reason = "its function has ended the claim of its own workflow"
+                raise InvalidArgument("transaction", step_id, reason)
             what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
             value, _ = self._rules.round_trip(output, what)
             if step_id in record.steps:
@@ -310,8 +318,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
     @override
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
         record = self._new_record(new)
-        self._check_session(session)
-        if new.workflow_id in self._records:
+        if await self.find_in(session, new.workflow_id) is not None:
             return False
 
         def create() -> None:
@@ -319,24 +326,34 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
                 raise StoreUnavailable(f"workflow {new.workflow_id!r} was created meanwhile")
             session.undo(lambda: self._records.pop(new.workflow_id))
 
+        session.workflows[new.workflow_id] = record.workflow
         session.on_commit(create)
         return True
+
+    @override
+    async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
+        self._check_session(session)
+        written: Workflow | None = session.workflows.get(workflow_id)
+        return await self.find_workflow(workflow_id) if written is None else self._copy_out(written)
 
     @override
     async def control_in(
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
-        self._check_session(session)
-        record = self._records.get(workflow_id)
-        if record is None:
+        workflow = await self.find_in(session, workflow_id)
+        if workflow is None:
             raise WorkflowNotFound(workflow_id)
-        machine.control(record.workflow, event, now, reason)  # which may refuse it
+        moved = machine.control(workflow, event, now, reason)
 
         def control() -> None:
+            record = self._records.get(workflow_id)
+            if record is None or event not in machine.TRANSITIONS[record.workflow.status]:
+                raise StoreUnavailable(f"workflow {workflow_id!r} was moved meanwhile")
             before = record.workflow
             self._control(record, event, now, reason)
             session.undo(lambda: self._put(before))
 
+        session.workflows[workflow_id] = moved
         session.on_commit(control)
 
     @override

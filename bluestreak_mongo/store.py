@@ -477,6 +477,13 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return True
 
     @override
+    async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
+        self._open.transactions.check_session(session)
+        key = {doc.WORKFLOW_ID: workflow_id}
+        found = await self._open.database.workflows.find_one(key, session=session)
+        return None if found is None else doc.to_workflow(found)
+
+    @override
     async def control_in(
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:

@@ -85,7 +85,7 @@ class Transactions:
         try:
             return await see_through(self._carry_out(attempt), on_cancel=attempt.break_off)
         except _Lost:
-            raise await self._loss(claim) from None
+            raise await self._loss(claim, attempt) from None
         except (PyMongoError, InvalidBSON) as error:
             if error is attempt.error_of_fn:
                 raise
@@ -136,9 +136,14 @@ class Transactions:
             return None  # the first error tells more than that this one came on top of it
         return None if found is None else doc.to_step(found)
 
-    async def _loss(self, claim: Claim) -> ClaimLost:
-        found = await self._database.workflows.find_one({doc.WORKFLOW_ID: claim.workflow_id})
-        return machine.lost(None if found is None else doc.to_workflow(found), claim)
+    async def _loss(self, claim: Claim, attempt: _Attempt) -> ClaimLost | InvalidArgument:
+        with store_errors():
+            found = await self._database.workflows.find_one({doc.WORKFLOW_ID: claim.workflow_id})
+        workflow = None if found is None else doc.to_workflow(found)
+        if attempt.has_called and machine.in_force(workflow, claim):  # so it was lost within only
+            reason = "its function has ended the claim of its own workflow"
+            return InvalidArgument("transaction", attempt.step_id, reason)
+        return machine.lost(workflow, claim)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,6 +159,7 @@ class _Attempt:
     error_of_fn: BaseException | None = None
     is_committing: bool = False
     """Whether a commit has been sent, of which the end may be unknown."""
+    has_called: bool = False
     _is_broken_off: bool = False
     _calling: asyncio.Task[Any] | None = None
 
@@ -172,6 +178,8 @@ class _Attempt:
         if recorded is not None:
             return doc.to_step(recorded).output
         returned = await self._call(session)
+        if self._is_broken_off:  # which the function has swallowed
+            raise asyncio.CancelledError
         if not session.in_transaction:
             raise InvalidArgument("session", session, "its function has ended the transaction")
         output = await self._record(returned, session)
@@ -187,6 +195,7 @@ class _Attempt:
         return output
 
     async def _call(self, session: Any) -> Any:
+        self.has_called = True
         self._calling = asyncio.current_task()
         try:
             return await self.fn(session)

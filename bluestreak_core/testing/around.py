@@ -196,6 +196,11 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return await self.around("create_in", lambda: store.create_in(session, new))
 
     @override
+    async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
+        store = self._transacts("find_in()")
+        return await self.around("find_in", lambda: store.find_in(session, workflow_id))
+
+    @override
     async def control_in(
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:

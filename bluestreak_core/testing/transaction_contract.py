@@ -196,6 +196,24 @@ class TransactionContract:
         workflow = await _found(store, "w")
         assert (workflow.status, workflow.reason) == (Status.CANCELLED, "why")
 
+    async def test_a_transaction_sees_what_it_has_done(
+        self, store: Transacting, application: Application
+    ) -> None:
+        await store.create(_new("v"))
+        async with application.transaction() as session:
+            assert await store.find_in(session, "w") is None
+            assert await store.create_in(session, _new("w"))
+            assert not await store.create_in(session, _new("w"))
+            for name in ("v", "w"):
+                await store.control_in(session, name, Event.CANCEL, NOW, "why")
+                with pytest.raises(TransitionRefused):
+                    await store.control_in(session, name, Event.CANCEL, NOW)
+                found = await store.find_in(session, name)
+                assert found is not None
+                assert (found.status, found.reason) == (Status.CANCELLED, "why")
+        for name in ("v", "w"):
+            assert (await _found(store, name)).reason == "why"
+
     async def test_nothing_is_done_where_the_caller_rolls_back(
         self, store: Transacting, application: Application
     ) -> None:
@@ -231,6 +249,8 @@ class TransactionContract:
         for bad in (over, None, "session", object()):
             with pytest.raises(InvalidArgument, match="session"):
                 await store.create_in(bad, _new("w"))
+            with pytest.raises(InvalidArgument, match="session"):
+                await store.find_in(bad, "w")
             with pytest.raises(InvalidArgument, match="session"):
                 await store.control_in(bad, "w", Event.CANCEL, NOW)
         assert await store.find_workflow("w") is None

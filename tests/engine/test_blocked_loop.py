@@ -10,7 +10,8 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from bluestreak_core import (
     Context,
     Renewer,
     Status,
+    StepTimeout,
     StoreRefused,
     StoreUnavailable,
 )
@@ -99,6 +101,17 @@ class ThreadedStore(RecordingStore):
     @override
     def renewer(self) -> Renewer:
         return self.fake
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        """In a task of its own, as a store may do it."""
+        return await asyncio.create_task(super().transact(claim, step_id, fn, now))
 
 
 def at_once(call: Coroutine[Any, Any, T]) -> T:
@@ -280,6 +293,28 @@ async def test_a_lease_that_has_run_out_is_not_renewed(
         await has_blocked.wait()
         await eventually(lambda: bluestreak.health().runs == 0)
     assert store.fake.asked == [{"new"}]
+
+
+async def test_a_lease_is_left_alone_for_as_long_as_its_transaction_may_get_through(
+    fleet: Fleet, clock: ManualClock, store: ThreadedStore
+) -> None:
+    bluestreak = await _engine(fleet)
+
+    async def block(session: object) -> None:
+        clock.advance(LEASE / 2)
+        assert not store.fake.is_called_within(LEASE)
+        clock.advance(LEASE * 0.4)
+        store.fake.until_called()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        with suppress(StepTimeout):
+            await ctx.transaction("book", block)
+        return "done"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == "done"
 
 
 async def test_a_store_that_cannot_be_reached_is_tried_again(
@@ -494,6 +529,18 @@ async def test_a_step_within_a_step_is_the_one_that_is_named(
             await ctx.step("inner", block)
 
         await ctx.step("outer", outer)
+
+    await _until_it_is_over(fleet, warned, handle)
+
+
+async def test_a_transaction_is_named_whatever_task_its_function_runs_in(
+    fleet: Fleet, warned: Warnings
+) -> None:
+    async def block(session: object) -> None:
+        warned.block_until(" s by transaction 'book' of workflow 'w', in .*block at ")
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("book", block)
 
     await _until_it_is_over(fleet, warned, handle)
 

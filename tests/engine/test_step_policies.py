@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +63,8 @@ def test_pauses_grow_up_to_a_limit() -> None:
     delays = [backoff.delay(number).total_seconds() for number in (1, 2, 3, 4, 10_000)]
     assert delays == [1, 3, 9, 20, 20]
     assert Backoff(initial=0, jitter=0).delay(10_000) == timedelta(0)
+    assert Backoff(initial=7, jitter=0).delay(10_000) == timedelta(minutes=1)
+    assert Backoff(initial=3600, jitter=0).delay(10_000) == timedelta(hours=1)
 
 
 def test_jitter_shortens_a_pause_by_up_to_its_part() -> None:
@@ -75,6 +78,7 @@ def test_jitter_shortens_a_pause_by_up_to_its_part() -> None:
     [
         ({"initial": -1}, "initial"),
         ({"initial": "1"}, "initial"),
+        ({"initial": 2, "max_delay": 1}, "max_delay"),
         ({"max_delay": math.nan}, "max_delay"),
         ({"factor": 0.5}, "factor"),
         ({"factor": math.inf}, "factor"),
@@ -230,6 +234,61 @@ async def test_what_is_raised_decides_whether_it_is_tried_again(
         await bluestreak.start("w", "h")
         assert await bluestreak.wait("w") == calls
     assert pay.calls == calls
+
+
+@pytest.mark.asyncio
+async def test_a_step_that_was_cancelled_from_within_has_failed_like_any_other(
+    fleet: Fleet,
+) -> None:
+    calls: list[None] = []
+    bluestreak = await fleet.engine()
+
+    async def await_what_is_cancelled() -> str:
+        calls.append(None)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if len(calls) < 3:
+            future.cancel()
+        else:
+            future.set_result("answered")
+        return await future
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.step("ask", await_what_is_cancelled, retry=Retry(initial=0))
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == "answered"
+        workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert workflow.failures == 0
+
+
+@pytest.mark.asyncio
+async def test_a_policy_that_has_come_to_allow_fewer_attempts_makes_no_further_one(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    pay, allowed = Flaky(math.inf), 5
+    bluestreak = await fleet.engine()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> int:
+        try:
+            policy = Retry(max_attempts=allowed, initial=60, factor=1, jitter=0)
+            await ctx.step("pay", pay, retry=policy)
+        except StepFailed as failed:
+            return failed.attempts
+        raise AssertionError
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        for number in (1, 2):
+            await store.until_returned("park", number)
+            if number == 2:
+                allowed = 2
+            clock.advance(60 * SECOND)
+        assert await bluestreak.wait("w") == 2
+    assert pay.calls == 2
 
 
 @pytest.mark.asyncio
@@ -438,6 +497,22 @@ def test_a_time_limit_holds_for_each_attempt() -> None:
     assert _result(slow, timeout=60, retry=STEADY) == ("done", 3)
 
 
+def test_a_time_limit_is_a_timeout_error_for_whoever_catches_or_retries_those() -> None:
+    policy = Retry(max_attempts=3, initial=0, retry_on=(ConnectionError, TimeoutError))
+
+    async def handle(ctx: Context, input: None) -> int:
+        with suppress(TimeoutError):
+            await ctx.step("hang", asyncio.sleep, 60, timeout=1)
+        try:
+            await ctx.step("hang again", asyncio.sleep, 60, timeout=1, retry=policy)
+        except StepFailed as failed:
+            return failed.attempts
+        raise AssertionError
+
+    with Environment() as env:
+        assert env.run(handle).result == 3
+
+
 def test_a_functions_own_time_out_is_not_taken_for_the_steps() -> None:
     async def impatient() -> None:
         async with asyncio.timeout(1):
@@ -489,6 +564,14 @@ async def test_an_abort_ends_the_workflow_at_once(fleet: Fleet, place: str) -> N
         calls.append("called")
         raise Abort("no such customer")
 
+    async def in_group(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Abort as abort:
+            raise ExceptionGroup(
+                "of a TaskGroup", [KeyError(), ExceptionGroup("", [abort])]
+            ) from None
+
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> None:
         match place:
@@ -510,6 +593,19 @@ async def test_an_abort_ends_the_workflow_at_once(fleet: Fleet, place: str) -> N
     if place != "group":
         assert raised.value.error_type.endswith("Abort")
         assert raised.value.error_message == "no such customer"
+
+
+def test_an_abort_within_a_group_that_a_step_raises_is_not_tried_again() -> None:
+    def give_up() -> None:
+        inner = ExceptionGroup("of a branch", [Abort("no such customer")])
+        raise ExceptionGroup("of all", [KeyError("k"), inner])
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", give_up, retry=Retry(initial=0))
+
+    with Environment() as env:
+        outcome = env.run(handle)
+        assert (outcome.status, outcome.calls) == (Status.ABORTED, ["s"])
 
 
 # Keys --------------------------------------------------------------------------------------------

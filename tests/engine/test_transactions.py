@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
+from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
+    Claim,
     Context,
     InvalidArgument,
+    Retry,
     Status,
+    Step,
+    StepFailed,
     StepTimeout,
     StoreRefused,
     StoreUnavailable,
     WorkflowAborted,
     WorkflowCancelled,
+    WorkflowConflict,
 )
 from bluestreak_core.testing import (
     Environment,
     ManualClock,
     RecordingStore,
+    StoreAround,
     crash_everywhere,
 )
 from bluestreak_memory import MemorySession, MemoryStore
@@ -221,35 +230,169 @@ async def test_a_lease_is_not_renewed_while_its_run_is_in_a_transaction(
 
 
 @pytest.mark.asyncio
-async def test_a_lease_is_not_renewed_before_the_last_of_several_transactions_is_over(
-    fleet: Fleet, bank: Bank, clock: ManualClock, store: RecordingStore
-) -> None:
-    first_is_over, go_on = asyncio.Event(), asyncio.Event()
-    bluestreak = await fleet.engine(timeout_interval=9)
+async def test_transactions_of_one_run_take_turns(fleet: Fleet, bank: Bank) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+    inside: list[str] = []
 
     @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
-        async def second(session: Any) -> str:
-            await first_is_over.wait()
-            await go_on.wait()
-            return await bank.ledger.book(session, "bob", 1)
+    async def handle(ctx: Context, input: None) -> list[str]:
+        async def book(session: Any, name: str) -> str:
+            inside.append(name)
+            booked = await bank.ledger.book(session, name, 1)
+            assert inside == [name]
+            inside.clear()
+            return booked
 
-        async def first() -> None:
-            await ctx.transaction("first", bank.ledger.book, "ada", 1)
-            first_is_over.set()
-
-        await asyncio.gather(first(), ctx.transaction("second", second))
+        names = [f"account {number}" for number in range(5)]
+        return await asyncio.gather(*(ctx.transaction(name, book, name) for name in names))
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
-        await first_is_over.wait()
-        await clock.until_sleeping(3 * SECOND)
-        clock.advance(3 * SECOND)
-        await clock.until_sleeping(3 * SECOND)
-        assert store.begun["renew"] == 0
-        go_on.set()
-        await bluestreak.wait("w")
-    assert (await bank.balance("ada"), await bank.balance("bob")) == (1, 1)
+        assert await bluestreak.wait("w") == [f"account {number} 1" for number in range(5)]
+    assert bank.ledger.calls == 5
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("used", ["step", "nap", "transaction", "on_cancel"])
+async def test_its_function_cannot_use_the_context(fleet: Fleet, bank: Bank, used: str) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        async def book(session: Any) -> None:
+            await bank.ledger.book(session, "ada", 1)
+            match used:
+                case "step":
+                    await ctx.step("x", str)
+                case "nap":
+                    await ctx.sleep("x", 0)
+                case "transaction":
+                    await ctx.transaction("x", book)
+                case "on_cancel":
+                    ctx.on_cancel("x", str)
+
+        await ctx.transaction("book", book)
+
+    what = "nap" if used == "nap" else "step"
+    refusal = (
+        f"UsedInTransaction: workflow 'w': {what} 'x' cannot be used within transaction 'book'"
+    )
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=refusal):
+            await bluestreak.wait("w")
+    assert (await bank.balance(), bank.ledger.calls) == (0, 1)
+    assert await bluestreak.find_step("w", "x") is None
+
+
+@pytest.mark.asyncio
+async def test_a_function_that_swallows_the_end_of_its_time_commits_nothing(
+    fleet: Fleet, bank: Bank
+) -> None:
+    bluestreak = await fleet.engine(max_failures=0, timeout_interval=0.5)
+
+    async def book(session: Any) -> str:
+        booked = await bank.ledger.book(session, "ada", 1)
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return booked
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("book", book)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=StepTimeout.__name__):
+            await bluestreak.wait("w")
+    assert await bank.balance() == 0
+    assert await bluestreak.find_step("w", "book") is None
+
+
+@pytest.mark.asyncio
+async def test_a_step_that_was_given_up_is_not_called_as_a_transaction(
+    fleet: Fleet, bank: Bank
+) -> None:
+    bluestreak = await fleet.engine(wait_retry_interval=0)
+    runs: list[None] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        runs.append(None)
+        try:
+            if len(runs) == 1:
+                await ctx.step("book", lambda: 1 // 0, retry=Retry(max_attempts=1))
+            else:
+                await ctx.transaction("book", bank.ledger.book, "ada", 1)
+        except StepFailed:
+            if len(runs) == 1:
+                raise ValueError from None
+            return "given up"
+        return "booked"
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == "given up"
+    assert (await bank.balance(), bank.ledger.calls) == (0, 0)
+
+
+@pytest.mark.asyncio
+async def test_a_function_cannot_end_the_claim_that_it_is_committed_under(
+    fleet: Fleet, bank: Bank
+) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    async def book(session: Any) -> None:
+        await bank.ledger.book(session, "ada", 1)
+        assert await bluestreak.cancel("w", session=session)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("book", book)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="'book': its function has ended the claim"):
+            await bluestreak.wait("w")
+    assert await bank.balance() == 0
+
+
+class Lagging(StoreAround):
+    """Loses the answer to a commit, of which a majority knows when it confirms the next write."""
+
+    is_behind = False
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        await super().transact(claim, step_id, fn, now)
+        self.is_behind = True
+        await asyncio.Event().wait()
+
+    @override
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        self.is_behind = False
+        return await super().renew(claims, now, lease)
+
+    @override
+    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
+        return None if self.is_behind else await super().find_step(workflow_id, step_id)
+
+
+def test_what_is_committed_though_no_majority_knows_it_yet_is_not_a_timeout() -> None:
+    async def handle(ctx: Context, input: None) -> str:
+        async def book(session: MemorySession) -> str:
+            return "booked"
+
+        return await ctx.transaction("book", book)
+
+    with Environment(worker_store=Lagging, max_failures=0) as env:
+        assert env.run(handle).result == "booked"
 
 
 def test_a_lease_that_a_transaction_has_used_up_is_renewed_right_after_it() -> None:
@@ -327,6 +470,40 @@ async def test_in_a_transaction_an_id_that_exists_is_false_and_the_rest_is_commi
     with pytest.raises(WorkflowCancelled, match="why"):
         await bluestreak.wait("w")
     assert await bank.balance() == 1
+
+
+@pytest.mark.asyncio
+async def test_a_strict_start_meets_what_the_same_transaction_has_started(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+    async with _transaction(store) as session:
+        assert await bluestreak.start("w", "h", 1, session=session, strict=True)
+        assert not await bluestreak.start("w", "h", 1, session=session, strict=True)
+        with pytest.raises(WorkflowConflict, match="another input"):
+            await bluestreak.start("w", "h", 2, session=session, strict=True)
+        await _commit(session)
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert workflow.input == 1
+
+
+@pytest.mark.asyncio
+async def test_what_is_moved_by_somebody_else_meanwhile_is_a_conflict_in_memory() -> None:
+    store = MemoryStore()
+    bluestreak = Bluestreak(store)
+    await bluestreak.init()
+    await bluestreak.start("v", "h")
+
+    async def cancel() -> None:
+        async with store.transaction() as session:
+            assert await bluestreak.cancel("v", "in here", session=session)
+            assert await bluestreak.cancel("v", "out there")
+
+    with pytest.raises(StoreUnavailable, match="'v' was moved meanwhile"):
+        await cancel()
+    with pytest.raises(WorkflowCancelled, match="out there"):
+        await bluestreak.wait("v")
 
 
 @pytest.mark.asyncio

@@ -149,6 +149,7 @@ async def test_each_workflow_has_the_lease_of_its_handler(
         ({"max_crashes": 1.5}, "max_crashes"),
         ({"wait_retry_interval": None}, "wait_retry_interval"),
         ({"wait_retry_interval": Backoff}, "wait_retry_interval"),
+        ({"wait_retry_interval": Retry(max_attempts=2)}, "wait_retry_interval"),
         ({"timeout_interval": 0}, "timeout_interval"),
         ({"timeout_interval": None}, "timeout_interval"),
         ({"deadline": 0}, "deadline"),

@@ -26,14 +26,17 @@ from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
+    ClaimLost,
     Context,
     InvalidArgument,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
     UnstorableValue,
     Unsupported,
     WorkflowAborted,
 )
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.mongo.conftest import LEASE, NOW, SECOND, Document, claimed, new, polling
@@ -391,3 +394,19 @@ async def test_a_session_of_another_client_is_refused(
         with pytest.raises(Exception, match="expected a session of the store's client"):
             await bluestreak.start("w", "h", session=session)
     assert await store.create(new("w"))
+
+
+async def test_what_fails_while_a_loss_is_looked_into_is_the_stores_error(
+    server: FallibleServer, store: MongoStore, behind: Database[Document], clock: ManualClock
+) -> None:
+    claim = await claimed(store)
+    await store.control("w", Event.CANCEL, NOW)
+    book = Booking(behind.name)
+    # A write has the server look for its own session, which is no affair of this test's.
+    place = f"{behind.name}.workflows"
+    failing = server.failing("find", 1, errorCode=13, namespace=place)
+    with failing, pytest.raises(StoreRefused):
+        await store.transact(claim, "s", book, clock.now)
+    with pytest.raises(ClaimLost):
+        await store.transact(claim, "s", book, clock.now)
+    assert book.calls == 0
