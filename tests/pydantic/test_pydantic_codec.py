@@ -15,6 +15,7 @@ from pathlib import PurePath, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -307,14 +308,12 @@ LOST: list[tuple[Any, Any, str, str]] = [
     (set[int | Decimal], {Decimal(1)}, "", "Decimal would come back as int"),
     (set[Any], {date(2030, 1, 31)}, "", "date in it would not come back"),
     (Approved | Rejected, Rejected("ada"), "", "Rejected would come back as Approved"),
-    (Pair | OtherPair, OtherPair(1, date.max), "", "OtherPair would come back as Pair"),
     (list[Any] | OtherPair, OtherPair(1, date.max), "", "OtherPair would come back as list"),
     (Any, Pair(1, date.max), "", "Pair would come back as list"),
     (Size | OtherSize, OtherSize.SMALL, "", "OtherSize would come back as Size"),
     (Kind | OtherKind, OtherKind.BOOK, "", "OtherKind would come back as Kind"),
     (set[Kind | OtherKind], {OtherKind.BOOK}, "", "OtherKind would come back as Kind"),
     (set[int] | frozenset[int], frozenset({1}), "", "frozenset would come back as set"),
-    (list[int] | deque[int], deque([1]), "", "deque would come back as list"),
     (
         set[datetime],
         {NOON, NOON.replace(microsecond=123_456)},
@@ -334,7 +333,17 @@ LOST: list[tuple[Any, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "path", "reason"), LOST, ids=str)
+TAKEN: list[tuple[Any, Any, str, str]] = [
+    # What pydantic took for the first member already when it was given, before 2.14.
+    (Pair | OtherPair, OtherPair(1, date.max), "", "OtherPair would come back as Pair"),
+    (list[int] | deque[int], deque([1]), "", "deque would come back as list"),
+]
+IS_TAKEN = tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 14)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "path", "reason"), LOST if IS_TAKEN else LOST + TAKEN, ids=str
+)
 def test_what_would_not_come_back_equal_is_refused_with_its_place(
     annotation: Any, value: Any, path: str, reason: str
 ) -> None:
