@@ -34,8 +34,8 @@ class Difference:
 def find_difference(one: Any, other: Any) -> Difference | None:
     """Where a value first differs from what would come back, in its value or in its class.
 
-    As of plain values, a list may come of a tuple, a base of its subclass, and a str of an enum of
-    strings; datetimes are compared to the millisecond. What is no number is equal to itself.
+    As plain values do, a tuple may come back as a list, an enum of strings as a str, a subclass as
+    its base; datetimes are compared to the millisecond. What is no number is equal to itself.
     """
     if type(one) is type(other) and type(one) in _ATOMS and one == other:
         return None  # as of most values, and this is quick
