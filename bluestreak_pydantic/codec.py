@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from types import UnionType
-from typing import Annotated, Any, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
@@ -100,10 +100,8 @@ def _becomes_dict(annotation: Any) -> bool:
     if get_origin(annotation) in {Union, UnionType}:
         return any(map(_becomes_dict, get_args(annotation)))
     adapter = _adapter(annotation)
-    if isinstance(adapter, str):
-        return False
-    schema = cast("dict[str, Any]", adapter.core_schema)
-    is_of_fields = schema["type"] in {"dataclass", "model"} and not schema.get("root_model")
+    schema: Any = {} if isinstance(adapter, str) else adapter.core_schema
+    is_of_fields = schema.get("type") in {"dataclass", "model"} and not schema.get("root_model")
     return is_of_fields and "serialization" not in schema
 
 

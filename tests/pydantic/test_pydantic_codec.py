@@ -441,6 +441,16 @@ def test_what_pydantic_cannot_convert_is_refused_with_its_reason(annotation: Any
     assert "\n" not in refusal
 
 
+class Broken:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> Any:
+        raise KeyError("broken")
+
+
+def test_what_a_class_raises_when_it_is_asked_is_a_refusal() -> None:
+    assert CODEC.refusal(Broken) == "pydantic raised KeyError: 'broken'"
+
+
 def test_what_pydantic_knows_nothing_of_is_left_to_the_store() -> None:
     value = NoModel()
     assert CODEC.encode(value, NoModel, "value") is value
