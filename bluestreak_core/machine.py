@@ -59,6 +59,9 @@ MAX_CLAIM_LOG = 20
 PRUNED = "pruned"
 """What an ended workflow is said to be from when it was marked for deletion."""
 
+FORKING = "forking"
+"""What a fork is said to be until it has all the records that it begins with."""
+
 
 class Event(StrEnum):
     """What can happen to a workflow."""
@@ -151,10 +154,9 @@ def create(new: NewWorkflow) -> Workflow:
 
 
 def fork(
-    workflow: Workflow, new_id: str, now: datetime, before: datetime | None = None
+    workflow: Workflow, new_id: str, now: datetime, given_up: tuple[FailedStep, ...]
 ) -> Workflow:
-    """The record of a workflow that begins with what another one had recorded before an instant."""
-    given_up = workflow.failed_steps
+    """The record of a workflow that begins with what another one had recorded by some point."""
     return Workflow(
         workflow_id=new_id,
         handler_id=workflow.handler_id,
@@ -163,7 +165,7 @@ def fork(
         timeout_at=now,
         created_at=now,
         forked_from=workflow.workflow_id,
-        failed_steps=tuple(one for one in given_up if before is None or one.failed_at < before),
+        failed_steps=given_up,
     )
 
 

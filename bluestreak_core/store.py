@@ -250,8 +250,8 @@ class Forks(Protocol):
         False, and nothing is changed, when the new id exists. Raises `WorkflowNotFound`, and
         `StepNotRecorded` where `before` is neither recorded nor given up.
 
-        A fork that was broken off leaves at most a workflow that nobody claims; a repeat completes
-        it, and returns True.
+        A fork that was broken off leaves at most a workflow that nobody claims, and that can only
+        be cancelled; a repeat completes it, and returns True.
         """
         ...
 

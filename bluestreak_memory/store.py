@@ -65,6 +65,8 @@ from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_memory.session import MemorySession
 
+_Recorded = tuple[type[Step] | type[Nap] | type[FailedStep], str]
+
 
 @dataclass(slots=True)
 class _Record:
@@ -76,6 +78,18 @@ class _Record:
     naps: dict[str, Nap] = field(default_factory=dict)
     attempts: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
     sessions: list[MemorySession] = field(default_factory=list)
+    recorded: dict[_Recorded, None] = field(default_factory=dict)
+    """What there is of steps, naps and given-up steps, in the order in which it came."""
+
+    def recorded_before(self, step_id: str | None) -> dict[_Recorded, None]:
+        """What came before a step was recorded or given up; all of it for None."""
+        until = None
+        if step_id is not None:
+            given_up, recorded = (FailedStep, step_id), (Step, step_id)
+            until = given_up if given_up in self.recorded else recorded
+            if until not in self.recorded:
+                raise StepNotRecorded(self.workflow.workflow_id, step_id)
+        return dict.fromkeys(itertools.takewhile(lambda one: one != until, self.recorded))
 
     @contextmanager
     def holding(self, session: MemorySession) -> Iterator[None]:
@@ -195,6 +209,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
             record.steps[step_id] = Step(
                 workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now
             )
+            record.recorded[Step, step_id] = None
             self._count_progress(record, claim)
         return self._copy(record.steps[step_id].output)
 
@@ -207,6 +222,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
             record.naps[nap_id] = Nap(
                 workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now
             )
+            record.recorded[Nap, nap_id] = None
             self._count_progress(record, claim)
         return record.naps[nap_id].wake_up_at
 
@@ -226,6 +242,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
             raise machine.lost(workflow, claim)
         if all(failed.step_id != other.step_id for other in workflow.failed_steps):
             self._put(machine.fail_step(workflow, failed))
+            self._record(claim).recorded[FailedStep, failed.step_id] = None
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
@@ -305,6 +322,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
                 record.steps[step_id] = Step(
                     workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now()
                 )
+                record.recorded[Step, step_id] = None
                 self._count_progress(record, claim)
         return self._copy(record.steps[step_id].output)
 
@@ -349,9 +367,14 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
             record = self._records.get(workflow_id)
             if record is None or event not in machine.TRANSITIONS[record.workflow.status]:
                 raise StoreUnavailable(f"workflow {workflow_id!r} was moved meanwhile")
-            before = record.workflow
+            before, recorded = record.workflow, record.recorded
+
+            def undo() -> None:
+                record.recorded = recorded
+                self._put(before)
+
             self._control(record, event, now, reason)
-            session.undo(lambda: self._put(before))
+            session.undo(undo)
 
         session.workflows[workflow_id] = moved
         session.on_commit(control)
@@ -361,21 +384,27 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         source = self._records.get(workflow_id)
         if source is None:
             raise WorkflowNotFound(workflow_id)
-        until = None if before is None else _recorded_at(source, before)
+        kept = source.recorded_before(before)
         if new_id in self._records:
             return False
-        steps = itertools.takewhile(lambda step: step.step_id != before, source.steps.values())
-        naps = [n for n in source.naps.values() if until is None or (n.saved_at or now) < until]
-        forked = machine.fork(source.workflow, new_id, now, until)
+        given_up = [
+            one for one in source.workflow.failed_steps if (FailedStep, one.step_id) in kept
+        ]
+        forked = machine.fork(source.workflow, new_id, now, tuple(given_up))
         self._records[new_id] = _Record(
             forked,
             input_size=source.input_size,
             steps={
                 step.step_id: replace(step, workflow_id=new_id)
-                for step in steps
-                if until is None or (step.saved_at or now) <= until
+                for step in source.steps.values()
+                if (Step, step.step_id) in kept
             },
-            naps={nap.nap_id: replace(nap, workflow_id=new_id) for nap in naps},
+            naps={
+                nap.nap_id: replace(nap, workflow_id=new_id)
+                for nap in source.naps.values()
+                if (Nap, nap.nap_id) in kept
+            },
+            recorded=kept,
         )
         self._put(forked)
         return True
@@ -441,6 +470,9 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
     def _control(self, record: _Record, event: Event, now: datetime, reason: str | None) -> None:
         was_running = record.workflow.status is Status.RUNNING
         self._put(machine.control(record.workflow, event, now, reason))
+        if event is Event.RETRY:
+            kept = (one for one in record.recorded if one[0] is not FailedStep)
+            record.recorded = dict.fromkeys(kept)
         if was_running:
             self._take_back(record)
             self._hints.controlled()
@@ -559,14 +591,3 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         return replace(
             workflow, input=self._copy(workflow.input), result=self._copy(workflow.result)
         )
-
-
-def _recorded_at(record: _Record, step_id: str) -> datetime:
-    """When a step was recorded, or given up."""
-    for failed in record.workflow.failed_steps:
-        if failed.step_id == step_id:
-            return failed.failed_at
-    step = record.steps.get(step_id)
-    if step is None or step.saved_at is None:
-        raise StepNotRecorded(record.workflow.workflow_id, step_id)
-    return step.saved_at

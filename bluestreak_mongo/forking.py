@@ -1,36 +1,66 @@
 """Forking a workflow, in steps of which each may be the last one of its process.
 
-The new workflow is created as `paused`, so nobody claims it, then it gets its records, and only
-then is it resumed. A fork that was broken off is completed by the same call. If its source
-is being deleted meanwhile, it may lack some records, and is marked for deletion itself.
+The new workflow is created as `paused` and marked as being forked, so nobody claims or resumes it;
+then it gets its records, and only then do the mark and the pause go. A fork that was broken off is
+completed by the same call. If its source is being deleted meanwhile, it may lack some records, and
+is marked for deletion itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import bson
 from bson import ObjectId
+from pymongo import ASCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import DuplicateKeyError
 
 from bluestreak_core import machine
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.errors import StepNotRecorded, WorkflowNotFound
-from bluestreak_core.machine import Event
-from bluestreak_core.model import Status, Workflow
+from bluestreak_core.errors import StepNotRecorded, TransitionRefused, WorkflowNotFound
+from bluestreak_core.model import FailedStep, Status, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
+from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.bulk import insert_each
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 
 _AT_ONCE = 500
+BYTES_AT_ONCE = 16 * 1024 * 1024
+"""Of records that are held in memory, before the last one of them."""
+
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
-Place = tuple[datetime, Any]
-"""Where a record stands among those of its workflow."""
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a record stands among those of its workflow, by when it was made and by its key."""
+
+    recorded_at: datetime
+    key: Any = None
+
+    def is_before(self, other: _Place) -> bool:
+        """Of records of one instant the key tells, as far as it is known."""
+        if self.recorded_at != other.recorded_at:
+            return self.recorded_at < other.recorded_at
+        comparable = isinstance(self.key, ObjectId) and isinstance(other.key, ObjectId)
+        return comparable and bool(self.key < other.key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Which records of a workflow are copied: all before a place, or up to it."""
+
+    place: _Place
+    including: bool = False
+
+    def has(self, place: _Place) -> bool:
+        return not self.place.is_before(place) if self.including else place.is_before(self.place)
 
 
 async def fork(
@@ -40,24 +70,48 @@ async def fork(
     found = await database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
     if found is None or doc.to_workflow(found).pruned_at is not None:
         raise WorkflowNotFound(workflow_id)
+    if found.get(doc.FORKING) is not None:
+        raise TransitionRefused(workflow_id, machine.FORKING, "fork")
     source = doc.to_workflow(found)
-    until = None if before is None else await _place_of(database, source, before)
-    forked = machine.fork(source, new_id, now, before=until and until[0])
-    document = doc.from_workflow(forked) | {doc.STATUS: Status.PAUSED.value}
-    try:
-        await database.workflows.insert_one(document)
-    except DuplicateKeyError:
-        if not await _is_broken_off(database, forked):
-            return False
+    part = await _part(database, source, before)
+    forked = machine.fork(source, new_id, now, _given_up(source, before, part))
+    is_new = await _create(database, forked, before)
+    if not is_new and not await _is_broken_off(database, forked, before):
+        return False
     for collection in (database.steps, database.naps):
-        await _copy(collection, workflow_id, new_id, until)
+        await _copy(collection, workflow_id, new_id, part)
     key = {doc.WORKFLOW_ID: new_id}
     if not await _is_still_whole(database, found):
         await database.workflows.update_one(key, transitions.discard(now))
         raise WorkflowNotFound(workflow_id)
-    ((accepted, update),) = transitions.control(Event.RESUME, now, None)
-    await database.workflows.update_one(key | accepted, update)
+    completed = await database.workflows.update_one(
+        key | _being_forked(before), transitions.complete_fork(now)
+    )
+    # Somebody else has completed it, or has cancelled it meanwhile.
+    return bool(completed.matched_count) or (is_new and await _is_unfinished(database, new_id))
+
+
+async def _create(database: Database, forked: Workflow, before: str | None) -> bool:
+    document = doc.from_workflow(forked) | _being_forked(before)
+    try:
+        await database.workflows.insert_one(document)
+    except DuplicateKeyError:
+        return False
     return True
+
+
+def _being_forked(before: str | None) -> Document:
+    return {doc.STATUS: Status.PAUSED.value, doc.FORKING: {doc.FORKING_BEFORE: before}}
+
+
+async def _is_broken_off(database: Database, forked: Workflow, before: str | None) -> bool:
+    ours = {doc.WORKFLOW_ID: forked.workflow_id, doc.FORKED_FROM: forked.forked_from}
+    return await database.workflows.find_one(ours | _being_forked(before), {"_id": 1}) is not None
+
+
+async def _is_unfinished(database: Database, new_id: str) -> bool:
+    ours = {doc.WORKFLOW_ID: new_id, doc.FORKING: {"$ne": None}}
+    return await database.workflows.find_one(ours, {"_id": 1}) is not None
 
 
 async def _is_still_whole(database: Database, source: Document) -> bool:
@@ -66,56 +120,67 @@ async def _is_still_whole(database: Database, source: Document) -> bool:
     return await database.workflows.find_one(same, {"_id": 1}) is not None
 
 
-async def _place_of(database: Database, source: Workflow, step_id: str) -> Place:
+async def _part(database: Database, source: Workflow, before: str | None) -> _Part:
+    """What is recorded before a step, or what is recorded by now, while the source may go on."""
+    key = {doc.WORKFLOW_ID: source.workflow_id}
+    if before is None:
+        last = _Place(_LONG_AGO)
+        for collection in (database.steps, database.naps):
+            async for record in collection.find(key, {doc.SAVED_AT: 1}):
+                place = _place(record)
+                last = place if last.is_before(place) else last
+        return _Part(last, including=True)
     for failed in source.failed_steps:
-        if failed.step_id == step_id:
-            return failed.failed_at, None
-    key = {doc.WORKFLOW_ID: source.workflow_id, doc.STEP_ID: step_id}
-    step = await database.steps.find_one(key, {doc.SAVED_AT: 1})
+        if failed.step_id == before:
+            return _Part(_Place(failed.failed_at))
+    step = await database.steps.find_one(key | {doc.STEP_ID: before}, {doc.SAVED_AT: 1})
     if step is None:
-        raise StepNotRecorded(source.workflow_id, step_id)
-    return _place(step)
+        raise StepNotRecorded(source.workflow_id, before)
+    return _Part(_place(step))
 
 
-async def _is_broken_off(database: Database, forked: Workflow) -> bool:
-    ours = {doc.WORKFLOW_ID: forked.workflow_id, doc.FORKED_FROM: forked.forked_from}
-    untouched = {doc.STATUS: Status.PAUSED.value, doc.CLAIMS: 0}
-    return await database.workflows.find_one(ours | untouched, {"_id": 1}) is not None
+def _given_up(source: Workflow, before: str | None, part: _Part) -> tuple[FailedStep, ...]:
+    """Of the steps that were given up those that are in the part. All that have been by now are."""
+    if before is None:
+        return source.failed_steps
+    until = part.place.recorded_at
+    given_up = [one for one in source.failed_steps if one.step_id != before]
+    # One that ends just as the step is recorded has come before it: a later one takes two writes.
+    return tuple(one for one in given_up if one.failed_at <= until)
 
 
 async def _copy(
-    collection: AsyncCollection[Document], workflow_id: str, new_id: str, until: Place | None
+    collection: AsyncCollection[Document], workflow_id: str, new_id: str, part: _Part
 ) -> None:
-    """Copy what was recorded before; what is there already, of an earlier call, stays."""
-    part: list[Document] = []
+    """Copy some records, in their order; what is there already, of an earlier call, stays."""
+    copies: list[Document] = []
+    size = 0
     theirs = {doc.WORKFLOW_ID: workflow_id, doc.ATTEMPT: None}
-    async for record in collection.find(theirs, batch_size=_AT_ONCE):
-        if until is None or _is_before(_place(record), until):
-            part.append(record | {"_id": ObjectId(), doc.WORKFLOW_ID: new_id})
-        if len(part) == _AT_ONCE:
-            await _insert(collection, part)
-            part = []
-    if part:
-        await _insert(collection, part)
+    found = collection.find(theirs, batch_size=_AT_ONCE).sort("_id", ASCENDING)
+    async for record in found:
+        place = _place(record)
+        if not part.has(place):
+            continue
+        # With the time, a copy of what JavaScript has recorded keeps its place under another key.
+        dated = {} if place.recorded_at == _LONG_AGO else {doc.SAVED_AT: place.recorded_at}
+        copies.append(dated | record | {"_id": ObjectId(), doc.WORKFLOW_ID: new_id})
+        size += len(bson.encode(record, codec_options=CODEC))
+        if len(copies) == _AT_ONCE or size >= BYTES_AT_ONCE:
+            await _insert(collection, copies)
+            copies, size = [], 0
+    if copies:
+        await _insert(collection, copies)
 
 
-async def _insert(collection: AsyncCollection[Document], part: list[Document]) -> None:
-    for outcome in await insert_each(collection, part):
+async def _insert(collection: AsyncCollection[Document], copies: list[Document]) -> None:
+    for outcome in await insert_each(collection, copies):
         if outcome is not None and not isinstance(outcome, DuplicateKeyError):
             raise outcome
 
 
-def _place(record: Mapping[str, Any]) -> Place:
+def _place(record: Mapping[str, Any]) -> _Place:
     """When it was recorded; JavaScript says so by the `_id` alone, to the second."""
     saved_at, key = record.get(doc.SAVED_AT), record["_id"]
     if isinstance(saved_at, datetime):
-        return in_milliseconds(saved_at), key
-    return (key.generation_time if isinstance(key, ObjectId) else _LONG_AGO), key
-
-
-def _is_before(place: Place, until: Place) -> bool:
-    """Of records of one instant, the key tells, as far as it is known."""
-    if place[0] != until[0]:
-        return place[0] < until[0]
-    comparable = isinstance(place[1], ObjectId) and isinstance(until[1], ObjectId)
-    return comparable and place[1] < until[1]
+        return _Place(in_milliseconds(saved_at), key)
+    return _Place(key.generation_time if isinstance(key, ObjectId) else _LONG_AGO, key)

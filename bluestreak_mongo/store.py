@@ -438,13 +438,15 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         session: Any = None,
     ) -> None:
         key = {doc.WORKFLOW_ID: workflow_id}
-        fields = {doc.STATUS: 1, doc.PRUNED_AT: 1}
+        fields = {doc.STATUS: 1, doc.PRUNED_AT: 1, doc.FORKING: 1}
         while not await self._move(workflow_id, transitions.control(event, now, reason), session):
             found = await self._open.database.workflows.find_one(key, fields, session=session)
             if found is None:
                 raise WorkflowNotFound(workflow_id)
             if found.get(doc.PRUNED_AT) is not None:
                 raise TransitionRefused(workflow_id, machine.PRUNED, event)
+            if found.get(doc.FORKING) is not None and event is not Event.CANCEL:
+                raise TransitionRefused(workflow_id, machine.FORKING, event)
             if found.get(doc.STATUS) not in machine.sources(event):  # else it was moved just then
                 raise TransitionRefused(workflow_id, str(found.get(doc.STATUS)), event)
 

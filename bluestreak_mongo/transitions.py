@@ -166,10 +166,20 @@ def control(event: Event, now: datetime, reason: str | None) -> list[tuple[Docum
             increased = {"$inc": {doc.RETRIES: 1}}
     update = {"$set": moved, "$unset": unset, **increased}
     if event is not Event.PAUSE:
-        return [(_in_any(machine.sources(event)) | {doc.PRUNED_AT: None}, update)]
+        # A fork without all of its records may be cancelled, and nothing else.
+        whole: Document = {doc.PRUNED_AT: None}
+        if event is not Event.CANCEL:
+            whole[doc.FORKING] = None
+        return [(_in_any(machine.sources(event)) | whole, update)]
     # Who has a claim on it loses it now, counted or not; what waits for an instant goes on waiting.
     running = {**update, "$set": moved | {doc.TIMEOUT_AT: now}, "$max": {doc.CLAIMS: 1}}
     return [(_in_any(machine.waiting()), update), (_in_any([Status.RUNNING]), running)]
+
+
+def complete_fork(now: datetime) -> Document:
+    """Lets a workflow begin that has all the records of the one that it was forked from."""
+    due = {doc.STATUS: machine.target(Event.RESUME).value, doc.TIMEOUT_AT: now}
+    return {"$set": due, "$unset": {doc.FORKING: 1}}
 
 
 def _in_any(statuses: Collection[Status]) -> Document:

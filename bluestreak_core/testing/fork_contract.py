@@ -66,6 +66,17 @@ class ForkContract:
         assert set(history.naps) == naps
         assert all(history.steps[one] == f"output of {one}" for one in steps)
 
+    async def test_what_was_given_up_just_before_a_step_came_before_it(
+        self, store: Forking
+    ) -> None:
+        await store.create(_new("w"))
+        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        await store.fail_step(claim, GIVEN_UP)
+        await store.save_step(claim, "next", 1, GIVEN_UP.failed_at)
+        assert await store.fork("w", "f", "next", LATER)
+        assert (await _found(store, "f")).failed_steps == (GIVEN_UP,)
+        assert (await _history(store, "f")).steps == {}
+
     async def test_a_fork_is_a_new_workflow_that_is_due(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)

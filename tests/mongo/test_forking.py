@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import pytest_asyncio
 from pymongo.database import Database
 
-from bluestreak_core import Status, Step
+from bluestreak_core import Status, Step, TransitionRefused
+from bluestreak_core.machine import Event
+from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock
-from bluestreak_mongo import MongoStore
-from tests.mongo.conftest import NOW, SECOND, Document, claimed
+from bluestreak_mongo import MongoStore, forking, transitions
+from tests.mongo.conftest import NOW, SECOND, Application, Document, claimed
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -27,7 +30,8 @@ async def _source(store: MongoStore, steps: int) -> None:
 
 def _break_off(raw: Database[Document], kept: int) -> None:
     """As if the process had died when it had copied so many records."""
-    raw.workflows.update_one({"workflowId": "f"}, {"$set": {"status": "paused"}})
+    broken_off = {"status": "paused", "forking": {"before": None}}
+    raw.workflows.update_one({"workflowId": "f"}, {"$set": broken_off})
     for step in list(raw.steps.find({"workflowId": "f"}).sort("stepId"))[kept:]:
         raw.steps.delete_one({"_id": step["_id"]})
     if kept == 0:
@@ -66,18 +70,106 @@ async def test_a_fork_that_was_broken_off_is_completed_by_the_same_call(
     assert not await store.fork("w", "f", None, NOW + SECOND)
 
 
-async def test_a_workflow_that_somebody_has_paused_is_no_fork_that_was_broken_off(
+async def test_a_fork_that_somebody_has_paused_is_none_that_was_broken_off(
     store: MongoStore, raw: Database[Document]
 ) -> None:
-    await _source(store, 1)
+    await _source(store, 3)
+    await store.fork("w", "f", "s0001", NOW)
+    await store.control("f", Event.PAUSE, NOW)
+    before = raw.workflows.find_one({"workflowId": "f"})
+    for same in ("s0001", None):
+        assert not await store.fork("w", "f", same, NOW)
+    assert raw.workflows.find_one({"workflowId": "f"}) == before
+    assert raw.steps.count_documents({"workflowId": "f"}) == 1
+    await store.control("f", Event.RESUME, NOW)
+
+
+@pytest.mark.parametrize("other", [("v", None), ("w", "s0002")])
+async def test_only_the_same_call_completes_a_fork(
+    store: MongoStore, raw: Database[Document], other: tuple[str, str | None]
+) -> None:
+    await _source(store, 3)
+    await store.fork("w", "v", None, NOW)
     await store.fork("w", "f", None, NOW)
-    (claim,) = await store.claim("worker", NOW, SECOND, 1, None)
-    await store.release(claim, NOW)
     _break_off(raw, 1)
+    before = _records(raw, "f")
+    assert not await store.fork(other[0], "f", other[1], NOW)
+    assert _records(raw, "f") == before
+    assert await store.fork("w", "f", None, NOW)
+
+
+async def test_a_fork_that_was_broken_off_is_not_run_without_its_records(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await _source(store, 3)
+    await store.fork("w", "f", None, NOW)
+    _break_off(raw, 1)
+    with pytest.raises(TransitionRefused, match="'resume' is refused while 'forking'"):
+        await store.control("f", Event.RESUME, NOW)
+    with pytest.raises(TransitionRefused, match="'fork' is refused while 'forking'"):
+        await store.fork("f", "g", None, NOW)
+    await store.control("f", Event.CANCEL, NOW)
+    with pytest.raises(TransitionRefused, match="'retry' is refused while 'forking'"):
+        await store.control("f", Event.RETRY, NOW)
     assert not await store.fork("w", "f", None, NOW)
+    assert list(await store.claim("worker", NOW + SECOND, SECOND, 1, None)) == []
+    assert (await store.prune(NOW + SECOND, ENDED, 10, NOW)).workflows == 2
+
+
+async def test_a_fork_that_is_cancelled_meanwhile_is_new_all_the_same(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await _source(store, 1)
+
+    def cancel() -> None:
+        ((accepted, update),) = transitions.control(Event.CANCEL, NOW, "enough")
+        assert raw.workflows.update_one({"workflowId": "f"} | accepted, update).matched_count
+
+    application.sent.before["update"] = cancel
+    assert await store.fork("w", "f", None, NOW)
     workflow = await store.find_workflow("f")
     assert workflow is not None
-    assert workflow.status is Status.PAUSED
+    assert workflow.status is Status.CANCELLED
+
+
+async def test_of_several_at_once_one_has_forked(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await _source(store, 20)
+    forked = await asyncio.gather(*(store.fork("w", "f", None, NOW) for _ in range(4)))
+    assert sorted(forked) == [False, False, False, True]
+    assert _records(raw, "f") == _records(raw, "w")
+
+
+async def test_what_is_recorded_while_a_workflow_is_forked_is_in_no_part_in_the_fork(
+    application: Application, raw: Database[Document]
+) -> None:
+    claim = await claimed(application.store)
+    await application.store.save_step(claim, "m", 1, NOW)
+
+    def go_on() -> None:
+        for step_id in ("a", "z"):
+            raw.steps.insert_one(
+                {"workflowId": "w", "stepId": step_id, "output": 1, "savedAt": NOW + SECOND}
+            )
+
+    application.sent.before["insert"] = go_on
+    assert await application.store.fork("w", "f", None, NOW)
+    assert [step["stepId"] for step in raw.steps.find({"workflowId": "f"})] == ["m"]
+
+
+async def test_large_records_are_copied_a_few_at_a_time(
+    application: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "BYTES_AT_ONCE", 1500)
+    claim = await claimed(application.store)
+    for number in range(6):
+        await application.store.save_step(claim, f"s{number}", "x" * 1000, NOW)
+    application.sent.commands.clear()
+    assert await application.store.fork("w", "f", None, NOW)
+    inserts = [insert for insert in application.sent.named("insert") if insert["insert"] == "steps"]
+    assert [len(insert["documents"]) for insert in inserts] == [2, 2, 2]
 
 
 async def test_many_records_are_copied(store: MongoStore, raw: Database[Document]) -> None:
@@ -100,3 +192,15 @@ async def test_what_javascript_has_recorded_is_ordered_by_its_key(
         raw.steps.insert_one({"workflowId": "w", "stepId": step_id, "output": step_id})
     assert await store.fork("w", "f", "c", NOW)
     assert {step["stepId"] for step in raw.steps.find({"workflowId": "f"})} == {"a", "b"}
+
+
+async def test_a_fork_of_a_fork_has_what_javascript_has_recorded_in_its_order(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await store.finish(await claimed(store), None, NOW)
+    for step_id in ("c", "a", "b"):
+        raw.steps.insert_one({"workflowId": "w", "stepId": step_id, "output": step_id})
+    assert await store.fork("w", "f", "b", NOW)
+    assert await store.fork("f", "g", "a", NOW)
+    assert {step["stepId"] for step in raw.steps.find({"workflowId": "f"})} == {"a", "c"}
+    assert {step["stepId"] for step in raw.steps.find({"workflowId": "g"})} == {"c"}
