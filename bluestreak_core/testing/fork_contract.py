@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import pytest
 
 from bluestreak_core.errors import StepNotRecorded, WorkflowNotFound
-from bluestreak_core.model import (
-    Attempt,
-    Claim,
-    ErrorRecord,
-    FailedStep,
-    History,
-    NewWorkflow,
-    Status,
-    Workflow,
-)
+from bluestreak_core.model import Attempt, Claim, FailedStep, History, Status, Workflow
 from bluestreak_core.store import Forks, Store
+from bluestreak_core.testing.situation import ERROR, NOW, SECOND, found, new
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
 LATER = NOW + 60 * SECOND
 LEASE = 3600 * SECOND
-ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
 GIVEN_UP = FailedStep(step_id="given up", error=ERROR, attempts=2, failed_at=NOW + 3 * SECOND)
 
 
@@ -60,7 +48,7 @@ class ForkContract:
     ) -> None:
         await _recorded(store, "w")
         assert await store.fork("w", "f", before, LATER)
-        assert (await _found(store, "f")).failed_steps == given_up
+        assert (await found(store, "f")).failed_steps == given_up
         history = await _history(store, "f")
         assert set(history.steps) == steps
         assert set(history.naps) == naps
@@ -69,18 +57,18 @@ class ForkContract:
     async def test_what_was_given_up_just_before_a_step_came_before_it(
         self, store: Forking
     ) -> None:
-        await store.create(_new("w"))
+        await store.create(new("w"))
         (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
         await store.fail_step(claim, GIVEN_UP)
         await store.save_step(claim, "next", 1, GIVEN_UP.failed_at)
         assert await store.fork("w", "f", "next", LATER)
-        assert (await _found(store, "f")).failed_steps == (GIVEN_UP,)
+        assert (await found(store, "f")).failed_steps == (GIVEN_UP,)
         assert (await _history(store, "f")).steps == {}
 
     async def test_a_fork_is_a_new_workflow_that_is_due(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)
-        assert await _found(store, "f") == Workflow(
+        assert await found(store, "f") == Workflow(
             workflow_id="f",
             handler_id="h",
             input={"a": [1]},
@@ -106,19 +94,19 @@ class ForkContract:
 
     async def test_the_forked_workflow_stays_as_it_is(self, store: Forking) -> None:
         claim = await _recorded(store, "w")
-        before = await _found(store, "w")
+        before = await found(store, "w")
         await store.fork("w", "f", "s4", LATER)
-        assert await _found(store, "w") == before
+        assert await found(store, "w") == before
         assert set((await store.history([claim]))["w"].steps) == {"s1", "s2", "s4"}
 
     @pytest.mark.parametrize("new_id", ["w", "taken", "f"])
     async def test_an_id_that_exists_is_left_as_it_is(self, store: Forking, new_id: str) -> None:
         await _recorded(store, "w")
-        await store.create(_new("taken"))
+        await store.create(new("taken"))
         await store.fork("w", "f", "s2", LATER)
-        before = await _found(store, new_id)
+        before = await found(store, new_id)
         assert not await store.fork("w", new_id, None, LATER + SECOND)
-        assert await _found(store, new_id) == before
+        assert await found(store, new_id) == before
 
     async def test_what_cannot_be_forked_creates_nothing(self, store: Forking) -> None:
         await _recorded(store, "w")
@@ -130,13 +118,9 @@ class ForkContract:
         assert await store.find_workflow("f") is None
 
 
-def _new(workflow_id: str) -> NewWorkflow:
-    return NewWorkflow(workflow_id=workflow_id, handler_id="h", input={"a": [1]}, created_at=NOW)
-
-
 async def _recorded(store: Store, workflow_id: str) -> Claim:
     """A running workflow with a record of each kind, a second apart."""
-    await store.create(_new(workflow_id))
+    await store.create(new(workflow_id, input={"a": [1]}))
     (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
     await store.save_step(claim, "s1", "output of s1", NOW)
     await store.save_step(claim, "s2", "output of s2", NOW + SECOND)
@@ -156,12 +140,6 @@ async def _recorded(store: Store, workflow_id: str) -> Claim:
         ),
     )
     return claim
-
-
-async def _found(store: Store, workflow_id: str) -> Workflow:
-    workflow = await store.find_workflow(workflow_id)
-    assert workflow is not None
-    return workflow
 
 
 async def _history(store: Store, workflow_id: str) -> History:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import product
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
 from bluestreak_core.errors import ClaimLost, WorkflowNotFound
 from bluestreak_core.machine import Event
-from bluestreak_core.model import (
-    Attempt,
-    Claim,
-    ErrorRecord,
-    FailedStep,
-    Failure,
-    NewWorkflow,
-    Status,
-    Workflow,
-)
+from bluestreak_core.model import Attempt, FailedStep, Failure, Status, Workflow
 from bluestreak_core.query import (
     ENDED,
     Count,
@@ -34,11 +24,8 @@ from bluestreak_core.query import (
     to_summary,
 )
 from bluestreak_core.store import Store
+from bluestreak_core.testing.situation import ERROR, LEASE, NOW, SECOND, claimed, found, new
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-LEASE = 10 * SECOND
-ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
 NOTHING = Pruned()
 IDS = (
     "a",
@@ -125,18 +112,18 @@ class SearchContract:
         self, store: SearchingStore, prefix: str
     ) -> None:
         for workflow_id in IDS:
-            await store.create(_new(workflow_id))
+            await store.create(new(workflow_id))
         for order in Order:
-            found = await store.find_page(Query(id_prefix=prefix, order=order), None, 100)
+            page = await store.find_page(Query(id_prefix=prefix, order=order), None, 100)
             expected = sorted(one for one in IDS if one.startswith(prefix))
             in_order = expected[::-1] if order is Order.NEWEST else expected
-            assert [summary.workflow_id for summary in found] == in_order
+            assert [summary.workflow_id for summary in page] == in_order
 
     async def test_a_summary_is_of_the_workflow_as_it_is(self, store: SearchingStore) -> None:
-        claim = await _claimed(store, "w", input={"large": "x" * 1000})
+        claim = await claimed(store, "w", input={"large": "x" * 1000})
         await store.fail(claim, Failure(error=ERROR, retry_at=NOW + SECOND), NOW)
         (summary,) = await store.find_page(Query(), None, 10)
-        assert summary == to_summary(await _found(store, "w"))
+        assert summary == to_summary(await found(store, "w"))
         assert (summary.status, summary.error_message) == (Status.FAILED, "no such card")
 
     # Counts ------------------------------------------------------------------------------------
@@ -154,7 +141,7 @@ class SearchContract:
     async def test_records_are_in_the_order_in_which_they_were_made(
         self, store: SearchingStore
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
         attempt = Attempt(
             workflow_id="w",
             step_id="b",
@@ -170,7 +157,7 @@ class SearchContract:
             await store.save_nap(claim, name, NOW + LEASE, NOW + later * SECOND)
         await store.save_attempt(claim, attempt)
         await store.save_attempt(claim, last)
-        other = await _claimed(store, "other")
+        other = await claimed(store, "other")
         await store.save_step(other, "c", None, NOW)
         records = await store.records("w")
         assert [step.step_id for step in records.steps] == ["c", "a", "b"]
@@ -185,12 +172,12 @@ class SearchContract:
     async def test_what_ended_before_is_deleted_with_its_records(
         self, store: SearchingStore
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
         await store.save_step(claim, "s1", 1, NOW)
         await store.save_step(claim, "s2", 2, NOW)
         await store.save_nap(claim, "n", NOW, NOW)
         await store.finish(claim, None, NOW)
-        kept = await _claimed(store, "kept")
+        kept = await claimed(store, "kept")
         await store.save_step(kept, "s1", 3, NOW)
         assert await store.prune(NOW, ENDED, 10, NOW) == NOTHING
         pruned = await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
@@ -215,7 +202,7 @@ class SearchContract:
 
     async def test_a_call_deletes_no_more_than_it_is_told(self, store: SearchingStore) -> None:
         for number in range(5):
-            await store.create(_new(f"w{number}"))
+            await store.create(new(f"w{number}"))
             await store.control(f"w{number}", Event.CANCEL, NOW)
         later = NOW + SECOND
         assert await store.prune(later, ENDED, 0, later) == NOTHING
@@ -225,7 +212,7 @@ class SearchContract:
     async def test_a_deleted_id_is_free_and_begins_with_nothing(
         self, store: SearchingStore
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
         await store.save_step(claim, "s", "old", NOW)
         await store.finish(claim, None, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
@@ -233,17 +220,17 @@ class SearchContract:
             await store.control("w", Event.RETRY, NOW)
         with pytest.raises(ClaimLost):
             await store.finish(claim, "again", NOW)
-        again = await _claimed(store, "w")
+        again = await claimed(store, "w")
         assert (await store.history([again]))["w"].steps == {}
         assert await store.save_step(again, "s", "new", NOW) == "new"
 
     async def test_what_has_been_retried_is_kept(self, store: SearchingStore) -> None:
-        await store.create(_new("w"))
+        await store.create(new("w"))
         await store.control("w", Event.CANCEL, NOW)
         await store.control("w", Event.RETRY, NOW)
-        workflow = await _found(store, "w")
+        workflow = await found(store, "w")
         assert await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND) == NOTHING
-        assert await _found(store, "w") == workflow
+        assert await found(store, "w") == workflow
         (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
         await store.fail_step(
             claim, FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
@@ -253,33 +240,12 @@ class SearchContract:
         self, store: SearchingStore
     ) -> None:
         for name in ("w1", "w2"):
-            await store.create(_new(name))
+            await store.create(new(name))
         await store.control("w1", Event.CANCEL, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
-        await store.create(_new("w1", created_at=NOW + SECOND))
+        await store.create(new("w1", created_at=NOW + SECOND))
         claims = await store.claim("worker", NOW + SECOND, LEASE, 10, None)
         assert [claim.workflow_id for claim in claims] == ["w2", "w1"]
-
-
-def _new(
-    workflow_id: str, *, handler_id: str = "h", input: Any = None, created_at: datetime = NOW
-) -> NewWorkflow:
-    return NewWorkflow(
-        workflow_id=workflow_id, handler_id=handler_id, input=input, created_at=created_at
-    )
-
-
-async def _found(store: Store, workflow_id: str) -> Workflow:
-    workflow = await store.find_workflow(workflow_id)
-    assert workflow is not None
-    return workflow
-
-
-async def _claimed(store: Store, workflow_id: str, input: Any = None) -> Claim:
-    await store.create(_new(workflow_id, input=input))
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
-    assert claim.workflow_id == workflow_id
-    return claim
 
 
 async def _one_of_each(store: Store) -> list[Workflow]:
@@ -287,7 +253,7 @@ async def _one_of_each(store: Store) -> list[Workflow]:
     names = [f"w{number}" for number in range(len(Status) + 1)] + ["v"]
     for number, name in enumerate(names):
         created_at = NOW + number // 2 * SECOND
-        await store.create(_new(name, handler_id=f"h{number % 2}", created_at=created_at))
+        await store.create(new(name, handler_id=f"h{number % 2}", created_at=created_at))
     claims = await store.claim("worker", NOW + LEASE, LEASE, 4, None)
     by_name = {claim.workflow_id: claim for claim in claims}
     later = NOW + LEASE + SECOND
@@ -296,6 +262,6 @@ async def _one_of_each(store: Store) -> list[Workflow]:
     await store.fail(by_name["w2"], Failure(error=ERROR, retry_at=later + LEASE), later)
     await store.control("w5", Event.CANCEL, later, "no more")
     await store.control("w6", Event.PAUSE, later)
-    found = [await _found(store, name) for name in names]
-    assert {workflow.status for workflow in found} == set(Status)
-    return found
+    workflows = [await found(store, name) for name in names]
+    assert {workflow.status for workflow in workflows} == set(Status)
+    return workflows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import pytest
@@ -17,12 +17,9 @@ from bluestreak_core.errors import (
     WorkflowNotFound,
 )
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, NewWorkflow, Status, Workflow
+from bluestreak_core.model import Status
 from bluestreak_core.store import Store, Transacts
-
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-LEASE = 10 * SECOND
+from bluestreak_core.testing.situation import LEASE, NOW, claimed, found, new
 
 
 class Transacting(Store, Transacts, Protocol):
@@ -60,7 +57,7 @@ class TransactionContract:
     async def test_a_step_is_committed_with_what_was_written(
         self, store: Transacting, application: Application
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
 
         async def write(session: Any) -> tuple[int, str]:
             await application.write(session, "entry")
@@ -75,7 +72,7 @@ class TransactionContract:
     async def test_a_recorded_step_is_not_called_again(
         self, store: Transacting, application: Application
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
         writer = _Writer(application)
         assert await store.transact(claim, "s", writer, _now) == "output 1"
         assert await store.transact(claim, "s", writer, _now) == "output 1"
@@ -84,7 +81,7 @@ class TransactionContract:
     async def test_nothing_is_left_where_the_function_raises(
         self, store: Transacting, application: Application
     ) -> None:
-        claim, error = await _claimed(store, "w"), ValueError("no such account")
+        claim, error = await claimed(store, "w"), ValueError("no such account")
 
         async def fail(session: Any) -> None:
             await application.write(session, "entry")
@@ -98,7 +95,7 @@ class TransactionContract:
     async def test_nothing_is_left_where_the_output_cannot_be_stored(
         self, store: Transacting, application: Application
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
 
         async def write(session: Any) -> object:
             await application.write(session, "entry")
@@ -111,7 +108,7 @@ class TransactionContract:
     async def test_nothing_is_left_of_a_call_that_is_cancelled(
         self, store: Transacting, application: Application
     ) -> None:
-        claim, has_written = await _claimed(store, "w"), asyncio.Event()
+        claim, has_written = await claimed(store, "w"), asyncio.Event()
 
         async def hang(session: Any) -> None:
             await application.write(session, "entry")
@@ -130,7 +127,7 @@ class TransactionContract:
     async def test_nothing_is_committed_under_a_claim_that_is_taken_meanwhile(
         self, store: Transacting, application: Application, by: Event
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
         writer = _Writer(application, lambda: _take(store, by))
         with pytest.raises(ClaimLost):
             await store.transact(claim, "s", writer, _now)
@@ -140,7 +137,7 @@ class TransactionContract:
     async def test_nothing_is_committed_under_a_claim_that_was_taken(
         self, store: Transacting, application: Application, by: Event
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
         await _take(store, by)
         with pytest.raises(ClaimLost):
             await store.transact(claim, "s", _Writer(application), _now)
@@ -149,7 +146,7 @@ class TransactionContract:
     async def test_a_step_that_is_recorded_meanwhile_wins(
         self, store: Transacting, application: Application
     ) -> None:
-        claim = await _claimed(store, "w")
+        claim = await claimed(store, "w")
         writer = _Writer(application, lambda: store.save_step(claim, "s", "first", NOW))
         assert await store.transact(claim, "s", writer, _now) == "first"
         assert await application.entries() == []
@@ -157,11 +154,11 @@ class TransactionContract:
     async def test_a_transaction_resets_crashes(
         self, store: Transacting, application: Application
     ) -> None:
-        await _claimed(store, "w")
+        await claimed(store, "w")
         (claim,) = await store.claim("worker", NOW + LEASE, LEASE, 1, None)
         assert claim.workflow.crashes == 1
         await store.transact(claim, "s", _Writer(application), _now)
-        assert (await _found(store, "w")).crashes == 0
+        assert (await found(store, "w")).crashes == 0
 
     # Inside a transaction of the caller's ------------------------------------------------------
 
@@ -170,70 +167,70 @@ class TransactionContract:
     ) -> None:
         async with application.transaction() as session:
             await application.write(session, "entry")
-            assert await store.create_in(session, _new("w"))
+            assert await store.create_in(session, new("w"))
             assert await store.find_workflow("w") is None
-        assert (await _found(store, "w")).status is Status.IDLE
+        assert (await found(store, "w")).status is Status.IDLE
         assert await application.entries() == ["entry"]
 
     async def test_an_id_that_exists_does_not_keep_the_caller_from_committing(
         self, store: Transacting, application: Application
     ) -> None:
-        await store.create(_new("w"))
-        before = await _found(store, "w")
+        await store.create(new("w"))
+        before = await found(store, "w")
         async with application.transaction() as session:
-            assert not await store.create_in(session, _new("w"))
+            assert not await store.create_in(session, new("w"))
             await application.write(session, "entry")
-        assert await _found(store, "w") == before
+        assert await found(store, "w") == before
         assert await application.entries() == ["entry"]
 
     async def test_a_workflow_is_moved_when_the_caller_commits(
         self, store: Transacting, application: Application
     ) -> None:
-        await store.create(_new("w"))
+        await store.create(new("w"))
         async with application.transaction() as session:
             await store.control_in(session, "w", Event.CANCEL, NOW, "why")
-            assert (await _found(store, "w")).status is Status.IDLE
-        workflow = await _found(store, "w")
+            assert (await found(store, "w")).status is Status.IDLE
+        workflow = await found(store, "w")
         assert (workflow.status, workflow.reason) == (Status.CANCELLED, "why")
 
     async def test_a_transaction_sees_what_it_has_done(
         self, store: Transacting, application: Application
     ) -> None:
-        await store.create(_new("v"))
+        await store.create(new("v"))
         async with application.transaction() as session:
             assert await store.find_in(session, "w") is None
-            assert await store.create_in(session, _new("w"))
-            assert not await store.create_in(session, _new("w"))
+            assert await store.create_in(session, new("w"))
+            assert not await store.create_in(session, new("w"))
             for name in ("v", "w"):
                 await store.control_in(session, name, Event.CANCEL, NOW, "why")
                 with pytest.raises(TransitionRefused):
                     await store.control_in(session, name, Event.CANCEL, NOW)
-                found = await store.find_in(session, name)
-                assert found is not None
-                assert (found.status, found.reason) == (Status.CANCELLED, "why")
+                seen = await store.find_in(session, name)
+                assert seen is not None
+                assert (seen.status, seen.reason) == (Status.CANCELLED, "why")
         for name in ("v", "w"):
-            assert (await _found(store, name)).reason == "why"
+            assert (await found(store, name)).reason == "why"
 
     async def test_nothing_is_done_where_the_caller_rolls_back(
         self, store: Transacting, application: Application
     ) -> None:
-        await store.create(_new("v"))
+        await store.create(new("v"))
 
         async def fail() -> None:
             async with application.transaction() as session:
-                await store.create_in(session, _new("w"))
+                await store.create_in(session, new("w"))
                 await store.control_in(session, "v", Event.CANCEL, NOW)
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             await fail()
         assert await store.find_workflow("w") is None
-        assert (await _found(store, "v")).status is Status.IDLE
+        assert (await found(store, "v")).status is Status.IDLE
 
     async def test_what_is_refused_is_refused_in_a_transaction(
         self, store: Transacting, application: Application
     ) -> None:
-        await store.finish(await _claimed(store, "w"), None, NOW)
+        await store.finish(await claimed(store, "w"), None, NOW)
         with pytest.raises(TransitionRefused):
             async with application.transaction() as session:
                 await store.control_in(session, "w", Event.CANCEL, NOW)
@@ -248,7 +245,7 @@ class TransactionContract:
             pass
         for bad in (over, None, "session", object()):
             with pytest.raises(InvalidArgument, match="session"):
-                await store.create_in(bad, _new("w"))
+                await store.create_in(bad, new("w"))
             with pytest.raises(InvalidArgument, match="session"):
                 await store.find_in(bad, "w")
             with pytest.raises(InvalidArgument, match="session"):
@@ -279,27 +276,11 @@ def _now() -> datetime:
     return NOW
 
 
-def _new(workflow_id: str) -> NewWorkflow:
-    return NewWorkflow(workflow_id=workflow_id, handler_id="h", input=None, created_at=NOW)
-
-
-async def _claimed(store: Store, workflow_id: str) -> Claim:
-    await store.create(_new(workflow_id))
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
-    return claim
-
-
 async def _take(store: Store, by: Event) -> None:
     if by is Event.CLAIM:
         assert await store.claim("other", NOW + LEASE, LEASE, 1, None)
     else:
         await store.control("w", by, NOW)
-
-
-async def _found(store: Store, workflow_id: str) -> Workflow:
-    workflow = await store.find_workflow(workflow_id)
-    assert workflow is not None
-    return workflow
 
 
 async def _assert_nothing_done(store: Store, application: Application) -> None:
