@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from bluestreak_core.backoff import pauses
 from bluestreak_core.call import call
@@ -17,6 +17,7 @@ from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.model import Claim
 from bluestreak_core.store import Store
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = timedelta(seconds=5)
@@ -47,20 +48,21 @@ class CleanUps:
         """Ask for one more."""
         self._asked_for.append(clean_up)
 
-    async def carry_out(self, recorded: dict[str, Any]) -> None:
+    async def carry_out(self) -> None:
         """Call them, the last one first, and record each; what is recorded is not called again.
 
         The claim is gone by now, and so is the lease: only being cancelled ends it, and the end of
         this process.
         """
         for clean_up in reversed(self._asked_for):
-            if clean_up.step_id not in recorded:
-                await self._carry_out(clean_up)
+            await self._carry_out(clean_up)
             if cancellations():  # even if the function has swallowed that
                 raise asyncio.CancelledError
 
     async def _carry_out(self, clean_up: CleanUp) -> None:
         try:
+            if await self._is_recorded(clean_up.step_id):
+                return
             output = await call(clean_up.step_id, clean_up.fn, *clean_up.args)
             await self._record(clean_up.step_id, self._stored(clean_up, output))
         except KeyboardInterrupt:
@@ -78,13 +80,25 @@ class CleanUps:
         workflow_id = self._claim.workflow_id
         return self._conversion.stored_output(workflow_id, clean_up.step_id, clean_up.fn, output)
 
+    async def _is_recorded(self, step_id: str) -> bool:
+        """Also by the run of a later claim, which had the workflow retried and cancelled again."""
+        workflow_id = self._claim.workflow_id
+        step = await self._until_answered(lambda: self._store.find_step(workflow_id, step_id))
+        return step is not None
+
     async def _record(self, step_id: str, output: Any) -> None:
-        clock = self._store.clock
+        claim, clock = self._claim, self._store.clock
+        await self._until_answered(
+            lambda: self._store.save_step(claim, step_id, output, clock.now())
+        )
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         for pause in pauses(_LONGEST_PAUSE):
             try:
-                await self._store.save_step(self._claim, step_id, output, clock.now())
+                return await ask()
             except StoreUnavailable as error:
-                logger.warning("clean-up %r is not recorded yet: %s", step_id, error)
-                await clock.sleep(pause)
-            else:
-                return
+                logger.warning(
+                    "workflow %r: clean-up waits for the store: %s", self._claim.workflow_id, error
+                )
+                await self._store.clock.sleep(pause)
+        raise AssertionError("there is always another pause")

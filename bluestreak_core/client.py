@@ -166,8 +166,8 @@ class Client(Search):
         Where two have one id, the first of them counts. Not atomic as a whole: after an error, some
         may have been created; the same call creates the rest.
 
-        Raises like `start`, before anything is written; the message begins with the place, as in
-        `starts[3]`.
+        Raises like `start`, before anything is written; the message names the place, as in
+        `starts[3]`, or the workflow that a value belongs to.
         """
         self._check_open("start_many()")
         if is_a(starts, str) or not isinstance(starts, Iterable):

@@ -25,8 +25,9 @@ Guards stand before the table:
 
 An event may arrive twice, since a caller that got no answer has to ask again. `has_ended_by` tells
 such a repeat from a stale call: the token stays on the record after its claim has ended, and when
-the next claim replaces it, the claim log says whether that one took over. A repeat is accepted and
-changes nothing.
+the next claim replaces it, the claim log says whether that one took over. Where something was done
+from outside since then, that may be what has ended the claim, and the call is stale. A repeat is
+accepted and changes nothing.
 
 The memory store applies the functions below to its records. The Mongo store turns `sources` and
 `target` into filters and updates. The diagram in the documentation is drawn from the table.
@@ -226,7 +227,9 @@ def has_ended_by(workflow: Workflow | None, claim: Claim, event: Event) -> bool:
     if workflow.claim_token == claim.token:
         runs_again = workflow.failures > claim.workflow.failures and not workflow.status.ended
         return workflow.status is target(event) or (event is Event.FAIL and runs_again)
-    return Event.CLAIM in TRANSITIONS[target(event)] and _was_ended(workflow, claim)
+    was_left_alone = workflow.controls == claim.workflow.controls
+    can_go_on = Event.CLAIM in TRANSITIONS[target(event)]
+    return was_left_alone and can_go_on and _was_ended(workflow, claim)
 
 
 def _was_ended(workflow: Workflow, claim: Claim) -> bool:
@@ -309,7 +312,9 @@ def control(workflow: Workflow, event: Event, now: datetime, reason: str | None)
         raise TransitionRefused(workflow.workflow_id, workflow.status, event)
     if workflow.pruned_at is not None:
         raise TransitionRefused(workflow.workflow_id, PRUNED, event)
-    moved = replace(workflow, status=target(event), claim_token=None)
+    moved = replace(
+        workflow, status=target(event), claim_token=None, controls=workflow.controls + 1
+    )
     match event:
         case Event.CANCEL:
             return replace(moved, timeout_at=now, finished_at=now, reason=reason)

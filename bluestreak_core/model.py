@@ -85,7 +85,8 @@ class Workflow:
     force, or the last one. `claims` counts all claims, `failures` the times that the handler
     raised, `crashes` the leases that expired since a step or a nap was last recorded. `start_at` is
     when it was to start if that is not when it was created: since its start was delayed, or it was
-    retried, which `retries` counts. `failed_steps` are the steps that have been given up since
+    retried, which `retries` counts; `controls` counts whatever was done to it from outside.
+    `failed_steps` are the steps that have been given up since
     then. `reason` is what was said when it was cancelled, and `forked_from` the id of the workflow
     whose records it began with. `pruned_at` is when it was marked for deletion, from when on it is
     as good as deleted.
@@ -111,6 +112,7 @@ class Workflow:
     error: ErrorRecord | None = None
     start_at: datetime | None = None
     retries: int = 0
+    controls: int = 0
     failed_steps: tuple[FailedStep, ...] = field(default=())
     reason: str | None = None
     forked_from: str | None = None

@@ -218,7 +218,7 @@ class Run:
                     return
                 case Status.CANCELLED:
                     logger.info("workflow %r was cancelled: %s", self.workflow_id, workflow.reason)
-                    await self._clean_ups.carry_out(self._journal.history.steps)
+                    await self._clean_ups.carry_out()
                     return
         logger.warning("%s; its run wrote nothing more", lost)
 

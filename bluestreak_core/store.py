@@ -4,7 +4,8 @@
 
 - **Atomic** means that two callers, in any two processes, see the call as done or not done.
 - **Repeated**: a caller that got `StoreUnavailable` does not know whether its call was carried out,
-  and makes it again with the same arguments. Every call accepts that.
+  and makes it again with the same arguments. Every call accepts that, but `control`, `create` and
+  `fork`, which answer as they do to anybody who comes late.
 - **Stale**: a call under a claim that is no longer in force. Those that move a workflow raise
   `ClaimLost` and write nothing.
 - A store never reads a clock to decide something; the engine passes `now`. Instants are aware, UTC,

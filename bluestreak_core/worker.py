@@ -8,18 +8,25 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
+from bluestreak_core import machine
 from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import first_of, in_milliseconds
-from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError, StoreUnavailable
+from bluestreak_core.errors import (
+    ClaimLost,
+    CorruptDocument,
+    HandlerNotFound,
+    StoreError,
+    StoreUnavailable,
+)
 from bluestreak_core.expiry import Expiry
 from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease, by_span
 from bluestreak_core.model import Claim
@@ -301,7 +308,9 @@ class Worker:
                 try:
                     if await self._is_controlled(since):
                         since = self._clock.now()
-                        await self._renew([run for run in self._all_runs() if run.may_be_renewed])
+                        runs = self._all_runs()
+                        await self._renew([run for run in runs if run.may_be_renewed])
+                        await self._look_up([run for run in runs if run.lease.is_withheld])
                         await self._clock.sleep(_HEED_AFTER)
                     else:
                         since = asked_at  # what others cancel all day must not add up
@@ -309,6 +318,14 @@ class Worker:
                 except StoreUnavailable as error:
                     self._note_failure(error)
                     await self._clock.sleep(next(outage))
+
+    async def _look_up(self, runs: Sequence[Run]) -> None:
+        """Lose the claims that are no longer ours; for runs whose leases are not to be renewed."""
+        for run in runs:
+            with suppress(CorruptDocument):  # which its run meets when it writes
+                workflow = await self._store.find_workflow(run.workflow_id)
+                if not machine.in_force(workflow, run.lease.claim):
+                    run.lose("was taken over")
 
     async def _is_controlled(self, since: datetime) -> bool:
         """Whether some claim may have been taken; False when nothing runs any more."""

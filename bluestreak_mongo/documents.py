@@ -56,6 +56,7 @@ ERROR = "error"
 CLAIM_LOG = "claimLog"
 START_AT = "startAt"
 RETRIES = "retries"
+CONTROLS = "controls"
 FAILED_STEPS = "failedSteps"
 REASON = "reason"
 FORKED_FROM = "forkedFrom"
@@ -99,11 +100,13 @@ _MAX_COUNT = 2**53  # the last whole number that a double counts up to
 
 STATE_FIELDS = (
     *(WORKFLOW_ID, HANDLER_ID, FAILURES, STATUS, TIMEOUT_AT),
-    *(CLAIM, CLAIMS, CRASHES, CLAIM_LOG),
+    *(CLAIM, CLAIMS, CRASHES, CLAIM_LOG, CONTROLS),
 )
 """What tells where a workflow stands, without its values."""
 
-_RARE_FIELDS = frozenset({START_AT, RETRIES, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT})
+_RARE_FIELDS = frozenset(
+    {START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT}
+)
 """What most workflows do without."""
 
 SUMMARY_FIELDS = (
@@ -247,6 +250,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         workflow,
         start_at=read.optional_instant(START_AT),
         retries=read.count(RETRIES),
+        controls=read.count(CONTROLS),
         failed_steps=tuple(read.failed_steps()) if FAILED_STEPS in document else (),
         reason=read.optional_text(REASON),
         forked_from=read.optional_text(FORKED_FROM),

@@ -83,7 +83,7 @@ _INSERTED_AT_ONCE = 1000
 
 _LISTEN_FOR_CONTROL = timedelta(milliseconds=500)
 _LATE = timedelta(seconds=1)
-"""By how much the clock of who cancels or pauses may be behind ours."""
+"""By how much the clock of who cancels or pauses may differ from ours."""
 
 _TOO_LARGE = (10334, 17419, 17420)
 
@@ -581,7 +581,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     # of a connection that is broken off while it is made.
     @writes
     async def _was_taken_from(self, worker: str, since: datetime) -> bool:
-        taken = transitions.taken_from(worker, since - _LATE)
+        taken = transitions.taken_from(worker, since - _LATE, self._clock.now() + _LATE)
         found = await self._open.database.tolerant_workflows.find_one(taken, {"_id": 1})
         return found is not None
 

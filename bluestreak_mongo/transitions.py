@@ -156,15 +156,15 @@ def control(event: Event, now: datetime, reason: str | None) -> list[tuple[Docum
     """Which states an event from outside is accepted in, and what it changes in each of them."""
     moved: Document = {doc.STATUS: machine.target(event).value}
     unset: Document = {doc.CLAIM: 1}
-    increased: Document = {}
+    increased = {doc.CONTROLS: 1}
     match event:
         case Event.CANCEL:
             moved |= {doc.TIMEOUT_AT: now, doc.FINISHED_AT: now, doc.REASON: reason}
         case Event.RETRY:
             moved |= {doc.TIMEOUT_AT: now, doc.START_AT: now, doc.FAILURES: 0, doc.CRASHES: 0}
             unset |= {doc.FAILED_STEPS: 1, doc.FINISHED_AT: 1, doc.ERROR: 1, doc.REASON: 1}
-            increased = {"$inc": {doc.RETRIES: 1}}
-    update = {"$set": moved, "$unset": unset, **increased}
+            increased |= {doc.RETRIES: 1}
+    update = {"$set": moved, "$unset": unset, "$inc": increased}
     if event is not Event.PAUSE:
         # A fork without all of its records may be cancelled, and nothing else.
         whole: Document = {doc.PRUNED_AT: None}
@@ -186,11 +186,15 @@ def _in_any(statuses: Collection[Status]) -> Document:
     return {doc.STATUS: {"$in": [status.value for status in statuses]}}
 
 
-def taken_from(worker: str, since: datetime) -> Document:
-    """Matches what a worker had a claim on until somebody cancelled or paused it."""
+def taken_from(worker: str, since: datetime, until: datetime) -> Document:
+    """Matches what a worker had a claim on until somebody cancelled or paused it.
+
+    The JavaScript library may have put off since when that claims to be: it does so with any that
+    it still runs.
+    """
     return {
         doc.STATUS: {"$in": [machine.target(event).value for event in (Event.CANCEL, Event.PAUSE)]},
-        doc.TIMEOUT_AT: {"$gte": since},
+        doc.TIMEOUT_AT: {"$gte": since, "$lte": until},
         doc.WORKER: worker,
     }
 

@@ -209,6 +209,7 @@ def test_a_retry_forgets_failures_and_nothing_else() -> None:
         failures=0,
         crashes=0,
         retries=2,
+        controls=1,
         finished_at=None,
         error=None,
     )

@@ -14,8 +14,12 @@ from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
+    ClaimLost,
     Context,
     DuplicateStep,
+    ErrorRecord,
+    Failure,
+    NewWorkflow,
     Retry,
     Status,
     StepFailed,
@@ -26,6 +30,7 @@ from bluestreak_core import (
     WorkflowCancelled,
     WorkflowNotFound,
 )
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
@@ -549,6 +554,100 @@ async def test_a_cancelled_workflow_is_retried_and_repeats_no_clean_up(fleet: Fl
         bluestreak.stop()
         bluestreak.stop()
     assert (ward.told.count("undone"), ward.told.count("handler ended")) == (1, 3)
+
+
+@pytest.mark.asyncio
+async def test_a_clean_up_that_an_earlier_run_has_recorded_meanwhile_is_not_called_again(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    undoing, go_on, inside = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    calls: list[None] = []
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    async def undo() -> None:
+        calls.append(None)
+        undoing.set()
+        await go_on.wait()
+
+    async def hang() -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        ctx.on_cancel("undo", undo)
+        await ctx.step("hang", hang)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+        inside.clear()
+        await bluestreak.cancel("w")
+        await _until(fleet, bluestreak, undoing.is_set)
+        await bluestreak.retry("w")
+        await _until(fleet, bluestreak, inside.is_set)
+        go_on.set()
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 1)
+        await bluestreak.cancel("w")
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+    assert len(calls) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_run_is_told_within_a_transaction_of_its_own_and_commits_nothing(
+    fleet: Fleet,
+) -> None:
+    inside, told = asyncio.Event(), asyncio.Event()
+    calls: list[None] = []
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    async def hang(session: object) -> None:
+        calls.append(None)
+        inside.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.set()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("book", hang)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+        await bluestreak.cancel("w")
+        await _until(fleet, bluestreak, told.is_set)
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+    assert len(calls) == 1
+    assert await bluestreak.find_step("w", "book") is None
+
+
+# Stale calls -------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("events", [(Event.PAUSE, Event.RESUME), (Event.CANCEL, Event.RETRY)])
+@pytest.mark.parametrize("ending", ["park", "release", "fail"])
+async def test_a_claim_that_was_taken_from_outside_has_not_ended_by_its_own_doing(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock, events: tuple[Event, ...], ending: str
+) -> None:
+    now = clock.now()
+    await store.create(NewWorkflow(workflow_id="w", handler_id="h", input=None, created_at=now))
+    (stale,) = await store.claim("worker", now, 10 * SECOND, 1, None)
+    for event in events:
+        await store.control("w", event, now)
+    await store.claim("worker", now, 10 * SECOND, 1, None)
+    before = await store.find_workflow("w")
+    error = ErrorRecord(type="ValueError", message="", traceback="")
+    endings = {
+        "park": lambda: store.park(stale, now + SECOND),
+        "release": lambda: store.release(stale, now),
+        "fail": lambda: store.fail(stale, Failure(error=error, retry_at=now + SECOND), now),
+    }
+    with pytest.raises(ClaimLost):
+        await endings[ending]()
+    assert await store.find_workflow("w") == before
 
 
 def test_a_step_that_was_given_up_is_tried_afresh_after_a_retry() -> None:

@@ -127,6 +127,18 @@ async def test_the_seed_is_not_told_and_ends_what_it_runs(
     assert await bluestreak.wait("w") == "the seed's"
 
 
+async def test_what_the_seed_puts_off_after_it_was_taken_keeps_nobody_busy(
+    store: MongoStore, raw: Database[Document], clock: ManualClock
+) -> None:
+    await claimed(store)
+    await store.control("w", Event.CANCEL, NOW)
+    assert await store.wait_for_control("worker", NOW, timedelta(0))
+    month = timedelta(days=30)
+    raw.workflows.update_one({}, {"$set": {"timeoutAt": NOW + month}})  # by a nap that it begins
+    clock.advance(10 * SECOND)
+    assert not await store.wait_for_control("worker", clock.now(), timedelta(0))
+
+
 # Atomic, though it may take several commands -----------------------------------------------------
 
 

@@ -360,7 +360,7 @@ async def test_a_workflow_that_was_running_and_is_paused_or_cancelled(
 ) -> None:
     claim = await claimed(store, input={"n": 1})
     await store.control("w", event, NOW + SECOND, "why")
-    changed = after_claim(claim.token) | changes
+    changed = after_claim(claim.token) | changes | {"controls": 1}
     del changed["claim"]
     assert documents(raw, "workflows") == [exactly(changed)]
 
@@ -376,6 +376,7 @@ async def test_a_retried_workflow(store: MongoStore, raw: Database[Document]) ->
         "timeoutAt": NOW + SECOND,
         "startAt": NOW + SECOND,
         "retries": 1,
+        "controls": 1,
     }
     del retried["claim"]
     assert documents(raw, "workflows") == [exactly(retried)]
