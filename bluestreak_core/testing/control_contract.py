@@ -20,6 +20,7 @@ from bluestreak_core.testing.situation import (
     failure,
     found,
     new,
+    superseded,
 )
 
 CONTROLLED = [
@@ -111,6 +112,16 @@ class ControlContract:
         assert (again.workflow.failures, again.workflow.failed_steps) == (0, ())
         assert (again.workflow.retries, again.workflow.error) == (1, None)
         assert await store.history([again]) == {"w": History(steps={"s": "kept"})}
+
+    async def test_a_retried_workflow_has_its_crashes_forgotten(self, store: Store) -> None:
+        _, owner = await superseded(store, "w")
+        await store.fail(owner, failure(None), NOW + LEASE)
+        before = await found(store, "w")
+        assert before.crashes == 1
+        await store.control("w", Event.RETRY, NOW + LEASE)
+        assert await found(store, "w") == machine.control(before, Event.RETRY, NOW + LEASE, None)
+        (again,) = await store.claim("worker", NOW + LEASE, LEASE, 1, None)
+        assert again.workflow.crashes == 0
 
 
 async def _bring(store: Store, workflow_id: str, status: Status) -> None:

@@ -134,13 +134,14 @@ class TransactionContract:
         await _assert_nothing_done(store, application)
 
     @pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
-    async def test_nothing_is_committed_under_a_claim_that_was_taken(
+    async def test_nothing_is_called_under_a_claim_that_was_taken(
         self, store: Transacting, application: Application, by: Event
     ) -> None:
-        claim = await claimed(store, "w")
+        claim, writer = await claimed(store, "w"), _Writer(application)
         await _take(store, by)
         with pytest.raises(ClaimLost):
-            await store.transact(claim, "s", _Writer(application), _now)
+            await store.transact(claim, "s", writer, _now)
+        assert writer.calls == 0
         await _assert_nothing_done(store, application)
 
     async def test_a_step_that_is_recorded_meanwhile_wins(
