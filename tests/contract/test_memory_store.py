@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 from typing_extensions import override
 
+from bluestreak_core import ClaimLost
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import (
     Application,
     ForkContract,
@@ -13,6 +16,7 @@ from bluestreak_core.testing import (
     StoreContract,
     TransactionContract,
 )
+from bluestreak_core.testing.situation import LEASE, NOW, claimed
 from bluestreak_memory import MemorySession, MemoryStore
 
 
@@ -42,3 +46,66 @@ class TestMemoryStore(StoreContract, SearchContract, ForkContract, TransactionCo
     @pytest.fixture
     def application(self, store: MemoryStore) -> Application:
         return _Entries(store)
+
+
+# What is written in memory is there before it is committed ---------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_the_next_claim_takes_back_what_a_killed_process_has_written() -> None:
+    store = MemoryStore(clock=ManualClock())
+    application = _Entries(store)
+    claim, has_written = await claimed(store, "w"), asyncio.Event()
+
+    async def die(session: MemorySession) -> None:
+        await application.write(session, "entry")
+        has_written.set()
+        await asyncio.Event().wait()
+
+    killed = asyncio.create_task(store.transact(claim, "s", die, lambda: NOW))
+    await has_written.wait()
+    assert await application.entries() == ["entry"]
+    assert await store.claim("other", NOW + LEASE, LEASE, 1, None)
+    assert await application.entries() == []
+    killed.cancel()
+    await asyncio.wait({killed})
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
+async def test_who_writes_on_after_the_claim_was_taken_has_lost_it(by: Event) -> None:
+    store = MemoryStore(clock=ManualClock())
+    application = _Entries(store)
+    claim = await claimed(store, "w")
+
+    async def write(session: MemorySession) -> None:
+        await application.write(session, "one")
+        if by is Event.CLAIM:
+            assert await store.claim("other", NOW + LEASE, LEASE, 1, None)
+        else:
+            await store.control("w", by, NOW)
+        await application.write(session, "two")
+
+    with pytest.raises(ClaimLost):
+        await store.transact(claim, "s", write, lambda: NOW)
+    assert await application.entries() == []
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_committed_whose_commit_takes_its_own_claim() -> None:
+    store = MemoryStore(clock=ManualClock())
+    application = _Entries(store)
+    claim = await claimed(store, "w")
+
+    def cancel() -> None:
+        with pytest.raises(StopIteration):  # all of it is done when it is begun
+            store.control("w", Event.CANCEL, NOW).send(None)
+
+    async def write(session: MemorySession) -> None:
+        await application.write(session, "entry")
+        session.on_commit(cancel)
+
+    with pytest.raises(ClaimLost):
+        await store.transact(claim, "s", write, lambda: NOW)
+    assert await application.entries() == []
+    assert await store.find_step("w", "s") is None

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from bluestreak_core import Store
-from bluestreak_core.testing import ManualClock, SearchContract, StoreContract
+from bluestreak_core.testing import ForkContract, ManualClock, SearchContract, StoreContract
 from bluestreak_core.testing.contract import VALUES
 from bluestreak_mongo import MongoStore
 from tests.contract.mongomock_database import MongomockDatabase
@@ -29,7 +29,9 @@ def _value(given: Any, stored: Any) -> Any:
     return pytest.param(given, stored, marks=skips.get(type(stored), ()))
 
 
-class TestMongoStoreOnMongomock(StoreContract, SearchContract):
+class TestMongoStoreOnMongomock(StoreContract, SearchContract, ForkContract):
+    # Not `TransactionContract`: mongomock has no sessions.
+
     @pytest_asyncio.fixture
     async def store(self) -> AsyncIterator[MongoStore]:
         database = cast("AsyncDatabase[Any]", MongomockDatabase())
