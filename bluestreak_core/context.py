@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, TypeVar, TypeVarTuple, overload
 
@@ -151,21 +152,11 @@ class Context:
         if step_id in self._journal.history.steps:
             stored = self._journal.history.steps[step_id]
             return stored if self._journal.conversion is None else self._read(step_id, fn, stored)
-        if retry is None and limit is None:
-            with self._operations.operation("step", step_id):
-                output = await call(step_id, fn, *args)
-                return await self._recorded(self._journal.save_step(step_id, output, fn))
-
-        async def called() -> Any:
-            if limit is None:
-                return await call(step_id, fn, *args)
-            calling = call(step_id, fn, *args)
-            return await in_time(limit, self.workflow_id, step_id, calling)
-
+        calling = partial(self._call, step_id, fn, args, limit)
         if retry is not None:
-            return await self._with_retries(step_id, retry, fn, called)
+            return await self._with_retries(step_id, retry, fn, calling)
         with self._operations.operation("step", step_id):
-            return await self._recorded(self._journal.save_step(step_id, await called(), fn))
+            return await self._recorded(self._journal.save_step(step_id, await calling(), fn))
 
     async def transaction(
         self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
@@ -261,12 +252,22 @@ class Context:
             if failed.step_id == step_id:
                 raise failure_of(self.workflow_id, failed)
 
+    def _call(
+        self,
+        step_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        limit: timedelta | None,
+    ) -> Coroutine[Any, Any, Any]:
+        calling = call(step_id, fn, *args)
+        return calling if limit is None else in_time(limit, self.workflow_id, step_id, calling)
+
     async def _with_retries(
         self,
         step_id: str,
         retry: Retry,
         fn: Callable[..., Any],
-        called: Callable[[], Awaitable[Any]],
+        calling: Callable[[], Awaitable[Any]],
     ) -> Any:
         attempts = Attempts(self._journal, step_id, retry)
         while not attempts.are_used_up:
@@ -274,7 +275,7 @@ class Context:
             await self._check_claim()
             with self._operations.operation(attempts.what, step_id):
                 try:
-                    output = await _uncancelled(called())
+                    output = await _uncancelled(calling())
                 except Exception as error:
                     if is_abort(error):
                         raise

@@ -1,12 +1,12 @@
 """MemoryStore: the state machine applied to dictionaries.
 
-Every method but the two hints runs without a single `await`, so each is atomic on its event loop.
+No method waits for anything, so each is atomic on its event loop; but for the hints, which change
+nothing, and `transact`, which waits for its function, and then commits at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 from collections import Counter
 from collections.abc import (
@@ -63,6 +63,7 @@ from bluestreak_core.query import (
 )
 from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
+from bluestreak_memory.agenda import Agenda
 from bluestreak_memory.session import MemorySession
 
 _Recorded = tuple[type[Step] | type[Nap] | type[FailedStep], str]
@@ -115,9 +116,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         check_has("clock", self._clock, Clock)
         check_has("rules", self._rules, ValueRules)
         self._records: dict[str, _Record] = {}
-        # When each workflow was to be claimed next. Entries that time has passed by stay in it
-        # until they reach the top, where they are told by their instant.
-        self._agenda: list[tuple[datetime, str]] = []
+        self._agenda = Agenda(self._at)
         self._hints = Hints(self._clock)
 
     def __repr__(self) -> str:
@@ -172,7 +171,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         self._hints.looking(now)
         claims: list[Claim] = []
         passed_over: list[Workflow] = []
-        while len(claims) < limit and (due := self._pop_due(now)):
+        while len(claims) < limit and (due := self._agenda.pop_due(now)):
             if handlers is not None and due.handler_id not in handlers:
                 passed_over.append(due)
                 continue
@@ -182,7 +181,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
             self._put(claimed)
             claims.append(Claim(token=token, workflow=self._copy_out(claimed)))
         for workflow in passed_over:
-            self._schedule(workflow)
+            self._agenda.add(workflow)
         return claims
 
     @override
@@ -193,7 +192,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         lost = []
         for claim in claims:
-            workflow = self._workflow(claim)
+            workflow = self._at(claim.workflow_id)
             if workflow is not None and machine.in_force(workflow, claim):
                 self._put(machine.renew(workflow, now, lease))
             else:
@@ -237,7 +236,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
 
     @override
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        workflow = self._workflow(claim)
+        workflow = self._at(claim.workflow_id)
         if workflow is None or not machine.in_force(workflow, claim):
             raise machine.lost(workflow, claim)
         if all(failed.step_id != other.step_id for other in workflow.failed_steps):
@@ -411,7 +410,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:
-        if (next_due := self._next_due(self._hints.looked_at)) is not None:
+        if (next_due := self._agenda.next_after(self._hints.looked_at)) is not None:
             self._hints.due(next_due)
         await self._hints.wait_for_work(timeout)
 
@@ -516,45 +515,12 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         if workflow.status.ended:
             self._hints.ended(workflow.workflow_id)
         elif workflow.status is not Status.PAUSED:
-            self._schedule(workflow)
+            self._agenda.add(workflow)
             if workflow.status is not Status.RUNNING:
                 self._hints.due(workflow.timeout_at)
 
-    def _schedule(self, workflow: Workflow) -> None:
-        heapq.heappush(self._agenda, (workflow.timeout_at, workflow.workflow_id))
-
-    def _pop_due(self, now: datetime) -> Workflow | None:
-        """Take the workflow that has been due for longest off the agenda."""
-        while self._agenda and self._agenda[0][0] <= now:
-            scheduled_at, workflow_id = heapq.heappop(self._agenda)
-            workflow = self._scheduled(workflow_id, scheduled_at)
-            if workflow is not None and machine.is_due(workflow, now):
-                return workflow
-        return None
-
-    def _scheduled(self, workflow_id: str, at: datetime) -> Workflow | None:
-        """The workflow that an entry of the agenda is for, unless time has passed that by."""
+    def _at(self, workflow_id: str) -> Workflow | None:
         record = self._records.get(workflow_id)
-        if record is None or record.workflow.timeout_at != at:
-            return None
-        return record.workflow
-
-    def _next_due(self, after: datetime) -> datetime | None:
-        """When the next nap, retry or lease ends."""
-        claimable = machine.sources(Event.CLAIM)
-        return min(
-            (
-                at
-                for at, workflow_id in self._agenda
-                if at > after
-                and (workflow := self._scheduled(workflow_id, at)) is not None
-                and workflow.status in claimable
-            ),
-            default=None,
-        )
-
-    def _workflow(self, claim: Claim) -> Workflow | None:
-        record = self._records.get(claim.workflow_id)
         return None if record is None else record.workflow
 
     def _record(self, claim: Claim) -> _Record:
@@ -569,7 +535,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
 
     def _to_end(self, claim: Claim, event: Event) -> Workflow | None:
         """The workflow that an event is to end the claim of; None if it has done so before."""
-        workflow = self._workflow(claim)
+        workflow = self._at(claim.workflow_id)
         if workflow is not None and machine.in_force(workflow, claim):
             return workflow
         if machine.has_ended_by(workflow, claim, event):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from bson.errors import InvalidBSON
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from pymongo.errors import DuplicateKeyError
 from typing_extensions import override
 
 from bluestreak_core import machine
@@ -19,12 +16,7 @@ from bluestreak_core.argument import check_has
 from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, in_milliseconds
-from bluestreak_core.errors import (
-    NotInitialised,
-    TransitionRefused,
-    ValueTooLarge,
-    WorkflowNotFound,
-)
+from bluestreak_core.errors import NotInitialised, ValueTooLarge
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
@@ -50,24 +42,25 @@ from bluestreak_core.query import (
     WorkflowSummary,
 )
 from bluestreak_core.store import Forks, RenewsFromThread, Store, Transacts
-from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
-from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
-from bluestreak_mongo.bulk import Ending, Groups, insert_each, undecided
+from bluestreak_mongo.bson_rules import BsonRules
+from bluestreak_mongo.bulk import Ending, Groups, insert_each
 from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
+from bluestreak_mongo.control import Control
 from bluestreak_mongo.database import Database, check_version
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.forking import fork
-from bluestreak_mongo.group_commit import Outcome
 from bluestreak_mongo.listing import Listing
+from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.pruning import Pruning
+from bluestreak_mongo.recording import Recording, find_one
 from bluestreak_mongo.renewal import BlockingRenewer
 from bluestreak_mongo.server_clock import ServerClock
-from bluestreak_mongo.stray import Strays, read_each, undecodable
+from bluestreak_mongo.stray import Strays
 from bluestreak_mongo.transactions import Transactions
 
 if TYPE_CHECKING:
@@ -76,19 +69,9 @@ if TYPE_CHECKING:
 DEFAULT_URL = "mongodb://localhost:27017"
 DEFAULT_DATABASE = "bluestreak"
 
-_PAGE = 10_000
-"""Records that a history is read by at once; the server sends no more than 16 MB at once."""
-
 _INSERTED_AT_ONCE = 1000
 
 _LISTEN_FOR_CONTROL = timedelta(milliseconds=500)
-_LATE = timedelta(seconds=1)
-"""By how much the clock of who cancels or pauses may differ from ours."""
-
-_TOO_LARGE = (10334, 17419, 17420)
-
-
-T = TypeVar("T")
 
 
 def _pace() -> Iterator[timedelta]:
@@ -104,6 +87,8 @@ class _Opened:
     strays: Strays
     claiming: Claiming
     groups: Groups
+    recording: Recording
+    control: Control
     transactions: Transactions
     feed: Feed
     listing: Listing
@@ -183,12 +168,14 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         except BaseException:
             await self._connection.close()
             raise
-        strays = Strays()
+        strays, groups = Strays(), Groups(database)
         self._opened = _Opened(
             database=database,
             strays=strays,
             claiming=Claiming(database.workflows, strays),
-            groups=Groups(database),
+            groups=groups,
+            recording=Recording(database, groups, self._rules, strays),
+            control=Control(database),
             transactions=Transactions(database, self._rules),
             feed=Feed(database.tolerant_workflows, self._hints, self._clock),
             listing=Listing(database, strays),
@@ -210,7 +197,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         outcome = await self._open.groups.workflows.call(document, size)
         if isinstance(outcome, DuplicateKeyError):
             return False
-        self._check(outcome, value, what)
+        check_written(outcome, value, what)
         self._hints.due(new.start_at or new.created_at)
         return True
 
@@ -240,14 +227,14 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
                     created.add(document[doc.WORKFLOW_ID])
                 elif not isinstance(outcome, DuplicateKeyError):
                     what = f"input of workflow {document[doc.WORKFLOW_ID]!r}"
-                    self._check(outcome, document[doc.INPUT], what)
+                    check_written(outcome, document[doc.INPUT], what)
         return created
 
     @override
     @reads
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         opened = self._open
-        found = await _find_one(opened.database.workflows, {doc.WORKFLOW_ID: workflow_id})
+        found = await find_one(opened.database.workflows, {doc.WORKFLOW_ID: workflow_id})
         if found is None:
             return None
         workflow = doc.to_workflow(found)
@@ -255,17 +242,12 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return workflow
 
     @override
-    @reads
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
-        key = {doc.WORKFLOW_ID: workflow_id, doc.STEP_ID: step_id}
-        found = await _find_one(self._open.database.steps, key)
-        return None if found is None else doc.to_step(found)
+        return await self._open.recording.find_step(workflow_id, step_id)
 
     @override
-    @reads
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        found = await self._find_nap(workflow_id, nap_id)
-        return None if found is None else doc.to_nap(found)
+        return await self._open.recording.find_nap(workflow_id, nap_id)
 
     @override
     @writes
@@ -289,24 +271,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return claims
 
     @override
-    @reads
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
-        histories = {claim.workflow_id: History() for claim in claims}
-        database, theirs = self._open.database, list(histories)
-        fields = {doc.SAVED_AT: 0}
-        for step in await self._records(database.steps, theirs, doc.STEP_ID, fields, doc.to_step):
-            histories[step.workflow_id].steps[step.step_id] = step.output
-        attempts: dict[str, list[Attempt]] = {}
-        for record in await self._records(database.naps, theirs, doc.NAP_ID, None, doc.to_record):
-            if isinstance(record, Attempt):
-                attempts.setdefault(record.workflow_id, []).append(record)
-            else:
-                histories[record.workflow_id].naps[record.nap_id] = record.wake_up_at
-        for claim in claims:
-            made = attempts.get(claim.workflow_id, ())
-            latest = machine.latest_attempts(made, claim.workflow.retries)
-            histories[claim.workflow_id].attempts.update(latest)
-        return histories
+        return await self._open.recording.history(claims)
 
     @override
     @writes
@@ -331,64 +297,21 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
-        what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
-        value, size = self._rules.round_trip(output, what)
-        document = doc.from_step(claim.workflow_id, step_id, value, now)
-        insert = self._open.groups.steps.call(document, size)
-        outcome = await self._with_progress(claim, insert)
-        if isinstance(outcome, DuplicateKeyError):
-            winner = await self.find_step(claim.workflow_id, step_id)
-            if winner is None:
-                raise undecided("step", step_id) from outcome
-            return winner.output
-        self._check(outcome, value, what)
-        return value
+        return await self._open.recording.save_step(claim, step_id, output, now)
 
     @override
     async def save_nap(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
-        document = doc.from_nap(claim.workflow_id, nap_id, wake_up_at, now)
-        insert = self._open.groups.naps.call(document, 0)
-        outcome = await self._with_progress(claim, insert)
-        if isinstance(outcome, DuplicateKeyError):
-            winner = await self.find_nap(claim.workflow_id, nap_id)
-            if winner is None:
-                raise undecided("nap", nap_id) from outcome
-            return winner.wake_up_at
-        self._check(outcome)
-        return wake_up_at
+        return await self._open.recording.save_nap(claim, nap_id, wake_up_at, now)
 
     @override
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
-        document = doc.from_attempt(attempt)
-        insert = self._open.groups.naps.call(document, len(attempt.error.traceback))
-        outcome = await self._with_progress(claim, insert)
-        if isinstance(outcome, DuplicateKeyError):
-            winner = await self._find_attempt(attempt)
-            if winner is None:
-                raise undecided("attempt of step", attempt.step_id) from outcome
-            return winner
-        self._check(outcome)
-        return attempt
+        return await self._open.recording.save_attempt(claim, attempt)
 
     @override
-    @writes
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        workflows = self._open.database.workflows
-        ours = transitions.without_failed_step(claim, failed.step_id)
-        try:
-            given_up = await workflows.update_one(ours, transitions.fail_step(failed))
-        except OperationFailure as error:
-            what = f"error of step {failed.step_id!r} of workflow {claim.workflow_id!r}"
-            self._check(error, doc.from_error(failed.error), what, beside=claim.workflow.input)
-            raise
-        if given_up.matched_count:
-            return
-        found = await _find_one(workflows, {doc.WORKFLOW_ID: claim.workflow_id})
-        workflow = None if found is None else doc.to_workflow(found)
-        if not machine.in_force(workflow, claim):
-            raise machine.lost(workflow, claim)
+        await self._open.recording.fail_step(claim, failed)
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
@@ -406,7 +329,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         value, size = self._rules.round_trip(result, what)
         ending = Ending(claim=claim, event=Event.FINISH, update=transitions.finish(value, now))
         outcome = await self._open.groups.endings.call(ending, size)
-        self._check(outcome, value, what, beside=claim.workflow.input)
+        check_written(outcome, value, what, beside=claim.workflow.input)
         self._hints.ended(claim.workflow_id)
 
     @override
@@ -426,29 +349,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def control(
         self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
-        await self._control(workflow_id, event, now, reason)
+        await self._open.control.move(workflow_id, event, now, reason)
         self._tell(workflow_id, event, now)
-
-    async def _control(
-        self,
-        workflow_id: str,
-        event: Event,
-        now: datetime,
-        reason: str | None,
-        session: Any = None,
-    ) -> None:
-        key = {doc.WORKFLOW_ID: workflow_id}
-        fields = {doc.STATUS: 1, doc.PRUNED_AT: 1, doc.FORKING: 1}
-        while not await self._move(workflow_id, transitions.control(event, now, reason), session):
-            found = await self._open.database.workflows.find_one(key, fields, session=session)
-            if found is None:
-                raise WorkflowNotFound(workflow_id)
-            if found.get(doc.PRUNED_AT) is not None:
-                raise TransitionRefused(workflow_id, machine.PRUNED, event)
-            if found.get(doc.FORKING) is not None and event is not Event.CANCEL:
-                raise TransitionRefused(workflow_id, machine.FORKING, event)
-            if found.get(doc.STATUS) not in machine.sources(event):  # else it was moved just then
-                raise TransitionRefused(workflow_id, str(found.get(doc.STATUS)), event)
 
     @override
     @reads
@@ -490,7 +392,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
         self._open.transactions.check_session(session)
-        await self._control(workflow_id, event, now, reason, session)
+        await self._open.control.move(workflow_id, event, now, reason, session)
 
     @override
     @writes
@@ -557,17 +459,6 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     # What the methods above share --------------------------------------------------------------
 
-    async def _move(
-        self, workflow_id: str, arrows: Sequence[tuple[Document, Document]], session: Any
-    ) -> bool:
-        """Whether a workflow was in one of the states that are moved from."""
-        workflows = self._open.database.workflows
-        for accepted, update in arrows:
-            ours = {doc.WORKFLOW_ID: workflow_id} | accepted
-            if (await workflows.update_one(ours, update, session=session)).matched_count:
-                return True
-        return False
-
     def _tell(self, workflow_id: str, event: Event, now: datetime) -> None:
         """Those in this process who may wait for what has been done from outside."""
         if machine.target(event).ended:
@@ -581,49 +472,13 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     # of a connection that is broken off while it is made.
     @writes
     async def _was_taken_from(self, worker: str, since: datetime) -> bool:
-        taken = transitions.taken_from(worker, since - _LATE, self._clock.now() + _LATE)
-        found = await self._open.database.tolerant_workflows.find_one(taken, {"_id": 1})
-        return found is not None
-
-    @reads
-    async def _find_attempt(self, attempt: Attempt) -> Attempt | None:
-        nap_id = doc.attempt_id(attempt.step_id, attempt.round, attempt.number)
-        found = await self._find_nap(attempt.workflow_id, nap_id)
-        return None if found is None else doc.to_attempt(found)
-
-    async def _find_nap(self, workflow_id: str, nap_id: str) -> Document | None:
-        key = {doc.WORKFLOW_ID: workflow_id, doc.NAP_ID: nap_id}
-        return await _find_one(self._open.database.naps, key)
+        return await self._open.control.has_taken_from(worker, since, self._clock.now())
 
     @property
     def _open(self) -> _Opened:
         if self._opened is None:
             raise NotInitialised("a MongoStore")
         return self._opened
-
-    async def _records(
-        self,
-        collection: AsyncCollection[Document],
-        workflow_ids: list[str],
-        id_field: str,
-        fields: Document | None,
-        read: Callable[[Document], T],
-    ) -> list[T]:
-        """The steps or the naps of some workflows. Raises `CorruptDocument` for the first stray.
-
-        One that no handler can ask for is passed over: it is nobody's.
-        """
-
-        def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
-            theirs = {doc.WORKFLOW_ID: {"$in": workflow_ids}}
-            return records.find(theirs, fields, batch_size=_PAGE)
-
-        found, strays = await read_each(collection, query, read)
-        for stray in strays:
-            if stray.error.field != id_field:
-                raise stray.error
-            self._open.strays.meet(stray, "it is passed over")
-        return found
 
     @reads
     async def _inspect(self) -> None:
@@ -646,41 +501,4 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def _end(self, claim: Claim, event: Event, update: Document) -> None:
         """Move a workflow under its claim, or find out why that cannot be."""
         ending = Ending(claim=claim, event=event, update=update)
-        self._check(await self._open.groups.endings.call(ending, 0))
-
-    def _with_progress(
-        self, claim: Claim, insert: Coroutine[Any, Any, Outcome]
-    ) -> Coroutine[Any, Any, Outcome]:
-        """Record something, and if there were crashes before, count them afresh."""
-        return self._count_progress(claim, insert) if claim.workflow.crashes else insert
-
-    @writes
-    async def _count_progress(self, claim: Claim, insert: Coroutine[Any, Any, Outcome]) -> Outcome:
-        outcome = await insert
-        if outcome is None:
-            ours = transitions.in_force(claim)
-            await self._open.database.workflows.update_one(ours, transitions.progress())
-        return outcome
-
-    def _check(
-        self, outcome: Outcome, value: Any = None, what: str = "", beside: Any = None
-    ) -> None:
-        """Raise what came of a write, if it was not written, in the words of the protocol."""
-        if outcome is None:
-            return
-        code = outcome.code if isinstance(outcome, OperationFailure) else None
-        if code == TOO_DEEP:
-            raise unstorable(value, what, "it is nested too deep") from outcome
-        if code in _TOO_LARGE:
-            _, size = self._rules.round_trip(value, what)
-            _, taken = self._rules.round_trip(beside, what)
-            raise ValueTooLarge(what, size, MAX_VALUE_BYTES - taken) from outcome
-        with store_errors():
-            raise outcome
-
-
-async def _find_one(collection: AsyncCollection[Document], key: Document) -> Document | None:
-    try:
-        return await collection.find_one(key)
-    except InvalidBSON as error:
-        raise undecodable(collection.name, key[doc.WORKFLOW_ID], error) from error
+        check_written(await self._open.groups.endings.call(ending, 0))

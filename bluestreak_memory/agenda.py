@@ -1,0 +1,55 @@
+"""When each workflow is to be claimed next, in order."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from datetime import datetime
+
+from bluestreak_core import machine
+from bluestreak_core.machine import Event
+from bluestreak_core.model import Workflow
+
+
+class Agenda:
+    """Finds what is due without looking at what is not.
+
+    `find` gives a workflow as it is now. Entries that time has passed by stay until they reach the
+    top, where they are told by their instant.
+    """
+
+    def __init__(self, find: Callable[[str], Workflow | None]) -> None:
+        self._find = find
+        self._entries: list[tuple[datetime, str]] = []
+
+    def add(self, workflow: Workflow) -> None:
+        """Note when a workflow may be claimed next."""
+        heapq.heappush(self._entries, (workflow.timeout_at, workflow.workflow_id))
+
+    def pop_due(self, now: datetime) -> Workflow | None:
+        """Take out the workflow that has been due for longest."""
+        while self._entries and self._entries[0][0] <= now:
+            at, workflow_id = heapq.heappop(self._entries)
+            workflow = self._noted(workflow_id, at)
+            if workflow is not None and machine.is_due(workflow, now):
+                return workflow
+        return None
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """When the next nap, retry or lease ends."""
+        claimable = machine.sources(Event.CLAIM)
+        return min(
+            (
+                at
+                for at, workflow_id in self._entries
+                if at > instant
+                and (workflow := self._noted(workflow_id, at)) is not None
+                and workflow.status in claimable
+            ),
+            default=None,
+        )
+
+    def _noted(self, workflow_id: str, at: datetime) -> Workflow | None:
+        """The workflow that an entry is for, unless time has passed that by."""
+        workflow = self._find(workflow_id)
+        return workflow if workflow is not None and workflow.timeout_at == at else None

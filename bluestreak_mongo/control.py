@@ -1,0 +1,71 @@
+"""What is done to a workflow from outside, and how its worker finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from bluestreak_core import machine
+from bluestreak_core.errors import TransitionRefused, WorkflowNotFound
+from bluestreak_core.machine import Event
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo import transitions
+from bluestreak_mongo.database import Database
+from bluestreak_mongo.documents import Document
+
+_LATE = timedelta(seconds=1)
+"""By how much the clock of who cancels or pauses may differ from ours."""
+
+
+class Control:
+    """Moves workflows without a claim."""
+
+    def __init__(self, database: Database) -> None:
+        self._workflows = database.workflows
+        self._tolerant_workflows = database.tolerant_workflows
+
+    async def move(
+        self,
+        workflow_id: str,
+        event: Event,
+        now: datetime,
+        reason: str | None,
+        session: Any = None,
+    ) -> None:
+        """See `Store.control`; with a session, as a part of its transaction."""
+        key = {doc.WORKFLOW_ID: workflow_id}
+        fields = {doc.STATUS: 1, doc.PRUNED_AT: 1, doc.FORKING: 1}
+        arrows = transitions.control(event, now, reason)
+        while not await self._follow_one(workflow_id, arrows, session):
+            found = await self._workflows.find_one(key, fields, session=session)
+            if found is None:
+                raise WorkflowNotFound(workflow_id)
+            if (status := _refusing(found, event)) is not None:
+                raise TransitionRefused(workflow_id, status, event)
+            # Else it was moved just then.
+
+    async def has_taken_from(self, worker: str, since: datetime, now: datetime) -> bool:
+        """Whether somebody may have cancelled or paused what this worker has had a claim on."""
+        taken = transitions.taken_from(worker, since - _LATE, now + _LATE)
+        return await self._tolerant_workflows.find_one(taken, {"_id": 1}) is not None
+
+    async def _follow_one(
+        self, workflow_id: str, arrows: Sequence[tuple[Document, Document]], session: Any
+    ) -> bool:
+        """Whether a workflow was in one of the states that are moved from."""
+        for accepted, update in arrows:
+            ours = {doc.WORKFLOW_ID: workflow_id} | accepted
+            if (await self._workflows.update_one(ours, update, session=session)).matched_count:
+                return True
+        return False
+
+
+def _refusing(found: Document, event: Event) -> str | None:
+    """The state that a workflow is in, or is said to be in, if that refuses an event."""
+    if found.get(doc.PRUNED_AT) is not None:
+        return machine.PRUNED
+    if found.get(doc.FORKING) is not None and event is not Event.CANCEL:
+        return machine.FORKING
+    status = found.get(doc.STATUS)
+    return None if status in machine.sources(event) else str(status)
