@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, overload
 
-from bluestreak_core.argument import Duration, check_count, to_timedelta
+from bluestreak_core.argument import Duration, check_count, to_instant, to_timedelta
 from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.clock import Clock
 from bluestreak_core.codec import PLAIN
@@ -25,6 +25,7 @@ from bluestreak_core.errors import (
     WorkflowNotFound,
 )
 from bluestreak_core.model import Claim, History, Status, Workflow
+from bluestreak_core.retry import Backoff
 from bluestreak_core.signal import Signal
 from bluestreak_core.store import Store
 from bluestreak_core.testing.clock import START
@@ -50,6 +51,16 @@ TURNS = 300_000
 and enough for a step that takes most of a day, whose lease is renewed every few seconds."""
 
 _FOR_EVER = timedelta(days=365)
+
+
+class HandlerPolicy(TypedDict, total=False):
+    """The rules for the workflows of one handler, as `Bluestreak.register_handler` takes them."""
+
+    max_failures: int | None
+    max_crashes: int | None
+    wait_retry_interval: Duration | Backoff
+    timeout_interval: Duration
+    deadline: Duration | None
 
 
 def _as_it_is(value: Any) -> Any:
@@ -124,10 +135,13 @@ class Environment:
         **settings: Any,
     ) -> None:
         self._check_usable()
-        self._loop = VirtualLoop()
+        start_at = to_instant("start", start)
         self._turns = check_count("turns", turns, least=1)
-        self._clock = VirtualClock(self._loop, start)
-        self._store = store(self._clock) if store else MemoryStore(clock=self._clock)
+        self._loop = VirtualLoop()
+        self._clock = VirtualClock(self._loop, start_at)
+        self._store = self._observed(
+            store(self._clock) if store else MemoryStore(clock=self._clock)
+        )
         self._worker_store = worker_store(self._store) if worker_store else self._store
         self._watch = self._new_watch(self._clock)
         # In memory it is known when work will be due, so that polling is needed by nobody.
@@ -202,16 +216,22 @@ class Environment:
     # Running -----------------------------------------------------------------------------------
 
     def run(
-        self, handler: Handler | str, input: Any = None, *, workflow_id: str = "workflow"
+        self,
+        handler: Handler | str,
+        input: Any = None,
+        *,
+        workflow_id: str = "workflow",
+        policy: HandlerPolicy | None = None,
     ) -> Outcome:
         """Start a workflow, and let time pass until it has ended.
 
-        `handler` is the id of a registered handler, or a function, which is registered by its name.
+        `handler` is the id of a registered handler, or a function, which is registered by its name,
+        with the rules in `policy`, such as `{"deadline": 60}`.
 
-        Raises `InvalidArgument` if the workflow exists, and `Stuck` if it does not end.
+        Raises `InvalidArgument` if the workflow exists, or the handler is registered with other
+        rules, and `Stuck` if it does not end.
         """
-        if not isinstance(handler, str):
-            handler = self._registered(handler)
+        handler = self._registered(handler, policy)
         if not self.start(workflow_id, handler, input):
             raise InvalidArgument("workflow_id", workflow_id, "has been started before")
         return self.wait(workflow_id)
@@ -236,8 +256,18 @@ class Environment:
             self._loop.run_until(self._loop.time() + seconds)
         self._raise_what_ended_the_worker()
 
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in this environment, to its end. Raises what it raises, and `Stuck`."""
+    @overload
+    def call(self, work: Coroutine[Any, Any, T]) -> T: ...
+
+    @overload
+    def call(self, work: AsyncIterable[T]) -> list[T]: ...
+
+    def call(self, work: Coroutine[Any, Any, Any] | AsyncIterable[Any]) -> Any:
+        """Run a coroutine in this environment, to its end; of an async iterator, such as
+        `bluestreak.list()`, all that it yields. Raises what it raises, and `Stuck`.
+        """
+        if isinstance(work, AsyncIterable):
+            work = _collected(work)
         with self._explaining():
             return self._loop.run_until_complete(self._unless_the_worker_fails(work))
 
@@ -281,12 +311,21 @@ class Environment:
             return result
         return self._conversion.result(workflow.workflow_id, handler, result)
 
-    def _registered(self, handler: Handler) -> str:
-        handler_id = getattr(handler, "__name__", type(handler).__name__)
+    def _registered(self, handler: Handler | str, policy: HandlerPolicy | None) -> str:
+        rules = _to_rules(policy)
+        handler_id = handler if isinstance(handler, str) else _name_of(handler)
         known = self._handlers.get(handler_id)
-        if known is None or getattr(known, "__wrapped__", None) is not handler:
-            self.register_handler(handler_id, handler)
+        is_known = known is not None and getattr(known, "__wrapped__", None) is handler
+        if not isinstance(handler, str) and not is_known:
+            self.register_handler(handler_id, handler, **rules)
+        elif policy is not None and rules != self._policies.get(handler_id):
+            reason = f"handler {handler_id!r} is not registered with these rules"
+            raise InvalidArgument("policy", policy, reason)
         return handler_id
+
+    def _observed(self, store: Store) -> Store:
+        """The store that everything is to go through; override this to see it."""
+        return store
 
     def _new_watch(self, clock: Clock) -> StepWatch:
         return StepWatch(clock)
@@ -363,6 +402,24 @@ class Environment:
         except (NothingLeftToHappen, TooManyTurns):
             process = self._process
             raise Stuck(self.now, process.tasks if process else []) from None
+
+
+def _name_of(handler: Handler) -> str:
+    name: str = getattr(handler, "__name__", type(handler).__name__)
+    return name
+
+
+def _to_rules(policy: object) -> dict[str, Any]:
+    """Rules by their names, which are checked; what they say is when they are registered."""
+    rules = {} if policy is None else policy
+    known = HandlerPolicy.__annotations__
+    if not isinstance(rules, Mapping) or not rules.keys() <= known.keys():
+        raise InvalidArgument("policy", policy, f"expected a dict of {', '.join(known)}")
+    return dict(rules)
+
+
+async def _collected(work: AsyncIterable[T]) -> list[T]:
+    return [one async for one in work]
 
 
 class _Client(Bluestreak):

@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from typing_extensions import override
 
-from bluestreak_core import Context, Status
-from bluestreak_core.testing import CrashPoint, CrashUnsafe, Outcome, Stuck, crash_everywhere
-from bluestreak_core.testing.sweep import _Rerun  # a dead engine's faults cannot be had otherwise
+from bluestreak_core import (
+    Claim,
+    Context,
+    History,
+    InvalidArgument,
+    InvalidDuration,
+    Retry,
+    Status,
+    StepFailed,
+)
+from bluestreak_core.testing import CrashUnsafe, Stuck, crash_everywhere
+from bluestreak_memory import MemoryStore
 
 
 async def order(ctx: Context, input: list[str]) -> list[Any]:
@@ -134,42 +147,91 @@ def test_too_many_crashes_are_counted_rather_than_listed() -> None:
     assert len(raised.value.differences) == 7
 
 
-@pytest.fixture
-def reference() -> Outcome:
-    return crash_everywhere(order, ["a"]).outcome
+class Forgetful(MemoryStore):
+    """Hands out histories without what is forgotten, as a store with a fault might."""
+
+    forgotten: tuple[str, ...] = ("steps", "attempts")
+
+    @override
+    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        histories = await super().history(claims)
+        without: dict[str, Any] = {one: {} for one in self.forgotten}
+        return {one: replace(history, **without) for one, history in histories.items()}
 
 
-def test_a_step_that_is_called_though_it_is_recorded_is_a_difference(reference: Outcome) -> None:
-    first, rerun = _Rerun(None, {}, {}), _Rerun(None, {}, {})
-    first.note_call("s", ())
-    rerun.note_call("s", ())
-    rerun.recorded.add("s")
-    rerun.note_crash()
-    assert list(rerun.differences(reference, first, reference)) == []
-    rerun.note_call("s", ())
-    assert list(rerun.differences(reference, first, reference)) == [
+def test_a_step_that_is_called_though_it_is_recorded_is_a_difference() -> None:
+    async def handler(ctx: Context, input: None) -> None:
+        await ctx.step("s", str)
+        await ctx.step("t", str)
+
+    with pytest.raises(CrashUnsafe) as raised:
+        crash_everywhere(handler, store=lambda clock: Forgetful(clock=clock))
+    found = {str(point): told for point, told in raised.value.differences.items()}
+    assert found["just after store call 3, save_step 's'"] == [
         "step 's' was called again though it was recorded",
         "step 's' was called 2 times, at most 1 are due",
     ]
+    assert "just before store call 3, save_step 's'" not in found  # then it was interrupted
+    assert "just after store call 1, claim" not in found
 
 
-def test_a_step_may_be_called_once_more_if_it_was_interrupted(reference: Outcome) -> None:
-    first, rerun = _Rerun(None, {}, {}), _Rerun(None, {}, {})
-    first.note_call("s", ())
-    rerun.note_call("s", ())
-    rerun.note_crash()
-    rerun.note_call("s", ())
-    assert list(rerun.differences(reference, first, reference)) == []
-    rerun.note_call("s", ())
-    assert list(rerun.differences(reference, first, reference)) == [
-        "step 's' was called 3 times, at most 2 are due"
-    ]
+def test_a_step_that_is_called_too_often_is_a_difference() -> None:
+    async def handler(ctx: Context, input: None) -> None:
+        with suppress(StepFailed):
+            await ctx.step("s", _decline, retry=Retry(max_attempts=2, initial=1))
+
+    def forgetful(clock: Any) -> Forgetful:
+        store = Forgetful(clock=clock)
+        store.forgotten = ("attempts",)
+        return store
+
+    with pytest.raises(CrashUnsafe) as raised:
+        crash_everywhere(handler, store=forgetful)
+    found = {str(point): told for point, told in raised.value.differences.items()}
+    called = "step 's' was called 3 times, at most 2 are due"
+    assert found["just after store call 3, save_attempt"] == [called]
+    assert "just before store call 3, save_attempt" not in found
 
 
-def test_a_run_that_never_got_to_its_crash_is_a_difference(reference: Outcome) -> None:
-    point = CrashPoint(number=1, call="claim", after=False)
-    first, rerun = _Rerun(None, {}, {}), _Rerun(point, {}, {})
-    first.store_calls.append("claim")
-    assert list(rerun.differences(reference, first, reference)) == [
-        "the run had only 0 store calls, the first one 1"
-    ]
+def test_a_run_that_never_gets_to_its_crash_is_a_difference() -> None:
+    runs = itertools.count()
+
+    async def handler(ctx: Context, input: None) -> None:
+        if next(runs) == 0:
+            await ctx.step("s", str)
+
+    with pytest.raises(CrashUnsafe) as raised:
+        crash_everywhere(handler)
+    told = [told for point, told in raised.value.differences.items() if point is not None]
+    assert told[-1][0] == "the run had only 3 store calls, the first one 4"
+
+
+def test_a_step_that_is_given_up_only_after_a_crash_is_a_difference() -> None:
+    calls: list[None] = []
+
+    async def handler(ctx: Context, input: None) -> None:
+        with suppress(StepFailed):
+            await ctx.step("s", once, retry=Retry(max_attempts=1))
+
+    def once() -> None:
+        calls.append(None)
+        if len(calls) > 1:
+            raise ConnectionError
+
+    with pytest.raises(CrashUnsafe) as raised:
+        crash_everywhere(handler, before_each=calls.clear)
+    given_up = "given-up steps: {'s': '1 x ConnectionError'}, at first {}"
+    (found,) = {tuple(told) for told in raised.value.differences.values()}
+    assert found == ("recorded steps: {}, at first {'s': None}", given_up)
+
+
+def test_settings_of_the_handler_are_a_policy() -> None:
+    async def declined(ctx: Context, input: None) -> None:
+        await ctx.step("charge", _decline)
+
+    sweep = crash_everywhere(declined, policy={"max_failures": 2}, max_failures=0)
+    assert sweep.outcome.calls == ["charge"] * 3
+    with pytest.raises(InvalidArgument, match=r"policy .*: expected a dict of max_failures, "):
+        crash_everywhere(declined, policy={"max_failure": 2})  # type: ignore[arg-type]
+    with pytest.raises(InvalidDuration, match="deadline"):
+        crash_everywhere(declined, policy={"deadline": -1})

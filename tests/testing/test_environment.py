@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from bluestreak_core import Context, HandlerNotFound, Status, UsageError, WorkflowNotFound
-from bluestreak_core.errors import InvalidArgument, WaitTimeout, WorkflowAborted
+from bluestreak_core.errors import InvalidArgument, InvalidDuration, WaitTimeout, WorkflowAborted
 from bluestreak_core.testing import Environment, Fault, FaultyStore, Stuck
 from bluestreak_core.testing.clock import START
 from bluestreak_memory import MemoryStore
@@ -194,6 +194,57 @@ def test_a_workflow_that_gets_nowhere_is_reported_with_the_place() -> None:
 def test_a_handler_that_nobody_has_ends_the_test(env: Environment) -> None:
     with pytest.raises(HandlerNotFound, match="needs handler 'nobodys'"):
         env.run("nobodys")
+
+
+def test_a_handler_is_run_by_rules_of_its_own(env: Environment) -> None:
+    async def waits(ctx: Context, input: None) -> None:
+        await ctx.sleep("month", MONTH)
+
+    outcome = env.run(waits, policy={"deadline": 60})
+    assert outcome.status is Status.ABORTED
+    assert env.now == START + timedelta(seconds=60)
+    assert env.run(waits, workflow_id="o-2").status is Status.ABORTED  # which it has kept
+    assert env.run("waits", workflow_id="o-3", policy={"deadline": 60}).status is Status.ABORTED
+
+
+def test_rules_that_cannot_be_meant_are_refused_and_nothing_is_started(env: Environment) -> None:
+    async def waits(ctx: Context, input: None) -> None: ...
+
+    for bad in ({"deadlin": 60}, "deadline", [("deadline", 60)]):
+        with pytest.raises(InvalidArgument, match=r"policy .*: expected a dict of max_failures, "):
+            env.run(waits, policy=bad)  # type: ignore[arg-type]
+    with pytest.raises(InvalidDuration, match="deadline -1"):
+        env.run(waits, policy={"deadline": -1})
+    env.register_handler("waits", waits)
+    for known in (waits, "waits"):
+        with pytest.raises(InvalidArgument, match="'waits' is not registered with these rules"):
+            env.run(known, policy={"deadline": 60})
+    assert env.call(env.bluestreak.list()) == []
+
+
+def test_what_an_iterator_yields_is_called_into_a_list(env: Environment) -> None:
+    for number in range(3):
+        env.run(order, "ada", workflow_id=f"o-{number}")
+    summaries = env.call(env.bluestreak.list(order="id", limit=2))
+    assert [summary.workflow_id for summary in summaries] == ["o-0", "o-1"]
+
+
+def test_an_iterator_that_raises_does_so_from_the_call(env: Environment) -> None:
+    async def broken() -> AsyncIterator[int]:
+        yield 1
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        env.call(broken())
+
+
+def test_a_start_that_is_no_instant_is_refused() -> None:
+    with pytest.raises(InvalidArgument, match=r"start .*: expected an aware datetime"):
+        Environment(start=datetime(2030, 1, 1))  # noqa: DTZ001 - which is what is refused
+    with pytest.raises(InvalidArgument, match=r"start .*: expected a datetime"):
+        Environment(start=2030)  # type: ignore[arg-type]
+    with Environment(start=datetime(2030, 1, 1, tzinfo=timezone(timedelta(hours=1)))) as env:
+        assert env.now == datetime(2029, 12, 31, 23, tzinfo=UTC)
 
 
 def test_a_workflow_is_started_once(env: Environment) -> None:
