@@ -1,6 +1,7 @@
 """Bluestreak: durable execution for plain async functions, over any store.
 
-Read it in this order: `model`, `machine`, `store`, `bluestreak_memory.store`, `run`, `worker`.
+Read it in this order: `model`, `machine`, `store`, `bluestreak_memory.store`; then `lease`,
+`journal`, `operations`, `exit`, `context`, `run`, `worker`.
 """
 
 from bluestreak_core.argument import Duration

@@ -167,6 +167,7 @@ class Bluestreak(Client):
 
         What is given besides holds for its workflows instead of the engine's own setting. A
         workflow that has not ended `deadline` after it was to start is aborted; None is none.
+        Durations are seconds or `timedelta`.
 
         Raises `InvalidId`, `InvalidHandler` for what is not an async function of a context and an
         input, or is annotated with what the codec cannot convert, `InvalidArgument`, and

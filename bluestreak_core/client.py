@@ -136,8 +136,8 @@ class Client(Search):
         True; False, and nothing is changed, when the id exists. Once this has returned True, the
         workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
 
-        - `delay`, or `at`, an aware datetime: it is not claimed before. An instant that has passed
-          is no delay.
+        - `delay`, seconds or a `timedelta`, or `at`, an aware datetime: it is not claimed before.
+          An instant that has passed is no delay.
         - `strict`: an id that exists with another handler, or with another input as far as the
           store tells them apart, is a `WorkflowConflict`.
         - `session`: do it as a part of the transaction that is under way in this session of the
@@ -232,7 +232,8 @@ class Client(Search):
         With `handler`, a registered function, it is of the type that the function is annotated to
         return; without, it is as it is stored.
 
-        Looks up to `retries` times, `pause_interval` apart, or sooner where the store gives notice.
+        Looks up to `retries` times, `pause_interval` (seconds or a `timedelta`) apart, or sooner
+        where the store gives notice.
 
         Raises `WorkflowNotFound`; as soon as there is nothing more to wait for, `WorkflowAborted`
         with the last error or `WorkflowCancelled` with its reason; and `WaitTimeout`. With
@@ -274,7 +275,8 @@ class Client(Search):
         `ctx.on_cancel` is done. `wait` raises `WorkflowCancelled` from now on. With `session`, as a
         part of the transaction that is under way in it, see `start`.
 
-        Raises `WorkflowNotFound`, and `InvalidArgument` for a reason that is no str or too long.
+        Raises `InvalidId`, `WorkflowNotFound`, `InvalidArgument` for a reason that is no str or too
+        long or for what is no session, and `Unsupported` where there are no transactions.
         """
         reason = check_reason(reason)
         try:
@@ -286,14 +288,15 @@ class Client(Search):
     async def pause(self, workflow_id: str) -> None:
         """Leave a workflow alone until it is resumed. Where it runs, its handler is cancelled.
 
-        Raises `WorkflowNotFound`, and `TransitionRefused` if it is paused or has ended.
+        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is paused or has
+        ended.
         """
         await self._control("pause()", workflow_id, Event.PAUSE)
 
     async def resume(self, workflow_id: str) -> None:
         """Let a paused workflow go on: at once, or when the nap or the pause ends that it was in.
 
-        Raises `WorkflowNotFound`, and `TransitionRefused` if it is not paused.
+        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is not paused.
         """
         await self._control("resume()", workflow_id, Event.RESUME)
 
@@ -302,7 +305,7 @@ class Client(Search):
 
         Its failures are forgotten, and so is which steps were given up; its `deadline` begins anew.
 
-        Raises `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
+        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
         """
         await self._control("retry()", workflow_id, Event.RETRY)
 
@@ -340,8 +343,9 @@ class Client(Search):
         if session is None:
             await self._store.control(workflow_id, event, now, reason)
         else:
-            store = self._transacts("cancel(session=)")
-            await store.check_transactions("cancel(session=)")
+            with_session = call.replace("()", "(session=)")
+            store = self._transacts(with_session)
+            await store.check_transactions(with_session)
             await store.control_in(session, workflow_id, event, now, reason)
 
     def _transacts(self, call: str) -> Transacts:

@@ -34,7 +34,7 @@ from bluestreak_core.errors import (
     ValueTooLarge,
     is_abort,
 )
-from bluestreak_core.exit import Drop, Exit, GiveUp, Park
+from bluestreak_core.exit import AbortAtOnce, Drop, Exit, Park
 from bluestreak_core.journal import Journal
 from bluestreak_core.operations import Operations
 from bluestreak_core.retry import Retry
@@ -131,9 +131,10 @@ class Context:
           a pause, which leaves memory if it is longer than `park_after`. When the attempts are used
           up, that is recorded, and `StepFailed` raised with the last error, here and in each later
           run. Left uncaught it aborts the workflow at once. An `Abort` passes through.
-        - `timeout`: how long each call of `fn` may take. Then an async function is cancelled; the
-          thread of any other one goes on to its end, and what it returns is dropped, even if the
-          next attempt has begun. `StepTimeout` is raised, or is the error of the attempt.
+        - `timeout`, seconds or a `timedelta`: how long each call of `fn` may take. Then an async
+          function is cancelled; the thread of any other one goes on to its end, and what it returns
+          is dropped, even if the next attempt has begun. `StepTimeout` is raised, or is the error
+          of the attempt.
 
         Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, and
         `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort the workflow, since
@@ -295,7 +296,7 @@ class Context:
         try:
             return self._journal.converted(step_id, stored, fn)
         except InvalidValue as refusal:
-            self._exit.decide(GiveUp(refusal))
+            self._exit.decide(AbortAtOnce(refusal))
             raise
 
     async def _recorded(self, recording: Awaitable[T]) -> T:
@@ -306,7 +307,7 @@ class Context:
         try:
             return await recording
         except (InvalidValue, UnstorableValue, ValueTooLarge, CorruptDocument) as refusal:
-            self._exit.decide(GiveUp(refusal))
+            self._exit.decide(AbortAtOnce(refusal))
             raise
         except StoreRefused as refusal:
             self._exit.decide(Drop(refusal))

@@ -8,6 +8,8 @@ one that a handler raises and Bluestreak understands.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 
 class BluestreakError(Exception):
     """The root of the three families. `args` are the facts, so every error can be pickled."""
@@ -271,7 +273,8 @@ class WorkflowAborted(StateError):
         self.error_traceback = error_traceback
 
     def __str__(self) -> str:
-        return f"workflow {self.workflow_id!r} was aborted: {self.error_type}: {self.error_message}"
+        message = f": {self.error_message}" if self.error_message else ""
+        return f"workflow {self.workflow_id!r} was aborted: {self.error_type}{message}"
 
 
 class WorkflowCancelled(StateError):
@@ -283,7 +286,7 @@ class WorkflowCancelled(StateError):
         self.reason = reason
 
     def __str__(self) -> str:
-        why = "" if self.reason is None else f": {self.reason}"
+        why = f": {self.reason}" if self.reason else ""
         return f"workflow {self.workflow_id!r} was cancelled{why}"
 
 
@@ -302,7 +305,7 @@ class WorkflowConflict(StateError):
 class DeadlineExceeded(StateError):
     """A workflow was given up because it had not ended by its handler's `deadline`."""
 
-    def __init__(self, workflow_id: str, deadline_at: str) -> None:
+    def __init__(self, workflow_id: str, deadline_at: datetime) -> None:
         super().__init__(workflow_id, deadline_at)
         self.workflow_id = workflow_id
         self.deadline_at = deadline_at

@@ -21,8 +21,8 @@ class HandBack:
 
 
 @dataclass(frozen=True, slots=True)
-class GiveUp:
-    """Give the workflow up: another try would repeat the effects of a step for the same refusal."""
+class AbortAtOnce:
+    """Abort the workflow: another try would repeat effects for the same refusal, or be too late."""
 
     error: Exception
 
@@ -34,9 +34,9 @@ class Drop:
     error: Exception | None = None
 
 
-Decision = Park | HandBack | GiveUp | Drop
+Decision = Park | HandBack | AbortAtOnce | Drop
 
-_RANKS: tuple[type[Decision], ...] = (Park, HandBack, GiveUp, Drop)
+_RANKS: tuple[type[Decision], ...] = (Park, HandBack, AbortAtOnce, Drop)
 
 
 class Exit:

@@ -29,7 +29,7 @@ from bluestreak_core.errors import (
     WorkflowCrashed,
     is_abort,
 )
-from bluestreak_core.exit import Decision, Drop, Exit, GiveUp, HandBack, Park
+from bluestreak_core.exit import AbortAtOnce, Decision, Drop, Exit, HandBack, Park
 from bluestreak_core.failure import record
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
@@ -171,11 +171,11 @@ class Run:
         clock = self._journal.clock
         await first_of(returned, clock.sleep(deadline_at - clock.now()))
         if not task.done():
-            self._exit.decide(GiveUp(self._too_late(deadline_at)))
+            self._exit.decide(AbortAtOnce(self._too_late(deadline_at)))
             await ended(task)
 
     def _too_late(self, deadline_at: datetime) -> DeadlineExceeded:
-        return DeadlineExceeded(self.workflow_id, str(deadline_at))
+        return DeadlineExceeded(self.workflow_id, deadline_at)
 
     def _by_deadline(self, instant: datetime) -> datetime:
         """The instant, or the deadline if that comes first: it is noticed by claiming."""
@@ -253,7 +253,7 @@ class Run:
                 await self._journal.park(self._by_deadline(wake_up_at))
             case HandBack():
                 await self._journal.release()
-            case GiveUp(error):
+            case AbortAtOnce(error):
                 await self._fail(error, final=True)
             case Drop(error):
                 self.lease.check()
