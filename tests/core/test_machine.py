@@ -197,11 +197,12 @@ def test_a_pause_keeps_the_instant_that_was_waited_for_unless_that_was_a_leases_
     assert STATES[Status.PAUSED].timeout_at == NOW
 
 
-def test_a_retry_forgets_failures_and_nothing_else() -> None:
-    aborted = replace(STATES[Status.ABORTED], crashes=3, retries=1)
+@pytest.mark.parametrize("status", machine.sources(Event.RETRY))
+def test_a_retry_forgets_failures_and_why_it_ended_and_nothing_else(status: Status) -> None:
+    ended = replace(STATES[status], failures=2, crashes=3, retries=1, error=ERROR)
     later = NOW + SECOND
-    assert machine.control(aborted, Event.RETRY, later, None) == replace(
-        aborted,
+    assert machine.control(ended, Event.RETRY, later, None) == replace(
+        ended,
         status=Status.IDLE,
         timeout_at=later,
         start_at=later,
@@ -209,10 +210,18 @@ def test_a_retry_forgets_failures_and_nothing_else() -> None:
         failures=0,
         crashes=0,
         retries=2,
-        controls=1,
+        controls=ended.controls + 1,
         finished_at=None,
         error=None,
+        reason=None,
     )
+
+
+@pytest.mark.parametrize("status", machine.sources(Event.RETRY))
+def test_what_is_marked_for_deletion_is_not_retried(status: Status) -> None:
+    marked = replace(STATES[status], pruned_at=NOW)
+    with pytest.raises(TransitionRefused, match="'retry' is refused while 'pruned'"):
+        machine.control(marked, Event.RETRY, NOW, None)
 
 
 def test_progress_resets_crashes_and_nothing_else() -> None:
