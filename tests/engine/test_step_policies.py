@@ -14,10 +14,12 @@ import pytest
 
 from bluestreak_core import (
     Abort,
+    Attempt,
     Backoff,
     Bluestreak,
     Context,
     Duration,
+    ErrorRecord,
     InvalidArgument,
     Retry,
     Status,
@@ -33,8 +35,9 @@ from bluestreak_core.testing import (
     RecordingStore,
     crash_everywhere,
 )
-from tests.engine.conftest import Fleet
+from tests.engine.conftest import Fleet, eventually
 
+MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)
 STEADY = Retry(max_attempts=3, initial=1, factor=2, jitter=0)
@@ -67,8 +70,10 @@ def test_pauses_grow_up_to_a_limit() -> None:
     assert Backoff(initial=3600, jitter=0).delay(10_000) == timedelta(hours=1)
 
 
-def test_jitter_shortens_a_pause_by_up_to_its_part() -> None:
-    delays = [Backoff(initial=10, jitter=0.5).delay(1).total_seconds() for _ in range(200)]
+@pytest.mark.parametrize("number", [1, 2, 100])
+def test_jitter_shortens_a_pause_by_up_to_its_part_also_the_longest(number: int) -> None:
+    backoff = Backoff(initial=10, max_delay=10, jitter=0.5)
+    delays = [backoff.delay(number).total_seconds() for _ in range(200)]
     assert 5 <= min(delays) < 6
     assert 9 < max(delays) <= 10
 
@@ -325,20 +330,26 @@ async def test_branches_are_tried_again_side_by_side(fleet: Fleet, clock: Manual
 
 
 @pytest.mark.asyncio
-async def test_a_step_given_up_in_a_group_of_tasks_aborts_the_workflow_at_once(
+async def test_a_step_given_up_in_a_group_of_errors_aborts_the_workflow_at_once(
     fleet: Fleet,
 ) -> None:
-    bluestreak = await fleet.engine()
+    bluestreak = await fleet.engine(max_failures=3, wait_retry_interval=0)
+
+    async def fail_as_it_is_cancelled() -> None:
+        try:
+            await _for_ever()
+        except asyncio.CancelledError:
+            raise LookupError from None
 
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> None:
         async with asyncio.TaskGroup() as group:
+            group.create_task(fail_as_it_is_cancelled())
             group.create_task(ctx.step("pay", Flaky(9), retry=Retry(max_attempts=1)))
-            group.create_task(ctx.step("pack", asyncio.sleep, 0))
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowAborted, match="ExceptionGroup"):
+        with pytest.raises(WorkflowAborted, match=r"ExceptionGroup: .*2 sub-exceptions"):
             await bluestreak.wait("w")
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None
@@ -427,6 +438,78 @@ async def test_a_retried_workflow_tries_a_step_afresh_that_was_given_up(
         await store.control("w", Event.RETRY, clock.now())
         assert await bluestreak.wait("w") == "paid"
     assert (pay.calls, pack.calls) == (4, 1)
+
+
+def test_a_retried_workflow_records_its_attempts_in_another_round() -> None:
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.step("pay", pay, retry=policy)
+
+    policy, pay = Retry(max_attempts=2, initial=60, jitter=0), Flaky(3)
+    with Environment() as env:
+        began = env.now
+        assert env.run(handle, workflow_id="w").status is Status.ABORTED
+        env.call(env.bluestreak.retry("w"))
+        retried = env.now
+        assert env.wait("w").result == "paid"
+        assert env.now == retried + 60 * SECOND
+        attempts = env.call(env.bluestreak.describe("w")).attempts
+    assert [(attempt.round, attempt.number, attempt.retry_at) for attempt in attempts] == [
+        (0, 1, began + 60 * SECOND),
+        (0, 2, None),
+        (1, 1, retried + 60 * SECOND),
+    ]
+
+
+@pytest.mark.asyncio
+async def test_an_attempt_that_a_stale_run_has_recorded_first_is_what_counts(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock
+) -> None:
+    calls: list[None] = []
+    bluestreak = await fleet.engine()
+
+    async def pay() -> str:
+        calls.append(None)
+        if len(calls) == 1:
+            await store.save_attempt(stale, theirs)
+            raise ConnectionError
+        return "paid"
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.step("pay", pay, retry=Retry(initial=0))
+
+    await bluestreak.start("w", "h")
+    (stale,) = await store.claim("stale", clock.now(), SECOND, 1, None)
+    clock.advance(2 * SECOND)
+    theirs = Attempt(
+        workflow_id="w",
+        step_id="pay",
+        round=0,
+        number=1,
+        error=ErrorRecord(type="TimeoutError", message="theirs", traceback=""),
+        retry_at=clock.now() + DAY,
+        saved_at=clock.now(),
+    )
+    async with fleet.polling(bluestreak):
+        await eventually(lambda: store.returned["park"] == 1 or len(calls) > 1)
+        parked = await bluestreak.find_workflow("w")
+        assert parked is not None
+        assert (parked.timeout_at, len(calls)) == (theirs.retry_at, 1)
+        clock.advance(DAY)
+        assert await bluestreak.wait("w") == "paid"
+    assert (await bluestreak.describe("w")).attempts == (theirs,)
+
+
+def test_an_attempt_is_due_at_a_whole_millisecond() -> None:
+    async def handle(ctx: Context, input: None) -> str:
+        return await ctx.step("pay", pay, retry=Retry(initial=0.0015, jitter=0))
+
+    pay = Flaky(1)
+    with Environment() as env:
+        assert env.run(handle, workflow_id="w").result == "paid"
+        (attempt,) = env.call(env.bluestreak.describe("w")).attempts
+    assert attempt.retry_at is not None
+    assert attempt.retry_at - attempt.saved_at in (MILLISECOND, 2 * MILLISECOND)
 
 
 @pytest.mark.asyncio
