@@ -16,12 +16,14 @@ from bluestreak_core import (
     Claim,
     Context,
     Failure,
+    Retry,
     Status,
     Store,
     StoreUnavailable,
     Workflow,
     WorkflowAborted,
 )
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
@@ -142,7 +144,7 @@ async def test_workflows_that_have_used_up_more_than_half_of_max_crashes_begin_o
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("record", ["step", "nap"])
+@pytest.mark.parametrize("record", ["step", "nap", "attempt", "transaction"])
 async def test_the_next_suspect_begins_when_the_one_before_has_made_progress(
     clock: ManualClock, record: str
 ) -> None:
@@ -156,11 +158,22 @@ async def test_the_next_suspect_begins_when_the_one_before_has_made_progress(
         nonlocal running
         running += 1
         await gate.wait()
-        if record == "step":
-            await ctx.step("s", asyncio.sleep, 0)
-        else:
-            await ctx.sleep("s", 1)
+        match record:
+            case "step":
+                await ctx.step("s", asyncio.sleep, 0)
+            case "nap":
+                await ctx.sleep("s", 1)
+            case "attempt":
+                await ctx.step("s", fail, retry=Retry(initial=3000, max_delay=3000))
+            case "transaction":
+                await ctx.transaction("s", write)
         await asyncio.Event().wait()
+
+    def fail() -> None:
+        raise LookupError
+
+    async def write(session: object) -> None:
+        pass
 
     await bluestreak.init()
     poll = asyncio.create_task(bluestreak.poll())
@@ -168,7 +181,9 @@ async def test_the_next_suspect_begins_when_the_one_before_has_made_progress(
     await pass_time(clock, lambda: clock.now() > later)
     assert running == 1
     gate.set()
-    await pass_time(clock, lambda: running == 3)
+    later += 60 * SECOND
+    await pass_time(clock, lambda: running == 3 or clock.now() > later)
+    assert running == 3
     bluestreak.stop()
     await poll
 
@@ -206,6 +221,33 @@ def test_a_handler_that_interrupts_its_process_has_crashed_and_the_others_are_ha
     with pytest.raises(WorkflowAborted, match="2 leases in a row expired"):
         asyncio.run(_ended(bluestreak, "deadly"))
     assert other.crashes == 0
+
+
+def test_a_clean_up_that_interrupts_its_process_is_the_last_thing_that_is_done_in_it() -> None:
+    clock, told = ManualClock(), list[str]()
+    bluestreak = Bluestreak(MemoryStore(clock=clock), timeout_interval=3600)
+
+    async def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        ctx.on_cancel("undo", told.append, "undone")
+        ctx.on_cancel("interrupt", interrupt)
+        await bluestreak.cancel("w")
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with bluestreak:
+            await bluestreak.start("w", "h")
+            poll = asyncio.create_task(bluestreak.poll())
+            await pass_time(clock, lambda: told != [])
+            bluestreak.stop()
+            await poll
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert told == []
 
 
 async def _ended(bluestreak: Bluestreak, workflow_id: str) -> Any:
@@ -499,6 +541,32 @@ async def test_a_run_that_ignores_that_its_claim_is_lost_writes_nothing_and_free
         stubborn.end.set()
         await eventually(lambda: bluestreak.health().runs == 0)
         assert await _found(store, ["w"]) == [thief.workflow]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_who_ignores_that_its_claim_is_lost_cleans_up_only_if_none_was_made_since(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore, *, is_ours: bool
+) -> None:
+    stubborn, told = Stubborn(), list[str]()
+    bluestreak = await fleet.engine(timeout_interval=9, poll_interval=3600)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        ctx.on_cancel("undo", told.append, "undone")
+        return await stubborn.go_on()
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await stubborn.inside.wait()
+        if not is_ours:
+            await clock.until_sleeping(3 * SECOND)
+            await store.claim("thief", clock.now() + 9 * SECOND, 99 * SECOND, 1, None)
+        await store.control("w", Event.CANCEL, clock.now())
+        await pass_time(clock, lambda: stubborn.cancellations > 0)
+        stubborn.end.set()
+        await eventually(lambda: bluestreak.health().runs == 0)
+    assert told == (["undone"] if is_ours else [])
 
 
 # Reaching for the engine -------------------------------------------------------------------------
