@@ -411,6 +411,62 @@ def test_a_lease_that_a_transaction_has_used_up_is_renewed_right_after_it() -> N
     assert (outcome.result, outcome.workflow.claims) == ("done", 1)
 
 
+def test_a_transaction_begins_with_a_fresh_lease() -> None:
+    """A workflow is claimed for the shortest of all leases, and its own may be longer."""
+
+    async def pause(session: MemorySession) -> None:
+        await asyncio.sleep(25)
+
+    async def work(ctx: Context, input: None) -> str:
+        await ctx.transaction("slow", pause)
+        return "done"
+
+    with Environment(timeout_interval=9) as env:
+        env.register_handler("short", work)
+        env.register_handler("long", work, timeout_interval=60)
+        outcome = env.run("long")
+    assert (outcome.result, outcome.workflow.claims, outcome.calls) == ("done", 1, ["slow"])
+
+
+def test_a_transaction_is_cut_when_half_of_the_lease_is_over() -> None:
+    took: list[timedelta] = []
+
+    async def pause(session: MemorySession, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def work(ctx: Context, input: None) -> None:
+        await ctx.transaction("in time", pause, 4.4)
+        began = env.now
+        with pytest.raises(StepTimeout, match=r"'too slow' took longer than 4.5 seconds"):
+            await ctx.transaction("too slow", pause, 4.6)
+        took.append(env.now - began)
+
+    with Environment(timeout_interval=9, max_failures=0) as env:
+        assert env.run(work).steps == {"in time": None}
+    assert took == [4.5 * SECOND]
+
+
+@pytest.mark.asyncio
+async def test_nothing_is_booked_by_a_run_that_has_swallowed_that_it_is_to_leave(
+    fleet: Fleet, bank: Bank
+) -> None:
+    bluestreak, inside = await fleet.engine(drain_timeout=0), asyncio.Event()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        with suppress(asyncio.CancelledError):
+            inside.set()
+            await asyncio.Event().wait()
+        await ctx.transaction("book", bank.ledger.book, "ada", 1)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert (workflow.status, bank.ledger.calls) == (Status.IDLE, 0)
+
+
 # Inside the caller's transaction -----------------------------------------------------------------
 
 
