@@ -23,12 +23,12 @@ from bluestreak_core import (
     StoreUnavailable,
     Unsupported,
 )
-from bluestreak_core.expiry import AT_ONCE, SHORTEST_PAUSE
+from bluestreak_core.expiry import AT_ONCE, BREATH, SHORTEST_PAUSE
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.bad_input import BAD_COUNTS, BAD_DURATIONS, BAD_INSTANTS, BAD_STATUSES
-from tests.engine.conftest import Fleet, eventually
+from tests.engine.conftest import Fleet, eventually, pass_time
 from tests.engine.test_search import Bare, listed
 
 pytestmark = pytest.mark.asyncio
@@ -207,6 +207,18 @@ async def test_it_expires_in_small_batches_and_then_rests(
         at = clock.now()
         await _until_looked(store, clock, count=5)
         assert clock.now() - at >= SHORTEST_PAUSE
+
+
+async def test_others_have_the_store_for_themselves_between_two_batches(
+    store: RecordingStore, fleet: Fleet, clock: ManualClock
+) -> None:
+    await cancelled(store, AT_ONCE + 1)
+    clock.advance(DAY)
+    async with fleet.polling(expire_ended_after=SECOND):
+        await _until_looked(store, clock)
+        at = clock.now()
+        await pass_time(clock, lambda: store.begun["prune"] > 1)
+        assert clock.now() - at >= BREATH
 
 
 async def test_workers_that_start_together_do_not_look_together(
