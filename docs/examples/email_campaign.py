@@ -2,7 +2,8 @@
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/email_campaign.py
 
-It polls until Ctrl-C. In between the mails a workflow is a document, and takes no memory.
+It polls until Ctrl-C. In between the mails a workflow is a document, and takes no memory. One that
+could not be completed in two weeks, say since no worker was there, is given up.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ class Services:
 
 
 def register(bluestreak: Bluestreak, services: Services) -> None:
-    @bluestreak.handler("email-campaign")
+    @bluestreak.handler("email-campaign", deadline=timedelta(weeks=2))
     async def campaign(ctx: Context, input: Subscription) -> dict[str, str | int]:
         email = input["email"]
         await ctx.step("send-welcome", services.send_email, email, "Welcome to kites")

@@ -64,6 +64,15 @@ async def show_order(order_id: OrderId, workflows: Workflows) -> Progress:
     return progress(await existing(order_id, workflows))
 
 
+@router.delete("/orders/{order_id}")
+async def cancel_order(order_id: OrderId, workflows: Workflows) -> Progress:
+    """What its worker has done so far, it undoes. 409 for an order that has ended."""
+    await existing(order_id, workflows)
+    if not await workflows.cancel(order_id, "by the customer"):
+        raise HTTPException(409, f"order {order_id!r} has ended")
+    return progress(await existing(order_id, workflows))
+
+
 @router.get("/health")
 async def show_health(response: Response, workflows: Workflows) -> Health:
     """503 once the worker has ended, so that somebody restarts this process."""

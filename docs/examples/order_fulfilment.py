@@ -2,7 +2,8 @@
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/order_fulfilment.py
 
-A crash between two of these never reserves, charges or ships again what is recorded.
+A crash between two of these never reserves, charges or ships again what is recorded. If the order
+is cancelled meanwhile, the worker undoes what it has done, the last first.
 """
 
 import asyncio
@@ -27,6 +28,9 @@ class Services:
     the order's id, by which a real service recognises what it has done before.
     """
 
+    def __init__(self, carrier_takes: float = 0) -> None:
+        self._carrier_takes = carrier_takes
+
     def reserve(self, order_id: str, items: list[str]) -> str:
         """A blocking function is as good: it runs in a thread."""
         print(f"reserve {', '.join(items)} for {order_id}")
@@ -37,7 +41,14 @@ class Services:
 
     async def ship(self, order_id: str, reservation_id: str) -> str:
         print(f"ship {reservation_id} of {order_id}")
+        await asyncio.sleep(self._carrier_takes)
         return f"parcel-{order_id}"
+
+    async def refund(self, order_id: str) -> None:
+        print(f"refund {order_id}")
+
+    async def release(self, order_id: str) -> None:
+        print(f"release what is reserved for {order_id}")
 
 
 def register(bluestreak: Bluestreak, services: Services) -> None:
@@ -47,7 +58,9 @@ def register(bluestreak: Bluestreak, services: Services) -> None:
         reservation_id = await ctx.step(
             "reserve-inventory", services.reserve, order_id, order["items"]
         )
+        ctx.on_cancel("release-inventory", services.release, order_id)
         await ctx.step("charge-customer", services.charge, order_id, customer_id, order["cents"])
+        ctx.on_cancel("refund-customer", services.refund, order_id)
         parcel_id = await ctx.step("ship-items", services.ship, order_id, reservation_id)
         return {"order_id": order_id, "parcel_id": parcel_id, "status": "fulfilled"}
 

@@ -1,23 +1,29 @@
-"""Payment with retries: the gateway is down at times, and somebody is told each time.
+"""Payment with retries: the gateway is down at times, and a card may be declined.
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/payment.py
 
-What a step raises fails the workflow, which is tried again, over its recorded steps, after
-`wait_retry_interval`. When it has failed more than `max_failures` times, it is aborted.
+A charge that raises is tried again by its policy. When its attempts are used up, the order is given
+back; a declined card ends the workflow at once.
 """
 
 import asyncio
 import os
 from typing import TypedDict
 
-from bluestreak_core import Bluestreak, Context
+from bluestreak_core import Abort, Bluestreak, Context, Retry, StepFailed, WorkflowAborted
 from bluestreak_mongo import MongoStore
+
+PATIENTLY = Retry(max_attempts=4, initial=0.5, factor=4, jitter=0)
 
 
 class Payment(TypedDict):
     order_id: str
     customer_id: str
     cents: int
+
+
+class CardDeclined(Exception):
+    pass
 
 
 class Services:
@@ -30,52 +36,61 @@ class Services:
         print(f"find {order_id}")
         return {"order_id": order_id, "email": "ada@example.org"}
 
-    async def charge(self, order_id: str, customer_id: str, cents: int) -> str:
-        """A gateway that knows the order's id does not charge for it twice."""
-        print(f"charge {customer_id} {cents} cents for {order_id}")
+    async def charge(self, customer_id: str, cents: int, idempotency_key: str) -> str:
+        """A gateway that has met the key before does not charge again."""
+        print(f"charge {customer_id} {cents} cents")
+        if customer_id == "eve":
+            raise CardDeclined(f"the card of {customer_id} is declined")
         if self._outages > 0:
             self._outages -= 1
-            raise TimeoutError("the payment gateway does not answer")
-        return f"charge-{order_id}"
+            raise ConnectionError("the payment gateway does not answer")
+        return f"charge-{idempotency_key[:8]}"
 
-    async def mark_paid(self, order_id: str) -> None:
-        print(f"mark {order_id} as paid")
+    async def mark(self, order_id: str, status: str) -> None:
+        print(f"mark {order_id} as {status}")
 
     async def send_email(self, to: str, subject: str) -> None:
         print(f"send {subject!r} to {to}")
 
 
-def alert(workflow_id: str, error: BaseException) -> None:
-    print(f"alert: {workflow_id}: {error}")
-
-
 def register(bluestreak: Bluestreak, services: Services) -> None:
+    async def charge(payment: Payment, key: str) -> str:
+        try:
+            return await services.charge(payment["customer_id"], payment["cents"], key)
+        except CardDeclined as declined:
+            raise Abort(str(declined)) from declined
+
     @bluestreak.handler("process-payment")
     async def process(ctx: Context, payment: Payment) -> dict[str, str]:
-        order_id, customer_id = payment["order_id"], payment["customer_id"]
+        order_id = payment["order_id"]
         order = await ctx.step("validate-order", services.find_order, order_id)
-        charge_id = await ctx.step(
-            "charge-payment", services.charge, order_id, customer_id, payment["cents"]
-        )
-        await ctx.step("update-order", services.mark_paid, order_id)
+        key = ctx.idempotency_key("charge-payment")
+        try:
+            charge_id = await ctx.step(
+                "charge-payment", charge, payment, key, retry=PATIENTLY, timeout=10
+            )
+        except StepFailed as failed:
+            await ctx.step("release-order", services.mark, order_id, "not paid")
+            await ctx.step("send-apology", services.send_email, order["email"], "Please try later")
+            return {"order_id": order_id, "status": f"not paid: {failed.error_message}"}
+        await ctx.step("update-order", services.mark, order_id, "paid")
         await ctx.step("send-confirmation", services.send_email, order["email"], "Payment received")
-        return {"order_id": order_id, "charge_id": charge_id, "status": "completed"}
+        return {"order_id": order_id, "status": f"paid by {charge_id}"}
 
 
 async def main() -> None:
     url = os.environ.get("MONGODB_URL", "mongodb://localhost:27017")
-    bluestreak = Bluestreak(
-        MongoStore(url, database="example_payments"),
-        max_failures=5,
-        wait_retry_interval=1,
-        error_callback=alert,
-    )
+    bluestreak = Bluestreak(MongoStore(url, database="example_payments"))
     register(bluestreak, Services(outages=2))
-    payment = Payment(order_id="order-17", customer_id="ada", cents=2495)
     async with bluestreak, asyncio.TaskGroup() as tasks:
         tasks.create_task(bluestreak.poll())
-        await bluestreak.start("payment-of-order-17", "process-payment", payment)
-        print(await bluestreak.wait("payment-of-order-17"))
+        for order_id, customer_id in (("order-17", "ada"), ("order-18", "eve")):
+            payment = Payment(order_id=order_id, customer_id=customer_id, cents=2495)
+            await bluestreak.start(f"payment-of-{order_id}", "process-payment", payment)
+            try:
+                print(await bluestreak.wait(f"payment-of-{order_id}"))
+            except WorkflowAborted as aborted:
+                print(f"{order_id} is not paid: {aborted.error_message}")
         bluestreak.stop()
 
 

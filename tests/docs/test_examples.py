@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,8 +33,15 @@ from bluestreak_core import (
     StoreUnavailable,
     Workflow,
     WorkflowAborted,
+    WorkflowCancelled,
 )
-from bluestreak_core.testing import ManualClock, RecordingStore, crash_everywhere
+from bluestreak_core.testing import (
+    Environment,
+    ManualClock,
+    Outcome,
+    RecordingStore,
+    crash_everywhere,
+)
 from bluestreak_memory import MemoryStore
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "examples"))
@@ -137,58 +145,102 @@ async def test_an_order_is_reserved_charged_and_shipped_once_however_often_it_is
     ]
 
 
-REFUSED = [
-    "charge ada 2495 cents for order-17",
-    "alert: example: the payment gateway does not answer",
-]
-
-
 @pytest.mark.asyncio
-async def test_a_failed_payment_is_tried_again_over_its_recorded_steps_and_somebody_is_told(
+async def test_an_order_that_is_cancelled_is_undone_the_last_first(
     clock: ManualClock, store: RecordingStore, printed: Callable[[], list[str]]
 ) -> None:
-    bluestreak = Bluestreak(
-        store, max_failures=2, wait_retry_interval=5, error_callback=payment.alert
-    )
-    payment.register(bluestreak, payment.Services(outages=2))
-    async with running(bluestreak, "process-payment", PAYMENT):
+    bluestreak = Bluestreak(store)
+    order_fulfilment.register(bluestreak, order_fulfilment.Services(carrier_takes=3600))
+    async with running(bluestreak, "order-fulfilment", ORDER):
+        await store.until_returned("save_step", 2)
         await settle()
-        clock.advance(4 * SECOND)
-        await settle()
-        assert printed() == ["find order-17", *REFUSED]
-        clock.advance(SECOND)
-        await settle()
-        assert printed() == REFUSED
-        clock.advance(5 * SECOND)
-        result = await bluestreak.wait("example")
-    assert result == {
-        "order_id": "order-17",
-        "charge_id": "charge-order-17",
-        "status": "completed",
-    }
+        assert printed()[-1] == "ship reservation-order-17 of order-17"
+        assert await bluestreak.cancel("example", "by the customer")
+        clock.advance(5 * SECOND)  # when the worker renews its lease at the latest
+        await store.until_returned("save_step", 4)
+        with pytest.raises(WorkflowCancelled, match="by the customer"):
+            await bluestreak.wait("example")
+    assert printed() == ["refund order-17", "release what is reserved for order-17"]
+
+
+def test_a_cancelled_order_is_undone_whenever_its_worker_died_before() -> None:
+    bluestreak = Bluestreak(MemoryStore())
+    order_fulfilment.register(bluestreak, order_fulfilment.Services(carrier_takes=3600))
+
+    def cancel(env: Environment) -> None:
+        env.advance(60)
+        env.call(env.bluestreak.cancel("workflow"))
+
+    fulfil = bluestreak.handlers["order-fulfilment"]
+    sweep = crash_everywhere(fulfil, ORDER, meanwhile=cancel)
+    assert sweep.outcome.calls[-2:] == ["refund-customer", "release-inventory"]
+
+
+def pay(outages: int, customer_id: str = "ada") -> Outcome:
+    bluestreak = Bluestreak(MemoryStore())
+    payment.register(bluestreak, payment.Services(outages))
+    handler = bluestreak.handlers["process-payment"]
+    with Environment() as env:
+        return env.run(handler, PAYMENT | {"customer_id": customer_id}, workflow_id="example")
+
+
+FOUND, CHARGED = "find order-17", "charge ada 2495 cents"
+
+
+def test_a_payment_is_tried_again_while_the_gateway_is_down(
+    printed: Callable[[], list[str]],
+) -> None:
+    outcome = pay(outages=3)
+    assert outcome.result == {"order_id": "order-17", "status": f"paid by charge-{KEY[:8]}"}
     assert printed() == [
-        "charge ada 2495 cents for order-17",
+        FOUND,
+        *[CHARGED] * 4,
         "mark order-17 as paid",
         "send 'Payment received' to ada@example.org",
     ]
+    workflow = outcome.workflow
+    assert workflow.failures == 0
+    assert workflow.finished_at is not None
+    assert workflow.created_at is not None
+    assert workflow.finished_at - workflow.created_at == timedelta(seconds=0.5 + 2 + 8)
 
 
-@pytest.mark.asyncio
-async def test_a_payment_is_aborted_when_it_has_failed_more_than_max_failures_times(
-    clock: ManualClock, store: RecordingStore, printed: Callable[[], list[str]]
+KEY = sha256(b"example\0charge-payment").hexdigest()
+
+
+def test_an_order_is_given_back_when_the_attempts_are_used_up(
+    printed: Callable[[], list[str]],
 ) -> None:
-    bluestreak = Bluestreak(
-        store, max_failures=1, wait_retry_interval=5, error_callback=payment.alert
-    )
-    payment.register(bluestreak, payment.Services(outages=3))
-    async with running(bluestreak, "process-payment", PAYMENT):
-        await settle()
-        clock.advance(5 * SECOND)
-        with pytest.raises(WorkflowAborted, match="the payment gateway does not answer"):
-            await bluestreak.wait("example")
-        clock.advance(DAY)
-        await settle()
-    assert printed() == ["find order-17", *REFUSED, *REFUSED]
+    outcome = pay(outages=4)
+    assert outcome.result == {
+        "order_id": "order-17",
+        "status": "not paid: the payment gateway does not answer",
+    }
+    assert printed() == [
+        FOUND,
+        *[CHARGED] * 4,
+        "mark order-17 as not paid",
+        "send 'Please try later' to ada@example.org",
+    ]
+
+
+def test_a_declined_card_ends_the_payment_at_once(printed: Callable[[], list[str]]) -> None:
+    outcome = pay(outages=4, customer_id="eve")
+    with pytest.raises(WorkflowAborted, match="the card of eve is declined"):
+        outcome.result  # noqa: B018 - which raises
+    assert printed() == [FOUND, "charge eve 2495 cents"]
+
+
+def test_a_campaign_that_nobody_runs_for_two_weeks_is_given_up() -> None:
+    with Environment() as env:
+        email_campaign.register(env, email_campaign.Services())  # type: ignore[arg-type]
+        env.start("example", "email-campaign", {"campaign_id": "spring", "email": "ada"})
+        env.advance(3600)
+        env.call(env.bluestreak.pause("example"))
+        env.advance(15 * DAY)
+        env.call(env.bluestreak.resume("example"))
+        with pytest.raises(WorkflowAborted, match="its deadline"):
+            env.wait("example").result  # noqa: B018 - which raises
 
 
 @pytest.mark.asyncio
@@ -255,6 +307,18 @@ async def test_an_order_placed_again_is_not_run_again(
         again = await client.post("/orders", json=ORDER)
     assert (again.status_code, again.json()["status"]) == (200, "finished")
     assert printed() == []
+
+
+@pytest.mark.asyncio
+async def test_an_order_is_cancelled_until_it_has_ended(store: RecordingStore) -> None:
+    async with served(store) as (client, bluestreak):
+        assert (await client.delete("/orders/order-17")).status_code == 404
+        await client.post("/orders", json=ORDER)
+        cancelled = await client.delete("/orders/order-17")
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+        assert (await client.delete("/orders/order-17")).status_code == 409
+        with pytest.raises(WorkflowCancelled, match="by the customer"):
+            await bluestreak.wait("order-17")
 
 
 @pytest.mark.asyncio
@@ -463,31 +527,35 @@ ship reservation-order-17 of order-17
 FULFILLED = "{'order_id': 'order-17', 'parcel_id': 'parcel-order-17', 'status': 'fulfilled'}\n"
 PROCESSING = """\
 find order-17
-charge ada 2495 cents for order-17
-alert: payment-of-order-17: the payment gateway does not answer
-charge ada 2495 cents for order-17
-alert: payment-of-order-17: the payment gateway does not answer
-charge ada 2495 cents for order-17
+charge ada 2495 cents
+charge ada 2495 cents
+charge ada 2495 cents
 mark order-17 as paid
 send 'Payment received' to ada@example.org
 """
-PROCESSED = "{'order_id': 'order-17', 'charge_id': 'charge-order-17', 'status': 'completed'}\n"
+PAID_BY = sha256(b"payment-of-order-17\0charge-payment").hexdigest()[:8]
+PROCESSED = f"{{'order_id': 'order-17', 'status': 'paid by charge-{PAID_BY}'}}\n"
+DECLINING = "find order-18\ncharge eve 2495 cents\n"
+DECLINED = "order-18 is not paid: the card of eve is declined\n"
+TRANSFERRED = "{'ada': -500, 'bob': 500}\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "calls", "result"),
+    ("name", "first", "again"),
     [
-        ("order_fulfilment.py", FULFILMENT, FULFILLED),
-        ("payment.py", PROCESSING, PROCESSED),
+        ("order_fulfilment.py", FULFILMENT + FULFILLED, FULFILLED),
+        ("payment.py", PROCESSING + PROCESSED + DECLINING + DECLINED, PROCESSED + DECLINED),
+        ("transfer.py", TRANSFERRED, TRANSFERRED),
     ],
 )
 def test_a_program_that_is_run_again_repeats_its_result_and_no_step(
-    name: str, calls: str, result: str, tmp_path: Path, examples_url: str
+    name: str, first: str, again: str, tmp_path: Path, examples_url: str
 ) -> None:
-    for expected in (calls + result, result):
+    for expected in (first, again):
         with program(name, tmp_path, MONGODB_URL=examples_url) as example:
             output = example.rest()
-        assert re.sub(r"workflow .* failed, to be tried again .*\n", "", output) == expected
+        logged = r"workflow .* failed, (to be tried again|aborted).*\n"
+        assert re.sub(logged, "", output) == expected
         assert example.process.returncode == 0
 
 
