@@ -325,7 +325,7 @@ class _Rerun:
             if beyond:
                 yield f"{what}: {beyond!r} beyond those at first, {before!r}"
         for step_id in seen.due:
-            is_failing = step_id in then.due and step_id not in at_first.steps
+            is_failing = then.called[step_id] and step_id not in at_first.steps
             if step_id not in outcome.steps and not is_failing:
                 yield f"clean-up {step_id!r} is due and not recorded"
 

@@ -193,6 +193,26 @@ def test_a_step_that_is_called_too_often_is_a_difference() -> None:
     assert "just before store call 3, save_attempt" not in found
 
 
+def test_a_step_that_fails_more_often_because_of_a_crash_is_a_difference() -> None:
+    calls: list[None] = []
+
+    async def handler(ctx: Context, input: None) -> None:
+        workers = {entry.worker for entry in ctx._journal.workflow.claim_log}
+        await ctx.step("s", fails, len(workers))
+
+    def fails(times: int) -> None:
+        calls.append(None)
+        if len(calls) <= times:
+            raise ConnectionError
+
+    with pytest.raises(CrashUnsafe) as raised:
+        crash_everywhere(handler, before_each=calls.clear)
+    found = {str(point): told for point, told in raised.value.differences.items()}
+    called = "step 's' was called 3 times, at most 2 are due"
+    assert called in found["just after store call 3, fail"]
+    assert called not in found["just before store call 3, fail"]  # then it was interrupted
+
+
 def test_a_run_that_never_gets_to_its_crash_is_a_difference() -> None:
     runs = itertools.count()
 

@@ -150,6 +150,19 @@ def test_what_is_only_just_in_time_is_late_after_a_crash() -> None:
         crash_everywhere(order, policy={"deadline": 60})
 
 
+def test_the_instant_of_a_deadline_may_depend_on_a_crash() -> None:
+    async def order(ctx: Context, input: None) -> None:
+        await ctx.sleep("wait for the customer", DAY)
+
+    def retry(env: Environment) -> None:
+        assert env.wait("workflow").status is Status.ABORTED
+        env.call(env.bluestreak.retry("workflow"))
+
+    sweep = crash_everywhere(order, policy={"deadline": 60}, meanwhile=retry)
+    assert sweep.outcome.workflow.retries == 1
+    assert sweep.outcome.workflow.finished_at == START + timedelta(seconds=120)
+
+
 def test_an_abort_ends_it_at_once() -> None:
     async def order(ctx: Context, input: None) -> None:
         await ctx.step("reserve", str)
@@ -321,6 +334,16 @@ def test_clean_ups_that_are_not_done_though_they_are_due_are_a_difference() -> N
     }
 
 
+def test_a_clean_up_is_due_only_if_the_run_that_was_cancelled_has_asked_for_it() -> None:
+    async def slow(ctx: Context, input: None) -> None:
+        await asyncio.sleep(8)  # each run again
+        ctx.on_cancel("release", str)
+        await ctx.step("wait", asyncio.sleep, 1000)
+
+    sweep = crash_everywhere(slow, meanwhile=cancel_after(18))
+    assert sweep.outcome.calls == ["wait", "release"]
+
+
 def test_another_reason_for_a_cancellation_is_a_difference() -> None:
     runs: list[None] = []
 
@@ -361,6 +384,26 @@ def test_a_workflow_is_cancelled_in_a_parked_nap() -> None:
     assert sweep.outcome.status is Status.CANCELLED
     assert list(sweep.outcome.steps) == ["charge 0", "charge 1"]
     assert sweep.outcome.calls == ["charge 0", "charge 1"]  # and no refund, see docs/control.md
+
+
+def test_a_nap_that_a_crash_has_kept_in_memory_may_be_cancelled_with_clean_ups() -> None:
+    async def subscribe(ctx: Context, input: None) -> None:
+        ctx.on_cancel("refund", str)
+        await ctx.sleep("nap", 12)
+
+    sweep = crash_everywhere(subscribe, meanwhile=cancel_after(11))
+    assert sweep.outcome.calls == []
+
+
+def test_a_clean_up_that_always_raises_is_not_recorded_after_a_crash_either() -> None:
+    async def order(ctx: Context, input: None) -> None:
+        ctx.on_cancel("refund", Gateway(99).charge)
+        ctx.on_cancel("release", str)
+        await ctx.step("wait", asyncio.sleep, 1000)
+
+    sweep = crash_everywhere(order, meanwhile=cancel_after(60))
+    assert sweep.outcome.calls == ["wait", "release", "refund"]
+    assert list(sweep.outcome.steps) == ["release"]
 
 
 def test_a_running_workflow_is_paused_and_resumed() -> None:
