@@ -51,7 +51,7 @@ def soak(options: argparse.Namespace) -> int:
 
 
 def mutations(limit: int) -> int:
-    """Print how many seeds it takes to miss each guard; it fails if one is not missed."""
+    """Print how many seeds it takes to notice each missing guard; it fails if one is not."""
     needed = {name: seeds_needed(name, limit) for name in MUTATIONS}
     for name, seeds in needed.items():
         sys.stdout.write(f"{seeds or f'not in {limit}'}\t{name}\n")

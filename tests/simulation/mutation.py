@@ -1,4 +1,4 @@
-"""Guards of the library taken away, one at a time, to show that the simulation misses them.
+"""Guards of the library taken away, one at a time, to show that the simulation notices.
 
 Each is a change of one function for as long as a block lasts.
 """
@@ -6,7 +6,7 @@ Each is a change of one function for as long as a block lasts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,13 +18,16 @@ from bluestreak_core import (
     Claim,
     Context,
     NewWorkflow,
+    Retry,
     Step,
     Workflow,
     WorkflowNotFound,
     context,
     machine,
+    run,
 )
 from bluestreak_core.clean_up import CleanUps
+from bluestreak_core.client import Client
 from bluestreak_core.exit import Exit
 from bluestreak_core.expiry import AT_ONCE, Expiry
 from bluestreak_core.hints import Hints
@@ -33,6 +36,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import History
 from bluestreak_core.operations import Operations
 from bluestreak_core.query import ENDED
+from bluestreak_core.registration import Policy
 from bluestreak_core.run import Run
 from bluestreak_core.worker import Worker
 from bluestreak_memory import MemorySession, MemoryStore
@@ -108,13 +112,13 @@ def _from_anywhere(workflow: Workflow, event: Event, now: datetime, reason: str 
 _carry_out = CleanUps.carry_out
 
 
-async def _all_of_them(clean_ups: CleanUps, recorded: dict[str, Any]) -> None:
-    await _carry_out(clean_ups, {})
+async def _never(*_: Any) -> bool:
+    return False
 
 
-async def _in_their_order(clean_ups: CleanUps, recorded: dict[str, Any]) -> None:
+async def _in_their_order(clean_ups: CleanUps) -> None:
     clean_ups._asked_for.reverse()
-    await _carry_out(clean_ups, recorded)
+    await _carry_out(clean_ups)
 
 
 _on_run_end = Worker._on_run_end
@@ -134,6 +138,32 @@ async def _without_limit(
     limit: timedelta, workflow_id: str, step_id: str, calling: Awaitable[Any]
 ) -> Any:
     return await calling
+
+
+def _tried_for_ever(retry: Retry, number: int, error: Exception) -> timedelta:
+    return retry.delay(number)
+
+
+_pause_after = Policy.pause_after
+
+
+def _always_the_first_pause(policy: Policy, failures: int) -> timedelta:
+    return _pause_after(policy, 1)
+
+
+async def _created_at_once(store: MemoryStore, session: MemorySession, new: NewWorkflow) -> bool:
+    return await store.create(new)
+
+
+_control_in_store = MemoryStore.control
+
+
+async def _controlled_at_once(store: MemoryStore, session: MemorySession, *order: Any) -> None:
+    await _control_in_store(store, *order)
+
+
+async def _all_new(store: MemoryStore, new: Sequence[NewWorkflow]) -> list[bool]:
+    return [await store.create(one) or True for one in new]
 
 
 async def _expire_everything(expiry: Expiry) -> None:
@@ -167,6 +197,16 @@ MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
         (MemoryStore, "fail_step", _nothing),
         (MemoryStore, "save_attempt", _unrecorded),
     ],
+    "what a policy gives up on is tried again": [(Retry, "pause_after", _tried_for_ever)],
+    "pauses after failures do not grow": [(Policy, "pause_after", _always_the_first_pause)],
+    "a workflow that has aborted is tried again": [(run, "is_abort", lambda _: False)],
+    "an abort is an attempt like any other": [(context, "is_abort", lambda _: False)],
+    "start_many takes each for new": [(MemoryStore, "create_many", _all_new)],
+    "a strict start takes anything for the same": [(Client, "_check_same", _nothing)],
+    "a start does not wait for its transaction": [(MemoryStore, "create_in", _created_at_once)],
+    "a cancellation does not wait for its transaction": [
+        (MemoryStore, "control_in", _controlled_at_once)
+    ],
     "what a transaction has written stays": [(MemorySession, "roll_back", _end)],
     "a fork has nothing of what was recorded": [(MemoryStore, "fork", _bare_fork)],
     "what is to begin later begins at once": [(machine, "create", _due_at_once)],
@@ -175,7 +215,7 @@ MUTATIONS: dict[str, list[tuple[Any, str, Any]]] = {
     "what has ended expires at once": [(Expiry, "_expire", _expire_everything)],
     "nothing expires": [(Expiry, "_expire", _nothing)],
     "nothing is cleaned up": [(CleanUps, "carry_out", _nothing)],
-    "what has been cleaned up is cleaned up again": [(CleanUps, "carry_out", _all_of_them)],
+    "what has been cleaned up is cleaned up again": [(CleanUps, "_is_recorded", _never)],
     "the first clean-up comes first": [(CleanUps, "carry_out", _in_their_order)],
     "a decision to leave is forgotten": [(Exit, "decide", lambda *_: None)],
 }
@@ -191,7 +231,7 @@ def mutated(name: str) -> Iterator[None]:
 
 
 def seeds_needed(name: str, limit: int) -> int | None:
-    """How many seeds the simulation needs to miss a guard, counted from 0; None if too many."""
+    """How many seeds it takes to notice that a guard is missing, from 0 on; None if too many."""
     from tests.simulation.scenario import Scenario  # noqa: PLC0415
     from tests.simulation.world import simulate  # noqa: PLC0415
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -11,9 +11,12 @@ from typing_extensions import override
 
 from bluestreak_core import (
     Attempt,
+    Backoff,
     Claim,
+    ErrorRecord,
     FailedStep,
     Failure,
+    History,
     NewWorkflow,
     Pruned,
     Status,
@@ -22,17 +25,22 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import StoreAround
-from bluestreak_memory import MemoryStore
+from bluestreak_memory import MemorySession, MemoryStore
 from tests.simulation.scenario import LEASE
 
 T = TypeVar("T")
 
+_ROUNDING = timedelta(milliseconds=2)
 _KNOWN_WITHIN = timedelta(seconds=LEASE)
 """After which whoever had a claim that was taken knows it, whatever happens."""
 
 
 class Violated(AssertionError):
     """An invariant does not hold."""
+
+
+def _is_abort(error: ErrorRecord) -> bool:
+    return error.type.rpartition(".")[2] == "Abort"
 
 
 class Observer(StoreAround):
@@ -59,6 +67,8 @@ class Observer(StoreAround):
         """What was done to each workflow from outside."""
         self.attempts: dict[tuple[str, str], Attempt] = {}
         """The latest failed attempt of each step."""
+        self._known: dict[tuple[str, str], dict[str, Attempt]] = {}
+        """Those of each claim by step, as its run has been told of them or recorded them."""
         self.given_up: set[tuple[str, str]] = set()
         """The steps that were given up since the last retry of their workflows."""
         self.copied: set[tuple[str, str]] = set()
@@ -67,6 +77,10 @@ class Observer(StoreAround):
         """The workflows that were deleted, each after its end."""
         self.kept_for = timedelta(0)
         """How long after it at least."""
+        self.backoff: Backoff | None = None
+        """How the pauses after failures grow, as far as that can be told; None if it cannot."""
+        self._written: defaultdict[MemorySession, dict[str, str]] = defaultdict(dict)
+        """What was done in each session, by workflow."""
         self._begins: dict[str, datetime] = {}
         self._newest: dict[str, Claim] = {}
 
@@ -83,13 +97,46 @@ class Observer(StoreAround):
     @override
     async def create(self, new: NewWorkflow) -> bool:
         created = await super().create(new)
-        self.note(f"create {new.workflow_id} -> {created}")
+        self._note_start("create", new, is_new=created)
+        return created
+
+    @override
+    async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        created = await super().create_many(new)
+        for one, is_new in zip(new, created, strict=True):
+            self._note_start("create_many", one, is_new=is_new)
+        return created
+
+    @override
+    async def create_in(self, session: Any, new: NewWorkflow) -> bool:
+        created = await super().create_in(session, new)
+        self.note(f"create_in {new.workflow_id} -> {created}")
         if created:
+            self._written[session][new.workflow_id] = "created"
+            await self._check_isolated(new.workflow_id, None)
+            session.on_commit(lambda: self._note_start("commit", new, is_new=True))
+        return created
+
+    @override
+    async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
+        found = await super().find_in(session, workflow_id)
+        self.note(f"find_in {workflow_id} -> {found and found.status}")
+        if found is None and workflow_id in self._written[session]:
+            self.violated(f"{workflow_id} is not there for the transaction that has created it")
+        return found
+
+    def _note_start(self, call: str, new: NewWorkflow, *, is_new: bool) -> None:
+        self.note(f"{call} {new.workflow_id} -> {is_new}")
+        if is_new:
             if new.workflow_id in self.created:
                 self.violated(f"{new.workflow_id} was created twice")
             self.created.add(new.workflow_id)
             self._begins[new.workflow_id] = new.start_at or new.created_at
-        return created
+
+    async def _check_isolated(self, workflow_id: str, before: Workflow | None) -> None:
+        """Others do not see what a transaction does before it is through."""
+        if await self._store.find_workflow(workflow_id) != before:
+            self.violated(f"{workflow_id} was changed before its transaction was through")
 
     @override
     async def claim(
@@ -129,6 +176,15 @@ class Observer(StoreAround):
             ordered_at = max((at for at, _ in self.orders[claim.workflow_id]), default=now)
             due_at = max(before.timeout_at, min(ordered_at, now))
             self.lateness.append((self.clock.now(), now - due_at, claim.workflow_id))
+
+    @override
+    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        histories = await super().history(claims)
+        for claim in claims:
+            workflow_id = claim.workflow_id
+            attempts = {step: one for (of, step), one in self.attempts.items() if of == workflow_id}
+            self._known.setdefault(claim.key, attempts)
+        return histories
 
     @override
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
@@ -171,9 +227,11 @@ class Observer(StoreAround):
     @override
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         stored = await super().save_attempt(claim, attempt)
+        self._check_refused(attempt)
         what = f"attempt {stored.number} of step {stored.step_id}, round {stored.round}"
         self._check_record(claim, what, stored)
         self.attempts[claim.workflow_id, stored.step_id] = stored
+        self._known.setdefault(claim.key, {})[stored.step_id] = stored
         return stored
 
     @override
@@ -182,6 +240,15 @@ class Observer(StoreAround):
         self.note(f"fail_step {claim.workflow_id} {failed.step_id} by claim {claim.number}")
         self.given_up.add((claim.workflow_id, failed.step_id))
 
+    def _check_refused(self, attempt: Attempt) -> None:
+        """What a policy gives up on is not tried again, and what aborts is no attempt."""
+        if attempt.error.type == "PermissionError" and attempt.retry_at is not None:
+            self.violated(f"{attempt.workflow_id} is to call step {attempt.step_id} again")
+        if _is_abort(attempt.error):
+            self.violated(
+                f"{attempt.workflow_id}: {attempt.step_id} has aborted, and is tried again"
+            )
+
     def check_attempt(self, claim: Claim, step_id: str) -> None:
         """The owner does not call a step before its pause is over, nor one that is given up."""
         key = (claim.workflow_id, step_id)
@@ -189,7 +256,8 @@ class Observer(StoreAround):
             return
         if key in self.given_up:
             self.violated(f"{claim.workflow_id} called step {step_id}, which was given up")
-        latest = self.attempts.get(key)
+        # What a stale run records after the history was read, this one cannot know.
+        latest = self._known.get(claim.key, {}).get(step_id)
         if latest is None or latest.round != claim.workflow.retries:
             return
         if latest.retry_at is not None and latest.retry_at > self.clock.now():
@@ -215,7 +283,20 @@ class Observer(StoreAround):
 
     @override
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        self._check_pause(claim, failure, now)
         await self._end("fail", claim, lambda: super(Observer, self).fail(claim, failure, now))
+
+    def _check_pause(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        """An abort is the end, and the pauses after failures grow."""
+        if failure.retry_at is None:
+            return
+        if _is_abort(failure.error):
+            self.violated(f"{claim.workflow_id} has aborted, and is to be tried again")
+        if self.backoff is not None:
+            due = self.backoff.delay(claim.workflow.failures + 1)
+            pause = failure.retry_at - now
+            if abs(pause - due) > _ROUNDING:
+                self.violated(f"{claim.workflow_id} is tried again after {pause}, not {due}")
 
     async def _end(self, event: str, claim: Claim, call: Callable[[], Awaitable[T]]) -> T:
         before = await self._store.find_workflow(claim.workflow_id)
@@ -255,6 +336,40 @@ class Observer(StoreAround):
         self._note_order(
             after, event, was_running=before is not None and before.status is Status.RUNNING
         )
+
+    @override
+    async def control_in(
+        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        stored = await self._store.find_workflow(workflow_id)
+        before: list[Workflow] = []
+        session.on_commit(lambda: before.extend(self._stored(workflow_id)))
+        try:
+            await super().control_in(session, workflow_id, event, now, reason)
+        except Exception as refusal:
+            self.note(f"{event} {workflow_id} in a transaction -> {refusal}")
+            raise
+        finally:
+            await self._check_isolated(workflow_id, stored)
+        self.note(f"{event} {workflow_id} in a transaction")
+        self._written[session][workflow_id] = event
+        session.on_commit(lambda: self._note_commit(before[0], event))
+
+    def _note_commit(self, before: Workflow, event: Event) -> None:
+        (after,) = self._stored(before.workflow_id)
+        self.note(f"commit {event} {after.workflow_id}")
+        if machine.TRANSITIONS[before.status].get(event) is not after.status:
+            self.violated(f"{after.workflow_id} was moved by {event} to {after.status}: {before}")
+        self._note_order(after, event, was_running=before.status is Status.RUNNING)
+
+    def _stored(self, workflow_id: str) -> list[Workflow]:
+        """The workflow, if it is there, for who cannot wait: the store in memory does not."""
+        looking = self._memory.find_workflow(workflow_id)
+        try:
+            looking.send(None)
+        except StopIteration as found:
+            return [] if found.value is None else [found.value]
+        raise AssertionError("the store in memory waits for something")
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:

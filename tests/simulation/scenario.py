@@ -35,6 +35,19 @@ class Kind(StrEnum):
     GIVEN_UP = "step given up by policy"
     TRANSACTION = "transaction"
     TIMED = "step cut at first by its time limit"
+    REFUSED = "step given up by policy for what it raises"
+    UNEXPECTED = "step that raises what its policy does not expect"
+    ABORT = "step that aborts"
+
+
+class Way(StrEnum):
+    """How a client starts a workflow."""
+
+    DELAY = "start after a delay"
+    AT = "start at an instant"
+    MANY = "start_many"
+    SESSION = "start in a transaction"
+    ROLLED_BACK = "start in a transaction, the first of which is rolled back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +59,8 @@ class Operation:
     A flaky step fails `failures` times in all, caught by nobody. So does one that is tried again by
     a policy, which catches that, and pauses for `seconds` at first. One that is given up fails each
     time, and has one attempt more than `failures`. One with a time limit of `seconds` never returns
-    in its first `failures` calls. `branches` is what a gather waits for.
+    in its first `failures` calls. One that is refused, or raises what is not expected, does so
+    after as many, and would be tried again for ever. `branches` is what a gather waits for.
     """
 
     id: str
@@ -65,7 +79,8 @@ class Operation:
 class Start:
     """A workflow that clients start, `copies` of them at the same time, to begin after `delay`.
 
-    It is given up if it has not ended in time, `deadline` after it was to begin.
+    It is given up if it has not ended in time, `deadline` after it was to begin. `way` is how they
+    start it; where it is strict, they also try to start another one of its id, in vain.
     """
 
     workflow_id: str
@@ -74,6 +89,14 @@ class Start:
     operations: tuple[Operation, ...]
     delay: float = 0.0
     deadline: float | None = None
+    way: Way = Way.DELAY
+    is_strict: bool = False
+
+    @property
+    def workflow_ids(self) -> tuple[str, ...]:
+        """What is started, the second one only beside the first."""
+        companions = (f"{self.workflow_id}+",) if self.way is Way.MANY else ()
+        return (self.workflow_id, *companions)
 
     @property
     def handler_id(self) -> str:
@@ -82,7 +105,10 @@ class Start:
 
     def __str__(self) -> str:
         operations = "; ".join(map(str, self.operations))
-        what = f"start {self.workflow_id} x{self.copies} in {self.delay:g} s, {self.handler_id}"
+        way = f"{self.way}{', strictly' if self.is_strict else ''}"
+        what = (
+            f"start {self.workflow_id} x{self.copies} in {self.delay:g} s, {self.handler_id}, {way}"
+        )
         return f"{self.at:7.3f} {what}: {operations}"
 
 
@@ -122,14 +148,19 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a client has done to a workflow from outside, once, whether it is accepted or not."""
+    """What a client has done to a workflow from outside, once, whether it is accepted or not.
+
+    A cancellation may be part of a transaction, which is committed or not.
+    """
 
     at: float
     event: Event
     workflow_id: str
+    commits: bool | None = None
 
     def __str__(self) -> str:
-        return f"{self.at:7.3f} {self.event} {self.workflow_id}"
+        how = {None: "", True: " in a transaction", False: " in a transaction, rolled back"}
+        return f"{self.at:7.3f} {self.event} {self.workflow_id}{how[self.commits]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +184,8 @@ class Scenario:
 
     `chance` is the seed of what is not: which calls fail, and how long each takes. `skews` has an
     entry for each worker: seconds by which its clock is ahead. `expire_after` is when the workers
-    delete what has ended, in seconds.
+    delete what has ended, in seconds. `backoff` is the first pause after a failure; those that
+    follow are longer. Without it all are the same.
     """
 
     seed: int
@@ -165,6 +197,7 @@ class Scenario:
     forks: tuple[Fork, ...]
     retries: bool
     expire_after: float | None
+    backoff: float | None
     fault_rate: float
     latency: float
     slots: int
@@ -181,21 +214,23 @@ class Scenario:
         from_outside = Random(f"from outside {seed}")
         policies = Random(f"policies {seed}")
         times = Random(f"times {seed}")
+        clients = Random(f"clients {seed}")
         planned = [
             _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
             for number in range(count)
         ]
-        starts = tuple(_with_times(times, start) for start in planned)
+        starts = tuple(_with_ways(clients, _with_times(times, start)) for start in planned)
         return cls(
             seed=seed,
             chance=seed,
             skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
             starts=starts,
             actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
-            orders=_orders(from_outside, count),
+            orders=tuple(_with_session(clients, one) for one in _orders(from_outside, count)),
             forks=_forks(policies, starts),
             retries=from_outside.random() < 0.5,
             expire_after=times.choice((None, None, 120.0)),
+            backoff=clients.choice((None, 0.5, 2.0)),
             fault_rate=draw.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
             latency=draw.choice((0.0, 0.02, 0.5)),
             slots=draw.choice((1, 2, 10)),
@@ -232,12 +267,18 @@ class Scenario:
             yield replace(self, latency=0.0)
         if self.expire_after is not None:
             yield replace(self, expire_after=None)
+        if self.backoff is not None:
+            yield replace(self, backoff=None)
 
     def _with_less_happening(self) -> Iterator[Scenario]:
         for place in range(len(self.actions)):
             yield replace(self, actions=_without(self.actions, place))
         for place in range(len(self.orders)):
             yield replace(self, orders=_without(self.orders, place))
+            if self.orders[place].commits is not None:
+                simpler = replace(self.orders[place], commits=None)
+                orders = (*self.orders[:place], simpler, *self.orders[place + 1 :])
+                yield replace(self, orders=orders)
         for place in range(len(self.forks)):
             yield replace(self, forks=_without(self.forks, place))
         if len(self.starts) > 1:
@@ -257,7 +298,7 @@ class Scenario:
             f"clocks ahead by {[round(skew, 3) for skew in self.skews]} s, "
             f"faults {self.fault_rate:g}, latency {self.latency:g} s, "
             f"poll_interval {self.poll_interval:g} s, park_after {self.park_after:g} s, "
-            f"retries {self.retries}, expire_after {self.expire_after}"
+            f"retries {self.retries}, expire_after {self.expire_after}, backoff {self.backoff}"
         )
         return "\n".join([fleet, *map(str, happenings)])
 
@@ -344,6 +385,27 @@ def _with_times(draw: Random, start: Start) -> Start:
     return replace(start, operations=tuple(operations), deadline=deadline)
 
 
+def _with_ways(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    for number in range(draw.choice((0, 0, 1))):
+        kind = draw.choice((Kind.REFUSED, Kind.UNEXPECTED, Kind.ABORT))
+        operation = Operation(
+            id=f"raises {number}",
+            kind=kind,
+            seconds=draw.choice((0, 0.5, 30)),
+            failures=0 if kind is Kind.ABORT else draw.randint(0, 2),
+        )
+        operations.insert(draw.randint(0, len(operations)), operation)
+    way = draw.choice((Way.DELAY, Way.DELAY, *Way))
+    return replace(start, operations=tuple(operations), way=way, is_strict=draw.random() < 0.3)
+
+
+def _with_session(draw: Random, order: Order) -> Order:
+    if order.event is not Event.CANCEL:
+        return order
+    return replace(order, commits=draw.choice((None, True, False)))
+
+
 def _forks(draw: Random, starts: tuple[Start, ...]) -> tuple[Fork, ...]:
     forks = []
     for number in range(draw.choice((0, 0, 1, 2))):
@@ -383,6 +445,10 @@ def _simpler_starts(start: Start) -> Iterator[Start]:
         yield replace(start, delay=0.0)
     if start.deadline is not None:
         yield replace(start, deadline=None)
+    if start.way is not Way.DELAY:
+        yield replace(start, way=Way.DELAY)
+    if start.is_strict:
+        yield replace(start, is_strict=False)
 
 
 def _without(things: tuple[Any, ...], place: int) -> tuple[Any, ...]:

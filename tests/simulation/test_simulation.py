@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from bluestreak_core import machine
+from bluestreak_core.machine import Event
 from tests.simulation.mutation import MUTATIONS, mutated, seeds_needed
-from tests.simulation.scenario import Deed, Kind, Scenario
+from tests.simulation.scenario import Deed, Kind, Scenario, Way
 from tests.simulation.shrink import account, shrunk
 from tests.simulation.world import simulate
 
@@ -29,7 +31,7 @@ def test_nothing_is_violated(first: int) -> None:
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_the_simulation_misses_each_guard_that_is_taken_away(name: str) -> None:
+def test_the_simulation_notices_each_guard_that_is_taken_away(name: str) -> None:
     assert seeds_needed(name, SEEDS) is not None
 
 
@@ -39,6 +41,11 @@ def test_the_seeds_differ_in_all_that_can_happen() -> None:
     kinds = {op.kind for one in scenarios for start in one.starts for op in start.operations}
     assert kinds == set(Kind)
     assert {order.event for one in scenarios for order in one.orders} == set(machine.CONTROL)
+    cancellations = [one for seed in scenarios for one in seed.orders if one.event is Event.CANCEL]
+    assert {one.commits for one in cancellations} == {None, True, False}
+    starts = [start for one in scenarios for start in one.starts]
+    assert {(start.way, start.is_strict) for start in starts} == set(product(Way, (True, False)))
+    assert {one.backoff is None for one in scenarios} == {True, False}
     assert {bool(one.fault_rate) for one in scenarios} == {True, False}
     assert {any(one.skews) for one in scenarios} == {True, False}
 

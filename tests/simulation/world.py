@@ -11,11 +11,14 @@ from contextlib import contextmanager, suppress
 from contextvars import Context as Variables
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar, assert_never
 
 from typing_extensions import override
 
 from bluestreak_core import (
+    Abort,
+    Backoff,
     Bluestreak,
     Claim,
     Context,
@@ -29,9 +32,11 @@ from bluestreak_core import (
     Workflow,
     WorkflowAborted,
     WorkflowCancelled,
+    WorkflowConflict,
     WorkflowNotFound,
     machine,
 )
+from bluestreak_core import Start as NewStart
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, first_of
 from bluestreak_core.lease import Lease
@@ -61,6 +66,7 @@ from tests.simulation.scenario import (
     Order,
     Scenario,
     Start,
+    Way,
     handler_id,
 )
 
@@ -92,6 +98,15 @@ _TIME_TO_EXPIRE = timedelta(minutes=5)
 
 _TIME_TO_LOOK = timedelta(seconds=60)
 """How long a workflow has to stay cancelled so that its worker, which lives, surely sees it so."""
+
+
+_GROWTH = 3.0
+_ROLLED_BACK = "rolled back"
+"""The reason of cancellations that must not come about."""
+
+
+class _RollBack(Exception):
+    """Has a transaction rolled back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,19 +291,25 @@ class _World:
         self._loop.allow(TURNS)
         self._clock = VirtualClock(self._loop)
         self.chance = random.Random(scenario.chance)
-        self.observer = Observer(MemoryStore(clock=self._clock))
+        self._memory = MemoryStore(clock=self._clock)
+        self.observer = Observer(self._memory)
         self.observer.kept_for = timedelta(seconds=scenario.expire_after or 0)
+        self.observer.backoff = self._backoff if scenario.is_healthy else None
         self._faulty = FaultyStore(
             self.observer, seed=scenario.chance, rate=scenario.fault_rate, delay=LEASE * 1.5
         )
         self._processes: list[Process] = []
         self._workers = [_Worker(self, number) for number in range(len(scenario.skews))]
-        self._plans = {start.workflow_id: start.operations for start in scenario.starts}
+        self._plans = {
+            one: start.operations for start in scenario.starts for one in start.workflow_ids
+        }
         for fork in scenario.forks:
             self._plans[fork.new_id] = self._plans.get(fork.workflow_id, ())
         self._calls: Counter[tuple[str, str]] = Counter()
         self._ledger: dict[tuple[str, str], int] = {}
         """How often what each transaction does has been done, and has not been taken back."""
+        self._placed: dict[str, bool] = {}
+        """What was written beside each start in a transaction."""
         self._accepted: set[str] = set()
         self._released = asyncio.Event()
         self._leases: dict[tuple[str, str], Lease] = {}
@@ -338,9 +359,18 @@ class _World:
             max_crashes=None,
             expire_ended_after=scenario.expire_after,
         )
+        pauses = self._backoff
+        rules: dict[str, Any] = {} if pauses is None else {"wait_retry_interval": pauses}
         for deadline in (None, *DEADLINES):
-            engine.register_handler(handler_id(deadline), self._handle, deadline=deadline)
+            engine.register_handler(handler_id(deadline), self._handle, deadline=deadline, **rules)
         return engine
+
+    @property
+    def _backoff(self) -> Backoff | None:
+        initial = self.scenario.backoff
+        if initial is None:
+            return None
+        return Backoff(initial=initial, factor=_GROWTH, max_delay=10 * initial, jitter=0)
 
     @property
     def is_faulty(self) -> bool:
@@ -389,7 +419,19 @@ class _World:
         await engine.init()
         await asyncio.sleep(order.at)
         with suppress(StoreUnavailable, TransitionRefused, WorkflowNotFound):
-            await self._order(engine, order.event, order.workflow_id)
+            if order.commits is None:
+                await self._order(engine, order.event, order.workflow_id)
+            else:
+                await self._cancel(engine, order)
+
+    async def _cancel(self, engine: Bluestreak, order: Order) -> None:
+        """Cancel a workflow in a transaction, which is committed or not."""
+        reason = "ordered" if order.commits else _ROLLED_BACK
+        with suppress(_RollBack):
+            async with self._memory.transaction() as session:
+                await engine.cancel(order.workflow_id, reason, session=session)
+                if not order.commits:
+                    raise _RollBack
 
     async def _order(self, engine: Bluestreak, event: Event, workflow_id: str) -> None:
         match event:
@@ -421,11 +463,72 @@ class _World:
         await asyncio.sleep(start.at)
         while True:
             with suppress(StoreUnavailable):
-                workflow_id = start.workflow_id
-                await engine.start(workflow_id, start.handler_id, workflow_id, delay=start.delay)
+                await self._start(engine, start)
                 break
             await asyncio.sleep(0.1)
-        await self._wait(engine, start.workflow_id)
+        self._accepted.update(start.workflow_ids)
+        if start.is_strict:
+            await self._start_another(engine, start)
+        await asyncio.gather(*(self._wait(engine, one) for one in start.workflow_ids))
+
+    async def _start(self, engine: Bluestreak, start: Start) -> None:
+        workflow_id, handler, delay = start.workflow_id, start.handler_id, start.delay
+        match start.way:
+            case Way.DELAY:
+                strict = start.is_strict
+                await engine.start(workflow_id, handler, workflow_id, delay=delay, strict=strict)
+            case Way.AT:
+                at = self._clock.start + timedelta(seconds=start.at + delay)
+                strict = start.is_strict
+                await engine.start(workflow_id, handler, workflow_id, at=at, strict=strict)
+            case Way.MANY:
+                ids = (*start.workflow_ids, workflow_id)
+                new = await engine.start_many(
+                    NewStart(one, handler, one, delay=delay) for one in ids
+                )
+                if new[-1]:
+                    self.observer.violated(f"{workflow_id} was new twice in one start_many")
+            case Way.ROLLED_BACK:
+                await self._place(engine, start, commits=False)
+                await self._place(engine, start, commits=True)
+            case Way.SESSION:
+                await self._place(engine, start, commits=True)
+            case _:
+                assert_never(start.way)
+
+    async def _place(self, engine: Bluestreak, start: Start, *, commits: bool) -> None:
+        """Start a workflow in one transaction with what belongs to it, or do neither."""
+        workflow_id, handler = start.workflow_id, start.handler_id
+        is_first = start.copies == 1 and workflow_id not in self.observer.created
+        with suppress(_RollBack):
+            async with self._memory.transaction() as session:
+                strict, delay = start.is_strict, start.delay
+                if await engine.start(
+                    workflow_id, handler, workflow_id, delay=delay, strict=strict, session=session
+                ):
+                    session.set(self._placed, workflow_id, value=True)
+                if not commits:
+                    raise _RollBack
+        is_there = workflow_id in self.observer.created
+        if is_first and is_there is not commits:
+            self.observer.violated(f"{workflow_id} is there: {is_there}, and committed: {commits}")
+        if (workflow_id in self._placed) is not is_there:
+            self.observer.violated(
+                f"{workflow_id} is there: {is_there}, but not what belongs to it"
+            )
+
+    async def _start_another(self, engine: Bluestreak, start: Start) -> None:
+        """Of an id that is taken by something else, a strict start tells, and changes nothing."""
+        workflow_id, start_it = start.workflow_id, partial(engine.start, start.workflow_id)
+        if workflow_id in self.observer.expired:
+            return
+        with suppress(StoreUnavailable, WorkflowConflict):
+            if start.way in (Way.SESSION, Way.ROLLED_BACK):
+                async with self._memory.transaction() as session:
+                    await start_it(start.handler_id, "another", strict=True, session=session)
+            else:
+                await start_it(start.handler_id, "another", strict=True)
+            self.observer.violated(f"{workflow_id} was started with another input")
 
     async def _fork(self, fork: Fork) -> None:
         """Fork a workflow, until that is known to be done or refused, and wait for its end."""
@@ -484,6 +587,11 @@ class _World:
                 return operation.id
             case Kind.RETRIED | Kind.GIVEN_UP | Kind.TIMED:
                 return await self._try(ctx, operation)
+            case Kind.REFUSED | Kind.UNEXPECTED:
+                return await self._refused(ctx, operation)
+            case Kind.ABORT:
+                patiently = Retry(max_attempts=None, initial=operation.seconds)
+                await ctx.step(operation.id, self._abort, ctx, operation, retry=patiently)
             case Kind.TRANSACTION:
                 output = await ctx.transaction(operation.id, self._book, ctx, operation)
             case Kind.THREAD:
@@ -505,6 +613,23 @@ class _World:
         self._check_output(ctx.workflow_id, operation.id, output)
         return output
 
+    async def _refused(self, ctx: Context, operation: Operation) -> str:
+        is_refused = operation.kind is Kind.REFUSED
+        retry = Retry(
+            max_attempts=None,
+            initial=operation.seconds,
+            retry_on=Exception if is_refused else ConnectionError,
+            give_up_on=PermissionError if is_refused else (),
+        )
+        try:
+            await ctx.step(operation.id, self._attempt, ctx, operation, retry=retry)
+        except StepFailed as failed:
+            return f"{operation.id} given up for {failed.error_type}"
+        return f"{operation.id} was not given up"
+
+    async def _abort(self, ctx: Context, operation: Operation) -> None:
+        raise Abort(f"{self._called(ctx, operation.id)} aborts")
+
     async def _attempt(self, ctx: Context, operation: Operation) -> str:
         if not any(self.scenario.skews):
             self.observer.check_attempt(ctx._journal.lease.claim, operation.id)
@@ -515,6 +640,8 @@ class _World:
             self.observer.violated(f"{output} was not cut")
         elif operation.kind is Kind.GIVEN_UP or call <= operation.failures:
             raise ConnectionError(f"{output} fails")
+        if operation.kind in (Kind.REFUSED, Kind.UNEXPECTED):
+            raise PermissionError(f"{output} is refused")
         return output
 
     async def _book(self, session: MemorySession, ctx: Context, operation: Operation) -> str:
@@ -632,6 +759,10 @@ class _World:
             return operation.id
         if operation.kind is Kind.GIVEN_UP:
             return _given_up(operation, operation.failures + 1)
+        if operation.kind in (Kind.REFUSED, Kind.UNEXPECTED):
+            return f"{operation.id} given up for PermissionError"
+        if operation.kind is Kind.ABORT:
+            return "nothing, since it aborts"
         return self.observer.outputs.get((workflow_id, f"step {operation.id}"))
 
     async def _audit(self) -> None:
@@ -642,8 +773,12 @@ class _World:
             is_wanted = status is Status.CANCELLED and orders[-1:] == [Event.CANCEL]
             is_expired = workflow is None and workflow_id in self.observer.expired
             is_late = workflow is not None and self._is_given_up_late(workflow)
-            if status is not Status.FINISHED and not (is_wanted or is_expired or is_late):
+            is_aborted = workflow is not None and self._has_aborted(workflow)
+            is_well = is_wanted or is_expired or is_late or is_aborted
+            if status is not Status.FINISHED and not is_well:
                 self.observer.violated(f"{workflow_id} was accepted, and is {status}")
+            if workflow is not None and workflow.reason == _ROLLED_BACK:
+                self.observer.violated(f"{workflow_id} was cancelled, and that was rolled back")
             if workflow is not None and self.scenario.is_healthy:
                 self._check_ended_in_time(workflow)
         self._check_ledger()
@@ -673,6 +808,12 @@ class _World:
         is_so = workflow.error is not None and workflow.error.type.endswith("DeadlineExceeded")
         is_early = ended_at + timedelta(seconds=_ROUNDING) < deadline_at
         return is_so and (not is_early or any(self.scenario.skews))
+
+    def _has_aborted(self, workflow: Workflow) -> bool:
+        """Whether it is aborted as its plan has it."""
+        is_planned = any(one.kind is Kind.ABORT for one in self._plans[workflow.workflow_id])
+        error = workflow.error if workflow.status is Status.ABORTED else None
+        return is_planned and error is not None and error.type.endswith("Abort")
 
     def _check_ended_in_time(self, workflow: Workflow) -> None:
         """What has a deadline ends by that, one way or the other, and expires if it is to."""
