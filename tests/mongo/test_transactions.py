@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -16,13 +16,6 @@ from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, OperationFailure
-from pymongo.monitoring import (
-    CommandFailedEvent,
-    CommandListener,
-    CommandStartedEvent,
-    CommandSucceededEvent,
-)
-from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
@@ -39,7 +32,7 @@ from bluestreak_core import (
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
-from tests.mongo.conftest import LEASE, NOW, SECOND, Document, claimed, new, polling
+from tests.mongo.conftest import LEASE, NOW, SECOND, Document, Sent, claimed, new, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -92,24 +85,24 @@ async def store(
     await store.close()
 
 
-class Commits(CommandListener):
-    """Tells when a commit has been sent."""
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
 
-    def __init__(self) -> None:
-        self.begun = asyncio.Event()
 
-    @override
-    def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name == "commitTransaction":
-            self.begun.set()
-
-    @override
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        pass
-
-    @override
-    def failed(self, event: CommandFailedEvent) -> None:
-        pass
+@pytest_asyncio.fixture
+async def heard(
+    server: FallibleServer, behind: Database[Document], clock: ManualClock, sent: Sent
+) -> AsyncIterator[MongoStore]:
+    """A store whose commands are heard of."""
+    client: AsyncMongoClient[Document] = AsyncMongoClient(
+        server.url, appname="bluestreak", event_listeners=[sent]
+    )
+    async with client:
+        store = MongoStore.from_database(client[behind.name], clock=clock)
+        await store.init()
+        yield store
+        await store.close()
 
 
 class Booking:
@@ -130,7 +123,7 @@ class Booking:
     ("command", "how", "calls"),
     [
         ("commitTransaction", {"errorCode": 251, "errorLabels": TRANSIENT}, 2),
-        ("commitTransaction", {"errorCode": 91, "errorLabels": UNKNOWN}, 1),
+        ("commitTransaction", {"errorCode": 8, "errorLabels": UNKNOWN}, 1),
         ("commitTransaction", {"closeConnection": True}, 1),
         ("insert", {"errorCode": 112, "errorLabels": TRANSIENT}, 2),
         ("update", {"errorCode": 112, "errorLabels": TRANSIENT}, None),
@@ -210,26 +203,70 @@ async def test_a_cancelled_transaction_is_rolled_back_and_its_locks_are_gone(
 
 
 async def test_a_commit_under_way_is_seen_through_when_its_caller_is_cancelled(
-    server: FallibleServer, behind: Database[Document], clock: ManualClock
+    server: FallibleServer,
+    heard: MongoStore,
+    sent: Sent,
+    behind: Database[Document],
+    clock: ManualClock,
 ) -> None:
-    commits = Commits()
-    client: AsyncMongoClient[Document] = AsyncMongoClient(
-        server.url, appname="bluestreak", event_listeners=[commits]
-    )
-    async with client:
-        store = MongoStore.from_database(client[behind.name], clock=clock)
-        await store.init()
-        claim = await claimed(store)
-        with server.failing("commitTransaction", 1, blockConnection=True, blockTimeMS=300):
-            transaction = asyncio.create_task(
-                store.transact(claim, "s", Booking(behind.name), clock.now)
-            )
-            await commits.begun.wait()
-            transaction.cancel()
-            await asyncio.wait({transaction})
-        assert transaction.cancelled()
-        assert behind.ledger.count_documents({}) == behind.steps.count_documents({}) == 1
-        await store.close()
+    claim, book = await claimed(heard), Booking(behind.name)
+    with server.failing("commitTransaction", 1, blockConnection=True, blockTimeMS=300):
+        transacting = heard.transact(claim, "s", book, clock.now)
+        await _cancelled_at_the_first("commitTransaction", sent, transacting)
+    assert behind.ledger.count_documents({}) == behind.steps.count_documents({}) == 1
+
+
+async def test_a_function_is_not_called_again_for_a_caller_that_was_cancelled(
+    server: FallibleServer,
+    heard: MongoStore,
+    sent: Sent,
+    behind: Database[Document],
+    clock: ManualClock,
+) -> None:
+    claim, calls = await claimed(heard), list[None]()
+
+    async def call(session: Any) -> None:
+        calls.append(None)
+
+    how: dict[str, Any] = {"errorCode": 112, "errorLabels": TRANSIENT}
+    with server.failing("insert", 1, **how, blockConnection=True, blockTimeMS=300):
+        transacting = heard.transact(claim, "s", call, clock.now)
+        await _cancelled_at_the_first("insert", sent, transacting)
+    assert len(calls) == 1
+    assert behind.steps.count_documents({}) == 0
+
+
+async def test_a_commit_is_not_sent_for_ever_for_a_caller_that_was_cancelled(
+    server: FallibleServer,
+    heard: MongoStore,
+    sent: Sent,
+    behind: Database[Document],
+    clock: ManualClock,
+) -> None:
+    claim, book = await claimed(heard), Booking(behind.name)
+    how: dict[str, Any] = {"errorCode": 8, "errorLabels": UNKNOWN}
+    with server.failing("commitTransaction", 20, **how, blockConnection=True, blockTimeMS=100):
+        transacting = heard.transact(claim, "s", book, clock.now)
+        await _cancelled_at_the_first("commitTransaction", sent, transacting)
+    assert len(sent.named("commitTransaction")) == 1
+    assert await heard.transact(claim, "s", book, clock.now) == "booked"
+    assert behind.ledger.count_documents({}) == behind.steps.count_documents({}) == 1
+
+
+async def test_a_commit_that_has_taken_the_server_too_long_is_not_sent_again(
+    server: FallibleServer,
+    heard: MongoStore,
+    sent: Sent,
+    behind: Database[Document],
+    clock: ManualClock,
+) -> None:
+    claim, book = await claimed(heard), Booking(behind.name)
+    failing = server.failing("commitTransaction", 1, errorCode=50, errorLabels=UNKNOWN)
+    with failing, pytest.raises(StoreError):
+        await heard.transact(claim, "s", book, clock.now)
+    assert len(sent.named("commitTransaction")) == 1
+    assert await heard.transact(claim, "s", book, clock.now) == "booked"
+    assert behind.ledger.count_documents({}) == behind.steps.count_documents({}) == 1
 
 
 async def test_what_was_committed_just_too_late_is_not_a_timeout(
@@ -251,7 +288,7 @@ async def test_what_was_committed_just_too_late_is_not_a_timeout(
     assert behind.ledger.count_documents({}) == 1
 
 
-@pytest.mark.parametrize("how", ["raised", "cancelled"])
+@pytest.mark.parametrize("how", ["committed", "raised", "cancelled"])
 async def test_a_session_is_not_announced_for_longer_than_its_transaction(
     store: MongoStore, behind: Database[Document], clock: ManualClock, how: str
 ) -> None:
@@ -259,18 +296,42 @@ async def test_a_session_is_not_announced_for_longer_than_its_transaction(
     claim = await claimed(store)
     announced: list[object] = []
 
-    async def fail(session: Any) -> None:
-        found = behind.workflows.find_one({}, {"session": 1})
-        assert found is not None
-        announced.append(found.get("session"))
-        raise asyncio.CancelledError if how == "cancelled" else ZeroDivisionError
+    async def look(session: Any) -> None:
+        announced.append(_announced(behind))
+        match how:
+            case "raised":
+                raise ZeroDivisionError
+            case "cancelled":
+                raise asyncio.CancelledError
 
-    with pytest.raises((asyncio.CancelledError, ZeroDivisionError)):
-        await store.transact(claim, "s", fail, clock.now)
-    assert announced[0] is not None
-    found = behind.workflows.find_one({})
+    with suppress(asyncio.CancelledError, ZeroDivisionError):
+        await store.transact(claim, "s", look, clock.now)
+    assert behind.steps.count_documents({}) == (how == "committed")
+    assert announced != [None]
+    assert _announced(behind) is None
+
+
+async def test_a_session_is_not_announced_any_more_when_its_function_raises_after_a_failed_commit(
+    server: FallibleServer, store: MongoStore, behind: Database[Document], clock: ManualClock
+) -> None:
+    claim = await claimed(store)
+    calls: list[None] = []
+
+    async def fail_when_called_again(session: Any) -> None:
+        calls.append(None)
+        if len(calls) > 1:
+            raise ZeroDivisionError
+
+    failing = server.failing("commitTransaction", 1, errorCode=251, errorLabels=TRANSIENT)
+    with failing, pytest.raises(ZeroDivisionError):
+        await store.transact(claim, "s", fail_when_called_again, clock.now)
+    assert _announced(behind) is None
+
+
+def _announced(behind: Database[Document]) -> object:
+    found = behind.workflows.find_one({}, {"session": 1})
     assert found is not None
-    assert "session" not in found
+    return found.get("session")
 
 
 async def test_an_output_that_is_nested_too_deep_for_the_server_is_refused(
@@ -379,6 +440,8 @@ async def test_a_standalone_server_has_no_transactions_and_says_so_before_anythi
         async with client, client.start_session() as session:
             with pytest.raises(Unsupported, match=r"start\(session=\)"):
                 await bluestreak.start("v", "h", session=session)
+            with pytest.raises(Unsupported, match=r"cancel\(session=\)"):
+                await bluestreak.cancel("w", session=session)
         bluestreak.stop()
         await poll
     assert calls == []
@@ -410,3 +473,16 @@ async def test_what_fails_while_a_loss_is_looked_into_is_the_stores_error(
     with pytest.raises(ClaimLost):
         await store.transact(claim, "s", book, clock.now)
     assert book.calls == 0
+
+
+async def _cancelled_at_the_first(
+    command: str, sent: Sent, transacting: Coroutine[Any, Any, object]
+) -> None:
+    """Cancel a transaction as soon as such a command is under way, and wait until it has ended."""
+    begun = asyncio.Event()
+    sent.before[command] = begun.set
+    transaction = asyncio.create_task(transacting)
+    await begun.wait()
+    transaction.cancel()
+    await asyncio.wait({transaction})
+    assert transaction.cancelled()
