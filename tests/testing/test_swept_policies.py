@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from bluestreak_core import (
     Abort,
@@ -22,10 +24,21 @@ from bluestreak_core import (
     Status,
     StepFailed,
     TransitionRefused,
+    Unsupported,
+    WorkflowSummary,
 )
-from bluestreak_core.testing import CrashUnsafe, Environment, Stuck, Sweep, crash_everywhere
+from bluestreak_core.clock import Clock
+from bluestreak_core.query import Position, Query
+from bluestreak_core.testing import (
+    CrashUnsafe,
+    Environment,
+    StoreAround,
+    Stuck,
+    Sweep,
+    crash_everywhere,
+)
 from bluestreak_core.testing.clock import START
-from bluestreak_memory import MemorySession
+from bluestreak_memory import MemorySession, MemoryStore
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -475,6 +488,63 @@ def test_a_fork_begins_before_a_step_and_ends_as_the_first_time() -> None:
     assert fork_of.calls == ["rate"]
     assert fork_of.result[0] == 100
     assert fork_of.result != sweep.outcome.result
+
+
+def test_a_workflow_is_started_and_cancelled_in_transactions() -> None:
+    stores: list[MemoryStore] = []
+
+    def store(clock: Clock) -> MemoryStore:
+        stores.append(MemoryStore(clock=clock))
+        return stores[-1]
+
+    async def start(env: Environment, *, commits: bool) -> None:
+        async with stores[-1].transaction() as session:
+            await env.bluestreak.start("other", "trip", session=session)
+            if not commits:
+                session.roll_back()
+
+    async def cancel(env: Environment) -> None:
+        for workflow_id in ("other", "workflow"):
+            async with stores[-1].transaction() as session:
+                await env.bluestreak.cancel(workflow_id, "in a transaction", session=session)
+
+    def meanwhile(env: Environment) -> None:
+        with pytest.raises(InvalidArgument, match="its transaction is over"):
+            env.call(start(env, commits=False))
+        assert env.call(env.bluestreak.find_workflow("other")) is None
+        env.call(start(env, commits=True))
+        env.advance(60)
+        env.call(cancel(env))
+
+    sweep = crash_everywhere(trip, store=store, meanwhile=meanwhile)
+    for workflow_id in ("workflow", "other"):
+        assert sweep.outcomes[workflow_id].workflow.reason == "in a transaction"
+        assert sweep.outcomes[workflow_id].calls[-1] == "cancel flight"
+
+
+class Bare(StoreAround):
+    """A store that cannot search."""
+
+    @override
+    async def find_page(
+        self, query: Query, after: Position | None, limit: int
+    ) -> Sequence[WorkflowSummary]:
+        raise Unsupported("find_page()", "Bare cannot search")
+
+
+def test_where_the_store_cannot_search_the_workflow_itself_is_swept() -> None:
+    async def handler(ctx: Context, input: None) -> str:
+        return await ctx.step("s", str)
+
+    def start_another(env: Environment) -> None:
+        env.start("other", "handler")
+
+    sweep = crash_everywhere(
+        handler,
+        store=lambda clock: Bare(MemoryStore(clock=clock)),
+        meanwhile=start_another,
+    )
+    assert set(sweep.outcomes) == {"workflow"}
 
 
 def test_what_differs_in_another_workflow_is_told_with_its_id() -> None:
