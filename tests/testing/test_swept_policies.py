@@ -581,6 +581,21 @@ def test_what_is_refused_only_after_a_crash_is_a_difference() -> None:
         crash_everywhere(handler, meanwhile=retry)
 
 
+def test_what_meanwhile_waits_for_in_vain_only_after_a_crash_is_a_difference() -> None:
+    runs: list[None] = []
+
+    async def handler(ctx: Context, input: None) -> None:
+        runs.append(None)
+        await ctx.step("s", str)
+        if len(runs) > 1:
+            await asyncio.Event().wait()
+
+    with pytest.raises(CrashUnsafe, match=r"save_step 's':\n  it is .* has not happened\n"):
+        crash_everywhere(
+            handler, meanwhile=lambda env: env.wait("workflow"), before_each=runs.clear
+        )
+
+
 def test_what_is_refused_at_first_is_raised() -> None:
     async def handler(ctx: Context, input: None) -> None: ...
 
