@@ -15,7 +15,14 @@ from pymongo.errors import DuplicateKeyError
 from pymongo.monitoring import CommandStartedEvent
 from typing_extensions import override
 
-from bluestreak_core import Pruned, Status, StoreRefused, TransitionRefused, WorkflowNotFound
+from bluestreak_core import (
+    Bluestreak,
+    Pruned,
+    Status,
+    StoreRefused,
+    TransitionRefused,
+    WorkflowNotFound,
+)
 from bluestreak_core.machine import Event
 from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock
@@ -223,6 +230,29 @@ async def test_a_fork_of_what_is_being_deleted_is_whole_or_is_none(
     assert sent._number < 0
 
 
+DESCRIBE_COMMANDS = 4
+"""Of a description: the workflow, its steps, its naps, and the workflow again."""
+
+
+@pytest.mark.parametrize("number", range(DESCRIBE_COMMANDS))
+async def test_what_is_being_deleted_is_not_described_without_some_of_its_records(
+    mongodb_url: str, raw: Database[Document], number: int
+) -> None:
+    def begin_to_prune() -> None:
+        raw.workflows.update_one({"workflowId": "w"}, transitions.mark(LATER))
+        raw.steps.delete_one({"workflowId": "w"})
+
+    sent = Interrupting(number, begin_to_prune)
+    async with AsyncMongoClient[Document](mongodb_url, event_listeners=[sent]) as client:
+        store = MongoStore.from_database(client[raw.name], clock=ManualClock())
+        async with Bluestreak(store) as bluestreak:
+            await ended(store, "w")
+            sent.is_armed = True
+            with pytest.raises(WorkflowNotFound, match="'w'"):
+                await bluestreak.describe("w")
+    assert sent._number < 0
+
+
 @pytest.mark.parametrize("number", range(COMMANDS))
 async def test_two_at_once_delete_each_workflow_once(
     mongodb_url: str, raw: Database[Document], number: int
@@ -254,6 +284,18 @@ async def test_nothing_can_be_done_with_what_is_marked(
     found = await store.find_workflow("w")
     assert found is not None
     assert found.pruned_at == LATER
+
+
+async def test_what_was_left_behind_counts_towards_the_limit(
+    application: Application, raw: Database[Document]
+) -> None:
+    await ended(application.store, "w1", "w2", "w3", "w4")
+    raw.workflows.update_one({"workflowId": "w3"}, transitions.mark(NOW))
+    pruned = await application.store.prune(LATER, ENDED, 2, LATER)
+    assert pruned == Pruned(workflows=2, steps=4, naps=2)
+    left = raw.workflows.find({"prunedAt": None})
+    assert {workflow["workflowId"] for workflow in left} == names_of(raw, "workflows")
+    assert len(names_of(raw, "workflows") & {"w1", "w2", "w4"}) == 2
 
 
 async def test_a_workflow_of_the_other_library_ended_with_its_last_lease(
