@@ -79,6 +79,8 @@ class Observer(StoreAround):
         """How long after it at least."""
         self.backoff: Backoff | None = None
         """How the pauses after failures grow, as far as that can be told; None if it cannot."""
+        self.deadline_at: Callable[[Workflow], datetime | None] = lambda _: None
+        """When a workflow is given up."""
         self._written: defaultdict[MemorySession, dict[str, str]] = defaultdict(dict)
         """What was done in each session, by workflow."""
         self._begins: dict[str, datetime] = {}
@@ -293,10 +295,10 @@ class Observer(StoreAround):
         if _is_abort(failure.error):
             self.violated(f"{claim.workflow_id} has aborted, and is to be tried again")
         if self.backoff is not None:
-            due = self.backoff.delay(claim.workflow.failures + 1)
-            pause = failure.retry_at - now
-            if abs(pause - due) > _ROUNDING:
-                self.violated(f"{claim.workflow_id} is tried again after {pause}, not {due}")
+            due_at = now + self.backoff.delay(claim.workflow.failures + 1)
+            due_at = min(due_at, self.deadline_at(claim.workflow) or due_at)
+            if abs(failure.retry_at - due_at) > _ROUNDING:
+                self.violated(f"{claim.workflow_id} is due at {failure.retry_at}, not at {due_at}")
 
     async def _end(self, event: str, claim: Claim, call: Callable[[], Awaitable[T]]) -> T:
         before = await self._store.find_workflow(claim.workflow_id)

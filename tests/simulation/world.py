@@ -295,6 +295,7 @@ class _World:
         self.observer = Observer(self._memory)
         self.observer.kept_for = timedelta(seconds=scenario.expire_after or 0)
         self.observer.backoff = self._backoff if scenario.is_healthy else None
+        self.observer.deadline_at = self._deadline_at
         self._faulty = FaultyStore(
             self.observer, seed=scenario.chance, rate=scenario.fault_rate, delay=LEASE * 1.5
         )
