@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bson import CodecOptions
 from pymongo import ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
@@ -24,6 +23,9 @@ WRITE_CONCERN = WriteConcern("majority", j=True)
 
 READ_CONCERN = ReadConcern("majority")
 """What is read cannot be rolled back. A replay over a rolled-back step would be another run."""
+
+SNAPSHOT = ReadConcern("snapshot")
+"""A command sees the database as it was at one moment. Standalone servers refuse it."""
 
 CONCERNS: dict[str, Any] = {
     "codec_options": CODEC,
@@ -66,7 +68,8 @@ class Database:
         self.workflows = self._collection(doc.WORKFLOWS)
         self.steps = self._collection(doc.STEPS)
         self.naps = self._collection(doc.NAPS)
-        self.tolerant_workflows = self._collection(doc.WORKFLOWS, TOLERANT)
+        self.tolerant_workflows = self._collection(doc.WORKFLOWS, codec_options=TOLERANT)
+        self.snapshot_workflows = self._collection(doc.WORKFLOWS, read_concern=SNAPSHOT)
 
     @property
     def name(self) -> str:
@@ -106,11 +109,8 @@ class Database:
         await self.steps.create_indexes(doc.STEP_INDEXES)
         await self.naps.create_indexes(doc.NAP_INDEXES)
 
-    def _collection(
-        self, name: str, codec_options: CodecOptions[Document] = CODEC
-    ) -> AsyncCollection[Document]:
-        options = CONCERNS | {"codec_options": codec_options}
-        return self._database.get_collection(name, **options)
+    def _collection(self, name: str, **options: Any) -> AsyncCollection[Document]:
+        return self._database.get_collection(name, **(CONCERNS | options))
 
 
 def check_version(hello: Mapping[str, Any]) -> None:

@@ -4,6 +4,10 @@ A page is read in one of two ways. The index that has the order is walked from w
 begins, if it holds nothing but what is meant. Otherwise, where few workflows fulfil one of the
 conditions, those are read and sorted, without their values; and where many do, the index that has
 the order is walked all the same, and what is not meant is passed over.
+
+What a workflow is created with never changes, but its status and when it is due do. An index by
+those may show it twice while it is read, or not at all. So that is read in a snapshot, which only a
+replica set has; on a standalone server what has been met twice is still listed once.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any, TypeVar
 from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import OperationFailure
 
 from bluestreak_core.model import Attempt, Nap, Status
 from bluestreak_core.query import Count, Order, Position, Query, Records, WorkflowSummary
@@ -34,7 +39,17 @@ _COUNTED = {
     Count.STATUS: (doc.STATUS, doc.BY_DUE),
     Count.HANDLER_ID: (doc.HANDLER_ID, doc.BY_HANDLER),
 }
+_ALL = frozenset(Status)
 _FIELDS = dict.fromkeys(doc.SUMMARY_FIELDS, 1)
+_ONCE: list[Document] = [
+    {"$group": {"_id": "$_id", "met": {"$first": "$$ROOT"}}},
+    {"$replaceRoot": {"newRoot": "$met"}},
+]
+"""Stages that let each document pass only once."""
+
+_NOT_A_REPLICA_SET = 123
+_NO_SNAPSHOT = frozenset({_NOT_A_REPLICA_SET, 239, 246})
+"""And SnapshotTooOld, and SnapshotUnavailable: as of an index that has just been created."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,10 @@ class _Condition:
     filter: Document
     index: Index
 
+    def holds_to(self, index: Index) -> bool:
+        """Whether a walk along that index meets nothing that does not fulfil it."""
+        return self.filter.keys() <= _exact(index)
+
 
 class Listing:
     """Answers what `bluestreak_core.query.Searches` asks."""
@@ -52,16 +71,23 @@ class Listing:
         self._database = database
         self._workflows = database.workflows
         self._strays = strays
+        self._has_snapshots = True
 
     async def page(self, query: Query, after: Position | None, limit: int) -> list[WorkflowSummary]:
-        """See `Searches.find_page`. For several states, their pages are merged."""
-        found: list[WorkflowSummary] = []
-        for part in _parts(query):
-            found += await self._page(part, after, limit)
-        return query.merged(found, after, limit)
+        """See `Searches.find_page`. Each stretch of an index is read by one command."""
+        if query.statuses == _ALL:
+            query = replace(query, statuses=None)
+        conditions = _conditions(query)
+        index = _ordered(query)
+        rare = None
+        if not all(condition.holds_to(index) for condition in conditions):
+            rare = await self._rare(conditions)
+        if rare is None or rare.holds_to(index):  # and so a walk reads no more than what is rare
+            return await self._walked(query, index, after, limit)
+        return await self._sorted(query, rare.index, after, limit)
 
     async def count(self, by: Count) -> dict[str, int]:
-        """See `Searches.count`. It reads an index, and no document."""
+        """See `Searches.count`. It reads an index, and no document, so marks are not seen."""
         field, index = _COUNTED[by]
         each: Document = {"$group": {"_id": f"${field}", "n": {"$sum": 1}}}
 
@@ -83,74 +109,80 @@ class Listing:
 
     # Pages -------------------------------------------------------------------------------------
 
-    async def _page(
-        self, query: Query, after: Position | None, limit: int
-    ) -> list[WorkflowSummary]:
-        conditions = _conditions(query)
-        index = _ordered(query)
-        if any(not condition.filter.keys() <= _exact(index) for condition in conditions):
-            for condition in conditions:
-                if await self._is_rare(condition):
-                    return await self._sorted(query, conditions, condition.index, after, limit)
-        return await self._walked(query, conditions, index, after, limit)
-
-    async def _is_rare(self, condition: _Condition) -> bool:
-        found = await self._workflows.count_documents(
-            condition.filter, limit=FEW, hint=condition.index
-        )
-        return found < FEW
+    async def _rare(self, conditions: Sequence[_Condition]) -> _Condition | None:
+        """The first condition that few workflows fulfil."""
+        for condition in conditions:
+            found = await self._workflows.count_documents(
+                condition.filter, limit=FEW, hint=condition.index
+            )
+            if found < FEW:
+                return condition
+        return None
 
     async def _sorted(
-        self,
-        query: Query,
-        conditions: Sequence[_Condition],
-        index: Index,
-        after: Position | None,
-        limit: int,
+        self, query: Query, index: Index, after: Position | None, limit: int
     ) -> list[WorkflowSummary]:
         """Read all that an index leads to; the server sorts what a list shows of them."""
-        meant = [condition.filter for condition in conditions]
-        meant.append({"$or": _segments(query.order, after)})
+        meant = [*_meant(query), {"$or": _segments(query.order, after)}]
+        may_move = _may_move(query, index)
 
         def look(workflows: AsyncCollection[Any], count: int) -> Cursor:
             stages: list[Document] = [
                 {"$match": {"$and": meant}},
                 {"$project": _FIELDS},
+                *(_ONCE if may_move else ()),
                 {"$sort": _sort(query.order)},
                 {"$limit": count},
             ]
             return workflows.aggregate(stages, hint=dict(index))
 
-        return await self._read(look, limit)
+        return await self._read(look, limit, in_snapshot=may_move)
 
     async def _walked(
-        self,
-        query: Query,
-        conditions: Sequence[_Condition],
-        index: Index,
-        after: Position | None,
-        limit: int,
+        self, query: Query, index: Index, after: Position | None, limit: int
     ) -> list[WorkflowSummary]:
         """Read an index in its order, one stretch of it after the other."""
         found: list[WorkflowSummary] = []
         for segment in _segments(query.order, after):
-            meant = [condition.filter for condition in conditions] + [segment]
+            # At the root: in an `$and`, it would not occur to the server to use a partial index.
+            meant = {"$or": [{"$and": [*_meant(part), segment]} for part in _parts(query, index)]}
 
             def look(
-                workflows: AsyncCollection[Any], count: int, meant: list[Document] = meant
+                workflows: AsyncCollection[Any], count: int, meant: Document = meant
             ) -> Cursor:
-                cursor = workflows.find({"$and": meant}, _FIELDS, batch_size=count)
+                cursor = workflows.find(meant, _FIELDS, batch_size=count)
                 return cursor.sort(list(_sort(query.order).items())).hint(index).limit(count)
 
-            found += await self._read(look, limit - len(found))
+            in_snapshot = _may_move(query, index)
+            found += await self._read(look, limit - len(found), in_snapshot=in_snapshot)
             if len(found) == limit:
                 break
         return found
 
     async def _read(
-        self, look: Callable[[AsyncCollection[Any], int], Cursor], limit: int
+        self,
+        look: Callable[[AsyncCollection[Any], int], Cursor],
+        limit: int,
+        *,
+        in_snapshot: bool,
     ) -> list[WorkflowSummary]:
-        found, strays = await read_first(self._workflows, look, doc.to_summary, limit)
+        """The first that can be read; where no snapshot is to be had, without one."""
+        if in_snapshot and self._has_snapshots:
+            try:
+                return await self._read_from(self._database.snapshot_workflows, look, limit)
+            except OperationFailure as error:
+                if error.code not in _NO_SNAPSHOT:
+                    raise
+                self._has_snapshots = error.code != _NOT_A_REPLICA_SET
+        return await self._read_from(self._workflows, look, limit)
+
+    async def _read_from(
+        self,
+        workflows: AsyncCollection[Document],
+        look: Callable[[AsyncCollection[Any], int], Cursor],
+        limit: int,
+    ) -> list[WorkflowSummary]:
+        found, strays = await read_first(workflows, look, doc.to_summary, limit)
         self._pass_over(strays)
         return found
 
@@ -179,22 +211,36 @@ class Listing:
             self._strays.meet(stray, "it is passed over")
 
 
-def _parts(query: Query) -> list[Query]:
-    """Queries of one state each, or of any, which together are the whole."""
-    if query.statuses is None or query.statuses == set(Status):
-        return [replace(query, statuses=None)]
+def _parts(query: Query, index: Index) -> list[Query]:
+    """Queries that a walk along an index has a stretch of its own for; together, the whole."""
+    if query.statuses is None or index != doc.BY_RARE_STATUS:
+        return [query]
     return [replace(query, statuses=frozenset({status})) for status in sorted(query.statuses)]
 
 
+def _may_move(query: Query, index: Index) -> bool:
+    """Whether what a query means may be at another place of an index from one moment to the next.
+
+    The index of the rare states keeps a workflow where it is for as long as it is in one of them.
+    """
+    return index == doc.BY_DUE or len(_parts(query, index)) > 1
+
+
+def _meant(query: Query) -> list[Document]:
+    """What a workflow has to fulfil, and not to be marked for deletion."""
+    return [condition.filter for condition in _conditions(query)] + [{doc.PRUNED_AT: None}]
+
+
 def _conditions(query: Query) -> list[_Condition]:
-    """What a workflow of one of the parts has to fulfil."""
+    """The things that a workflow has to fulfil."""
     conditions: list[_Condition] = []
 
     def add(filter: Document, index: Index) -> None:
         conditions.append(_Condition(filter=filter, index=index))
 
-    for status in query.statuses or ():
-        add({doc.STATUS: status.value}, doc.BY_DUE)
+    if query.statuses is not None:
+        one_of = [status.value for status in sorted(query.statuses)]
+        add({doc.STATUS: {"$in": one_of}}, doc.BY_DUE)
     if query.handler_id is not None:
         add({doc.HANDLER_ID: query.handler_id}, doc.BY_HANDLER)
     if query.id_prefix is not None:

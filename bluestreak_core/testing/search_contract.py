@@ -50,6 +50,7 @@ QUERIES = [
             None,
             frozenset({Status.IDLE}),
             frozenset({Status.ABORTED}),
+            frozenset({Status.ABORTED, Status.FAILED, Status.PAUSED}),
             frozenset({Status.FINISHED, Status.CANCELLED, Status.RUNNING}),
         ),
         (None, "h1"),

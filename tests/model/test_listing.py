@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pymongo import AsyncMongoClient, MongoClient
 
 from bluestreak_core import (
     Bluestreak,
+    ErrorRecord,
+    Failure,
     NewWorkflow,
     Order,
     Position,
@@ -28,14 +32,17 @@ from bluestreak_core.machine import Event
 from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_core.testing.clock import START
+from bluestreak_core.testing.search_contract import SearchingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_mongo import MongoStore, listing
 from tests.model.test_agreement import EXAMPLES
+from tests.mongo.conftest import Sent
 
 pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
 
 SECOND = timedelta(seconds=1)
 LATER = START + 100 * SECOND
+ERROR = ErrorRecord(type="ValueError", message="no", traceback="")
 IDS = [f"{first}{second}" for first in "aAé🐦" for second in ("", "1", "2", "é")]
 HANDLERS = ["h", "H", "h2"]
 
@@ -70,15 +77,40 @@ asked = st.fixed_dictionaries(
 controls = st.tuples(
     st.sampled_from([Event.CANCEL, Event.PAUSE, Event.RESUME, Event.RETRY]), st.sampled_from(IDS)
 )
-changes = st.lists(workflows | controls | st.just("prune"), max_size=6)
+runs = st.sampled_from(["claim", "finish", "fail", "abort"])
+of_several_states = st.fixed_dictionaries(
+    {
+        "status": st.sets(st.sampled_from(Status), min_size=3),
+        "handler_id": st.none(),
+        "id_prefix": st.none(),
+        "created": st.none(),
+        "order": st.sampled_from(["newest", "oldest"]),
+    }
+)
+changes = st.lists(workflows | controls | runs | st.just("prune"), max_size=6)
+moves = st.lists(controls | runs, min_size=3, max_size=6)
+one_of_each = st.tuples(
+    *(
+        st.builds(
+            NewWorkflow,
+            workflow_id=st.just(one),
+            handler_id=st.just("h"),
+            input=st.none(),
+            created_at=instants,
+        )
+        for one in IDS
+    )
+)
 
 
 class Run:
     """One list, with changes in between; and what there was all the time."""
 
-    def __init__(self, store: Store, arguments: Asked) -> None:
+    def __init__(self, store: SearchingStore, arguments: Asked) -> None:
         self.store = store
         self.arguments = arguments
+        self.always: dict[str, Position] = {}
+        self.ever: dict[str, Position] = {}
         from_, until = arguments["created"] or (None, None)
         self.query = Query(
             statuses=None if arguments["status"] is None else frozenset(arguments["status"]),
@@ -91,7 +123,7 @@ class Run:
 
     async def meant(self) -> dict[str, Position]:
         """What there is and is meant now."""
-        found: list[Workflow | None] = [await self.store.find_workflow(one) for one in IDS]
+        found: list[Workflow | None] = await asyncio.gather(*map(self.store.find_workflow, IDS))
         return {
             one.workflow_id: Position.of(one)
             for one in found
@@ -100,46 +132,68 @@ class Run:
 
     async def change(self, change: Any) -> None:
         try:
-            if isinstance(change, NewWorkflow):
-                await self.store.create(change)
-            elif change == "prune":
-                await Bluestreak.prune(await self.engine(), ended_before=LATER, statuses=ENDED)
-            else:
-                event, workflow_id = change
-                await self.store.control(workflow_id, event, START)
+            match change:
+                case NewWorkflow():
+                    await self.store.create(change)
+                case "prune":
+                    await self.store.prune(LATER + SECOND, ENDED, 100, LATER)
+                case str():
+                    await self.run(change)
+                case (event, workflow_id):
+                    await self.store.control(workflow_id, event, START)
         except (TransitionRefused, WorkflowNotFound):
             pass
 
-    async def engine(self) -> Bluestreak:
-        bluestreak = Bluestreak(self.store)
-        await bluestreak.init()
-        return bluestreak
+    async def run(self, outcome: str) -> None:
+        """Claim something, and end the claim unless that is all."""
+        for claim in await self.store.claim("worker", LATER, SECOND, 1, None):
+            if outcome == "finish":
+                await self.store.finish(claim, None, LATER)
+            elif outcome != "claim":
+                retry_at = LATER if outcome == "fail" else None
+                await self.store.fail(claim, Failure(error=ERROR, retry_at=retry_at), LATER)
 
-    async def check(self, begin: list[Any], size: int, meanwhile: list[list[Any]]) -> None:
-        for change in begin:
+    async def begin(self, changes: list[Any]) -> None:
+        for change in changes:
             await self.change(change)
-        bluestreak = await self.engine()
-        always = ever = await self.meant()
-        listed: list[Position] = []
+        self.always = self.ever = await self.meant()
+
+    async def happen(self, changes: list[Any]) -> None:
+        for change in changes:
+            await self.change(change)
+            now = await self.meant()
+            self.always = {one: at for one, at in self.always.items() if now.get(one) == at}
+            self.ever = self.ever | now
+
+    async def pages(self, store: Store, size: int) -> AsyncIterator[list[Position]]:
+        """The whole list, as it is shown page by page."""
+        bluestreak = Bluestreak(store)
+        await bluestreak.init()
         after = None
         while page := [
             one async for one in bluestreak.list(**self.arguments, limit=size, after=after)
         ]:
-            listed += [Position.of(one) for one in page]
+            yield [Position.of(one) for one in page]
             after = page[-1].cursor
-            for change in meanwhile.pop() if meanwhile else []:
-                await self.change(change)
-                now = await self.meant()
-                always = {one: at for one, at in always.items() if now.get(one) == at}
-                ever = ever | now
+
+    def judge(self, listed: list[Position]) -> None:
         keys = [position.key(self.query.order) for position in listed]
         assert keys == sorted(set(keys), reverse=self.query.order is Order.NEWEST)
-        assert set(always.values()) <= set(listed)
-        if always == ever:
-            assert set(listed) == set(always.values())
+        assert set(self.always.values()) <= set(listed)
+        if self.always == self.ever:
+            assert set(listed) == set(self.always.values())
+
+    async def check(self, begin: list[Any], size: int, meanwhile: list[list[Any]]) -> None:
+        """Let each of the changes happen between two pages."""
+        await self.begin(begin)
+        listed: list[Position] = []
+        async for page in self.pages(self.store, size):
+            listed += page
+            await self.happen(meanwhile.pop() if meanwhile else [])
+        self.judge(listed)
 
 
-Opener = Callable[[], Awaitable[Store]]
+Opener = Callable[[], Awaitable[SearchingStore]]
 
 
 @pytest.fixture(params=["memory", pytest.param("mongo", marks=pytest.mark.server)])
@@ -154,7 +208,7 @@ def opener(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[O
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
     store = MongoStore.from_database(client[name], clock=ManualClock())
 
-    async def mongo() -> Store:
+    async def mongo() -> SearchingStore:
         await store.init()
         raw[name].workflows.delete_many({})
         return store
@@ -163,7 +217,7 @@ def opener(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[O
     runner.run(client.close())
 
 
-async def _memory() -> Store:
+async def _memory() -> SearchingStore:
     return MemoryStore(clock=ManualClock())
 
 
@@ -189,12 +243,91 @@ def test_a_list_is_all_that_is_meant_in_order_whatever_happens_meanwhile(
         suppress_health_check=list(HealthCheck),
     )
     @given(
-        begin=st.lists(workflows | controls, max_size=25),
+        begin=st.lists(workflows | controls | runs, max_size=25),
         size=st.integers(1, 4),
         meanwhile=st.lists(changes, max_size=4),
         arguments=asked,
     )
     def each(begin: Any, size: int, meanwhile: Any, arguments: Asked) -> None:
         runner.run(check(begin, size, list(meanwhile), arguments=arguments))
+
+    each()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Apart:
+    """A store whose commands are seen, and another one, as of another process."""
+
+    store: MongoStore
+    sent: Sent
+    other: MongoStore
+    elsewhere: Callable[[Coroutine[Any, Any, None]], None]
+    """Runs something in another thread, while this one does nothing."""
+
+    empty: Callable[[], object]
+
+
+@pytest.fixture
+def apart(
+    mongodb_url: str,
+    mongodb: MongoClient[dict[str, Any]],
+    empty_database: str,
+    runner: asyncio.Runner,
+) -> Iterator[Apart]:
+    sent = Sent()
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb_url, event_listeners=[sent])
+    store = MongoStore.from_database(client[empty_database], clock=ManualClock())
+    runner.run(store.init())
+    with ThreadPoolExecutor(1) as thread:
+        there = asyncio.Runner()
+        apart = Apart(
+            store=store,
+            sent=sent,
+            other=MongoStore(mongodb_url, database=empty_database, clock=ManualClock()),
+            elsewhere=lambda coroutine: thread.submit(there.run, coroutine).result(),
+            empty=lambda: mongodb[empty_database].workflows.delete_many({}),
+        )
+        apart.elsewhere(apart.other.init())
+        yield apart
+        apart.elsewhere(apart.other.close())
+        thread.submit(there.close).result()
+    runner.run(client.close())
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("few", [1, listing.FEW])
+def test_a_list_is_all_that_is_meant_in_order_whatever_happens_between_commands(
+    apart: Apart, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(listing, "FEW", few)
+
+    async def check(run: Run, size: int, meanwhile: list[list[Any]]) -> None:
+        def interrupt() -> None:
+            if meanwhile:
+                apart.elsewhere(run.happen(meanwhile.pop()))
+                apart.sent.before.update(find=interrupt, aggregate=interrupt)
+
+        interrupt()
+        run.judge([one async for page in run.pages(apart.store, size) for one in page])
+        apart.sent.before.clear()
+
+    @settings(
+        max_examples=EXAMPLES or 20,
+        phases=list(Phase) if EXAMPLES else [Phase.generate],  # to shrink takes minutes
+        derandomize=not EXAMPLES,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        begin=st.builds(lambda news, after: [*news, *after], one_of_each, moves),
+        size=st.integers(1, 10),
+        meanwhile=st.lists(moves, min_size=4, max_size=6),
+        arguments=of_several_states,
+    )
+    def each(begin: Any, size: int, meanwhile: Any, arguments: Asked) -> None:
+        apart.empty()
+        run = Run(apart.other, arguments)
+        apart.elsewhere(run.begin(begin))
+        runner.run(check(run, size, list(meanwhile)))
 
     each()

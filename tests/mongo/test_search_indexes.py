@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -170,6 +170,7 @@ RARELY: dict[str, Query] = {
         f"{status} by id": Query(statuses=frozenset({status}), order=Order.ID)
         for status in RARE_STATUSES
     },
+    "running or aborted": Query(statuses=frozenset({Status.RUNNING, Status.ABORTED})),
     "rare handler, finished": Query(statuses=frozenset({Status.FINISHED}), handler_id="rare"),
     "rare prefix, finished": Query(statuses=frozenset({Status.FINISHED}), id_prefix="rare-"),
     "aborted, common prefix": Query(statuses=frozenset({Status.ABORTED}), id_prefix="order-"),
@@ -192,8 +193,48 @@ async def test_a_page_of_what_is_rare_costs_as_much_as_there_is_of_it(
     probes = large.sent.named("aggregate")
     spent = cost(large)
     assert "COLLSCAN" not in spent.stages
-    assert spent.documents <= RARE
-    assert spent.keys <= 2 * RARE + len(probes) * listing.FEW
+    assert spent.documents <= RARE * len(query.statuses or "1")
+    assert spent.keys <= 4 * RARE + len(probes) * listing.FEW
+
+
+HOUR = Query(created_from=NOW + 9000 * SECOND, created_until=NOW + 12_600 * SECOND)
+
+# What is rare is a stretch of the index that has the order.
+WALKED: dict[str, Query] = {
+    **{
+        f"an hour of finished, {order}": replace(
+            HOUR, statuses=frozenset({Status.FINISHED}), order=order
+        )
+        for order in IN_TIME
+    },
+    "an hour of finished or aborted": replace(
+        HOUR, statuses=frozenset({Status.FINISHED, Status.ABORTED})
+    ),
+    "an hour of a handler and a prefix": replace(
+        HOUR, handler_id="common", id_prefix="order-", order=Order.OLDEST
+    ),
+    **{
+        f"aborted, common handler, {order}": Query(
+            statuses=frozenset({Status.ABORTED}), handler_id="common", order=order
+        )
+        for order in IN_TIME
+    },
+    "rare handler, common prefix": Query(handler_id="rare", id_prefix="order-"),
+    "rare prefix, common handler, by id": Query(
+        handler_id="common", id_prefix="rare-", order=Order.ID
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WALKED)
+async def test_what_is_rare_and_in_order_is_not_sorted_and_costs_the_page(
+    large: Large, name: str
+) -> None:
+    page = await large.store.find_page(WALKED[name], None, LIMIT)
+    assert len(page) == LIMIT
+    spent = cost(large)
+    assert spent.stages.isdisjoint({"COLLSCAN", "SORT"})
+    assert spent.documents <= 2 * LIMIT
 
 
 @pytest.mark.parametrize("handler_id", [None, "common"])
@@ -206,13 +247,35 @@ async def test_what_most_are_is_found_among_all(large: Large, handler_id: str | 
         assert spent.documents <= 2 * LIMIT
 
 
-async def test_several_states_cost_what_each_of_them_does(large: Large) -> None:
-    query = Query(statuses=ALL_RARE)
-    page = await large.store.find_page(query, None, LIMIT)
-    assert {summary.status for summary in page} == ALL_RARE
+SEVERAL: dict[str, Query] = {
+    **{f"all, {order}": Query(statuses=ALL_RARE, order=order) for order in IN_TIME},
+    "two": Query(statuses=frozenset({Status.FAILED, Status.ABORTED})),
+    "created": Query(statuses=ALL_RARE, created_from=NOW + 1000 * SECOND),
+}
+
+
+@pytest.mark.parametrize("after", [None, MIDDLE], ids=["first page", "next page"])
+@pytest.mark.parametrize("name", SEVERAL)
+async def test_several_rare_states_are_merged_by_the_server(
+    large: Large, name: str, after: Position | None
+) -> None:
+    query = SEVERAL[name]
+    page = await large.store.find_page(query, after, LIMIT)
+    assert len(page) == LIMIT
+    assert frozenset(summary.status for summary in page) == query.statuses
+    stretches = len(query.statuses or ()) * len(large.sent.named("find"))
     spent = cost(large)
+    assert "SORT_MERGE" in spent.stages
     assert spent.stages.isdisjoint({"COLLSCAN", "SORT"})
-    assert spent.documents <= len(ALL_RARE) * LIMIT
+    assert spent.documents <= LIMIT + len(ALL_RARE)
+    assert spent.keys <= LIMIT + 2 * stretches
+
+
+async def test_what_cannot_move_is_not_read_in_a_snapshot(large: Large) -> None:
+    for query in (EXACT | WALKED).values():
+        await large.store.find_page(query, MIDDLE, LIMIT)
+    looks = large.sent.named("find", "aggregate")
+    assert {look["readConcern"]["level"] for look in looks} == {"majority"}
 
 
 async def test_what_does_not_exist_costs_nothing(large: Large) -> None:
