@@ -95,7 +95,8 @@ class Query:
     """Which workflows are meant, and in which order.
 
     What is None does not matter. `created_from` is within, `created_until` is without. A workflow
-    of the JavaScript library has no `created_at`, so it is in no range of that.
+    of the JavaScript library has no `created_at`, so it is in no range of that. One that is marked
+    for deletion is never meant.
     """
 
     statuses: frozenset[Status] | None = None
@@ -108,7 +109,8 @@ class Query:
     def accepts(self, workflow: Workflow) -> bool:
         """Whether a workflow is meant."""
         return (
-            (self.statuses is None or workflow.status in self.statuses)
+            workflow.pruned_at is None
+            and (self.statuses is None or workflow.status in self.statuses)
             and (self.handler_id is None or workflow.handler_id == self.handler_id)
             and (self.id_prefix is None or workflow.workflow_id.startswith(self.id_prefix))
             and self._is_in_range(workflow.created_at)
@@ -179,12 +181,16 @@ class Searches(Protocol):
     ) -> Sequence[WorkflowSummary]:
         """The first `limit` workflows that are meant and stand behind a position, in order.
 
-        Fewer only where there are no more. Stored documents that cannot be read are passed over.
+        Fewer only where there are no more, and none twice, whatever changes while they are read.
+        Stored documents that cannot be read are passed over.
         """
         ...
 
     async def count(self, by: Count) -> Mapping[str, int]:
-        """How many workflows there are by status or by handler id; only what there is."""
+        """How many workflows there are by status or by handler id; only what there is.
+
+        What is marked for deletion may be counted until it is gone.
+        """
         ...
 
     async def records(self, workflow_id: str) -> Records:

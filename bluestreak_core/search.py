@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
@@ -29,6 +29,9 @@ from bluestreak_core.timeline import Timeline
 
 _PAGE = 200
 _PRUNED_AT_ONCE = 500
+_MILLISECOND = timedelta(milliseconds=1)
+_LAST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
+"""The last instant that can be stored."""
 
 
 class Search:
@@ -58,7 +61,8 @@ class Search:
 
         With `after`, the `cursor` of a summary in a list of the same order, it goes on behind that.
         Whatever comes, goes and changes meanwhile, no workflow is listed twice, and none left out
-        that is there all the time and fulfils what is asked all the time.
+        that is there all the time and fulfils what is asked all the time. But with several states,
+        `MongoStore` on a standalone server may leave out one that changes its state just then.
 
         Raises `InvalidArgument`, `InvalidId` and `Unsupported` at once, and what a store raises
         while it is iterated over. Documents that cannot be read are passed over, and logged.
@@ -80,8 +84,8 @@ class Search:
     async def count(self, by: Literal["status", "handler_id"] = "status") -> dict[str, int]:
         """How many workflows there are by status, each of which is a key, or by handler id.
 
-        It reads an index of all of them, but no workflow: a second or two for a million. Raises
-        `InvalidArgument` and `Unsupported`.
+        It reads an index of all of them, but no workflow: a second or two for a million. What is
+        just being deleted is counted until it is gone. Raises `InvalidArgument` and `Unsupported`.
         """
         store = self._searching("count()")
         if not is_a(by, str) or by not in tuple(Count):
@@ -175,17 +179,22 @@ async def _listed(
 def _to_statuses(name: str, value: object, allowed: tuple[Status, ...]) -> frozenset[Status]:
     """Some states, given as one or several."""
     known = {status.value: status for status in allowed}
-    given = [value] if is_a(value, str) else value
-    is_several = any(is_a(given, kind) for kind in (list, tuple, set, frozenset))
-    if not is_several or not isinstance(given, Collection) or not given:
-        raise _no_status(name, value, allowed)
-    if not all(is_a(one, str) and str.__str__(one) in known for one in given):
-        raise _no_status(name, value, allowed)
-    return frozenset(known[str.__str__(one)] for one in given)
+    given = [value] if is_a(value, str) else _members(value)
+    plain = [str.__str__(one) for one in given if is_a(one, str)]
+    if not plain or len(plain) < len(given) or not known.keys() >= set(plain):
+        raise InvalidArgument(name, value, f"expected one or several of {', '.join(allowed)}")
+    return frozenset(known[one] for one in plain)
 
 
-def _no_status(name: str, value: object, allowed: tuple[Status, ...]) -> InvalidArgument:
-    return InvalidArgument(name, value, f"expected one or several of {', '.join(allowed)}")
+def _members(value: object) -> list[object]:
+    """What a collection holds; nothing if it is none, or a mapping, such as `{"$ne": ...}`."""
+    kind = type(value)  # `isinstance` would believe what a mock says of itself
+    if not issubclass(kind, Collection) or issubclass(kind, Mapping):
+        return []
+    try:
+        return list(value)  # type: ignore[call-overload, no-any-return]
+    except Exception:  # noqa: BLE001 - a collection of somebody's may raise anything
+        return []
 
 
 def _to_range(name: str, value: object) -> tuple[datetime | None, datetime | None]:
@@ -195,10 +204,17 @@ def _to_range(name: str, value: object) -> tuple[datetime | None, datetime | Non
     expected = "expected two instants, from and until, or None for either"
     if not (is_a(value, tuple) or is_a(value, list)):
         raise InvalidArgument(name, value, expected)
-    bounds = [None if one is None else to_instant(name, one) for one in value]
+    bounds = [None if one is None else _to_bound(name, one) for one in value]
     if len(bounds) != 2:  # noqa: PLR2004 - from and until
         raise InvalidArgument(name, value, expected)
     return bounds[0], bounds[1]
+
+
+def _to_bound(name: str, value: object) -> datetime:
+    """An instant to compare stored ones with, which are whole milliseconds: it is rounded up."""
+    instant = to_instant(name, value)
+    was_cut = is_a(value, datetime) and datetime.__gt__(value, instant)
+    return instant + _MILLISECOND if was_cut and instant < _LAST else instant
 
 
 def _to_order(name: str, value: object, default: Order) -> Order:

@@ -72,10 +72,10 @@ class TimelineEvent:
 class Timeline:
     """A workflow with all that it has recorded, and `events`: what happened to it, in order.
 
-    `str()` of it is to be read in a terminal. Of claims, the newest 20 are known. That a handler
-    failed is known of the last time, but not when, unless that aborted the workflow. What has no
-    time comes first, as steps and naps that the JavaScript library has recorded, or last, as an end
-    or a failure.
+    `str()` of it is to be read in a terminal: texts are cut short, and what cannot be printed is
+    escaped. Of claims, the newest 20 are known. That a handler failed is known of the last time,
+    but not when, unless that aborted the workflow. What has no time comes first, as steps and naps
+    that the JavaScript library has recorded, or last, as an end or a failure.
     """
 
     workflow: Workflow
@@ -129,23 +129,33 @@ def _detail(record: Record | None) -> str:
 
 
 def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
-    """What is known to have happened before the end, in the order of what happens at once."""
+    """What is known to have happened before the end, in the most likely order of one millisecond.
+
+    A failed attempt leads to the next one, or to the step, or to that it is given up; then there
+    may be other steps. But an attempt that is waited after, as a nap is, is the last for a while.
+    """
     yield TimelineEvent(kind=EventKind.CREATED, at=workflow.created_at)
     if workflow.retries:
         yield TimelineEvent(kind=EventKind.RETRIED, at=workflow.start_at)
     for entry in workflow.claim_log:
         at, name = entry.claimed_at, entry.worker
         yield TimelineEvent(kind=EventKind.CLAIMED, at=at, name=name, record=entry)
-    for step in records.steps:
-        yield TimelineEvent(kind=EventKind.STEP, at=step.saved_at, name=step.step_id, record=step)
-    for nap in records.naps:
-        yield TimelineEvent(kind=EventKind.NAP, at=nap.saved_at, name=nap.nap_id, record=nap)
-    for attempt in records.attempts:
-        at, name = attempt.saved_at, attempt.step_id
-        yield TimelineEvent(kind=EventKind.ATTEMPT_FAILED, at=at, name=name, record=attempt)
+    yield from _attempts(records, waited_after=False)
     for failed in workflow.failed_steps:
         at, name = failed.failed_at, failed.step_id
         yield TimelineEvent(kind=EventKind.STEP_FAILED, at=at, name=name, record=failed)
+    for step in records.steps:
+        yield TimelineEvent(kind=EventKind.STEP, at=step.saved_at, name=step.step_id, record=step)
+    yield from _attempts(records, waited_after=True)
+    for nap in records.naps:
+        yield TimelineEvent(kind=EventKind.NAP, at=nap.saved_at, name=nap.nap_id, record=nap)
+
+
+def _attempts(records: Records, *, waited_after: bool) -> Iterator[TimelineEvent]:
+    for attempt in records.attempts:
+        at, name = attempt.saved_at, attempt.step_id
+        if waited_after == (attempt.retry_at is not None and attempt.retry_at > at):
+            yield TimelineEvent(kind=EventKind.ATTEMPT_FAILED, at=at, name=name, record=attempt)
 
 
 def _ordered(events: Iterator[TimelineEvent]) -> list[TimelineEvent]:
@@ -209,4 +219,10 @@ def _cut(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}..."
+    """Cut short, and without what a terminal would obey, such as ESC."""
+    shown = "".join(one if one.isprintable() else _escaped(one) for one in text[:_WIDTH])
+    return shown if len(text) <= _WIDTH else f"{shown}..."
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from bluestreak_core import (
     InvalidArgument,
     NewWorkflow,
     NotInitialised,
+    Query,
     Status,
     Store,
     Timeline,
@@ -43,6 +46,7 @@ from tests.engine.conftest import Fleet
 pytestmark = pytest.mark.asyncio
 
 SECOND = timedelta(seconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 LEASE = 10 * SECOND
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
 PAGES = 450
@@ -114,6 +118,73 @@ async def test_what_is_listed_fulfils_all_that_is_asked(
     assert await listed(bluestreak.list(created=(None, None), limit=1)) == ids[-1:]
     assert await listed(bluestreak.list(status="idle", created=created, handler_id="h1")) == []
     assert await listed(bluestreak.list(id_prefix="w01", handler_id="h1")) == ids[11:20:2]
+
+
+async def test_bounds_of_when_it_was_created_are_as_fine_as_they_are_given(
+    store: RecordingStore, fleet: Fleet, clock: ManualClock
+) -> None:
+    bluestreak = await fleet.engine()
+    begin = clock.now()
+    for number in range(3):
+        await store.create(
+            NewWorkflow(
+                workflow_id=f"w{number}",
+                handler_id="h",
+                input=None,
+                created_at=begin + number * MILLISECOND,
+            )
+        )
+    for between in (begin + MILLISECOND / 1000, begin + MILLISECOND / 2, begin + MILLISECOND):
+        local = between.astimezone(timezone(timedelta(hours=5, microseconds=7)))
+        for bound in (between, local):
+            assert await listed(bluestreak.list(created=(bound, None))) == ["w2", "w1"]
+            assert await listed(bluestreak.list(created=(None, bound))) == ["w0"]
+    always = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+    assert len(await listed(bluestreak.list(created=always))) == 3
+
+
+ONE = {"cancelled": 1}
+COLLECTIONS: dict[str, Collection[str]] = {
+    "list": ["cancelled", Status.CANCELLED],
+    "tuple": ("cancelled",),
+    "frozenset": frozenset({"cancelled"}),
+    "keys": ONE.keys(),
+    "values": {1: "cancelled"}.values(),
+    "deque": deque(["cancelled"]),
+}
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+async def test_states_are_given_in_any_collection(
+    store: RecordingStore, fleet: Fleet, clock: ManualClock, name: str
+) -> None:
+    bluestreak = await fleet.engine()
+    await many(store, 2)
+    await store.control("w001", Event.CANCEL, clock.now())
+    assert await listed(bluestreak.list(status=COLLECTIONS[name])) == ["w001"]
+    every: Any = Status  # a collection of states, though not to a type checker
+    assert await listed(bluestreak.list(status=every)) == ["w001", "w000"]
+    later = clock.now() + SECOND
+    pruned = await bluestreak.prune(ended_before=later, statuses=COLLECTIONS[name])
+    assert pruned.workflows == 1
+
+
+@pytest.mark.parametrize(
+    "bad", [deque(), {}.keys(), Counter(["idle"]), b"idle", bytearray(b"idle"), range(2)], ids=repr
+)
+async def test_no_states_at_all_are_refused_in_any_collection(fleet: Fleet, bad: Any) -> None:
+    bluestreak = await fleet.engine()
+    with pytest.raises(InvalidArgument, match=r"^status .*expected one or several of idle, "):
+        bluestreak.list(status=bad)
+
+
+async def test_what_is_marked_for_deletion_is_never_meant(fleet: Fleet, clock: ManualClock) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    workflow = await bluestreak.find_workflow("w")
+    assert workflow is not None
+    assert Query().accepts(workflow)
+    assert not Query().accepts(replace(workflow, pruned_at=clock.now()))
 
 
 @pytest.mark.parametrize("limit", [0, 1, 199, 200, 201, PAGES, 1000])
@@ -248,6 +319,68 @@ async def test_a_timeline_tells_all_that_has_happened_in_order(
         (EventKind.ABORTED, None, 25),
     ]
     assert timeline.events[3].record == timeline.steps[0]
+
+
+async def test_events_of_one_millisecond_are_told_in_the_likely_order(
+    store: RecordingStore, fleet: Fleet, clock: ManualClock
+) -> None:
+    bluestreak = await fleet.engine()
+    now = clock.now()
+    await bluestreak.start("w", "h")
+    (claim,) = await store.claim("worker", now, LEASE, 1, None)
+
+    async def fail(step_id: str, retry_at: datetime | None) -> None:
+        attempt = Attempt(
+            workflow_id="w",
+            step_id=step_id,
+            round=0,
+            number=1,
+            error=ERROR,
+            retry_at=retry_at,
+            saved_at=now,
+        )
+        await store.save_attempt(claim, attempt)
+
+    await fail("pay", now)
+    await fail("post", None)
+    failed = FailedStep(step_id="post", error=ERROR, attempts=1, failed_at=now)
+    await store.fail_step(claim, failed)
+    await store.save_step(claim, "pay", 1, now)
+    await store.save_step(claim, "refund", 2, now)
+    await fail("ask", now + SECOND)
+    await store.save_nap(claim, "think", now + SECOND, now)
+    await store.finish(claim, None, now)
+    events = (await bluestreak.describe("w")).events
+    assert [(event.kind.value, event.name) for event in events] == [
+        ("created", None),
+        ("claimed", "worker"),
+        ("attempt failed", "pay"),
+        ("attempt failed", "post"),
+        ("step failed", "post"),
+        ("step", "pay"),
+        ("step", "refund"),
+        ("attempt failed", "ask"),
+        ("nap", "think"),
+        ("finished", None),
+    ]
+
+
+async def test_a_timeline_cannot_give_orders_to_a_terminal(
+    store: RecordingStore, fleet: Fleet, clock: ManualClock
+) -> None:
+    bluestreak = await fleet.engine()
+    now = clock.now()
+    orders = "\x1b[2J\x07\x9b31m\u202e\u2066"
+    await bluestreak.start("w", "h", {"no orders": orders})
+    (claim,) = await store.claim(f"worker{orders}", now, LEASE, 1, None)
+    harmless = "kein Müller \U0001f426 u\u0308 C:\\new"
+    message = f"{harmless}{orders}\nsecond line"
+    error = ErrorRecord(type=f"Bad{orders}", message=message, traceback="")
+    await store.fail(claim, Failure(error=error, retry_at=None), now)
+    shown = str(await bluestreak.describe("w"))
+    assert all(line.isprintable() for line in shown.split("\n"))
+    escaped = r"\x1b[2J\x07\x9b31m\u202e\u2066"
+    assert f"  last error Bad{escaped}: {harmless}{escaped}" in shown.split("\n")
 
 
 async def test_a_timeline_can_be_read_in_a_terminal(
