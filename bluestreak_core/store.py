@@ -277,8 +277,8 @@ class Transacts(Protocol):
 
         `fn` may be called several times, each time after all that was written has been taken back.
         Where the step is recorded already, or is meanwhile, that output is returned, and nothing of
-        this call is left. A stale caller gets `ClaimLost`, and what `fn` raises is raised. A
-        recorded step sets `crashes` to 0.
+        this call is left. Who is stale beforehand gets `ClaimLost`, and `fn` is not called; who is
+        by the end of it gets that too, or what `fn` raises. A recorded step sets `crashes` to 0.
         """
         ...
 

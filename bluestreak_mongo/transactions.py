@@ -14,7 +14,6 @@ from uuid import UUID
 from bson.errors import InvalidBSON
 from pymongo import ReadPreference
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
-from pymongo.read_concern import ReadConcern
 
 from bluestreak_core import machine
 from bluestreak_core.cancellation import see_through
@@ -24,11 +23,9 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
 from bluestreak_mongo.bulk import undecided
-from bluestreak_mongo.database import WRITE_CONCERN, Database
+from bluestreak_mongo.database import SNAPSHOT, WRITE_CONCERN, Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
-
-SNAPSHOT = ReadConcern("snapshot")
 
 _MAX_TIME_EXPIRED = 50
 

@@ -219,11 +219,12 @@ RETRACT: Document = {"$unset": {doc.SESSION: 1}}
 
 
 def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:
-    """Matches the workflows that ended before an instant, in one of these states."""
-    return _in_any(statuses) | {
-        doc.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant},
-        doc.PRUNED_AT: None,
-    }
+    """Matches the workflows that ended before an instant, in one of these states.
+
+    Also one that was marked before, if the JavaScript library, which still ran it, has moved it out
+    of `left_behind` since.
+    """
+    return _in_any(statuses) | {doc.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant}}
 
 
 def mark(now: datetime) -> Document:

@@ -66,6 +66,20 @@ class ControlContract:
             with pytest.raises(WorkflowNotFound, match="'w'"):
                 await store.control("w", event, NOW)
 
+    @pytest.mark.parametrize("events", [(Event.PAUSE, Event.RESUME), (Event.CANCEL, Event.RETRY)])
+    @pytest.mark.parametrize("ending", ENDINGS)
+    async def test_a_claim_that_was_taken_from_outside_has_not_ended_by_its_own_doing(
+        self, store: Store, events: tuple[Event, ...], ending: Event
+    ) -> None:
+        stale = await claimed(store, "w")
+        for event in events:
+            await store.control("w", event, NOW)
+        assert await store.claim("other", NOW, LEASE, 1, None)
+        before = await found(store, "w")
+        with pytest.raises(ClaimLost):
+            await end(store, stale, ending)
+        assert await found(store, "w") == before
+
     @pytest.mark.parametrize("taken", [Event.CANCEL, Event.PAUSE])
     @pytest.mark.parametrize("event", ENDINGS)
     async def test_whoever_had_the_claim_has_lost_it(

@@ -14,12 +14,8 @@ from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
-    ClaimLost,
     Context,
     DuplicateStep,
-    ErrorRecord,
-    Failure,
-    NewWorkflow,
     Retry,
     Status,
     StepFailed,
@@ -30,7 +26,6 @@ from bluestreak_core import (
     WorkflowCancelled,
     WorkflowNotFound,
 )
-from bluestreak_core.machine import Event
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
@@ -621,33 +616,6 @@ async def test_a_run_is_told_within_a_transaction_of_its_own_and_commits_nothing
         await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
     assert len(calls) == 1
     assert await bluestreak.find_step("w", "book") is None
-
-
-# Stale calls -------------------------------------------------------------------------------------
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("events", [(Event.PAUSE, Event.RESUME), (Event.CANCEL, Event.RETRY)])
-@pytest.mark.parametrize("ending", ["park", "release", "fail"])
-async def test_a_claim_that_was_taken_from_outside_has_not_ended_by_its_own_doing(
-    fleet: Fleet, store: RecordingStore, clock: ManualClock, events: tuple[Event, ...], ending: str
-) -> None:
-    now = clock.now()
-    await store.create(NewWorkflow(workflow_id="w", handler_id="h", input=None, created_at=now))
-    (stale,) = await store.claim("worker", now, 10 * SECOND, 1, None)
-    for event in events:
-        await store.control("w", event, now)
-    await store.claim("worker", now, 10 * SECOND, 1, None)
-    before = await store.find_workflow("w")
-    error = ErrorRecord(type="ValueError", message="", traceback="")
-    endings = {
-        "park": lambda: store.park(stale, now + SECOND),
-        "release": lambda: store.release(stale, now),
-        "fail": lambda: store.fail(stale, Failure(error=error, retry_at=now + SECOND), now),
-    }
-    with pytest.raises(ClaimLost):
-        await endings[ending]()
-    assert await store.find_workflow("w") == before
 
 
 def test_a_step_that_was_given_up_is_tried_afresh_after_a_retry() -> None:

@@ -28,6 +28,7 @@ from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, pruning, transitions
 from tests.mongo.conftest import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new
+from tests.mongo.seed_worker import SeedWorker
 from tests.mongo.strays import NO_UUID
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -309,6 +310,17 @@ async def test_a_workflow_of_the_other_library_ended_with_its_last_lease(
     pruned = await application.store.prune(NOW + 2 * SECOND, ENDED, 10, LATER)
     assert pruned == Pruned(workflows=2, steps=2)
     assert names_of(raw, "workflows") == names_of(raw, "steps") == {"w2"}
+
+
+async def test_what_the_other_library_moves_after_it_was_marked_is_deleted_later(
+    application: Application, raw: Database[Document], clock: ManualClock
+) -> None:
+    await claimed(application.store)
+    await application.store.control("w", Event.CANCEL, NOW)
+    raw.workflows.update_one({"workflowId": "w"}, transitions.mark(NOW))
+    await SeedWorker(application.database, clock).step("w", "s", lambda: 1)
+    year = NOW + timedelta(days=365)
+    assert await application.store.prune(year, ENDED, 10, year) == Pruned(workflows=1, steps=1)
 
 
 async def test_what_cannot_be_read_is_not_deleted_and_keeps_nothing_else_from_it(
