@@ -6,13 +6,14 @@ The contracts need pytest, and the plugin is for it; the others do without.
 from bluestreak_core.testing.around import RecordingStore, StoreAround
 from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract import StoreContract
-from bluestreak_core.testing.environment import Environment, Outcome
+from bluestreak_core.testing.environment import Environment, HandlerPolicy, Outcome
 from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
 from bluestreak_core.testing.fork_contract import ForkContract
 from bluestreak_core.testing.process import Process
+from bluestreak_core.testing.rerun import CrashPoint
 from bluestreak_core.testing.search_contract import SearchContract
 from bluestreak_core.testing.stuck import Stuck
-from bluestreak_core.testing.sweep import CrashPoint, CrashUnsafe, Sweep, crash_everywhere
+from bluestreak_core.testing.sweep import CrashUnsafe, Sweep, crash_everywhere
 from bluestreak_core.testing.transaction_contract import Application, TransactionContract
 from bluestreak_core.testing.virtual_time import VirtualClock, VirtualLoop
 from bluestreak_core.testing.watch import StepCall
@@ -25,6 +26,7 @@ __all__ = [
     "Fault",
     "FaultyStore",
     "ForkContract",
+    "HandlerPolicy",
     "Injected",
     "ManualClock",
     "Outcome",

@@ -37,7 +37,7 @@ class StepWatch:
 
         @functools.wraps(handler)
         async def watched(context: Context, input: Any) -> Any:
-            return await handler(_WatchedContext(context, self), input)
+            return await handler(WatchedContext(context, self), input)
 
         return watched
 
@@ -63,7 +63,7 @@ class StepWatch:
         return noted_async if is_async(fn) else noted
 
 
-class _WatchedContext(Context):
+class WatchedContext(Context):
     """The context that it is made from, with its steps watched."""
 
     def __init__(self, context: Context, watch: StepWatch) -> None:
