@@ -135,7 +135,7 @@ def through(function: Callable[..., Any]) -> Callable[..., Any]:
         (through(functools.partial(later)), Order),
         (functools.partial(Service().handle), Order),
     ],
-    ids=str,
+    ids=["class", "generic class", "partial", "wrapped class", "wrapped partial", "method"],
 )
 def test_a_partial_returns_what_its_function_does(function: Any, annotation: Any) -> None:
     assert of_return(function) == annotation

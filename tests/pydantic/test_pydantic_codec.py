@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import typing
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -179,6 +180,11 @@ VALUES: list[tuple[Any, Any, Any]] = [
 ]
 
 
+def _shown(value: object) -> str:
+    """The same in every process, which the address of a lambda is not."""
+    return re.sub(r" at 0x\w+", "", str(value))
+
+
 @pytest.mark.parametrize(("annotation", "value", "form"), VALUES, ids=str)
 def test_a_value_comes_back_as_it_was(annotation: Any, value: Any, form: Any) -> None:
     assert CODEC.refusal(annotation) is None
@@ -342,7 +348,7 @@ IS_TAKEN = tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 14)
 
 
 @pytest.mark.parametrize(
-    ("annotation", "value", "path", "reason"), LOST if IS_TAKEN else LOST + TAKEN, ids=str
+    ("annotation", "value", "path", "reason"), LOST if IS_TAKEN else LOST + TAKEN, ids=_shown
 )
 def test_what_would_not_come_back_equal_is_refused_with_its_place(
     annotation: Any, value: Any, path: str, reason: str
