@@ -65,6 +65,7 @@ class Context:
         self._operations = operations
         self._exit = exit
         self._clean_ups = clean_ups
+        self._workflow_id = journal.workflow.workflow_id
         self._given_up = journal.workflow.failed_steps
         self._step_ids: set[str] = set()
         self._nap_ids: set[str] = set()
@@ -72,7 +73,7 @@ class Context:
     @property
     def workflow_id(self) -> str:
         """The id that the workflow was started with."""
-        return self._journal.lease.claim.workflow_id
+        return self._workflow_id
 
     def idempotency_key(self, step_id: str) -> str:
         """A key by which another system can tell that it has met a step's effect before.
@@ -153,11 +154,12 @@ class Context:
         if step_id in self._journal.history.steps:
             stored = self._journal.history.steps[step_id]
             return stored if self._journal.conversion is None else self._read(step_id, fn, stored)
-        calling = partial(self._call, step_id, fn, args, limit)
         if retry is not None:
+            calling = partial(self._call, step_id, fn, args, limit)
             return await self._with_retries(step_id, retry, fn, calling)
         with self._operations.operation("step", step_id):
-            return await self._recorded(self._journal.save_step(step_id, await calling(), fn))
+            output = await self._call(step_id, fn, args, limit)
+            return await self._recorded(self._journal.save_step(step_id, output, fn))
 
     async def transaction(
         self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
@@ -220,7 +222,7 @@ class Context:
         """
         await self._check_claim()
         nap_id = check_id("nap id", nap_id)
-        check_outside(self.workflow_id, f"nap {nap_id!r}")
+        check_outside(self.workflow_id, "nap", nap_id)
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)
         if nap_id in self._nap_ids:
             raise DuplicateNap(self.workflow_id, nap_id)
@@ -241,7 +243,7 @@ class Context:
         self._journal.lease.check()
 
     def _use(self, step_id: str) -> None:
-        check_outside(self.workflow_id, f"step {step_id!r}")
+        check_outside(self.workflow_id, "step", step_id)
         if step_id in self._step_ids:
             raise DuplicateStep(self.workflow_id, step_id)
         self._step_ids.add(step_id)

@@ -14,11 +14,11 @@ _WITHIN: ContextVar[tuple[str, str] | None] = ContextVar("transaction", default=
 """The ids of the workflow and of the transaction whose function is running."""
 
 
-def check_outside(workflow_id: str, used: str) -> None:
-    """Refuse what the function of a transaction of the same workflow uses."""
+def check_outside(workflow_id: str, kind: str, used_id: str) -> None:
+    """Refuse a step or a nap that the function of a transaction of the same workflow uses."""
     within = _WITHIN.get()
     if within is not None and within[0] == workflow_id:
-        raise UsedInTransaction(workflow_id, used, within[1])
+        raise UsedInTransaction(workflow_id, f"{kind} {used_id!r}", within[1])
 
 
 @dataclass(frozen=True, slots=True)

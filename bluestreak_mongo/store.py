@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -242,12 +242,12 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return workflow
 
     @override
-    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
-        return await self._open.recording.find_step(workflow_id, step_id)
+    def find_step(self, workflow_id: str, step_id: str) -> Coroutine[Any, Any, Step | None]:
+        return self._open.recording.find_step(workflow_id, step_id)
 
     @override
-    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        return await self._open.recording.find_nap(workflow_id, nap_id)
+    def find_nap(self, workflow_id: str, nap_id: str) -> Coroutine[Any, Any, Nap | None]:
+        return self._open.recording.find_nap(workflow_id, nap_id)
 
     @override
     @writes
@@ -271,8 +271,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return claims
 
     @override
-    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
-        return await self._open.recording.history(claims)
+    def history(self, claims: Sequence[Claim]) -> Coroutine[Any, Any, Mapping[str, History]]:
+        return self._open.recording.history(claims)
 
     @override
     @writes
@@ -296,22 +296,24 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return BlockingRenewer(self._connection)
 
     @override
-    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
-        return await self._open.recording.save_step(claim, step_id, output, now)
+    def save_step(
+        self, claim: Claim, step_id: str, output: Any, now: datetime
+    ) -> Coroutine[Any, Any, Any]:
+        return self._open.recording.save_step(claim, step_id, output, now)
 
     @override
-    async def save_nap(
+    def save_nap(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
-    ) -> datetime:
-        return await self._open.recording.save_nap(claim, nap_id, wake_up_at, now)
+    ) -> Coroutine[Any, Any, datetime]:
+        return self._open.recording.save_nap(claim, nap_id, wake_up_at, now)
 
     @override
-    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
-        return await self._open.recording.save_attempt(claim, attempt)
+    def save_attempt(self, claim: Claim, attempt: Attempt) -> Coroutine[Any, Any, Attempt]:
+        return self._open.recording.save_attempt(claim, attempt)
 
     @override
-    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        await self._open.recording.fail_step(claim, failed)
+    def fail_step(self, claim: Claim, failed: FailedStep) -> Coroutine[Any, Any, None]:
+        return self._open.recording.fail_step(claim, failed)
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
