@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections.abc import Awaitable, Callable
 from types import FunctionType, UnionType
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
@@ -108,7 +107,8 @@ def _awaited(annotation: Any, receiver: Any) -> Any:
     if args and isinstance(origin, type) and issubclass(origin, Awaitable):
         return _awaited(args[-1], receiver)
     if origin in {Union, UnionType}:
-        return functools.reduce(operator.or_, (_awaited(arg, receiver) for arg in args))
+        # Not by `|`, which a metaclass may have a meaning of its own for.
+        return Union[tuple(_awaited(arg, receiver) for arg in args)]  # noqa: UP007
     return annotation
 
 

@@ -137,9 +137,9 @@ class Context:
           is dropped, even if the next attempt has begun. `StepTimeout` is raised, or is the error
           of the attempt.
 
-        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, and
-        `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort the workflow, since
-        another try would repeat the effects of `fn`.
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`,
+        `UsedInTransaction`, and `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort
+        the workflow, since another try would repeat the effects of `fn`.
         """
         if self._exit.has_come or self._journal.lease.error is not None:
             await self._check_claim()  # else every step would pay for that
@@ -201,7 +201,7 @@ class Context:
         again; one that raises is logged. A workflow that is cancelled while it does not run, as in
         a long nap, is not cleaned up; nor is one whose worker dies or loses its lease first.
 
-        Raises `InvalidId`, `InvalidArgument` and `DuplicateStep`.
+        Raises `InvalidId`, `InvalidArgument`, `DuplicateStep` and `UsedInTransaction`.
         """
         if self._exit.has_come:
             raise asyncio.CancelledError
@@ -218,7 +218,7 @@ class Context:
         nap longer than `park_after` takes no memory: the handler is cancelled here, and runs again
         from the top, over its recorded steps, when the nap ends.
 
-        Raises `InvalidId`, `InvalidDuration` and `DuplicateNap`.
+        Raises `InvalidId`, `InvalidDuration`, `DuplicateNap` and `UsedInTransaction`.
         """
         await self._check_claim()
         nap_id = check_id("nap id", nap_id)

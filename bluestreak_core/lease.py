@@ -38,8 +38,8 @@ class Lease:
     sent. So it is never later than the instant from which another worker may take over, and it has
     passed when a process wakes up that was stopped for longer than its lease.
 
-    `left`, `error` and `extend` may be used from any thread: the deadline is one float, which is
-    read whole.
+    `left`, `error`, `is_withheld` and `extend` may be used from any thread: the deadline is one
+    float, which is read whole.
     """
 
     def __init__(self, claim: Claim, clock: Clock, deadline: float, span: timedelta) -> None:

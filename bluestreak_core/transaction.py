@@ -10,16 +10,6 @@ from typing import Any
 from bluestreak_core.call import call
 from bluestreak_core.errors import UsedInTransaction
 
-_WITHIN: ContextVar[tuple[str, str] | None] = ContextVar("transaction", default=None)
-"""The ids of the workflow and of the transaction whose function is running."""
-
-
-def check_outside(workflow_id: str, kind: str, used_id: str) -> None:
-    """Refuse a step or a nap that the function of a transaction of the same workflow uses."""
-    within = _WITHIN.get()
-    if within is not None and within[0] == workflow_id:
-        raise UsedInTransaction(workflow_id, f"{kind} {used_id!r}", within[1])
-
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -57,6 +47,7 @@ class Writing:
         self.fn = fn
         self.error: BaseException | None = None
         """What its last call has raised."""
+        self.is_running = False
         self._args = args
         self._on_call = on_call
 
@@ -64,11 +55,24 @@ class Writing:
         """Call the function, as often as the store wants."""
         self.error = None
         self._on_call()
-        within = _WITHIN.set((self.workflow_id, self.step_id))
+        within = _WITHIN.set(self)
+        self.is_running = True
         try:
             return await call(self.step_id, self.fn, session, *self._args)
         except BaseException as error:
             self.error = error
             raise
         finally:
+            self.is_running = False
             _WITHIN.reset(within)
+
+
+_WITHIN: ContextVar[Writing | None] = ContextVar("transaction", default=None)
+"""The transaction whose function this code was called by, even if that has ended since."""
+
+
+def check_outside(workflow_id: str, kind: str, used_id: str) -> None:
+    """Refuse a step or a nap that the function of a transaction of the same workflow uses."""
+    writing = _WITHIN.get()
+    if writing is not None and writing.is_running and writing.workflow_id == workflow_id:
+        raise UsedInTransaction(workflow_id, f"{kind} {used_id!r}", writing.step_id)

@@ -297,7 +297,10 @@ class Worker:
                 run.lease.extend(deadline)
 
     async def _heed_control(self) -> None:
-        """Renew at once when somebody may have cancelled or paused what runs here: that tells."""
+        """When somebody may have cancelled or paused what runs here, find out at once.
+
+        By a renewal, or by a look where that would get in the way.
+        """
         outage = pauses(self._lease)
         while True:
             await self._until_something_runs()
@@ -307,10 +310,11 @@ class Worker:
                 asked_at = self._clock.now()
                 try:
                     if await self._is_controlled(since):
-                        since = self._clock.now()
+                        heard_at = self._clock.now()
                         runs = self._all_runs()
                         await self._renew([run for run in runs if run.may_be_renewed])
                         await self._look_up([run for run in runs if run.lease.is_withheld])
+                        since = heard_at
                         await self._clock.sleep(_HEED_AFTER)
                     else:
                         since = asked_at  # what others cancel all day must not add up

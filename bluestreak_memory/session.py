@@ -26,6 +26,7 @@ class MemorySession:
         """Those that a store is to start or move when it is through, as they will be then."""
         self._undo: list[Callable[[], object]] = []
         self._commit: list[Callable[[], object]] = []
+        self._acts: list[Callable[[], object]] = []
 
     def set(self, mapping: MutableMapping[K, V], key: K, value: V) -> None:
         """`mapping[key] = value`, until the transaction fails."""
@@ -53,12 +54,19 @@ class MemorySession:
         self._check_open()
         self._commit.append(callback)
 
+    def act(self, callback: Callable[[], object]) -> None:
+        """Have this called when nothing can make the transaction fail any more. It must not."""
+        self._check_open()
+        self._acts.append(callback)
+
     def commit(self) -> None:
         """End the transaction well, or raise and have it taken back."""
         self._check_open()
         for callback in self._commit:
             callback()
         self.is_open = False
+        for callback in self._acts:
+            callback()
 
     def roll_back(self) -> None:
         """Take back all that was done, the last first. A repeat does nothing."""

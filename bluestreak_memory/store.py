@@ -338,13 +338,13 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         if await self.find_in(session, new.workflow_id) is not None:
             return False
 
-        def create() -> None:
-            if not self._create(record):
+        def check() -> None:
+            if new.workflow_id in self._records:
                 raise StoreUnavailable(f"workflow {new.workflow_id!r} was created meanwhile")
-            session.undo(lambda: self._records.pop(new.workflow_id))
 
         session.workflows[new.workflow_id] = record.workflow
-        session.on_commit(create)
+        session.on_commit(check)
+        session.act(lambda: self._create(record))
         return True
 
     @override
@@ -362,21 +362,16 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
             raise WorkflowNotFound(workflow_id)
         moved = machine.control(workflow, event, now, reason)
 
-        def control() -> None:
-            record = self._records.get(workflow_id)
-            if record is None or event not in machine.TRANSITIONS[record.workflow.status]:
+        seen = self._at(workflow_id)
+
+        def check() -> None:
+            found = self._at(workflow_id)
+            if seen is not None and (found is None or _moves(found) != _moves(seen)):
                 raise StoreUnavailable(f"workflow {workflow_id!r} was moved meanwhile")
-            before, recorded = record.workflow, record.recorded
-
-            def undo() -> None:
-                record.recorded = recorded
-                self._put(before)
-
-            self._control(record, event, now, reason)
-            session.undo(undo)
 
         session.workflows[workflow_id] = moved
-        session.on_commit(control)
+        session.on_commit(check)
+        session.act(lambda: self._control(self._records[workflow_id], event, now, reason))
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
@@ -557,3 +552,8 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         return replace(
             workflow, input=self._copy(workflow.input), result=self._copy(workflow.result)
         )
+
+
+def _moves(workflow: Workflow) -> tuple[Status, int, int]:
+    """What is another after whatever an event from outside may depend on."""
+    return workflow.status, workflow.claims, workflow.controls

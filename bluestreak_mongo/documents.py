@@ -75,6 +75,7 @@ FAILED_ATTEMPTS = "attempts"
 FAILED_AT = "failedAt"
 
 FORKING_BEFORE = "before"
+FORKING_KEY = "key"
 
 ENTRY_WORKER = "worker"
 ENTRY_CLAIMED_AT = "claimedAt"
@@ -120,6 +121,8 @@ RARE = (Status.FAILED, Status.ABORTED, Status.PAUSED, Status.CANCELLED)
 """The states that a workflow is never in if all goes well."""
 
 BY_ID: Index = [(WORKFLOW_ID, ASCENDING)]
+BY_STEP: Index = [(WORKFLOW_ID, ASCENDING), (STEP_ID, ASCENDING)]
+BY_NAP: Index = [(WORKFLOW_ID, ASCENDING), (NAP_ID, ASCENDING)]
 BY_DUE: Index = [(STATUS, ASCENDING), (TIMEOUT_AT, ASCENDING)]
 BY_CREATED: Index = [(CREATED_AT, ASCENDING), (WORKFLOW_ID, ASCENDING)]
 BY_HANDLER: Index = [(HANDLER_ID, ASCENDING), *BY_CREATED]
@@ -137,8 +140,8 @@ WORKFLOW_INDEXES = [
         partialFilterExpression={STATUS: {"$in": [status.value for status in RARE]}},
     ),
 ]
-STEP_INDEXES = [IndexModel([(WORKFLOW_ID, ASCENDING), (STEP_ID, ASCENDING)], unique=True)]
-NAP_INDEXES = [IndexModel([(WORKFLOW_ID, ASCENDING), (NAP_ID, ASCENDING)], unique=True)]
+STEP_INDEXES = [IndexModel(BY_STEP, unique=True)]
+NAP_INDEXES = [IndexModel(BY_NAP, unique=True)]
 
 
 def from_workflow(workflow: Workflow) -> Document:

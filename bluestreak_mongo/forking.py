@@ -28,7 +28,7 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.bulk import insert_each
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document
+from bluestreak_mongo.documents import Document, Index
 
 _AT_ONCE = 500
 BYTES_AT_ONCE = 16 * 1024 * 1024
@@ -67,19 +67,17 @@ async def fork(
     database: Database, workflow_id: str, new_id: str, before: str | None, now: datetime
 ) -> bool:
     """See `Forks.fork`."""
-    found = await database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
-    if found is None or doc.to_workflow(found).pruned_at is not None:
-        raise WorkflowNotFound(workflow_id)
-    if found.get(doc.FORKING) is not None:
-        raise TransitionRefused(workflow_id, machine.FORKING, "fork")
-    source = doc.to_workflow(found)
-    part = await _part(database, source, before)
-    forked = machine.fork(source, new_id, now, _given_up(source, before, part))
-    is_new = await _create(database, forked, before)
-    if not is_new and not await _is_broken_off(database, forked, before):
+    found = await _find_source(database, workflow_id)
+    part = await _part(database, doc.to_workflow(found), before)
+    given_up = await _given_up(database, doc.to_workflow(found), before, part)
+    forked = machine.fork(doc.to_workflow(found), new_id, now, given_up)
+    is_new = await _create(database, forked, before, part)
+    if not is_new and (begun := await _find_begun(database, forked, before)) is not None:
+        part = begun
+    elif not is_new:
         return False
-    for collection in (database.steps, database.naps):
-        await _copy(collection, workflow_id, new_id, part)
+    for collection, index in ((database.steps, doc.BY_STEP), (database.naps, doc.BY_NAP)):
+        await _copy(collection, index, workflow_id, new_id, part)
     key = {doc.WORKFLOW_ID: new_id}
     if not await _is_still_whole(database, found):
         await database.workflows.update_one(key, transitions.discard(now))
@@ -91,8 +89,19 @@ async def fork(
     return bool(completed.matched_count) or (is_new and await _is_unfinished(database, new_id))
 
 
-async def _create(database: Database, forked: Workflow, before: str | None) -> bool:
-    document = doc.from_workflow(forked) | _being_forked(before)
+async def _find_source(database: Database, workflow_id: str) -> Document:
+    found = await database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
+    if found is None or doc.to_workflow(found).pruned_at is not None:
+        raise WorkflowNotFound(workflow_id)
+    if found.get(doc.FORKING) is not None:
+        raise TransitionRefused(workflow_id, machine.FORKING, "fork")
+    return found
+
+
+async def _create(database: Database, forked: Workflow, before: str | None, part: _Part) -> bool:
+    place = {doc.SAVED_AT: part.place.recorded_at, doc.FORKING_KEY: part.place.key}
+    mark = {doc.FORKING: {doc.FORKING_BEFORE: before} | place}
+    document = doc.from_workflow(forked) | {doc.STATUS: Status.PAUSED.value} | mark
     try:
         await database.workflows.insert_one(document)
     except DuplicateKeyError:
@@ -101,12 +110,20 @@ async def _create(database: Database, forked: Workflow, before: str | None) -> b
 
 
 def _being_forked(before: str | None) -> Document:
-    return {doc.STATUS: Status.PAUSED.value, doc.FORKING: {doc.FORKING_BEFORE: before}}
+    """Matches what the same call has begun, and nobody has completed or cancelled."""
+    mark = {doc.FORKING: {"$ne": None}, f"{doc.FORKING}.{doc.FORKING_BEFORE}": before}
+    return {doc.STATUS: Status.PAUSED.value} | mark
 
 
-async def _is_broken_off(database: Database, forked: Workflow, before: str | None) -> bool:
+async def _find_begun(database: Database, forked: Workflow, before: str | None) -> _Part | None:
+    """Which part a fork was to have that was broken off, and is to be completed by this call."""
     ours = {doc.WORKFLOW_ID: forked.workflow_id, doc.FORKED_FROM: forked.forked_from}
-    return await database.workflows.find_one(ours | _being_forked(before), {"_id": 1}) is not None
+    begun = await database.workflows.find_one(ours | _being_forked(before), {doc.FORKING: 1})
+    if begun is None:
+        return None
+    mark = begun[doc.FORKING]
+    place = _Place(in_milliseconds(mark[doc.SAVED_AT]), mark[doc.FORKING_KEY])
+    return _Part(place, including=before is None)
 
 
 async def _is_unfinished(database: Database, new_id: str) -> bool:
@@ -139,24 +156,38 @@ async def _part(database: Database, source: Workflow, before: str | None) -> _Pa
     return _Part(_place(step))
 
 
-def _given_up(source: Workflow, before: str | None, part: _Part) -> tuple[FailedStep, ...]:
-    """Of the steps that were given up those that are in the part. All that have been by now are."""
-    if before is None:
-        return source.failed_steps
+async def _given_up(
+    database: Database, source: Workflow, before: str | None, part: _Part
+) -> tuple[FailedStep, ...]:
+    """Of the steps that were given up those that are in the part.
+
+    While the part was determined, more may have been, whose compensation is in it.
+    """
+    now = await database.workflows.find_one({doc.WORKFLOW_ID: source.workflow_id})
+    given_up = source.failed_steps if now is None else doc.to_workflow(now).failed_steps
+    # One that ends just as a step is recorded has come before it: a later one takes two writes.
     until = part.place.recorded_at
-    given_up = [one for one in source.failed_steps if one.step_id != before]
-    # One that ends just as the step is recorded has come before it: a later one takes two writes.
-    return tuple(one for one in given_up if one.failed_at <= until)
+    return tuple(
+        one
+        for one in given_up
+        if one.step_id != before
+        and (one.failed_at <= until or (before is None and one in source.failed_steps))
+    )
 
 
 async def _copy(
-    collection: AsyncCollection[Document], workflow_id: str, new_id: str, part: _Part
+    collection: AsyncCollection[Document],
+    index: Index,
+    workflow_id: str,
+    new_id: str,
+    part: _Part,
 ) -> None:
     """Copy some records, in their order; what is there already, of an earlier call, stays."""
     copies: list[Document] = []
     size = 0
     theirs = {doc.WORKFLOW_ID: workflow_id, doc.ATTEMPT: None}
-    found = collection.find(theirs, batch_size=_AT_ONCE).sort("_id", ASCENDING)
+    # Without the hint, the server may well look for them among all that there is, in this order.
+    found = collection.find(theirs, batch_size=_AT_ONCE).hint(index).sort("_id", ASCENDING)
     async for record in found:
         place = _place(record)
         if not part.has(place):

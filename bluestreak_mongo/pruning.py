@@ -41,10 +41,10 @@ class _Doomed:
 class Pruning:
     """Does what `bluestreak_core.query.Prunes` asks for."""
 
-    def __init__(self, database: Database, strays: Strays) -> None:
+    def __init__(self, database: Database) -> None:
         self._workflows = database.workflows
         self._records = (database.steps, database.naps)
-        self._strays = strays
+        self._strays = Strays()  # its own: what has ended is in nobody else's way
 
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
@@ -106,7 +106,8 @@ class Pruning:
     ) -> tuple[list[_Doomed], bool]:
         """Some records of these workflows, and whether there may be more.
 
-        A workflow with a record that cannot be read is taken out: nobody could delete all of it.
+        A workflow with a record that cannot be read is taken out, with what is left of it: nobody
+        could delete all of it.
         """
         theirs = {doc.WORKFLOW_ID: {"$in": list(doomed), "$not": {"$type": "array"}}}
 

@@ -184,9 +184,11 @@ class Recording:
         return outcome
 
 
-async def find_one(collection: AsyncCollection[Document], key: Document) -> Document | None:
+async def find_one(
+    collection: AsyncCollection[Document], key: Document, session: Any = None
+) -> Document | None:
     """A document by its key. Raises `CorruptDocument` for what is no valid BSON."""
     try:
-        return await collection.find_one(key)
+        return await collection.find_one(key, session=session)
     except InvalidBSON as error:
         raise undecodable(collection.name, key[doc.WORKFLOW_ID], error) from error

@@ -179,7 +179,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             transactions=Transactions(database, self._rules),
             feed=Feed(database.tolerant_workflows, self._hints, self._clock),
             listing=Listing(database, strays),
-            pruning=Pruning(database, strays),
+            pruning=Pruning(database),
         )
 
     @override
@@ -386,7 +386,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
         self._open.transactions.check_session(session)
         key = {doc.WORKFLOW_ID: workflow_id}
-        found = await self._open.database.workflows.find_one(key, session=session)
+        found = await find_one(self._open.database.workflows, key, session)
         return None if found is None else doc.to_workflow(found)
 
     @override

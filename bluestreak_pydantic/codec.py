@@ -17,6 +17,9 @@ from bluestreak_pydantic.plain import to_plain
 
 _REMEMBERED = 1024
 
+_MODULES_OF_CONTAINERS = frozenset({"builtins", "collections", "collections.abc"})
+"""Of classes of others it is not known what their parameters are for."""
+
 _HASHED = "dataclasses and models cannot be stored in a set, nor as keys of a dict: use a list"
 
 
@@ -93,6 +96,7 @@ def _hashes_dicts(annotation: Any) -> bool:
     if origin is Annotated:  # which may tell another way
         return False
     is_hashing = isinstance(origin, type) and issubclass(origin, AbstractSet | Mapping)
+    is_hashing = is_hashing and origin.__module__ in _MODULES_OF_CONTAINERS
     return (is_hashing and any(map(_becomes_dict, args[:1]))) or any(map(_hashes_dicts, args))
 
 

@@ -7,7 +7,7 @@ import gc
 import typing
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, Self, TypeVar
 
 import pytest
 
@@ -116,6 +116,21 @@ def test_a_class_returns_its_instances() -> None:
     assert of_return(Order) is Order
     assert of_return(functools.wraps(Order, updated=())(lambda *_: None)) is Order
     assert of_return(Box[int]) == Box[int]
+
+
+class Joining(type):
+    def __or__(cls, other: object) -> str:  # type: ignore[override]
+        return "joined"
+
+
+class Joined(metaclass=Joining): ...
+
+
+def perhaps_joined() -> Optional[Joined]: ...  # noqa: UP045 - `|` means something else to this class
+
+
+def test_a_class_whose_metaclass_joins_is_left_in_its_union() -> None:
+    assert of_return(perhaps_joined) == Optional[Joined]  # noqa: UP045
 
 
 def through(function: Callable[..., Any]) -> Callable[..., Any]:

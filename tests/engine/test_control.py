@@ -589,6 +589,38 @@ async def test_a_clean_up_that_an_earlier_run_has_recorded_meanwhile_is_not_call
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("call", ["renew", "find_workflow"])
+async def test_what_was_heard_is_not_forgotten_while_the_store_does_not_answer(
+    fleet: Fleet, store: RecordingStore, call: str
+) -> None:
+    inside = asyncio.Event()
+    bluestreak = await fleet.engine(timeout_interval=3600)
+
+    async def hang(session: object = None) -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        if call == "renew":
+            await ctx.step("hang", hang)
+        else:
+            await ctx.transaction("hang", hang)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+        store.failing[call] = StoreUnavailable("gone")
+        begun = store.begun[call]
+        await bluestreak.cancel("w")
+        await _until(fleet, bluestreak, lambda: store.begun[call] > begun)
+        fleet.clock.advance(5 * SECOND)
+        await _until(fleet, bluestreak, lambda: store.begun[call] > begun + 1)
+        del store.failing[call]
+        await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
+
+
+@pytest.mark.asyncio
 async def test_a_run_is_told_within_a_transaction_of_its_own_and_commits_nothing(
     fleet: Fleet,
 ) -> None:

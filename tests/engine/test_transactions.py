@@ -286,6 +286,33 @@ async def test_its_function_cannot_use_the_context(fleet: Fleet, bank: Bank, use
 
 
 @pytest.mark.asyncio
+async def test_what_its_function_has_begun_may_use_the_context_afterwards(
+    fleet: Fleet, bank: Bank
+) -> None:
+    bluestreak = await fleet.engine(max_failures=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> str:
+        is_over, begun = asyncio.Event(), []
+
+        async def afterwards() -> str:
+            await is_over.wait()
+            return await ctx.step("after", str, "noted")
+
+        async def book(session: Any) -> None:
+            await bank.ledger.book(session, "ada", 1)
+            begun.append(asyncio.create_task(afterwards()))
+
+        await ctx.transaction("book", book)
+        is_over.set()
+        return await begun[0]
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        assert await bluestreak.wait("w") == "noted"
+
+
+@pytest.mark.asyncio
 async def test_a_function_that_swallows_the_end_of_its_time_commits_nothing(
     fleet: Fleet, bank: Bank
 ) -> None:
@@ -560,6 +587,42 @@ async def test_what_is_moved_by_somebody_else_meanwhile_is_a_conflict_in_memory(
         await cancel()
     with pytest.raises(WorkflowCancelled, match="out there"):
         await bluestreak.wait("v")
+
+
+@pytest.mark.asyncio
+async def test_a_transaction_in_memory_that_fails_takes_nothing_from_a_run() -> None:
+    store = MemoryStore()
+    bluestreak = Bluestreak(store, max_failures=0)
+    inside, go_on = asyncio.Event(), asyncio.Event()
+    written: dict[str, int] = {}
+    await bluestreak.init()
+
+    async def write(session: MemorySession) -> None:
+        session.set(written, "before", 1)
+        inside.set()
+        await go_on.wait()
+        session.set(written, "after", 1)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.transaction("write", write)
+
+    async def cancel_and_start() -> None:
+        async with store.transaction() as session:
+            await bluestreak.cancel("w", session=session)
+            await bluestreak.start("other", "h", delay=3600, session=session)
+            await bluestreak.start("other", "h", delay=3600)
+
+    poll = asyncio.create_task(bluestreak.poll())
+    await bluestreak.start("w", "h")
+    await inside.wait()
+    with pytest.raises(StoreUnavailable, match="'other' was created meanwhile"):
+        await cancel_and_start()
+    go_on.set()
+    await bluestreak.wait("w")
+    assert written == {"before": 1, "after": 1}
+    bluestreak.stop()
+    await poll
 
 
 @pytest.mark.asyncio

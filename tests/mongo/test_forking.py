@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from pymongo.database import Database
 
-from bluestreak_core import Status, Step, TransitionRefused
+from bluestreak_core import Claim, Status, Step, TransitionRefused
 from bluestreak_core.machine import Event
 from bluestreak_core.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, forking, transitions
-from tests.mongo.conftest import NOW, SECOND, Application, Document, claimed
+from bluestreak_mongo import documents as doc
+from tests.mongo.conftest import FAILED_STEP, NOW, SECOND, Application, Document, claimed
+from tests.mongo.test_claim_cost import explained
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -30,7 +33,8 @@ async def _source(store: MongoStore, steps: int) -> None:
 
 def _break_off(raw: Database[Document], kept: int) -> None:
     """As if the process had died when it had copied so many records."""
-    broken_off = {"status": "paused", "forking": {"before": None}}
+    mark = {"before": None, "savedAt": NOW + 3600 * SECOND, "key": None}
+    broken_off = {"status": "paused", "forking": mark}
     raw.workflows.update_one({"workflowId": "f"}, {"$set": broken_off})
     for step in list(raw.steps.find({"workflowId": "f"}).sort("stepId"))[kept:]:
         raw.steps.delete_one({"_id": step["_id"]})
@@ -157,6 +161,67 @@ async def test_what_is_recorded_while_a_workflow_is_forked_is_in_no_part_in_the_
     application.sent.before["insert"] = go_on
     assert await application.store.fork("w", "f", None, NOW)
     assert [step["stepId"] for step in raw.steps.find({"workflowId": "f"})] == ["m"]
+
+
+async def test_a_fork_that_is_completed_later_has_what_there_was_when_it_was_begun(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    await store.save_step(claim, "first", 1, NOW)
+    await store.fork("w", "f", None, NOW)
+    (first,) = raw.steps.find({"workflowId": "w"})
+    mark = {"before": None, "savedAt": NOW, "key": first["_id"]}
+    raw.workflows.update_one({"workflowId": "f"}, {"$set": {"status": "paused", "forking": mark}})
+    await _give_up_and_compensate(store, claim)
+    assert await store.fork("w", "f", None, NOW + 3 * SECOND)
+    assert [step["stepId"] for step in raw.steps.find({"workflowId": "f"})] == ["first"]
+    forked = await store.find_workflow("f")
+    assert forked is not None
+    assert forked.failed_steps == ()
+
+
+async def _give_up_and_compensate(store: MongoStore, claim: Claim) -> None:
+    failed = replace(FAILED_STEP, step_id="x", failed_at=NOW + SECOND)
+    await store.fail_step(claim, failed)
+    await store.save_step(claim, "compensate", 1, NOW + 2 * SECOND)
+
+
+async def test_a_fork_with_a_compensation_has_what_was_given_up_before_it(
+    application: Application, raw: Database[Document]
+) -> None:
+    await claimed(application.store)
+    failed = doc.from_failed_step(replace(FAILED_STEP, step_id="x", failed_at=NOW + SECOND))
+
+    def go_on() -> None:
+        raw.workflows.update_one({}, {"$push": {"failedSteps": failed}})
+        step = doc.from_step("w", "compensate", 1, NOW + 2 * SECOND)
+        raw.steps.insert_one(step)
+
+    # When the source has been read, and before its records are looked at.
+    find_source_first = {"find": lambda: application.sent.before.update(find=go_on)}
+    application.sent.before.update(find_source_first)
+    assert await application.store.fork("w", "f", None, NOW)
+    assert [step["stepId"] for step in raw.steps.find({"workflowId": "f"})] == ["compensate"]
+    forked = await application.store.find_workflow("f")
+    assert forked is not None
+    assert [step.step_id for step in forked.failed_steps] == ["x"]
+
+
+async def test_a_fork_reads_the_records_of_its_source_and_no_others(
+    application: Application, raw: Database[Document]
+) -> None:
+    await _source(application.store, 1)
+    for name, id_field in (("steps", "stepId"), ("naps", "napId")):
+        raw[name].insert_many(
+            {"workflowId": "w" if number < 150 else "v", id_field: f"{number}", "wakeUpAt": NOW}
+            for number in range(3000)
+        )
+    application.sent.commands.clear()
+    assert await application.store.fork("w", "f", None, NOW)
+    copying = [find for find in application.sent.named("find") if "sort" in find]
+    assert len(copying) == 2
+    for find in copying:
+        assert explained(raw, find)["executionStats"]["totalDocsExamined"] <= 151
 
 
 async def test_large_records_are_copied_a_few_at_a_time(

@@ -198,7 +198,7 @@ async def test_a_late_prune_takes_nothing_from_a_new_workflow_of_the_same_id(
     assert raw.workflows.count_documents({}) == 1
 
 
-FORK_COMMANDS = 7
+FORK_COMMANDS = 8
 """Of a fork, those that read or update."""
 
 

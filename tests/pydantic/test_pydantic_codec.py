@@ -13,7 +13,7 @@ from enum import Enum, IntEnum, StrEnum
 from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import PurePath, PurePosixPath
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import pydantic
@@ -480,6 +480,19 @@ class Word:
     @classmethod
     def of_text(cls, given: Any) -> Any:
         return {"text": given} if isinstance(given, str) else given
+
+
+Part = TypeVar("Part")
+
+
+class Page(TypedDict, Generic[Part]):
+    parts: list[Part]
+
+
+def test_a_parameter_of_a_class_of_the_users_is_no_key() -> None:
+    assert CODEC.refusal(Page[Item]) is None
+    given = Page[Item](parts=[Item("ink", Decimal(1))])
+    assert CODEC.decode(CODEC.encode(given, Page[Item], "value"), Page[Item], "value") == given
 
 
 IN_SET = "dataclasses and models cannot be stored in a set, nor as keys of a dict: use a list"

@@ -116,7 +116,7 @@ class Observer(StoreAround):
         if created:
             self._written[session][new.workflow_id] = "created"
             await self._check_isolated(new.workflow_id, None)
-            session.on_commit(lambda: self._note_start("commit", new, is_new=True))
+            session.act(lambda: self._note_start("commit", new, is_new=True))
         return created
 
     @override
@@ -345,7 +345,7 @@ class Observer(StoreAround):
     ) -> None:
         stored = await self._store.find_workflow(workflow_id)
         before: list[Workflow] = []
-        session.on_commit(lambda: before.extend(self._stored(workflow_id)))
+        session.act(lambda: before.extend(self._stored(workflow_id)))
         try:
             await super().control_in(session, workflow_id, event, now, reason)
         except Exception as refusal:
@@ -355,7 +355,7 @@ class Observer(StoreAround):
             await self._check_isolated(workflow_id, stored)
         self.note(f"{event} {workflow_id} in a transaction")
         self._written[session][workflow_id] = event
-        session.on_commit(lambda: self._note_commit(before[0], event))
+        session.act(lambda: self._note_commit(before[0], event))
 
     def _note_commit(self, before: Workflow, event: Event) -> None:
         (after,) = self._stored(before.workflow_id)
