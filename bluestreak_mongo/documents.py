@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+from bson import ObjectId
 from pymongo import ASCENDING, IndexModel
 
 from bluestreak_core.clock import in_milliseconds
@@ -340,6 +341,14 @@ def to_nap(document: Mapping[str, Any]) -> Nap:
         wake_up_at=read.instant(WAKE_UP_AT),
         saved_at=read.optional_instant(SAVED_AT),
     )
+
+
+def recorded_at(document: Mapping[str, Any]) -> datetime:
+    """When a step or a nap was recorded; JavaScript says so by the `_id` alone, to the second."""
+    saved_at, key = document.get(SAVED_AT), document["_id"]
+    if isinstance(saved_at, datetime):
+        return in_milliseconds(saved_at)
+    return key.generation_time if isinstance(key, ObjectId) else FIRST_DATE
 
 
 class _Reader:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import bson
@@ -33,8 +33,6 @@ from bluestreak_mongo.documents import Document, Index
 _AT_ONCE = 500
 BYTES_AT_ONCE = 16 * 1024 * 1024
 """Of records that are held in memory, before the last one of them."""
-
-_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +139,7 @@ async def _part(database: Database, source: Workflow, before: str | None) -> _Pa
     """What is recorded before a step, or what is recorded by now, while the source may go on."""
     key = {doc.WORKFLOW_ID: source.workflow_id}
     if before is None:
-        last = _Place(_LONG_AGO)
+        last = _Place(doc.FIRST_DATE)
         for collection in (database.steps, database.naps):
             async for record in collection.find(key, {doc.SAVED_AT: 1}):
                 place = _place(record)
@@ -193,7 +191,7 @@ async def _copy(
         if not part.has(place):
             continue
         # With the time, a copy of what JavaScript has recorded keeps its place under another key.
-        dated = {} if place.recorded_at == _LONG_AGO else {doc.SAVED_AT: place.recorded_at}
+        dated = {} if place.recorded_at == doc.FIRST_DATE else {doc.SAVED_AT: place.recorded_at}
         copies.append(dated | record | {"_id": ObjectId(), doc.WORKFLOW_ID: new_id})
         size += len(bson.encode(record, codec_options=CODEC))
         if len(copies) == _AT_ONCE or size >= BYTES_AT_ONCE:
@@ -210,8 +208,4 @@ async def _insert(collection: AsyncCollection[Document], copies: list[Document])
 
 
 def _place(record: Mapping[str, Any]) -> _Place:
-    """When it was recorded; JavaScript says so by the `_id` alone, to the second."""
-    saved_at, key = record.get(doc.SAVED_AT), record["_id"]
-    if isinstance(saved_at, datetime):
-        return _Place(in_milliseconds(saved_at), key)
-    return _Place(key.generation_time if isinstance(key, ObjectId) else _LONG_AGO, key)
+    return _Place(doc.recorded_at(record), record["_id"])

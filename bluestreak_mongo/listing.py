@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
@@ -200,7 +199,7 @@ class Listing:
             return records.find({doc.WORKFLOW_ID: workflow_id}, batch_size=_PAGE)
 
         def dated(document: Document) -> tuple[tuple[datetime, str], T]:
-            return _recorded_at(document), read(document)
+            return (doc.recorded_at(document), str(document["_id"])), read(document)
 
         found, strays = await read_each(collection, query, dated)
         self._pass_over(strays)
@@ -310,12 +309,3 @@ def _segments(order: Order, after: Position | None) -> list[Document]:
 
 def _to_record(document: Document) -> Nap | Attempt:
     return doc.to_attempt(document) if doc.ATTEMPT in document else doc.to_nap(document)
-
-
-def _recorded_at(document: Document) -> tuple[datetime, str]:
-    """When a record was made; the JavaScript library's tell it by their `_id`, to the second."""
-    key = document["_id"]
-    saved_at = document.get(doc.SAVED_AT)
-    if saved_at is None and isinstance(key, ObjectId):
-        saved_at = key.generation_time
-    return (saved_at if isinstance(saved_at, datetime) else FIRST_DATE), str(key)
