@@ -361,7 +361,6 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         if workflow is None:
             raise WorkflowNotFound(workflow_id)
         moved = machine.control(workflow, event, now, reason)
-
         seen = self._at(workflow_id)
 
         def check() -> None:

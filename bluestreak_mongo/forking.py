@@ -66,14 +66,16 @@ async def fork(
 ) -> bool:
     """See `Forks.fork`."""
     found = await _find_source(database, workflow_id)
-    part = await _part(database, doc.to_workflow(found), before)
-    given_up = await _given_up(database, doc.to_workflow(found), before, part)
-    forked = machine.fork(doc.to_workflow(found), new_id, now, given_up)
+    source = doc.to_workflow(found)
+    part = await _part(database, source, before)
+    given_up = await _given_up(database, source, before, part)
+    forked = machine.fork(source, new_id, now, given_up)
     is_new = await _create(database, forked, before, part)
-    if not is_new and (begun := await _find_begun(database, forked, before)) is not None:
+    if not is_new:
+        begun = await _find_begun(database, forked, before)
+        if begun is None:
+            return False
         part = begun
-    elif not is_new:
-        return False
     for collection, index in ((database.steps, doc.BY_STEP), (database.naps, doc.BY_NAP)):
         await _copy(collection, index, workflow_id, new_id, part)
     key = {doc.WORKFLOW_ID: new_id}
