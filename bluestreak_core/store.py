@@ -13,8 +13,9 @@
 - A value is handed out as a fresh copy, equal to what every later read gives, and never is an
   object that a caller passed in. Where a value cannot be stored, `UnstorableValue` or
   `ValueTooLarge` says so before anything is written.
-- A store that cannot be reached raises `StoreUnavailable`; one that says no for good raises
-  `StoreRefused`. A driver's exceptions never leave it, but as the `__cause__`.
+- A store that cannot be reached raises `StoreUnavailable`, and so does one that fails in a way that
+  nobody has foreseen. `StoreRefused`, which ends workers, is for what only somebody's change can
+  mend. A driver's exceptions never leave it, but as the `__cause__`.
 - A stored document that cannot be read raises `CorruptDocument` where it is asked for by its id. A
   `claim` leaves it alone. Where `history` raises it, the engine asks for each claim apart, and
   aborts the workflow that it comes from.

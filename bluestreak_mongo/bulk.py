@@ -31,7 +31,8 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import REFUSALS, is_passing, translated
+from bluestreak_mongo.driver import is_passing, translated
+from bluestreak_mongo.error_code import is_about_sender
 from bluestreak_mongo.group_commit import GroupCommit, Outcome
 
 Item = TypeVar("Item")
@@ -123,7 +124,7 @@ async def _apart(
     """What comes of the parts of a command that was refused as a whole."""
     if len(items) == 1:
         return [error]
-    if isinstance(error, OperationFailure) and error.code in REFUSALS:
+    if isinstance(error, OperationFailure) and is_about_sender(error):
         return [translated(error) for _ in items]
     half = len(items) // 2
     return [*await retry(items[:half]), *await retry(items[half:])]

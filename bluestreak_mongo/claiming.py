@@ -24,7 +24,7 @@ from bluestreak_core.model import Claim, Status, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import REFUSALS, is_passing
+from bluestreak_mongo.error_code import is_about_document, is_code_about_document
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER, Stray, Strays, read_each
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Claiming:
                 transitions.stamped_now(attempt.token, now, lease), attempt
             )
         except OperationFailure as error:
-            if is_passing(error) or error.code in REFUSALS:
+            if not is_code_about_document(error.code):
                 raise
             return []  # it cannot be changed so, and `claim` says which one that is
 
@@ -252,6 +252,8 @@ class Claiming:
         except ConnectionFailure:
             return 0
         except WriteError as error:
+            if not is_about_document(error):
+                raise
             # One of them cannot be changed so, and has kept the rest from being.
             if len(tried) == 1:
                 self._leave_alone([_unclaimable(tried[0], error)], attempt.now)

@@ -13,6 +13,7 @@ from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
     OperationFailure,
+    ProtocolError,
     PyMongoError,
     WaitQueueTimeoutError,
     WriteConcernError,
@@ -25,24 +26,15 @@ from bluestreak_core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from bluestreak_mongo.error_code import (
+    is_about_document,
+    is_labelled_passing,
+    is_lasting,
+    reason_of,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# A server that is stopping, starting, or no longer primary, as listed in
-# https://github.com/mongodb/specifications/blob/master/source/retryable-writes/retryable-writes.md
-_CHANGING_CODES = frozenset(
-    {6, 7, 64, 89, 91, 112, 134, 189, 262, 317, 9001, 10107, 11600, 11602, 13388, 13435, 13436}
-)
-# A read that such a server broke off: CursorNotFound, QueryPlanKilled, CursorKilled, Interrupted.
-_BROKEN_OFF_CODES = frozenset({43, 175, 237, 11601})
-# TransactionTooLargeForCache: of a document, too, that is large for what the cache can hold by now.
-_CROWDED_CODES = frozenset({388})
-_PASSING_CODES = _CHANGING_CODES | _BROKEN_OFF_CODES | _CROWDED_CODES
-REFUSALS = frozenset({13, 18, 8000})
-"""Unauthorized, AuthenticationFailed, AtlasError: whatever is sent, and in what portions."""
-
-_PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
 
 
 def reads(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -94,15 +86,29 @@ def store_errors() -> Iterator[None]:
 
 def translated(error: PyMongoError) -> StoreError:
     """The store's error for one of PyMongo's, its cause; a new object each time."""
-    kind = StoreUnavailable if is_passing(error) else StoreRefused
-    translation = kind(str(error))
+    translation = _translated(error)
     translation.__cause__ = error
     return translation
 
 
+def _translated(error: PyMongoError) -> StoreError:
+    if is_about_document(error) and isinstance(error, OperationFailure):
+        reason = f"cannot be written: {reason_of(error)}"
+        return CorruptDocument("stored", "of unknown id", "content", reason)
+    return StoreUnavailable(str(error)) if is_passing(error) else StoreRefused(str(error))
+
+
 def is_passing(error: PyMongoError) -> bool:
-    """Whether the same call may succeed later."""
-    passing = (ConnectionFailure, WaitQueueTimeoutError, ExecutionTimeout, WriteConcernError)
-    if isinstance(error, passing) or any(map(error.has_error_label, _PASSING_LABELS)):
+    """Whether the same call may succeed later, without anybody's change."""
+    passing = (
+        ConnectionFailure,
+        ExecutionTimeout,
+        ProtocolError,
+        WaitQueueTimeoutError,
+        WriteConcernError,
+    )
+    if isinstance(error, passing) or is_labelled_passing(error):
         return True
-    return isinstance(error, OperationFailure) and error.code in _PASSING_CODES
+    if not isinstance(error, OperationFailure):
+        return False
+    return not is_lasting(error) and not is_about_document(error)

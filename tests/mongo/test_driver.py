@@ -18,23 +18,29 @@ from pymongo.errors import (
     NetworkTimeout,
     NotPrimaryError,
     OperationFailure,
+    ProtocolError,
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
     WriteConcernError,
+    WriteError,
     WTimeoutError,
 )
 
-from bluestreak_core import ClaimLost, StoreRefused, StoreUnavailable
+from bluestreak_core import ClaimLost, CorruptDocument, StoreRefused, StoreUnavailable
 from bluestreak_mongo.driver import reads, store_errors, writes
 
 
 def labelled(label: str) -> PyMongoError:
-    return OperationFailure("no", code=1, details={"errorLabels": [label]})
+    return OperationFailure("no", code=2, details={"errorLabels": [label]})
 
 
 def answered(code: int) -> PyMongoError:
     return OperationFailure("no", code=code)
+
+
+def of_a_document(code: int) -> PyMongoError:
+    return WriteError("no", code=code)
 
 
 PASSING = {
@@ -68,21 +74,70 @@ PASSING = {
     "InterruptedDueToReplStateChange": answered(11602),
     "NotPrimaryNoSecondaryOk": answered(13435),
     "NotPrimaryOrSecondary": answered(13436),
+    "bytes out of place": ProtocolError("no"),
+    "label SystemOverloadedError": labelled("SystemOverloadedError"),
+    "label RetryableError": labelled("RetryableError"),
+    "InternalError": answered(1),
+    "UnknownError": answered(8),
+    "LockTimeout": answered(24),
+    "NamespaceNotFound": answered(26),
+    "FailedToSatisfyReadPreference": answered(133),
+    "NetworkInterfaceExceededTimeLimit": answered(202),
+    "KeyNotFound": answered(211),
+    "DatabaseDropPending": answered(215),
+    "NoSuchTransaction": answered(251),
+    "TemporarilyUnavailable": answered(365),
+    "UserWritesBlocked": answered(371),
+    "ReauthenticationRequired": answered(391),
+    "ResourceExhausted": answered(402),
+    "AdmissionQueueOverflow": answered(433),
+    "IngressRequestRateLimitExceeded": answered(462),
+    "shed load": answered(463),
+    "OutOfDiskSpace": answered(14031),
+    "Cosmos DB's TooManyRequests": answered(16500),
+    "RetriableRemoteCommandFailure": answered(91331),
+    "a code that nobody knows": answered(3999),
+    "an assertion that nobody knows": answered(7654321),
+    "no code": OperationFailure("no"),
+    "Atlas without room": OperationFailure("no: you are over your space quota", code=8000),
+    "a document, while writes are blocked": of_a_document(371),
+    "a document, on a full disk": of_a_document(14031),
+    "a document, at Cosmos DB's limit": of_a_document(16500),
+    "a document, and a code that nobody knows": of_a_document(3999),
 }
 
 FINAL = {
-    "InternalError": answered(1),
     "BadValue": answered(2),
+    "FailedToParse": answered(9),
     "Unauthorized": answered(13),
     "AuthenticationFailed": answered(18),
+    "IllegalOperation": answered(20),
+    "CommandNotFound": answered(59),
+    "ShardKeyNotFound": answered(61),
     "InvalidNamespace": answered(73),
     "IndexOptionsConflict": answered(85),
-    "no code": OperationFailure("no"),
+    "CommandNotSupported": answered(115),
+    "AuthenticationRestrictionUnmet": answered(214),
+    "NotImplemented": answered(238),
+    "APIVersionError": answered(322),
+    "AtlasError": answered(8000),
+    "change streams on a standalone server": answered(40573),
     "another label": labelled("HasIndexKey"),
-    "duplicate key": DuplicateKeyError("no", code=11000),
+    "a document, without the privilege": of_a_document(13),
     "configuration": ConfigurationError("no"),
     "closed client": InvalidOperation("no"),
     "the driver's own": PyMongoError("no"),
+}
+
+OF_A_DOCUMENT = {
+    "an index on places": of_a_document(16755),
+    "an index on text": of_a_document(17262),
+    "two arrays in an index": of_a_document(171),
+    "a validator": of_a_document(121),
+    "a field of another type": of_a_document(14),
+    "duplicate key": DuplicateKeyError("no", code=11000),
+    "nested too deep": answered(15),
+    "too large": answered(10334),
 }
 
 STRANGERS = [InvalidDocument("no"), ClaimLost("w", 1, "no"), ValueError("no"), KeyError("no")]
@@ -98,6 +153,13 @@ def test_what_may_pass_is_unavailable(error: PyMongoError) -> None:
 @pytest.mark.parametrize("error", FINAL.values(), ids=FINAL)
 def test_what_would_come_again_is_refused(error: PyMongoError) -> None:
     with pytest.raises(StoreRefused, match="no") as raised, store_errors():
+        raise error
+    assert raised.value.__cause__ is error
+
+
+@pytest.mark.parametrize("error", OF_A_DOCUMENT.values(), ids=OF_A_DOCUMENT)
+def test_what_concerns_one_document_is_no_refusal_of_the_sender(error: PyMongoError) -> None:
+    with pytest.raises(CorruptDocument, match="cannot be written: no") as raised, store_errors():
         raise error
     assert raised.value.__cause__ is error
 

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    closing,
+    contextmanager,
+    suppress,
+)
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -18,10 +24,11 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
-from bluestreak_core import StoreError, StoreRefused, StoreUnavailable
+from bluestreak_core import Bluestreak, Context, StoreError, StoreRefused, StoreUnavailable
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.server_clock import ServerClock
+from tests.engine.conftest import eventually
 from tests.mongo.conftest import (
     ATTEMPT,
     AWARE,
@@ -41,6 +48,7 @@ from tests.mongo.lossy_link import LossyLink, Passage
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
 NOT_REPLICATED = {"code": 64, "errmsg": "waiting for replication timed out"}
+OVERLOADED = {"errorCode": 2, "errorLabels": ["SystemOverloadedError", "RetryableError"]}
 ENDINGS = {"park": "idle", "release": "idle", "finish": "finished", "fail": "failed"}
 
 
@@ -62,6 +70,15 @@ class FallibleServer:
             yield
         finally:
             self.client.admin.command({**fail_point, "mode": "off"})
+
+    @contextmanager
+    def blocking_writes(self) -> Iterator[None]:
+        """Answer whoever writes that this is not possible now, as during a live migration."""
+        self.client.admin.command({"setUserWriteBlockMode": 1, "global": True})
+        try:
+            yield
+        finally:
+            self.client.admin.command({"setUserWriteBlockMode": 1, "global": False})
 
 
 @pytest.fixture(scope="module")
@@ -117,30 +134,68 @@ def documents(behind: Database[Document]) -> dict[str, list[Document]]:
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
+    ("answer", "kind"),
     [
-        pytest.param(10107, StoreUnavailable, id="NotWritablePrimary"),
-        pytest.param(189, StoreUnavailable, id="PrimarySteppedDown"),
-        pytest.param(50, StoreUnavailable, id="MaxTimeMSExpired"),
-        pytest.param(13, StoreRefused, id="Unauthorized"),
-        pytest.param(59, StoreRefused, id="CommandNotFound"),
+        pytest.param({"errorCode": 10107}, StoreUnavailable, id="NotWritablePrimary"),
+        pytest.param({"errorCode": 189}, StoreUnavailable, id="PrimarySteppedDown"),
+        pytest.param({"errorCode": 50}, StoreUnavailable, id="MaxTimeMSExpired"),
+        pytest.param({"errorCode": 211}, StoreUnavailable, id="KeyNotFound"),
+        pytest.param({"errorCode": 371}, StoreUnavailable, id="UserWritesBlocked"),
+        pytest.param({"errorCode": 463}, StoreUnavailable, id="a newer server sheds load"),
+        pytest.param({"errorCode": 14031}, StoreUnavailable, id="OutOfDiskSpace"),
+        pytest.param({"errorCode": 16500}, StoreUnavailable, id="TooManyRequests"),
+        pytest.param({"errorCode": 7654321}, StoreUnavailable, id="unknown"),
+        pytest.param(OVERLOADED, StoreUnavailable, id="labels of an overload"),
+        pytest.param({"errorCode": 13}, StoreRefused, id="Unauthorized"),
+        pytest.param({"errorCode": 59}, StoreRefused, id="CommandNotFound"),
     ],
 )
 async def test_what_the_server_answers_is_told_apart(
     server: FallibleServer,
     behind: Database[Document],
     store: MongoStore,
-    code: int,
+    answer: dict[str, Any],
     kind: type[StoreError],
 ) -> None:
     claim = await claimed(store)
     before = documents(behind)
-    with server.failing("find", "aggregate", "insert", "update", errorCode=code):
+    with server.failing("find", "aggregate", "insert", "update", **answer):
         for call in CALLS.values():
             with pytest.raises(kind, match="failCommand"):
                 await call(store, claim)
     assert documents(behind) == before
     await store.finish(claim, None, NOW)
+
+
+async def test_a_worker_outlasts_times_in_which_writes_are_blocked(
+    server: FallibleServer, behind: Database[Document], caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[int] = []
+    async with (
+        Bluestreak(MongoStore(server.url, database=behind.name)) as bluestreak,
+        AsyncExitStack() as blocked,
+    ):
+
+        def charge(number: int) -> int:
+            called.append(number)
+            blocked.enter_context(server.blocking_writes())
+            return number
+
+        @bluestreak.handler("h")
+        async def handle(ctx: Context, number: int) -> int:
+            return await ctx.step("charge", charge, number)
+
+        await bluestreak.start("w", "h", 7)
+        with server.blocking_writes():
+            poll = asyncio.create_task(bluestreak.poll())
+            await eventually(lambda: bluestreak.health().store_failures > 0)
+        assert "User writes blocked" in str(bluestreak.health().last_store_error)
+        await eventually(lambda: "workflow 'w': store unavailable, trying again" in caplog.text)
+        await blocked.aclose()
+        assert await bluestreak.wait("w") == 7
+        bluestreak.stop()
+        await poll
+    assert called == [7]
 
 
 @pytest.mark.parametrize("call", ["create", "claim", "finish"])
