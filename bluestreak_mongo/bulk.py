@@ -32,7 +32,7 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import is_passing, translated
-from bluestreak_mongo.error_code import is_about_sender
+from bluestreak_mongo.error_code import is_about_sender, is_code_about_document
 from bluestreak_mongo.group_commit import GroupCommit, Outcome
 
 Item = TypeVar("Item")
@@ -64,7 +64,7 @@ class Groups:
 async def insert_each(
     collection: AsyncCollection[Document], documents: Sequence[Document]
 ) -> list[Outcome]:
-    """Insert documents. A `DuplicateKeyError` says that one of the same key was there before."""
+    """Insert documents. A `DuplicateKeyError` says that one of the same id was there before."""
 
     async def retry(part: Sequence[Document]) -> list[Outcome]:
         return await insert_each(collection, part)
@@ -77,7 +77,7 @@ async def insert_each(
     except BulkWriteError as error:
         return _outcomes(error, len(documents))
     except PyMongoError as error:
-        if is_passing(error):
+        if is_passing(error) and not _may_be_of_one(error, documents):
             return await _found_inserted(collection, documents, error)
         return await _apart(retry, documents, error)
     return [None] * len(documents)
@@ -98,7 +98,7 @@ async def end_each(
         outcomes = _outcomes(error, len(endings))
         matched = error.details["nMatched"]
     except PyMongoError as error:
-        if is_passing(error):
+        if is_passing(error) and not _may_be_of_one(error, endings):
             return await _found_ended(workflows, endings, error)
         return await _apart(retry, endings, error)
     if matched == outcomes.count(None):
@@ -128,6 +128,13 @@ async def _apart(
         return [translated(error) for _ in items]
     half = len(items) // 2
     return [*await retry(items[:half]), *await retry(items[half:])]
+
+
+def _may_be_of_one(error: PyMongoError, items: Sequence[Any]) -> bool:
+    """Whether one of several may be what the server met an assertion at."""
+    if len(items) == 1 or not isinstance(error, OperationFailure):
+        return False
+    return is_code_about_document(error.code)
 
 
 def _outcomes(error: BulkWriteError, count: int) -> list[Outcome]:

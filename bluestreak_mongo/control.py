@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from pymongo.errors import WriteError
+
 from bluestreak_core import machine
 from bluestreak_core.errors import TransitionRefused, WorkflowNotFound
 from bluestreak_core.machine import Event
@@ -13,6 +15,7 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
+from bluestreak_mongo.outcome import check_moved
 
 _LATE = timedelta(seconds=1)
 """By how much the clock of who cancels or pauses may differ from ours."""
@@ -56,7 +59,13 @@ class Control:
         """Whether a workflow was in one of the states that are moved from."""
         for accepted, update in arrows:
             ours = {doc.WORKFLOW_ID: workflow_id} | accepted
-            if (await self._workflows.update_one(ours, update, session=session)).matched_count:
+            try:
+                moved = await self._workflows.update_one(ours, update, session=session)
+            except WriteError as error:
+                if session is None:
+                    check_moved(error, workflow_id)
+                raise
+            if moved.matched_count:
                 return True
         return False
 

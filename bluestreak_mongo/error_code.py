@@ -75,6 +75,8 @@ _NAMED = frozenset(
 )
 """Of the codes from there on those that are about the state of the server."""
 
+_LONG = 400
+
 _PASSING_LABELS = (
     "RetryableWriteError",
     "TransientTransactionError",
@@ -117,10 +119,10 @@ def is_code_about_document(code: int | None) -> bool:
     return code in _DOCUMENT or (code >= _NAMED_FROM and code not in _NAMED)
 
 
-def reason_of(error: OperationFailure, limit: int = 500) -> str:
-    """The server's words, without the document that it may repeat in full."""
+def reason_of(error: OperationFailure) -> str:
+    """The server's words, without most of the document that it may repeat in them."""
     text = str((error.details or {}).get("errmsg") or error)
-    return text if len(text) <= limit else f"{text[:limit]}..."
+    return text if len(text) <= _LONG else f"{text[: _LONG // 3]} ... {text[-_LONG // 2 :]}"
 
 
 def _is_quota(error: OperationFailure) -> bool:

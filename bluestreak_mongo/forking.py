@@ -29,6 +29,7 @@ from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.bulk import insert_each
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document, Index
+from bluestreak_mongo.outcome import check_written
 
 _AT_ONCE = 500
 BYTES_AT_ONCE = 16 * 1024 * 1024
@@ -102,10 +103,10 @@ async def _create(database: Database, forked: Workflow, before: str | None, part
     place = {doc.SAVED_AT: part.place.recorded_at, doc.FORKING_KEY: part.place.key}
     mark = {doc.FORKING: {doc.FORKING_BEFORE: before} | place}
     document = doc.from_workflow(forked) | {doc.STATUS: Status.PAUSED.value} | mark
-    try:
-        await database.workflows.insert_one(document)
-    except DuplicateKeyError:
+    (outcome,) = await insert_each(database.workflows, [document])
+    if isinstance(outcome, DuplicateKeyError):
         return False
+    check_written(outcome, forked.input, f"input of workflow {forked.workflow_id!r}")
     return True
 
 
@@ -204,9 +205,10 @@ async def _copy(
 
 
 async def _insert(collection: AsyncCollection[Document], copies: list[Document]) -> None:
-    for outcome in await insert_each(collection, copies):
-        if outcome is not None and not isinstance(outcome, DuplicateKeyError):
-            raise outcome
+    for copy, outcome in zip(copies, await insert_each(collection, copies), strict=True):
+        if not isinstance(outcome, DuplicateKeyError):
+            name, workflow_id = collection.name, copy[doc.WORKFLOW_ID]
+            check_written(outcome, copy, f"a copy in {name!r} for workflow {workflow_id!r}")
 
 
 def _place(record: Mapping[str, Any]) -> _Place:

@@ -6,28 +6,50 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
-from bluestreak_core.errors import ValueTooLarge
+from bluestreak_core.errors import CorruptDocument, UnstorableValue, ValueTooLarge
 from bluestreak_core.values import MAX_VALUE_BYTES
+from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
 from bluestreak_mongo.driver import store_errors
+from bluestreak_mongo.error_code import is_about_document, reason_of
 from bluestreak_mongo.group_commit import Outcome
 
 _TOO_LARGE = (10334, 17419, 17420)
 
 
-def check_written(outcome: Outcome, value: Any = None, what: str = "", beside: Any = None) -> None:
+def check_written(outcome: Outcome, value: Any, what: str, beside: Any = None) -> None:
     """Raise what came of a write, if it was not written.
 
     `what` names the value that was to be written, for errors; `beside` is what else takes room in
     its document.
     """
-    if outcome is None:
-        return
-    code = outcome.code if isinstance(outcome, OperationFailure) else None
-    if code == TOO_DEEP:
-        raise unstorable(value, what, "it is nested too deep") from outcome
-    if code in _TOO_LARGE:
+    if isinstance(outcome, OperationFailure) and is_about_document(outcome):
+        raise refusal(outcome, value, what, beside) from outcome
+    _check(outcome)
+
+
+def check_moved(outcome: Outcome, workflow_id: str) -> None:
+    """Raise what came of a write that has no value of anybody's, if it was not written."""
+    if isinstance(outcome, OperationFailure) and is_about_document(outcome):
+        reason = f"cannot be written: {reason_of(outcome)}"
+        raise CorruptDocument(doc.WORKFLOWS, workflow_id, doc.STATUS, reason) from outcome
+    _check(outcome)
+
+
+def refusal(
+    error: OperationFailure, value: Any, what: str, beside: Any = None
+) -> UnstorableValue | ValueTooLarge:
+    """The error for a value that the server refuses to write; see `check_written`."""
+    if error.code == TOO_DEEP:
+        return unstorable(value, what, "it is nested too deep")
+    if error.code in _TOO_LARGE:
         size, taken = (BsonRules().round_trip(one, what)[1] for one in (value, beside))
-        raise ValueTooLarge(what, size, MAX_VALUE_BYTES - taken) from outcome
-    with store_errors():
-        raise outcome
+        return ValueTooLarge(what, size, MAX_VALUE_BYTES - taken)
+    reason = f"the server refuses it: {reason_of(error)}"
+    return UnstorableValue(what, "", type(value).__name__, reason)
+
+
+def _check(outcome: Outcome) -> None:
+    if outcome is not None:
+        with store_errors():
+            raise outcome

@@ -101,7 +101,7 @@ class Recording:
             if winner is None:
                 raise undecided("nap", nap_id) from outcome
             return winner.wake_up_at
-        check_written(outcome)
+        check_written(outcome, wake_up_at, f"nap {nap_id!r} of workflow {claim.workflow_id!r}")
         return wake_up_at
 
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
@@ -114,7 +114,8 @@ class Recording:
             if winner is None:
                 raise undecided("attempt of step", attempt.step_id) from outcome
             return winner
-        check_written(outcome)
+        what = f"attempt of step {attempt.step_id!r} of workflow {attempt.workflow_id!r}"
+        check_written(outcome, doc.from_error(attempt.error), what)
         return attempt
 
     @writes

@@ -1,4 +1,4 @@
-"""Renewing leases by blocking calls, for a thread beside an event loop that is blocked."""
+"""Renewing leases, also by blocking calls for a thread beside an event loop that is blocked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pymongo
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import WriteError
 from typing_extensions import override
 
+from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.lease import RENEWALS_PER_LEASE
 from bluestreak_core.model import Claim
 from bluestreak_core.store import Renewer
@@ -19,9 +22,44 @@ from bluestreak_mongo.connection import Connection
 from bluestreak_mongo.database import CONCERNS
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
+from bluestreak_mongo.error_code import is_about_document, reason_of
+from bluestreak_mongo.stray import Stray, Strays
 
 _GOODBYE = 1.0
 """Seconds that closing may take, where the server is to be told and does not answer."""
+
+
+async def renew(
+    workflows: AsyncCollection[Document],
+    strays: Strays,
+    claims: Sequence[Claim],
+    now: datetime,
+    lease: timedelta,
+) -> list[Claim]:
+    """See `Store.renew`. A workflow that the server refuses to change keeps no other from it."""
+    if not claims:
+        return []
+    ours = transitions.any_in_force(claims)
+    try:
+        renewed = await workflows.update_many(ours, transitions.renew(now, lease))
+    except WriteError as error:
+        if not is_about_document(error):
+            raise
+        if len(claims) == 1:
+            strays.meet(_unrenewable(claims[0], error), "its lease cannot be renewed")
+            return list(claims)
+        apart = [await renew(workflows, strays, [claim], now, lease) for claim in claims]
+        return [claim for lost in apart for claim in lost]
+    if renewed.matched_count == len(claims):
+        return []
+    held = [found async for found in workflows.find(ours, transitions.HELD)]
+    return transitions.lost(claims, held)
+
+
+def _unrenewable(claim: Claim, error: WriteError) -> Stray:
+    reason = f"cannot be written: {reason_of(error)}"
+    refused = CorruptDocument(doc.WORKFLOWS, claim.workflow_id, doc.TIMEOUT_AT, reason)
+    return Stray(key=claim.workflow_id, error=refused)
 
 
 class BlockingRenewer(Renewer):

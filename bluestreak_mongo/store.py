@@ -16,7 +16,7 @@ from bluestreak_core.argument import check_has
 from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, in_milliseconds
-from bluestreak_core.errors import NotInitialised, ValueTooLarge
+from bluestreak_core.errors import NotInitialised, UnstorableValue, ValueTooLarge
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
@@ -55,10 +55,10 @@ from bluestreak_mongo.driver import reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.forking import fork
 from bluestreak_mongo.listing import Listing
-from bluestreak_mongo.outcome import check_written
+from bluestreak_mongo.outcome import check_moved, check_written
 from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.recording import Recording, find_one
-from bluestreak_mongo.renewal import BlockingRenewer
+from bluestreak_mongo.renewal import BlockingRenewer, renew
 from bluestreak_mongo.server_clock import ServerClock
 from bluestreak_mongo.stray import Strays
 from bluestreak_mongo.transactions import Transactions
@@ -277,15 +277,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     @override
     @writes
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
-        if not claims:
-            return []
-        ours = transitions.any_in_force(claims)
-        workflows = self._open.database.workflows
-        renewed = await workflows.update_many(ours, transitions.renew(now, lease))
-        if renewed.matched_count == len(claims):
-            return []
-        held = [found async for found in workflows.find(ours, transitions.HELD)]
-        return transitions.lost(claims, held)
+        opened = self._open
+        return await renew(opened.database.workflows, opened.strays, claims, now, lease)
 
     @override
     def renewer(self) -> BlockingRenewer:
@@ -336,11 +329,13 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
-        event = machine.failure_event(failure)
+        event, what = machine.failure_event(failure), f"error of workflow {claim.workflow_id!r}"
+        ending = Ending(claim=claim, event=event, update=transitions.fail(failure, now))
+        outcome = await self._open.groups.endings.call(ending, 0)
         try:
-            await self._end(claim, event, transitions.fail(failure, now))
-        except ValueTooLarge:  # by another's hand: ours leaves room for it
-            await self._end(claim, event, transitions.fail_without_room(failure, now))
+            check_written(outcome, doc.from_error(failure.error), what)
+        except (UnstorableValue, ValueTooLarge):  # by another's hand: ours can be stored
+            await self._end(claim, event, transitions.fail_without_error(failure, now))
         if failure.retry_at is None:
             self._hints.ended(claim.workflow_id)
         else:
@@ -503,4 +498,4 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def _end(self, claim: Claim, event: Event, update: Document) -> None:
         """Move a workflow under its claim, or find out why that cannot be."""
         ending = Ending(claim=claim, event=event, update=update)
-        check_written(await self._open.groups.endings.call(ending, 0))
+        check_moved(await self._open.groups.endings.call(ending, 0), claim.workflow_id)

@@ -17,15 +17,17 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bluestreak_core import machine
 from bluestreak_core.cancellation import see_through
-from bluestreak_core.errors import ClaimLost, InvalidArgument, Unsupported
+from bluestreak_core.errors import ClaimLost, InvalidArgument, Unsupported, UsageError
 from bluestreak_core.model import Claim, Step
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
-from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
+from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import undecided
 from bluestreak_mongo.database import SNAPSHOT, WRITE_CONCERN, Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
+from bluestreak_mongo.error_code import is_about_document
+from bluestreak_mongo.outcome import refusal
 
 _MAX_TIME_EXPIRED = 50
 
@@ -89,6 +91,8 @@ class Transactions:
             # It may have been committed all the same, or another one's record was first.
             if (step := await self._recorded(claim, step_id)) is not None:
                 return step.output
+            if attempt.refusal is not None and attempt.refusal.__cause__ is error:
+                raise attempt.refusal from error
             if isinstance(error, DuplicateKeyError):
                 raise undecided("step", step_id) from error
             with store_errors():
@@ -154,6 +158,8 @@ class _Attempt:
     fn: Callable[[Any], Awaitable[Any]]
     now: Callable[[], datetime]
     error_of_fn: BaseException | None = None
+    refusal: UsageError | None = None
+    """The output cannot be recorded, unless it has been by another one; the cause is a driver's."""
     is_committing: bool = False
     """Whether a commit has been sent, of which the end may be unknown."""
     has_called: bool = False
@@ -205,11 +211,13 @@ class _Attempt:
     async def _record(self, returned: Any, session: Any) -> Any:
         what = f"output of step {self.step_id!r} of workflow {self.claim.workflow_id!r}"
         output, _ = self.rules.round_trip(returned, what)
+        steps = self.database.steps
         try:
-            await self.database.steps.insert_one(self._document(output), session=session)
+            await steps.insert_one(self._document(output), session=session)
         except OperationFailure as error:
-            if error.code == TOO_DEEP:
-                raise unstorable(output, what, "it is nested too deep") from error
+            if is_about_document(error) and not isinstance(error, DuplicateKeyError):
+                self.refusal = refusal(error, output, what)
+                self.refusal.__cause__ = error
             raise
         return output
 

@@ -277,8 +277,8 @@ def fail(failure: Failure, now: datetime) -> Document:
     return {"$set": changes, "$inc": {doc.FAILURES: 1}}
 
 
-def fail_without_room(failure: Failure, now: datetime) -> Document:
-    """Records a failure, without the error, in a document that must not grow."""
+def fail_without_error(failure: Failure, now: datetime) -> Document:
+    """Records a failure, without the error, in a document that cannot hold it."""
     changes: Document = {
         doc.STATUS: machine.target(machine.failure_event(failure)).value,
         doc.TIMEOUT_AT: failure.retry_at or now,

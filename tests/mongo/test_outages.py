@@ -48,6 +48,7 @@ from tests.mongo.lossy_link import LossyLink, Passage
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
 NOT_REPLICATED = {"code": 64, "errmsg": "waiting for replication timed out"}
+UNKNOWN_ASSERTION = 7654321
 OVERLOADED = {"errorCode": 2, "errorLabels": ["SystemOverloadedError", "RetryableError"]}
 ENDINGS = {"park": "idle", "release": "idle", "finish": "finished", "fail": "failed"}
 
@@ -63,9 +64,19 @@ class FallibleServer:
     @contextmanager
     def failing(self, *commands: str, **how: Any) -> Iterator[None]:
         """Fail these commands, each time, in this way."""
+        with self._failing("alwaysOn", {"failCommands": list(commands), **how}):
+            yield
+
+    @contextmanager
+    def failing_once(self, *commands: str, **how: Any) -> Iterator[None]:
+        """Fail the first of these commands in this way."""
+        with self._failing({"times": 1}, {"failCommands": list(commands), **how}):
+            yield
+
+    @contextmanager
+    def _failing(self, mode: str | Document, data: Document) -> Iterator[None]:
         fail_point = {"configureFailPoint": "failCommand"}
-        data = {"failCommands": list(commands), **how}
-        self.client.admin.command({**fail_point, "mode": "alwaysOn", "data": data})
+        self.client.admin.command({**fail_point, "mode": mode, "data": data})
         try:
             yield
         finally:
@@ -144,7 +155,7 @@ def documents(behind: Database[Document]) -> dict[str, list[Document]]:
         pytest.param({"errorCode": 463}, StoreUnavailable, id="a newer server sheds load"),
         pytest.param({"errorCode": 14031}, StoreUnavailable, id="OutOfDiskSpace"),
         pytest.param({"errorCode": 16500}, StoreUnavailable, id="TooManyRequests"),
-        pytest.param({"errorCode": 7654321}, StoreUnavailable, id="unknown"),
+        pytest.param({"errorCode": UNKNOWN_ASSERTION}, StoreUnavailable, id="unknown"),
         pytest.param(OVERLOADED, StoreUnavailable, id="labels of an overload"),
         pytest.param({"errorCode": 13}, StoreRefused, id="Unauthorized"),
         pytest.param({"errorCode": 59}, StoreRefused, id="CommandNotFound"),
@@ -196,6 +207,17 @@ async def test_a_worker_outlasts_times_in_which_writes_are_blocked(
         bluestreak.stop()
         await poll
     assert called == [7]
+
+
+async def test_what_a_server_meets_at_one_of_several_documents_does_not_fail_the_others(
+    server: FallibleServer, behind: Database[Document], store: MongoStore
+) -> None:
+    with server.failing_once("insert", errorCode=UNKNOWN_ASSERTION):
+        assert await asyncio.gather(store.create(new("w1")), store.create(new("w2")))
+    claims = await store.claim("worker", NOW, LEASE, 2, None)
+    with server.failing_once("update", errorCode=UNKNOWN_ASSERTION):
+        await asyncio.gather(*(store.finish(claim, None, NOW) for claim in claims))
+    assert behind.workflows.count_documents({"status": "finished"}) == 2
 
 
 @pytest.mark.parametrize("call", ["create", "claim", "finish"])
