@@ -32,12 +32,11 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import is_passing, translated
+from bluestreak_mongo.duplicate import KEYS, is_foreign, told_apart
 from bluestreak_mongo.error_code import is_about_sender, is_code_about_document
 from bluestreak_mongo.group_commit import GroupCommit, Outcome
 
 Item = TypeVar("Item")
-
-_DUPLICATE_KEY = 11000
 
 _TELLING = {"_id": 0} | dict.fromkeys(doc.STATE_FIELDS, 1)
 
@@ -75,7 +74,13 @@ async def insert_each(
         else:
             await collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
-        return _outcomes(error, len(documents))
+        outcomes = _outcomes(error, len(documents), collection.name)
+        return await _first_by_id(collection, documents, outcomes)
+    except WriteError as error:
+        if is_passing(error):
+            return await _found_inserted(collection, documents, error)
+        outcomes = [told_apart(error.details or {}, collection.name)]
+        return await _first_by_id(collection, documents, outcomes)
     except PyMongoError as error:
         if is_passing(error) and not _may_be_of_one(error, documents):
             return await _found_inserted(collection, documents, error)
@@ -95,7 +100,7 @@ async def end_each(
     try:
         matched = await _update(workflows, endings)
     except BulkWriteError as error:
-        outcomes = _outcomes(error, len(endings))
+        outcomes = _outcomes(error, len(endings), None)
         matched = error.details["nMatched"]
     except PyMongoError as error:
         if is_passing(error) and not _may_be_of_one(error, endings):
@@ -137,15 +142,45 @@ def _may_be_of_one(error: PyMongoError, items: Sequence[Any]) -> bool:
     return is_code_about_document(error.code)
 
 
-def _outcomes(error: BulkWriteError, count: int) -> list[Outcome]:
-    """What a server has said of the parts of a bulk, each error an object of its own."""
+def _outcomes(error: BulkWriteError, count: int, collection: str | None) -> list[Outcome]:
+    """What a server has said of the parts of a bulk, each error an object of its own.
+
+    `collection` is where they are inserted; an update has no id that could be a duplicate.
+    """
     unsure = error.details.get("writeConcernErrors")
     outcomes: list[Outcome] = [
         StoreUnavailable(unsure[0]["errmsg"]) if unsure else None for _ in range(count)
     ]
     for refused in error.details["writeErrors"]:
-        kind = DuplicateKeyError if refused["code"] == _DUPLICATE_KEY else WriteError
-        outcomes[refused["index"]] = kind(refused["errmsg"], refused["code"])
+        outcomes[refused["index"]] = (
+            WriteError(refused["errmsg"], refused["code"])
+            if collection is None
+            else told_apart(refused, collection)
+        )
+    return outcomes
+
+
+async def _first_by_id(
+    collection: AsyncCollection[Document],
+    documents: Sequence[Document],
+    outcomes: list[Outcome],
+) -> list[Outcome]:
+    """Say of those of an id that was there before that they are, whichever index has said no.
+
+    The server names the first index that refuses a document, which may be an application's.
+    """
+    fields = KEYS[collection.name]
+    for place, outcome in enumerate(outcomes):
+        if not is_foreign(outcome):
+            continue
+        key = {field: documents[place][field] for field in fields}
+        try:
+            found = await collection.find_one(key, {"_id": 1})
+        except PyMongoError as unread:
+            outcomes[place] = translated(unread)
+        else:
+            if found is not None:
+                outcomes[place] = DuplicateKeyError(str(outcome))
     return outcomes
 
 

@@ -26,6 +26,7 @@ from bluestreak_mongo.bulk import undecided
 from bluestreak_mongo.database import SNAPSHOT, WRITE_CONCERN, Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
+from bluestreak_mongo.duplicate import is_duplicate_id
 from bluestreak_mongo.error_code import is_about_document
 from bluestreak_mongo.outcome import refusal
 
@@ -215,7 +216,7 @@ class _Attempt:
         try:
             await steps.insert_one(self._document(output), session=session)
         except OperationFailure as error:
-            if is_about_document(error) and not isinstance(error, DuplicateKeyError):
+            if is_about_document(error) and not is_duplicate_id(error, steps.name):
                 self.refusal = refusal(error, output, what)
                 self.refusal.__cause__ = error
             raise

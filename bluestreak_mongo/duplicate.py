@@ -1,0 +1,50 @@
+"""Duplicate keys: of the ids by which documents are found, or of an application's own index.
+
+Only the former says that something was recorded before. The latter refuses a document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
+
+from bluestreak_mongo import documents as doc
+
+DUPLICATE_KEY = 11000
+"""The code of either."""
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    doc.WORKFLOWS: tuple(field for field, _ in doc.BY_ID),
+    doc.STEPS: tuple(field for field, _ in doc.BY_STEP),
+    doc.NAPS: tuple(field for field, _ in doc.BY_NAP),
+}
+"""By which fields the documents of a collection are told apart."""
+
+
+def told_apart(error: Mapping[str, Any], collection: str) -> OperationFailure:
+    """What a server says of one document: `DuplicateKeyError` only for a key of ours."""
+    is_duplicate = error["code"] == DUPLICATE_KEY and _is_ours(error, collection)
+    kind = DuplicateKeyError if is_duplicate else WriteError
+    return kind(error["errmsg"], error["code"])
+
+
+def is_duplicate_id(error: OperationFailure, collection: str) -> bool:
+    """Whether a document of the same id is there; of a driver's error as it comes."""
+    return isinstance(error, DuplicateKeyError) and _is_ours(error.details or {}, collection)
+
+
+def is_foreign(error: Exception | None) -> bool:
+    """Whether another index refuses what is written, of an error that has been told apart."""
+    is_known = isinstance(error, DuplicateKeyError)
+    return isinstance(error, OperationFailure) and error.code == DUPLICATE_KEY and not is_known
+
+
+def _is_ours(error: Mapping[str, Any], collection: str) -> bool:
+    pattern = error.get("keyPattern")
+    if pattern is None:  # MongoDB always has one, and what imitates it may not
+        return True
+    # By a collation, an index takes different ids for the same.
+    is_key = set(pattern) == set(KEYS[collection]) and "collation" not in error
+    return is_key or set(pattern) == {"_id"}
