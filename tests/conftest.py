@@ -37,7 +37,8 @@ def mongodb_url() -> Iterator[str]:
 
 def _start_server(servers: ExitStack) -> str:
     try:
-        return servers.enter_context(LocalMongo()).url
+        # Proving a password takes its time, and the suite connects thousands of times.
+        return servers.enter_context(LocalMongo(authorization=False)).url
     except LocalMongoError as no_local:
         try:
             return _start_container(servers)

@@ -1,12 +1,16 @@
 """The process between `LocalMongo` and a server, which makes certain that the server is stopped.
 
-Run as a script, with a server's command line. It starts the server over a new temporary folder and
-tells its parent the server's process id and the folder, or why there is no server; later, should
-the server end by itself, its exit code. Each is one line of JSON on standard output.
+Run as a script, with a folder to keep, or "" for a temporary one, and a server's command line. It
+starts the server over the folder and reports the server's process id and the folder, or why there
+is no server; later, should the server end by itself, its exit code. Each is one line of JSON on
+standard output.
 
-It kills the server and removes the folder once standard input has something to read or is at its
-end, the parent is gone, or a signal asks for it. If the guard itself is killed, Linux kills the
-server and the parent removes the folder; only when both are killed in one stroke a folder is left.
+It stops the server once standard input has something to read or is at its end, the parent is gone,
+or a signal asks for it. A temporary folder is removed: there the server is killed, while one over a
+folder to keep may shut down first. If the guard itself is killed, Linux kills the server and the
+parent removes the folder; only when both are killed in one stroke a folder is left.
+
+The secret that members share comes by the environment, which only the user of a process can read.
 """
 
 from __future__ import annotations
@@ -29,12 +33,16 @@ if TYPE_CHECKING:
 KILL = b"k"
 START = b"s"
 
+KEY = "BLUESTREAK_LOCAL_KEY"
+"""The variable that holds the secret of the members, if they have one."""
+
 _END = b""  # what is read at the end of a file
 _LOOK_AROUND = 0.1  # seconds
+_SHUTDOWN = 8.0  # seconds, less than the parent waits for this process
 
 
-def main(command: Sequence[str]) -> None:
-    """Run `command` until it is no longer wanted, and leave neither process nor folder."""
+def main(kept: str, command: Sequence[str]) -> None:
+    """Run `command` until it is no longer wanted, and leave no process, nor a temporary folder."""
     asked_to_stop = threading.Event()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked_to_stop.set())
@@ -51,12 +59,28 @@ def main(command: Sequence[str]) -> None:
         except ConnectionResetError:  # the parent has ended, and has not read all it was told
             return _END
 
-    with tempfile.TemporaryDirectory(prefix="bluestreak-mongo-") as folder:
-        server = _Server([*command, "--dbpath", folder], folder)
+    key = os.environ.pop(KEY, "")
+    with contextlib.nullcontext(kept) if kept else _temporary_folder() as folder:
+        server = _Server([*command, "--dbpath", folder, *_key_file(folder, key)], folder)
         try:
             _serve(server, order)
         finally:
+            if kept:
+                server.shut_down()
             server.kill()
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="bluestreak-mongo-")
+
+
+def _key_file(folder: str, key: str) -> list[str]:
+    if not key:
+        return []
+    path = Path(folder, "key")
+    path.touch(mode=0o600)
+    path.write_text(key)
+    return ["--keyFile", str(path)]
 
 
 def _serve(server: _Server, next_order: Callable[[], bytes | None]) -> None:
@@ -88,9 +112,15 @@ class _Server:
             self._end_is_told = False
             _tell(pid=self._process.pid, folder=self._folder)
 
+    def shut_down(self) -> None:
+        """Let the process write what it has only in memory, and end."""
+        if self._process is not None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_SHUTDOWN)
+
     def kill(self) -> None:
         """Return once there is no process."""
-        # Not SIGTERM: a primary may take 15 s to shut down, and nobody wants its data.
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -133,4 +163,4 @@ def _tell(**facts: object) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

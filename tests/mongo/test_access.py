@@ -65,7 +65,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     key = tmp_path_factory.mktemp("keys") / "key"
     key.write_text(SECRET * 3)
     key.chmod(0o600)
-    with LocalMongo(arguments=["--auth", "--keyFile", str(key)]) as server:
+    with LocalMongo(authorization=False, arguments=["--auth", "--keyFile", str(key)]) as server:
         with MongoClient[Document](server.url) as client:  # the exception that localhost has
             client.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
         with MongoClient[Document](server.url, username="root", password=PASSWORD) as root:
@@ -207,7 +207,7 @@ async def test_no_secret_is_shown_or_stored_of_a_store_that_works_and_then_does_
 
 async def test_no_secret_is_shown_while_a_server_is_away(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with LocalMongo(replica_set=False, arguments=["--auth"]) as server:
+    with LocalMongo(replica_set=False, authorization=False, arguments=["--auth"]) as server:
         with MongoClient[Document](server.url) as client:
             client.admin.command("createUser", "ada", pwd=PASSWORD, roles=["root"])
         url = server.url.replace("//", f"//ada:{quote_plus(PASSWORD)}@")
@@ -447,7 +447,7 @@ def encrypted(
     arguments += ["--tlsCertificateKeyFile", str(paths["server"])]
     if not request.param:
         arguments.append("--tlsAllowConnectionsWithoutCertificates")
-    with LocalMongo(replica_set=False, arguments=arguments) as server:
+    with LocalMongo(replica_set=False, authorization=False, arguments=arguments) as server:
         url = server.url + "&serverSelectionTimeoutMS=300"
         yield Encrypted(
             url=url,

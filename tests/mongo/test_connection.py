@@ -282,7 +282,7 @@ async def test_a_server_that_is_not_there_is_unavailable_as_soon_as_the_url_says
 @pytest.fixture(scope="module")
 def guarded_url() -> Iterator[str]:
     """A server that wants credentials, with `user:password` where they belong."""
-    with LocalMongo(replica_set=False, arguments=["--auth"]) as server:
+    with LocalMongo(replica_set=False, authorization=False, arguments=["--auth"]) as server:
         url = server.url.replace("//", "//user:password@")
         with MongoClient[Document](server.url) as client:
             client.admin.command("createUser", "ada", pwd=PASSWORD, roles=["root"])

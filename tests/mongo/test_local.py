@@ -286,7 +286,9 @@ def test_parameters_and_arguments_reach_the_server(tmp_path: Path) -> None:
     key_file.chmod(0o600)
     with (
         LocalMongo(
-            parameters={"enableTestCommands": "1"}, arguments=["--auth", "--keyFile", str(key_file)]
+            authorization=False,
+            parameters={"enableTestCommands": "1"},
+            arguments=["--auth", "--keyFile", str(key_file)],
         ) as server,
         MongoClient[dict[str, Any]](server.url) as client,
     ):
@@ -329,7 +331,7 @@ def test_there_is_a_url_only_between_start_and_stop() -> None:
     with pytest.raises(UsageError, match="between start"):
         _ = server.url
     with server:
-        assert server.url.startswith("mongodb://127.0.0.1:")
+        assert f"@127.0.0.1:{server.members[0].port}/" in server.url
     with pytest.raises(UsageError, match="between start"):
         _ = server.members
 
@@ -344,6 +346,9 @@ BAD_ARGUMENTS: dict[str, list[Any]] = {
     "binary": ["", b"mongod", 7, True, ["mongod"], "a\0b", {}, ...],
     "members": [*BAD_COUNTS.values(), None, 0],
     "replica_set": [None, 0, 1, "yes", "bluestreak", [], Raises()],
+    "authorization": [None, 0, 1, "no", [], Raises()],
+    "port": [*BAD_COUNTS.values(), 0, 65536, "27117"],
+    "data": ["", b"data", 7, True, ["data"], "a\0b", {}, ...],
     "parameters": ["a=b", [("a", "b")], 7, {"a": 1}, {1: "a"}, {"a": None}, {"a": "b\0"}],
     "arguments": ["--auth", b"--auth", 7, None, {"--auth"}, {"--auth": ""}, ["--port", 1], ["\0"]],
     "start_timeout": list(BAD_DURATIONS.values()),

@@ -95,7 +95,7 @@ class FallibleServer:
 @pytest.fixture(scope="module")
 def server() -> Iterator[FallibleServer]:
     with (
-        LocalMongo(parameters={"enableTestCommands": "1"}) as local,
+        LocalMongo(authorization=False, parameters={"enableTestCommands": "1"}) as local,
         MongoClient[Document](local.url) as client,
     ):
         yield FallibleServer(local, client)

@@ -67,7 +67,7 @@ def check_whole(raw: Database[Document]) -> None:
 
 @pytest.fixture(scope="module")
 def failing() -> Iterator[str]:
-    with LocalMongo(parameters={"enableTestCommands": "1"}) as server:
+    with LocalMongo(authorization=False, parameters={"enableTestCommands": "1"}) as server:
         yield server.url
 
 

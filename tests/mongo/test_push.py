@@ -413,7 +413,7 @@ class Unwell:
 @pytest.fixture(scope="module")
 def unwell() -> Iterator[Unwell]:
     with (
-        LocalMongo(parameters={"enableTestCommands": "1"}) as local,
+        LocalMongo(authorization=False, parameters={"enableTestCommands": "1"}) as local,
         MongoClient[Document](local.url) as client,
     ):
         yield Unwell(local.url, client)
@@ -509,7 +509,7 @@ async def test_who_may_not_open_a_stream_polls(
 
 @pytest.fixture(scope="module")
 def standalone() -> Iterator[str]:
-    with LocalMongo(replica_set=False) as local:
+    with LocalMongo(replica_set=False, authorization=False) as local:
         yield local.url
 
 

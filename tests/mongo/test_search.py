@@ -165,7 +165,7 @@ class Haltable:
 def haltable(request: pytest.FixtureRequest) -> Iterator[Haltable]:
     parameters = {"enableTestCommands": "1", "internalQueryExecYieldIterations": "10"}
     with (
-        LocalMongo(replica_set=request.param, parameters=parameters) as local,
+        LocalMongo(replica_set=request.param, authorization=False, parameters=parameters) as local,
         MongoClient[Document](local.url) as client,
     ):
         yield Haltable(url=local.url, client=client, is_replica_set=request.param)

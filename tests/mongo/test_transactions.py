@@ -61,7 +61,7 @@ class FallibleServer:
 @pytest.fixture(scope="module")
 def server() -> Iterator[FallibleServer]:
     with (
-        LocalMongo(parameters={"enableTestCommands": "1"}) as local,
+        LocalMongo(authorization=False, parameters={"enableTestCommands": "1"}) as local,
         MongoClient[Document](local.url) as client,
     ):
         yield FallibleServer(local.url, client)
@@ -411,7 +411,7 @@ async def test_a_start_in_a_transaction_is_heard_of_by_push(
 
 @pytest.fixture(scope="module")
 def standalone() -> Iterator[str]:
-    with LocalMongo(replica_set=False) as local:
+    with LocalMongo(replica_set=False, authorization=False) as local:
         yield local.url
 
 
