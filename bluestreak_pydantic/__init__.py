@@ -1,5 +1,8 @@
 """Typed inputs, outputs and results: dataclasses, TypedDicts, enums and models, by pydantic."""
 
-from bluestreak_pydantic.codec import PydanticCodec
+from bluestreak_core.extra import needing
+
+with needing("pydantic", "pydantic", "pydantic_core"):
+    from bluestreak_pydantic.codec import PydanticCodec
 
 __all__ = ["PydanticCodec"]

@@ -45,6 +45,44 @@ def test_the_core_and_the_memory_store_run_without_any_extra() -> None:
     assert not {"pymongo", "bson", "motor", "pydantic", "pytest"} & set(modules)
 
 
+MISSING = {
+    ("bluestreak_mongo", "pymongo"): "pip install 'bluestreak[mongo]'",
+    ("bluestreak_mongo", "bson"): "pip install 'bluestreak[mongo]'",
+    ("bluestreak_mongo.local", "pymongo"): "pip install 'bluestreak[mongo]'",
+    ("bluestreak_pydantic", "pydantic"): "pip install 'bluestreak[pydantic]'",
+    ("bluestreak_pydantic", "pydantic_core"): "pip install 'bluestreak[pydantic]'",
+}
+
+
+@pytest.mark.parametrize(("package", "hidden"), MISSING)
+def test_without_its_extra_a_package_says_which_one_to_install(package: str, hidden: str) -> None:
+    last = last_line_of(f"import sys; sys.modules[{hidden!r}] = None; import {package}")
+    assert last.startswith("ModuleNotFoundError: ")
+    assert last.endswith(MISSING[package, hidden])
+
+
+def test_another_package_of_the_name_bson_is_not_taken_for_pymongos(tmp_path: Path) -> None:
+    (tmp_path / "bson.py").touch()
+    last = last_line_of(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import bluestreak_mongo"
+    )
+    assert str(tmp_path / "bson.py") in last
+    assert last.endswith("pip install 'bluestreak[mongo]'")
+
+
+def test_the_fault_of_another_module_names_no_extra() -> None:
+    last = last_line_of("import sys; sys.modules['socket'] = None; import bluestreak_mongo")
+    assert last == "ModuleNotFoundError: import of socket halted; None in sys.modules"
+
+
+def last_line_of(program: str) -> str:
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    return run.stderr.splitlines()[-1]
+
+
 def test_the_core_depends_on_typing_extensions_only() -> None:
     needed = [name for name in requires("bluestreak") or [] if "extra ==" not in name]
     assert [re.match(r"[\w-]+", name)[0] for name in needed] == ["typing-extensions"]  # type: ignore[index]
