@@ -7,7 +7,7 @@ from datetime import datetime
 
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import StepFailed
-from bluestreak_core.failure import record
+from bluestreak_core.failure import in_one_line, record
 from bluestreak_core.journal import Journal
 from bluestreak_core.model import Attempt, FailedStep
 from bluestreak_core.retry import Retry
@@ -87,7 +87,7 @@ def failure_of(workflow_id: str, failed: FailedStep) -> StepFailed:
 
 def _log(attempt: Attempt) -> None:
     future = "given up" if attempt.retry_at is None else f"to be tried again at {attempt.retry_at}"
-    what = f"{attempt.error.type}({attempt.error.message!r})"
+    what = in_one_line(attempt.error)
     logger.warning(
         "workflow %r: attempt %d of step %r failed, %s: %s",
         *(attempt.workflow_id, attempt.number, attempt.step_id, future, what),

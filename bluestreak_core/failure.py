@@ -23,6 +23,12 @@ def record(error: BaseException) -> ErrorRecord:
     )
 
 
+def in_one_line(error: ErrorRecord) -> str:
+    """An error for the log, as Python ends a traceback with it; nothing in it can forge a line."""
+    text = f"{error.type}: {error.message}" if error.message else error.type
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def _type_name(error: BaseException) -> str:
     kind = type(error)
     return (

@@ -30,7 +30,7 @@ from bluestreak_core.errors import (
     is_abort,
 )
 from bluestreak_core.exit import AbortAtOnce, Decision, Drop, Exit, HandBack, Park
-from bluestreak_core.failure import record
+from bluestreak_core.failure import in_one_line, record
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
 from bluestreak_core.model import Failure, Status, Workflow
@@ -282,8 +282,7 @@ class Run:
         recorded = record(error)
         await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
         future = "aborted" if retry_at is None else f"to be tried again at {retry_at}"
-        # The exception itself may refuse to be shown, and a message may hold lines like this one.
-        what = f"{recorded.type}({recorded.message!r})"
+        what = in_one_line(recorded)
         logger.warning("workflow %r failed, %s: %s", self.workflow_id, future, what)
         await self._tell(error)
 

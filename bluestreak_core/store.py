@@ -16,8 +16,8 @@
 - A store that cannot be reached raises `StoreUnavailable`, and so does one that fails in a way that
   nobody has foreseen. `StoreRefused`, which ends workers, is for what only somebody's change can
   mend. A driver's exceptions never leave it, but as the `__cause__`.
-- A stored document that cannot be read raises `CorruptDocument` where it is asked for by its id, and
-  so does one that cannot be changed. A `claim` leaves it alone. Where `history` raises it, the
+- A stored document that cannot be read raises `CorruptDocument` where it is asked for by its id,
+  and so does one that cannot be changed. A `claim` leaves it alone. Where `history` raises it, the
   engine asks for each claim apart, and aborts the workflow that it comes from.
 - The engine may cancel any call. A cancelled call has been carried out or not, never in part, and
   nothing of it goes on after the cancellation is through.

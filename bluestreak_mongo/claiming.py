@@ -24,6 +24,7 @@ from bluestreak_core.model import Claim, Status, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.error_code import is_about_document, is_code_about_document
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER, Stray, Strays, read_each
 
@@ -229,7 +230,7 @@ class Claiming:
         try:
             await self._workflows.database.client.admin.command("killSessions", sessions)
         except OperationFailure as error:
-            logger.warning("transactions of dead workers are left to time out: %s", error)
+            logger.warning("transactions of dead workers are left to time out: %s", shown(error))
             return
         # Its worker may be alive after all, and use the session for something else from now on.
         ended = [transitions.announced(one.workflow_id, one.session_id) for one in dead]
@@ -323,6 +324,6 @@ def _claim(attempt: _Attempt, document: Document) -> Claim:
 
 
 def _unclaimable(candidate: _Candidate, error: WriteError) -> Stray:
-    reason = f"cannot be written: {error}"
+    reason = f"cannot be written: {shown(error)}"
     refusal = CorruptDocument(doc.WORKFLOWS, candidate.workflow_id, doc.CLAIM, reason)
     return Stray(key=candidate.key, error=refusal)

@@ -26,6 +26,7 @@ from bluestreak_core.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.error_code import (
     is_about_document,
     is_labelled_passing,
@@ -95,7 +96,7 @@ def _translated(error: PyMongoError) -> StoreError:
     if is_about_document(error) and isinstance(error, OperationFailure):
         reason = f"cannot be written: {reason_of(error)}"
         return CorruptDocument("stored", "of unknown id", "content", reason)
-    return StoreUnavailable(str(error)) if is_passing(error) else StoreRefused(str(error))
+    return StoreUnavailable(shown(error)) if is_passing(error) else StoreRefused(shown(error))
 
 
 def is_passing(error: PyMongoError) -> bool:

@@ -29,6 +29,7 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, RAW
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import break_off, is_passing
+from bluestreak_mongo.driver_error import shown
 
 logger = logging.getLogger(__name__)
 
@@ -206,10 +207,10 @@ class Feed:
     async def _do_without(self, error: PyMongoError) -> None:
         """Say so, and leave the server alone for a moment."""
         if not self._is_possible:
-            logger.info("there is no change stream, polling instead: %s", error)
+            logger.info("there is no change stream, polling instead: %s", shown(error))
             return
         if not self._is_broken:
-            logger.warning("the change stream broke off, polling meanwhile: %s", error)
+            logger.warning("the change stream broke off, polling meanwhile: %s", shown(error))
         self._is_broken = True
         await self._clock.sleep(_LISTEN_AGAIN_AFTER)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from bluestreak_core import failure
 
 
@@ -83,3 +85,23 @@ def test_a_class_without_a_name_is_recorded_all_the_same() -> None:
         pass
 
     assert failure.record(Unnamed()).type == "(cannot be shown: Unnamed)"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (KeyError(0), "KeyError: 0"),
+        (KeyError("0"), "KeyError: '0'"),
+        (ValueError("no such card"), "ValueError: no such card"),
+        (
+            FileNotFoundError(2, "No such file", "a b"),
+            "FileNotFoundError: [Errno 2] No such file: 'a b'",
+        ),
+        (ValueError(), "ValueError"),
+        (ValueError("h\u00e9, \U0001f600"), "ValueError: h\u00e9, \U0001f600"),
+        (ValueError("a\r\n\tb\x1b[31m\u2028\u202e"), r"ValueError: a\r\n\tb\x1b[31m\u2028\u202e"),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, Exception) else "",
+)
+def test_an_error_is_logged_as_python_shows_it_in_one_line(error: Exception, shown: str) -> None:
+    assert failure.in_one_line(failure.record(error)) == shown

@@ -287,5 +287,5 @@ async def test_a_failure_is_logged_in_one_line_whatever_it_is(
                 await bluestreak.wait(workflow_id)
     shown, forger = caplog.messages
     name = "tests.engine.test_failures._Unshowable"
-    assert shown == f"workflow 'w1' failed, aborted: {name}('(cannot be shown: RuntimeError)')"
+    assert shown == f"workflow 'w1' failed, aborted: {name}: (cannot be shown: RuntimeError)"
     assert forger.splitlines() == [forger]

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import bson
 import pytest
 from bson.errors import InvalidDocument
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
     DuplicateKeyError,
@@ -27,7 +30,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from bluestreak_core import ClaimLost, CorruptDocument, StoreRefused, StoreUnavailable
+from bluestreak_core import ClaimLost, CorruptDocument, StoreError, StoreRefused, StoreUnavailable
 from bluestreak_mongo.driver import reads, store_errors, writes
 
 
@@ -220,3 +223,32 @@ async def test_a_cancelled_read_is_broken_off() -> None:
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
+
+
+ANSWER = {"ok": 0.0, "errmsg": "not allowed", "code": 13, "codeName": "Unauthorized", "extra": "x"}
+RAW = RawBSONDocument(bson.encode(ANSWER))
+REFUSED = {"index": 0, "code": 121, "errmsg": "failed validation", "op": {"input": "secret"}}
+UNCONFIRMED = {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "timed out"}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OperationFailure("not allowed", 13, ANSWER), "not allowed (Unauthorized, 13)"),
+        (OperationFailure("not allowed", 13, RAW), "not allowed (Unauthorized, 13)"),
+        (OperationFailure("no", 13), "no"),
+        (OperationFailure("no", 13, {"ok": 0}), "no (13)"),
+        (BulkWriteError({"writeErrors": [REFUSED]}), "failed validation (121)"),
+        (
+            BulkWriteError({"writeErrors": [], "writeConcernErrors": [UNCONFIRMED]}),
+            "timed out (WriteConcernFailed, 64)",
+        ),
+        (AutoReconnect("connection closed"), "connection closed"),
+    ],
+)
+def test_an_error_shows_what_the_server_says_and_not_its_whole_answer(
+    error: PyMongoError, said: str
+) -> None:
+    with pytest.raises(StoreError) as raised, store_errors():
+        raise error
+    assert str(raised.value) == said

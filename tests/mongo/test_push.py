@@ -514,8 +514,9 @@ def standalone() -> Iterator[str]:
 
 
 async def test_on_a_standalone_server_waiting_is_polling(
-    standalone: str, clock: ManualClock
+    standalone: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     database = f"test-{uuid4().hex[:12]}"
     async with (
         _process(standalone, database, clock) as here,
@@ -530,6 +531,8 @@ async def test_on_a_standalone_server_waiting_is_polling(
                 clock.advance(SECOND)
                 await asyncio.sleep(0)
         assert len(here.streams) == 1
+    assert "The $changeStream stage is only supported on replica sets" in caplog.text
+    assert "RawBSONDocument" not in caplog.text
 
 
 async def test_without_a_stream_pauses_grow_while_there_is_nothing_to_do(
