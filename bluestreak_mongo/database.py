@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import ReadPreference, WriteConcern
+from pymongo import IndexModel, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from bluestreak_core.errors import StoreRefused
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, TOLERANT
 from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver_error import shown
+from bluestreak_mongo.inspection import build_info, check_collections, check_server
 from bluestreak_mongo.server_clock import ServerClock
 
 WRITE_CONCERN = WriteConcern("majority", j=True)
@@ -40,8 +43,8 @@ CONCERNS: dict[str, Any] = {
 _MEASUREMENTS = 5
 _QUICK = 0.001  # seconds
 
-OLDEST_WIRE_VERSION = 17
-"""MongoDB 6.0."""
+# CannotCreateIndex, IndexOptionsConflict, IndexKeySpecsConflict, DuplicateKey.
+_INDEX_CONFLICTS = frozenset({67, 85, 86, 11000})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,21 +106,34 @@ class Database:
         answer: Mapping[str, Any] = await self._database.command("hello")
         return _Hello(answer=answer, asked_at=asked_at, answered_at=time.monotonic())
 
+    async def check_server(self, hello: Mapping[str, Any]) -> None:
+        """Refuse a server that is known not to do."""
+        build = await build_info(self._database)
+        check_server(hello, build, [host for host, _ in self.client.nodes])
+
+    async def check_collections(self) -> None:
+        """Refuse collections that are known not to do."""
+        await check_collections(self._database)
+
     async def create_indexes(self) -> None:
-        """Create the indexes that are missing; the JavaScript library creates the same ones."""
-        await self.workflows.create_indexes(doc.WORKFLOW_INDEXES)
-        await self.steps.create_indexes(doc.STEP_INDEXES)
-        await self.naps.create_indexes(doc.NAP_INDEXES)
+        """Create the indexes that are missing; the JavaScript library creates the same ones.
+
+        Raises `StoreRefused` where documents or indexes that are there already do not allow one.
+        """
+        await _create_indexes(self.workflows, doc.WORKFLOW_INDEXES)
+        await _create_indexes(self.steps, doc.STEP_INDEXES)
+        await _create_indexes(self.naps, doc.NAP_INDEXES)
 
     def _collection(self, name: str, **options: Any) -> AsyncCollection[Document]:
         return self._database.get_collection(name, **(CONCERNS | options))
 
 
-def check_version(hello: Mapping[str, Any]) -> None:
-    """Refuse a server that is older than MongoDB 6.0."""
-    version = hello["maxWireVersion"]
-    if version < OLDEST_WIRE_VERSION:
-        raise StoreRefused(
-            f"the server speaks wire version {version}, "
-            f"MongoDB 6.0 and newer speak {OLDEST_WIRE_VERSION} and above"
-        )
+async def _create_indexes(
+    collection: AsyncCollection[Document], indexes: Sequence[IndexModel]
+) -> None:
+    try:
+        await collection.create_indexes(indexes)
+    except OperationFailure as error:
+        if error.code not in _INDEX_CONFLICTS:
+            raise
+        raise StoreRefused(f"collection {collection.name!r}: {shown(error)}") from error

@@ -49,7 +49,7 @@ from bluestreak_mongo.bulk import Ending, Groups, insert_each
 from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.control import Control
-from bluestreak_mongo.database import Database, check_version
+from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
@@ -163,7 +163,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         database = Database(self._connection.open())
         try:
             if isinstance(self._clock, ServerClock):
-                check_version(await database.measure(self._clock))
+                await database.check_server(await database.measure(self._clock))
+            await database.check_collections()
             await database.create_indexes()
         except BaseException:
             await self._connection.close()

@@ -20,6 +20,11 @@ class MongomockDatabase:
     def __init__(self) -> None:
         self._database: Any = AsyncMongoMockClient()[self.name]
 
+    async def command(self, name: str, **_: Any) -> dict[str, Any]:
+        """Answer that nothing is there already, which is all that is asked; mongomock cannot."""
+        assert name == "listCollections"
+        return {"cursor": {"firstBatch": []}}
+
     def get_collection(
         self, name: str, *, codec_options: CodecOptions[dict[str, Any]], **options: Any
     ) -> Any:

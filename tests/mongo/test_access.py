@@ -339,6 +339,21 @@ async def test_no_action_of_a_workers_role_can_be_spared(
         assert refused - {"prune"} == NEEDED[collection, action]
 
 
+async def test_without_the_privilege_to_look_at_collections_a_store_opens_and_says_so(
+    guarded: Guarded, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bluestreak_mongo.inspection")
+    guarded.root[DATABASE].create_collection("workflows", capped=True, size=4096)
+    async with restricted(guarded, documented("bluestreakWorker"), clock) as store:
+        await store.init()
+    (message,) = caplog.messages
+    assert message.startswith("collections that are there already are not looked at: not auth")
+    role = documented("bluestreakWorker") | {"": ["listCollections", "listIndexes"]}
+    async with restricted(guarded, role, clock) as store:
+        with pytest.raises(StoreRefused, match="'workflows' cannot be used: it is capped"):
+            await store.init()
+
+
 async def test_without_the_privilege_of_a_change_stream_workers_poll(
     guarded: Guarded, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:

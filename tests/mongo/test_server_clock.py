@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bluestreak_core import StoreRefused
-from bluestreak_mongo.database import check_version
+from bluestreak_mongo.inspection import check_server
 from bluestreak_mongo.server_clock import ServerClock
 
 YEARS_AWAY = datetime(2077, 7, 7, 7, 7, 7, 123_000, tzinfo=UTC)
@@ -127,10 +127,10 @@ def test_a_thread_never_sees_half_of_a_measurement(time: MonotonicTime) -> None:
 
 @pytest.mark.parametrize("version", [17, 21])
 def test_mongodb_6_and_newer_are_taken(version: int) -> None:
-    check_version({"maxWireVersion": version})
+    check_server({"maxWireVersion": version}, {})
 
 
 @pytest.mark.parametrize("version", [13, 16])
 def test_an_older_mongodb_is_refused(version: int) -> None:
     with pytest.raises(StoreRefused, match=rf"wire version {version}, MongoDB 6\.0 .* speak 17"):
-        check_version({"maxWireVersion": version})
+        check_server({"maxWireVersion": version}, {})
