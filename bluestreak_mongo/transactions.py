@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import undecided
+from bluestreak_mongo.contention import Turns
 from bluestreak_mongo.database import SNAPSHOT, WRITE_CONCERN, Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
@@ -31,6 +33,7 @@ from bluestreak_mongo.error_code import is_about_document
 from bluestreak_mongo.outcome import refusal
 
 _MAX_TIME_EXPIRED = 50
+_TRANSIENT = "TransientTransactionError"
 
 _REPLICA_SET_OR_ROUTER = ("setName", "msg")
 """What `hello` answers where there are transactions: a set's name, or a router's greeting."""
@@ -47,6 +50,7 @@ class Transactions:
         self._database = database
         self._rules = rules
         self._are_possible: bool | None = None
+        self._turns: defaultdict[str, Turns] = defaultdict(Turns)
 
     async def check_possible(self, call: str) -> None:
         """Raise `Unsupported` on a standalone server."""
@@ -106,15 +110,30 @@ class Transactions:
         async with session:
             try:
                 await self._announce(attempt.claim, session)
-                return await session.with_transaction(
-                    attempt.run,
-                    read_concern=SNAPSHOT,
-                    write_concern=WRITE_CONCERN,
-                    read_preference=ReadPreference.PRIMARY,
-                )
+                return await self._until_committed(attempt, session)
             finally:
                 if not attempt.is_committing:
                     await self._retract(attempt.claim, session)
+
+    async def _until_committed(self, attempt: _Attempt, session: Any) -> Any:
+        """Try, and try again when other transactions were in the way, until it is broken off."""
+        turns = self._turns[attempt.claim.workflow.handler_id]
+        with attempt.waiting():
+            turn = await turns.take()
+        try:
+            while True:
+                try:
+                    output = await attempt.make(session)
+                except PyMongoError as error:
+                    if not error.has_error_label(_TRANSIENT):
+                        raise
+                else:
+                    turns.committed()
+                    return output
+                with attempt.waiting():
+                    turn = await turns.after_conflict(turn)
+        finally:
+            turns.give_back(turn)
 
     async def _announce(self, claim: Claim, session: Any) -> None:
         """So that whoever takes over can end the transaction, if this process dies in it."""
@@ -173,10 +192,34 @@ class _Attempt:
         if self._calling is not None:
             self._calling.cancel()
 
-    async def run(self, session: Any) -> Any:
-        """What is done in the transaction, with the commit at its end."""
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """To break it off is to cancel what this block awaits."""
         if self._is_broken_off:
             raise asyncio.CancelledError
+        self._calling = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._calling = None
+
+    async def make(self, session: Any) -> Any:
+        """Make one attempt, of which nothing is left if it fails."""
+        started = session.start_transaction(
+            read_concern=SNAPSHOT,
+            write_concern=WRITE_CONCERN,
+            read_preference=ReadPreference.PRIMARY,
+        )
+        if inspect.isawaitable(started):  # not Motor's
+            await started
+        try:
+            return await self._run(session)
+        finally:
+            if session.in_transaction:
+                await session.abort_transaction()
+
+    async def _run(self, session: Any) -> Any:
+        """What is done in the transaction, with the commit at its end."""
         key = {doc.WORKFLOW_ID: self.claim.workflow_id, doc.STEP_ID: self.step_id}
         recorded = await self.database.steps.find_one(key, session=session)
         if recorded is not None:
@@ -199,15 +242,13 @@ class _Attempt:
         return output
 
     async def _call(self, session: Any) -> Any:
-        self.has_called = True
-        self._calling = asyncio.current_task()
-        try:
-            return await self.fn(session)
-        except BaseException as error:
-            self.error_of_fn = error
-            raise
-        finally:
-            self._calling = None
+        with self.waiting():
+            self.has_called = True
+            try:
+                return await self.fn(session)
+            except BaseException as error:
+                self.error_of_fn = error
+                raise
 
     async def _record(self, returned: Any, session: Any) -> Any:
         what = f"output of step {self.step_id!r} of workflow {self.claim.workflow_id!r}"
@@ -223,16 +264,13 @@ class _Attempt:
         return output
 
     async def _commit(self, session: Any) -> None:
-        """Commit until it is known what came of that, unless it is broken off.
-
-        `with_transaction` would go on for two minutes whatever happens.
-        """
+        """Commit until it is known what came of that, unless it is broken off."""
         self.is_committing = True
         while True:
             try:
                 await session.commit_transaction()
             except PyMongoError as error:
-                if error.has_error_label("TransientTransactionError"):
+                if error.has_error_label(_TRANSIENT):
                     self.is_committing = False
                 if self._is_broken_off or not _may_be_committed(error):
                     raise
