@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from bson import Binary
 from bson.errors import InvalidBSON
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
@@ -26,6 +26,7 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.error_code import is_about_document, is_code_about_document
+from bluestreak_mongo.routing import write_each
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER, Stray, Strays, read_each
 
 logger = logging.getLogger(__name__)
@@ -100,11 +101,14 @@ class Claiming:
     A document that cannot be read or changed is not claimed, or once at most, and left alone.
     """
 
-    def __init__(self, workflows: AsyncCollection[Document], strays: Strays) -> None:
+    def __init__(
+        self, workflows: AsyncCollection[Document], strays: Strays, *, is_routed: bool
+    ) -> None:
         self.was_in_vain = False
         """Whether the last look has found that nothing is due."""
         self._workflows = workflows
         self._strays = strays
+        self._is_routed = is_routed
         self._inspected_at: datetime | None = None
         self._width = 1
         self._undisturbed = 0
@@ -138,9 +142,12 @@ class Claiming:
     ) -> Sequence[Claim]:
         """Claim a workflow that has become due since a look in vain: one command, the quickest way.
 
-        A lease that has run out meanwhile is left to the next look.
+        A lease that has run out meanwhile is left to the next look. So is all behind a router: the
+        command names no workflow, which a sharded cluster of MongoDB 6.0 refuses.
         """
         self.was_in_vain = False
+        if self._is_routed:
+            return []
         attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
         due = transitions.due(now, handlers, machine.waiting()) | self._strays.excluded(now)
         due[doc.WORKFLOW_ID] = {"$type": "string"}
@@ -234,7 +241,8 @@ class Claiming:
             return
         # Its worker may be alive after all, and use the session for something else from now on.
         ended = [transitions.announced(one.workflow_id, one.session_id) for one in dead]
-        await self._workflows.update_many({"$or": ended}, transitions.RETRACT)
+        each = [UpdateOne(announced, transitions.RETRACT) for announced in ended]
+        await write_each(self._workflows, each)
 
     async def _stamp(
         self,
@@ -245,10 +253,14 @@ class Claiming:
         crashed: bool,
     ) -> int:
         """Claim those that are `still` to be had; how many are known to have been claimed."""
-        target = still(_ids(tried), attempt.now)
+        update = attempt.stamp(crashed=crashed)
         # Without an answer the token may have been stamped all the same: reading back tells.
         try:
-            update = attempt.stamp(crashed=crashed)
+            if self._is_routed:
+                targets = [still([workflow_id], attempt.now) for workflow_id in _ids(tried)]
+                each = [UpdateOne(target, update) for target in targets]
+                return (await write_each(self._workflows, each)).matched_count
+            target = still(_ids(tried), attempt.now)
             return (await self._workflows.update_many(target, update)).matched_count
         except ConnectionFailure:
             return 0

@@ -19,6 +19,7 @@ from bluestreak_mongo.bson_rules import CODEC, TOLERANT
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.inspection import build_info, check_collections, check_server
+from bluestreak_mongo.routing import is_router
 from bluestreak_mongo.server_clock import ServerClock
 
 WRITE_CONCERN = WriteConcern("majority", j=True)
@@ -73,6 +74,8 @@ class Database:
         self.naps = self._collection(doc.NAPS)
         self.tolerant_workflows = self._collection(doc.WORKFLOWS, codec_options=TOLERANT)
         self.snapshot_workflows = self._collection(doc.WORKFLOWS, read_concern=SNAPSHOT)
+        self.is_routed = False
+        """Whether it is reached by a router of a sharded cluster, as far as that was looked at."""
 
     @property
     def name(self) -> str:
@@ -87,6 +90,10 @@ class Database:
     async def hello(self) -> Mapping[str, Any]:
         """What the server says of itself."""
         return (await self._hello()).answer
+
+    async def look_for_router(self) -> None:
+        """Learn whether there is a router between."""
+        self.is_routed = is_router(await self.hello())
 
     async def measure(self, clock: ServerClock) -> Mapping[str, Any]:
         """Set a clock by the quickest of some answers to `hello`, which is returned.

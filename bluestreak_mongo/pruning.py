@@ -3,16 +3,18 @@
 A batch is marked, which nothing undoes; then its steps and naps are deleted, then the workflows.
 Several may be at the same batch, and one of them may be so slow that an id has been started again
 meanwhile. So steps and naps are deleted by their own keys, of which it is known that they were read
-while the marked document was still there: it keeps the id from being used.
+while the marked document was still there: it keeps the id from being used. Behind a router, each
+write names one workflow: a sharded cluster may pass over some of what is deleted together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pymongo import DeleteMany, UpdateMany
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bluestreak_core.model import Status
@@ -21,6 +23,7 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
+from bluestreak_mongo.routing import write_each
 from bluestreak_mongo.stray import Cursor, Stray, Strays, read_each, read_first
 
 WORKFLOWS_AT_ONCE = 500
@@ -42,6 +45,7 @@ class Pruning:
     """Does what `bluestreak_core.query.Prunes` asks for."""
 
     def __init__(self, database: Database) -> None:
+        self._is_routed = database.is_routed
         self._workflows = database.workflows
         self._records = (database.steps, database.naps)
         self._strays = Strays()  # its own: what has ended is in nobody else's way
@@ -68,8 +72,9 @@ class Pruning:
         if len(batch) < limit:
             found = await self._find(ended, limit - len(batch), now)
             if found:
-                still_ended = {"$and": [_these(found), ended]}
-                await self._workflows.update_many(still_ended, transitions.mark(now))
+                mark = transitions.mark(now)
+                each = [UpdateMany(these | ended, mark) for these in self._together(found)]
+                await write_each(self._workflows, each)
             batch += found
         return batch
 
@@ -95,11 +100,12 @@ class Pruning:
             await self._keep_to_marked(doomed)
             for place, collection in enumerate(self._records):
                 records = [one for one in parts[place][0] if one.workflow_id in doomed]
-                if records:
-                    deleted[place] += (await collection.delete_many(_these(records))).deleted_count
-        gone = await self._workflows.delete_many(_marked(doomed))
+                each = [DeleteMany(these) for these in self._together(records)]
+                deleted[place] += await _delete_each(collection, each)
+        marked = [these | transitions.marked() for these in self._together(doomed.values())]
+        gone = await _delete_each(self._workflows, [DeleteMany(these) for these in marked])
         steps, naps = deleted
-        return Pruned(workflows=gone.deleted_count, steps=steps, naps=naps)
+        return Pruned(workflows=gone, steps=steps, naps=naps)
 
     async def _read(
         self, collection: AsyncCollection[Document], doomed: dict[str, _Doomed], now: datetime
@@ -122,10 +128,20 @@ class Pruning:
                 self._strays.leave_alone(Stray(key=spared.key, error=stray.error), now)
         return found, len(found) + len(strays) >= RECORDS_AT_ONCE
 
+    def _together(self, doomed: Collection[_Doomed]) -> list[Document]:
+        """Match them, each time as many as one command may change: behind a router one workflow."""
+        if not self._is_routed:
+            return [_these(doomed)] if doomed else []
+        parts: dict[str, list[_Doomed]] = {}
+        for one in doomed:
+            parts.setdefault(one.workflow_id, []).append(one)
+        return [_these(part) for part in parts.values()]
+
     async def _keep_to_marked(self, doomed: dict[str, _Doomed]) -> None:
         """Take out what is not marked for deletion, or not there any more."""
-        marked = self._workflows.find(_marked(doomed), {doc.WORKFLOW_ID: 1})
-        left = {one[doc.WORKFLOW_ID] async for one in marked}
+        marked = _these(doomed.values()) | transitions.marked()
+        found = self._workflows.find(marked, {doc.WORKFLOW_ID: 1})
+        left = {one[doc.WORKFLOW_ID] async for one in found}
         for workflow_id in doomed.keys() - left:
             del doomed[workflow_id]
 
@@ -140,10 +156,10 @@ def _read_record(document: Document) -> _Doomed:
 
 def _these(doomed: Collection[_Doomed]) -> Document:
     return {
-        doc.WORKFLOW_ID: {"$in": sorted({one.workflow_id for one in doomed})},
+        doc.WORKFLOW_ID: transitions.one_of(sorted({one.workflow_id for one in doomed})),
         "_id": {"$in": [one.key for one in doomed]},
     }
 
 
-def _marked(doomed: dict[str, _Doomed]) -> Document:
-    return {"$and": [_these(doomed.values()), transitions.marked()]}
+async def _delete_each(collection: AsyncCollection[Document], deletes: Sequence[DeleteMany]) -> int:
+    return (await write_each(collection, deletes)).deleted_count if deletes else 0

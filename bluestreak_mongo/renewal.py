@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import pymongo
+from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import WriteError
+from pymongo.errors import BulkWriteError, WriteError
 from typing_extensions import override
 
 from bluestreak_core.errors import CorruptDocument
@@ -23,6 +25,7 @@ from bluestreak_mongo.database import CONCERNS
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.error_code import is_about_document, reason_of
+from bluestreak_mongo.routing import first_failure, write_each
 from bluestreak_mongo.stray import Stray, Strays
 
 _GOODBYE = 1.0
@@ -35,22 +38,29 @@ async def renew(
     claims: Sequence[Claim],
     now: datetime,
     lease: timedelta,
+    *,
+    is_routed: bool,
 ) -> list[Claim]:
     """See `Store.renew`. A workflow that the server refuses to change keeps no other from it."""
     if not claims:
         return []
-    ours = transitions.any_in_force(claims)
+    ours, update = transitions.any_in_force(claims), transitions.renew(now, lease)
     try:
-        renewed = await workflows.update_many(ours, transitions.renew(now, lease))
+        if is_routed:
+            each = [UpdateOne(transitions.in_force(claim), update) for claim in claims]
+            renewed = (await write_each(workflows, each)).matched_count
+        else:
+            renewed = (await workflows.update_many(ours, update)).matched_count
     except WriteError as error:
         if not is_about_document(error):
             raise
         if len(claims) == 1:
             strays.meet(_unrenewable(claims[0], error), "its lease cannot be renewed")
             return list(claims)
-        apart = [await renew(workflows, strays, [claim], now, lease) for claim in claims]
+        alone = partial(renew, workflows, strays, now=now, lease=lease, is_routed=is_routed)
+        apart = [await alone([claim]) for claim in claims]
         return [claim for lost in apart for claim in lost]
-    if renewed.matched_count == len(claims):
+    if renewed == len(claims):
         return []
     held = [found async for found in workflows.find(ours, transitions.HELD)]
     return transitions.lost(claims, held)
@@ -73,11 +83,12 @@ class BlockingRenewer(Renewer):
     def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         """`Store.renew`, given up after a third of the lease."""
         with store_errors(), pymongo.timeout(lease.total_seconds() / RENEWALS_PER_LEASE):
-            ours = transitions.any_in_force(claims)
+            update = transitions.renew(now, lease)
+            each = [UpdateOne(transitions.in_force(claim), update) for claim in claims]
             workflows = self._workflows()
-            renewed = workflows.update_many(ours, transitions.renew(now, lease))
-            if renewed.matched_count == len(claims):
+            if _matched(workflows, each) == len(claims):
                 return []
+            ours = transitions.any_in_force(claims)
             return transitions.lost(claims, workflows.find(ours, transitions.HELD))
 
     @override
@@ -92,3 +103,10 @@ class BlockingRenewer(Renewer):
         if self._database is None:
             self._database = self._connection.open_blocking()
         return self._database.get_collection(doc.WORKFLOWS, **CONCERNS)
+
+
+def _matched(workflows: Collection[Document], updates: list[UpdateOne]) -> int:
+    try:
+        return workflows.bulk_write(updates, ordered=False).matched_count
+    except BulkWriteError as error:
+        raise first_failure(error) from error

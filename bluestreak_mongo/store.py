@@ -164,6 +164,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         try:
             if isinstance(self._clock, ServerClock):
                 await database.check_server(await database.measure(self._clock))
+            await database.look_for_router()
             await database.check_collections()
             await database.create_indexes()
         except BaseException:
@@ -173,7 +174,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         self._opened = _Opened(
             database=database,
             strays=strays,
-            claiming=Claiming(database.workflows, strays),
+            claiming=Claiming(database.workflows, strays, is_routed=database.is_routed),
             groups=groups,
             recording=Recording(database, groups, self._rules, strays),
             control=Control(database),
@@ -279,7 +280,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     @writes
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         opened = self._open
-        return await renew(opened.database.workflows, opened.strays, claims, now, lease)
+        workflows, is_routed = opened.database.workflows, opened.database.is_routed
+        return await renew(workflows, opened.strays, claims, now, lease, is_routed=is_routed)
 
     @override
     def renewer(self) -> BlockingRenewer:

@@ -50,10 +50,15 @@ def never_due() -> list[Document]:
 def still_due(statuses: Collection[str], workflow_ids: list[str], now: datetime) -> Document:
     """Matches those of the given workflows that may still be claimed, and are in these states."""
     return {
-        doc.WORKFLOW_ID: {"$in": workflow_ids},
+        doc.WORKFLOW_ID: one_of(workflow_ids),
         doc.STATUS: {"$in": sorted(statuses)},
         doc.TIMEOUT_AT: {"$lte": now},
     }
+
+
+def one_of(workflow_ids: Sequence[str]) -> Any:
+    """Matches these ids; a single one as itself, from which a router knows the shard."""
+    return workflow_ids[0] if len(workflow_ids) == 1 else {"$in": workflow_ids}
 
 
 def still_new(workflow_ids: list[str], now: datetime) -> Document:

@@ -21,9 +21,9 @@ class MongomockDatabase:
         self._database: Any = AsyncMongoMockClient()[self.name]
 
     async def command(self, name: str, **_: Any) -> dict[str, Any]:
-        """Answer that nothing is there already, which is all that is asked; mongomock cannot."""
-        assert name == "listCollections"
-        return {"cursor": {"firstBatch": []}}
+        """What `init` asks the server: what it is, and what is there already, which is nothing."""
+        assert name in ("hello", "listCollections")
+        return {"cursor": {"firstBatch": []}} if name == "listCollections" else {}
 
     def get_collection(
         self, name: str, *, codec_options: CodecOptions[dict[str, Any]], **options: Any
