@@ -205,6 +205,22 @@ async def test_behind_a_router_those_that_another_has_claimed_are_lost_and_the_o
     assert [claim.number for claim in claims] == [1, 1, 1]
 
 
+async def test_behind_a_router_a_claim_that_is_reported_and_not_stored_is_not_believed(
+    cluster: Cluster, store: MongoStore, raw: Database[Document]
+) -> None:
+    """As after a migration: three of four are stamped, and four are reported."""
+    await store.create_many([new(f"w{number}") for number in range(4)])
+    before = raw.workflows.find_one({"workflowId": "w1"})
+    assert before is not None
+
+    def lose_a_stamp() -> None:
+        raw.workflows.replace_one({"workflowId": "w1"}, before)
+
+    cluster.sent.before["update"] = lambda: cluster.sent.before.update(find=lose_a_stamp)
+    claims = await store.claim("worker", NOW, LEASE, 4, None)
+    assert [claim.workflow_id for claim in claims] == ["w0", "w2", "w3"]
+
+
 async def test_behind_a_router_claims_that_are_not_in_force_are_told_apart(
     store: MongoStore,
 ) -> None:
