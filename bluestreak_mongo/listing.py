@@ -47,8 +47,10 @@ _ONCE: list[Document] = [
 """Stages that let each document pass only once."""
 
 _NOT_A_REPLICA_SET = 123
-_NO_SNAPSHOT = frozenset({_NOT_A_REPLICA_SET, 239, 246})
-"""And SnapshotTooOld, and SnapshotUnavailable: as of an index that has just been created."""
+_NO_SNAPSHOT = frozenset({_NOT_A_REPLICA_SET, 239, 246, 250, 272})
+"""And SnapshotTooOld and SnapshotUnavailable, as of an index that has just been created; and
+StaleChunkHistory and MigrationConflict, where a chunk has moved to another shard meanwhile.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

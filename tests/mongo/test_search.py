@@ -251,7 +251,7 @@ async def test_what_moves_while_a_command_reads_is_listed_once(
     haltable.client.drop_database(database)
 
 
-@pytest.mark.parametrize("code", [239, 246])
+@pytest.mark.parametrize("code", [239, 246, 250, 272])
 async def test_where_no_snapshot_is_to_be_had_a_page_is_read_without(
     haltable: Haltable, clock: ManualClock, code: int
 ) -> None:
