@@ -13,6 +13,7 @@ from pymongo.database import Database
 
 from bluestreak_core.testing import ManualClock, VirtualLoop
 from bluestreak_mongo.contention import CALM, SLOW, WIDEST, Turns
+from tests.engine.conftest import eventually
 from tests.mongo.conftest import LEASE, NOW, Application, Document, new
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -41,6 +42,43 @@ async def test_transactions_that_change_one_document_call_their_functions_about_
     paid = raw["accounts"].find_one({"_id": "hot"})
     assert paid == {"_id": "hot", "cents": TRANSACTIONS}
     assert len(calls) < 3 * TRANSACTIONS
+
+
+@pytest.mark.asyncio
+@pytest.mark.server
+async def test_one_that_waits_to_try_again_can_be_cancelled(
+    application: Application, raw: Database[Document], clock: ManualClock
+) -> None:
+    raw["accounts"].insert_one({"_id": "hot", "cents": 0})
+    await application.store.create_many([new("w1"), new("w2")])
+    first, second = await application.store.claim("worker", NOW, LEASE, 2, None)
+    has_paid, may_go_on = asyncio.Event(), asyncio.Event()
+    calls: list[None] = []
+
+    async def pay(session: Any) -> None:
+        accounts = application.database["accounts"]
+        await accounts.update_one({"_id": "hot"}, {"$inc": {"cents": 1}}, session=session)
+
+    async def pay_slowly(session: Any) -> None:
+        await pay(session)
+        has_paid.set()
+        await may_go_on.wait()
+
+    async def pay_in_vain(session: Any) -> None:
+        calls.append(None)
+        await pay(session)
+
+    slow = asyncio.create_task(application.store.transact(first, "pay", pay_slowly, clock.now))
+    await has_paid.wait()
+    vain = asyncio.create_task(application.store.transact(second, "pay", pay_in_vain, clock.now))
+    await eventually(lambda: len(calls) >= 2)
+    vain.cancel()
+    await asyncio.wait({vain})
+    assert vain.cancelled()
+    may_go_on.set()
+    await slow
+    assert raw["accounts"].find_one({"_id": "hot"}) == {"_id": "hot", "cents": 1}
+    assert raw.workflows.count_documents({"session": {"$exists": True}}) == 0
 
 
 # Turns, in virtual time ------------------------------------------------------------------------
