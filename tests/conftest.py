@@ -1,8 +1,9 @@
-"""The MongoDB server that the suite runs against."""
+"""The MongoDB server that the suite runs against, and the signals that its processes take."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from uuid import uuid4
@@ -21,11 +22,33 @@ the tests need a MongoDB server, and none could be had. One of these gives them 
 """
 
 
+_SIGNALS = {
+    signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGQUIT: signal.SIG_DFL,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Whatever asks for the server needs it: `-m "not server"` leaves it out."""
     for item in items:
         if "mongodb_url" in item.fixturenames:
             item.add_marker("server")
+
+
+@pytest.fixture(autouse=True)
+def signals_of_a_terminal() -> Iterator[None]:
+    """What tests start takes the signals that it would in a terminal.
+
+    `nohup make test &` ignores SIGHUP, SIGINT and SIGQUIT, and a new process inherits that.
+    """
+    ignored = [number for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, _SIGNALS[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

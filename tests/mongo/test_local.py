@@ -169,19 +169,23 @@ def told(process: subprocess.Popen[str]) -> Any:
 
 
 PRELUDE = """
-import asyncio, json, os, signal, subprocess
+import asyncio, json, os, signal, subprocess, time
 from bluestreak_mongo.local import LocalMongo
 
 def tell(server, bystander=None):
     members = [(member.pid, str(member.folder)) for member in server.members]
     print(json.dumps({"members": members, "bystander": bystander}), flush=True)
+
+def stay():
+    while True:
+        time.sleep(1)  # not pause(), which a signal just before it would not end
 """
 SYNC = (
     PRELUDE
     + """
 with LocalMongo() as server:
     tell(server)
-    signal.pause()
+    stay()
 """
 )
 ASYNC = (
@@ -200,7 +204,7 @@ RESTARTED = (
 with LocalMongo() as server:
     server.restart(server.members[0])
     tell(server)
-    signal.pause()
+    stay()
 """
 )
 WITH_CHILD_THAT_INHERITS_DESCRIPTORS = (
@@ -209,7 +213,7 @@ WITH_CHILD_THAT_INHERITS_DESCRIPTORS = (
 with LocalMongo() as server:
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     tell(server, subprocess.Popen(["sleep", "60"], close_fds=False, **silent).pid)
-    signal.pause()
+    stay()
 """
 )
 WITH_FORKED_CHILD = (
@@ -221,7 +225,7 @@ with LocalMongo() as server:
         os.closerange(0, 3)
         signal.pause()
     tell(server, child)
-    signal.pause()
+    stay()
 """
 )
 
