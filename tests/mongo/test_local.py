@@ -145,11 +145,12 @@ SLEEP = "echo patience; exec sleep 60"
 
 
 @contextlib.contextmanager
-def python(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def python(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """Another Python, the first of a process group of its own, as a terminal would start it."""
     with subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -203,6 +204,16 @@ RESTARTED = (
     + """
 with LocalMongo() as server:
     server.restart(server.members[0])
+    tell(server)
+    stay()
+"""
+)
+WITHOUT_WHEEL = (
+    PRELUDE
+    + """
+import sys
+sys.path = []
+with LocalMongo() as server:
     tell(server)
     stay()
 """
@@ -375,14 +386,11 @@ def test_the_wheel_is_found_without_importing_its_package() -> None:
         assert told(process) is False
 
 
-def test_without_the_wheel_the_server_on_path_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_wheel_the_server_on_path_is_taken(tmp_path: Path) -> None:
     (tmp_path / "mongod").symlink_to(MONGOD)
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with LocalMongo() as server:
-        command = Path(f"/proc/{server.members[0].pid}/cmdline").read_bytes().split(b"\0")
+    with python("-c", WITHOUT_WHEEL, PATH=str(tmp_path)) as process:
+        ((pid, _),) = told(process)["members"]
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     assert command[0] == bytes(tmp_path / "mongod")
 
 
@@ -646,11 +654,11 @@ def test_a_missing_binary_says_how_to_get_one(tmp_path: Path) -> None:
     assert "pip install 'bluestreak[local]'" in str(caught.value)
 
 
-def test_without_any_binary_it_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "path", [])
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(LocalMongoError, match=r"on PATH: pip install 'bluestreak\[local\]'"):
-        LocalMongo().start()
+def test_without_any_binary_it_says_how_to_get_one() -> None:
+    with python("-c", WITHOUT_WHEEL, PATH="") as process:
+        *_, error = process.communicate()[1].splitlines()
+    assert "LocalMongoError: " in error
+    assert "on PATH: pip install 'bluestreak[local]'" in error
 
 
 def test_a_binary_that_cannot_start_shows_its_log(tmp_path: Path) -> None:

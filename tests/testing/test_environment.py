@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -320,9 +321,34 @@ def test_two_environments_do_the_same_at_the_same_times() -> None:
     assert calls() == calls()
 
 
-def test_real_time_is_not_waited_for(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("something sleeps"))
-    env.run(order, "ada")
+WITHOUT_REAL_TIME = """
+import selectors, time
+from datetime import timedelta
+from bluestreak_core.testing import Environment
+
+def sleep(seconds):
+    raise AssertionError("something sleeps")
+
+def look(selector, timeout=None):
+    assert timeout == 0, "something waits"
+    return select(selector, timeout)
+
+async def order(ctx, input):
+    await ctx.sleep("month", timedelta(days=30))
+    return await ctx.step("pay", str.upper, input)
+
+time.sleep = sleep
+select, selectors.DefaultSelector.select = selectors.DefaultSelector.select, look
+with Environment() as env:
+    print(env.run(order, "ada").result)
+"""
+
+
+def test_real_time_is_not_waited_for() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_REAL_TIME], capture_output=True, text=True, check=False
+    )
+    assert ran.stdout == "ADA\n", ran.stderr
 
 
 def test_a_closed_environment_is_closed_again_in_vain() -> None:
