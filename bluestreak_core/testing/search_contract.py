@@ -80,18 +80,19 @@ class SearchContract:
         for query in QUERIES:
             assert list(await store.find_page(query, None, 10)) == []
 
-    @pytest.mark.parametrize("query", QUERIES, ids=map(str, range(len(QUERIES))))
+    @pytest.mark.parametrize("order", Order)
     async def test_a_page_has_what_is_meant_in_order(
-        self, store: SearchingStore, query: Query
+        self, store: SearchingStore, order: Order
     ) -> None:
         workflows = await _one_of_each(store)
-        meant = [to_summary(one) for one in workflows if query.accepts(one)]
-        expected = query.merged(meant, None, 100)
-        assert list(await store.find_page(query, None, 100)) == expected
-        assert list(await store.find_page(query, None, 3)) == expected[:3]
-        for place, summary in enumerate(expected):
-            behind = await store.find_page(query, Position.of(summary), 2)
-            assert list(behind) == expected[place + 1 : place + 3]
+        for query in [one for one in QUERIES if one.order is order]:
+            meant = [to_summary(one) for one in workflows if query.accepts(one)]
+            expected = query.merged(meant, None, 100)
+            assert list(await store.find_page(query, None, 100)) == expected, query
+            assert list(await store.find_page(query, None, 3)) == expected[:3], query
+            for place, summary in enumerate(expected):
+                behind = await store.find_page(query, Position.of(summary), 2)
+                assert list(behind) == expected[place + 1 : place + 3], query
 
     @pytest.mark.parametrize("order", Order)
     async def test_a_page_begins_behind_a_position_that_nobody_has(

@@ -119,19 +119,19 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 @in_memory
 @pytest.mark.asyncio
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("name", BAD_IDS)
 async def test_a_bad_id_never_reaches_the_store(
-    store: RecordingStore, fleet: Fleet, call: str, name: str
+    store: RecordingStore, fleet: Fleet, subtests: pytest.Subtests, call: str
 ) -> None:
     bluestreak = await fleet.engine()
     before = store.begun.copy()
-    with pytest.raises(
-        InvalidId, match=r"^(starts\[[01]\]: )?(workflow|handler|step|nap|new) id "
-    ) as refused:
-        await CALLS[call](bluestreak, BAD_IDS[name])
-    assert refused.value.value is BAD_IDS[name]
-    assert len(str(refused.value)) < 300
-    assert store.begun == before
+    of_an_id = r"^(starts\[[01]\]: )?(workflow|handler|step|nap|new) id "
+    for name, bad in BAD_IDS.items():
+        with subtests.test(name):
+            with pytest.raises(InvalidId, match=of_an_id) as refused:
+                await CALLS[call](bluestreak, bad)
+            assert refused.value.value is bad
+            assert len(str(refused.value)) < 300
+            assert store.begun == before
 
 
 @pytest.mark.asyncio
@@ -146,69 +146,76 @@ async def test_an_enum_of_strings_is_the_id_that_it_stands_for(fleet: Fleet) -> 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("name", BAD_VALUES)
-async def test_a_bad_input_creates_nothing(fleet: Fleet, name: str, nested: bool) -> None:
+async def test_a_bad_input_creates_nothing(
+    fleet: Fleet, subtests: pytest.Subtests, nested: bool
+) -> None:
     bluestreak = await fleet.engine()
-    value, place = BAD_VALUES[name]
-    with pytest.raises(UnstorableValue, match=r"^input of workflow 'w'") as refused:
-        await bluestreak.start("w", "h", {"deep": [value]} if nested else value)
-    if place is not None:
-        assert refused.value.path == ("['deep'][0]" if nested else "") + place
-    assert await bluestreak.find_workflow("w") is None
+    for name, (value, place) in BAD_VALUES.items():
+        with subtests.test(name):
+            with pytest.raises(UnstorableValue, match=r"^input of workflow 'w'") as refused:
+                await bluestreak.start("w", "h", {"deep": [value]} if nested else value)
+            if place is not None:
+                assert refused.value.path == ("['deep'][0]" if nested else "") + place
+            assert await bluestreak.find_workflow("w") is None
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", BAD_VALUES)
 async def test_a_bad_output_is_not_recorded_and_a_bad_result_neither(
-    fleet: Fleet, name: str
+    fleet: Fleet, subtests: pytest.Subtests
 ) -> None:
     bluestreak = await fleet.engine()
-    value, _ = BAD_VALUES[name]
 
     @bluestreak.handler("step")
-    async def step(ctx: Context, input: None) -> None:
-        await ctx.step("s", lambda: value)
+    async def step(ctx: Context, input: str) -> None:
+        await ctx.step("s", lambda: BAD_VALUES[input][0])
 
     @bluestreak.handler("result")
-    async def result(ctx: Context, input: None) -> Any:
-        return value
+    async def result(ctx: Context, input: str) -> Any:
+        return BAD_VALUES[input][0]
 
     async with fleet.polling(bluestreak):
-        await bluestreak.start("w1", "step")
-        with pytest.raises(WorkflowAborted, match="UnstorableValue: output of step 's' of work"):
-            await bluestreak.wait("w1")
-        await bluestreak.start("w2", "result")
-        with pytest.raises(WorkflowAborted, match="UnstorableValue: result of workflow 'w2'"):
-            await bluestreak.wait("w2")
-    assert await bluestreak.find_step("w1", "s") is None
-    found = await bluestreak.find_workflow("w2")
-    assert found is not None
-    assert found.result is None
+        for number, name in enumerate(BAD_VALUES):
+            with subtests.test(name):
+                first, second = f"{number} a", f"{number} b"
+                await bluestreak.start(first, "step", name)
+                with pytest.raises(WorkflowAborted, match="UnstorableValue: output of step 's' of"):
+                    await bluestreak.wait(first)
+                assert await bluestreak.find_step(first, "s") is None
+                await bluestreak.start(second, "result", name)
+                of_result = f"UnstorableValue: result of workflow '{second}'"
+                with pytest.raises(WorkflowAborted, match=of_result):
+                    await bluestreak.wait(second)
+                found = await bluestreak.find_workflow(second)
+                assert found is not None
+                assert found.result is None
 
 
 @in_memory
 @pytest.mark.asyncio
-@pytest.mark.parametrize(("name", "options"), OPTIONS)
 async def test_a_bad_option_of_a_start_creates_nothing(
-    fleet: Fleet, store: RecordingStore, name: str, options: dict[str, Any]
+    fleet: Fleet, store: RecordingStore, subtests: pytest.Subtests
 ) -> None:
     bluestreak = await fleet.engine()
     before = store.begun.copy()
-    with pytest.raises(InvalidArgument, match=f"^{name} "):
-        await bluestreak.start("w", "h", **options)
-    with pytest.raises(InvalidArgument, match=rf"^starts\[1\]: {name} "):
-        await bluestreak.start_many([Start("v", "h"), Start("w", "h", **options)])
-    assert store.begun == before
+    for name, options in OPTIONS:
+        with subtests.test(name, options=options):
+            with pytest.raises(InvalidArgument, match=f"^{name} "):
+                await bluestreak.start("w", "h", **options)
+            with pytest.raises(InvalidArgument, match=rf"^starts\[1\]: {name} "):
+                await bluestreak.start_many([Start("v", "h"), Start("w", "h", **options)])
+            assert store.begun == before
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", BAD_VALUES)
-async def test_a_bad_input_of_many_creates_none_of_them(fleet: Fleet, name: str) -> None:
+async def test_a_bad_input_of_many_creates_none_of_them(
+    fleet: Fleet, subtests: pytest.Subtests
+) -> None:
     bluestreak = await fleet.engine()
-    value, _ = BAD_VALUES[name]
-    with pytest.raises(UnstorableValue, match=r"^input of workflow 'w'"):
-        await bluestreak.start_many([Start("v", "h"), Start("w", "h", value)])
-    assert await bluestreak.find_workflow("v") is None
+    for name, (value, _) in BAD_VALUES.items():
+        with subtests.test(name):
+            with pytest.raises(UnstorableValue, match=r"^input of workflow 'w'"):
+                await bluestreak.start_many([Start("v", "h"), Start("w", "h", value)])
+            assert await bluestreak.find_workflow("v") is None
 
 
 @in_memory
@@ -236,14 +243,15 @@ async def test_a_bad_reason_cancels_nothing(fleet: Fleet, store: RecordingStore,
 
 @in_memory
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", [name for name, bad in BAD_IDS.items() if bad is not None])
 async def test_a_fork_before_a_bad_id_creates_nothing(
-    fleet: Fleet, store: RecordingStore, name: str
+    fleet: Fleet, store: RecordingStore, subtests: pytest.Subtests
 ) -> None:
     bluestreak = await fleet.engine()
     before = store.begun.copy()
-    with pytest.raises(InvalidId, match=r"^before "):
-        await bluestreak.fork("w", "f", BAD_IDS[name])
+    for name, bad in BAD_IDS.items():
+        if bad is not None:
+            with subtests.test(name), pytest.raises(InvalidId, match=r"^before "):
+                await bluestreak.fork("w", "f", bad)
     assert store.begun == before
 
 
@@ -257,14 +265,15 @@ async def test_a_large_input_creates_nothing(fleet: Fleet) -> None:
 
 @in_memory
 @pytest.mark.asyncio
-@pytest.mark.parametrize("name", BAD_IDS)
 @pytest.mark.parametrize("kind", ["step", "sleep", "on_cancel", "transaction", "key"])
-async def test_a_bad_id_in_a_handler_records_nothing(fleet: Fleet, kind: str, name: str) -> None:
+async def test_a_bad_id_in_a_handler_records_nothing(
+    fleet: Fleet, subtests: pytest.Subtests, kind: str
+) -> None:
     bluestreak = await fleet.engine(max_failures=0)
     calls: list[int] = []
 
     @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
+    async def handle(ctx: Context, name: str) -> None:
         match kind:
             case "step":
                 await ctx.step(BAD_IDS[name], calls.append, 1)
@@ -278,9 +287,11 @@ async def test_a_bad_id_in_a_handler_records_nothing(fleet: Fleet, kind: str, na
                 ctx.idempotency_key(BAD_IDS[name])
 
     async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowAborted, match=r"InvalidId: (step|nap) id"):
-            await bluestreak.wait("w")
+        for number, name in enumerate(BAD_IDS):
+            with subtests.test(name):
+                await bluestreak.start(str(number), "h", name)
+                with pytest.raises(WorkflowAborted, match=r"InvalidId: (step|nap) id"):
+                    await bluestreak.wait(str(number))
     assert calls == []
     assert fleet.store.begun["save_step"] == fleet.store.begun["save_nap"] == 0
     assert fleet.store.begun["transact"] == 0
@@ -430,25 +441,26 @@ def test_a_bad_option_is_refused_by_its_name(option: str, value: Any) -> None:
         Bluestreak(MemoryStore(), **{option: value})
 
 
+BAD_WAITS: list[tuple[str, Any]] = [
+    ("retries", 0),
+    ("retries", None),
+    *[("retries", bad) for bad in BAD_COUNTS.values()],
+    *[("pause_interval", bad) for bad in BAD_DURATIONS.values()],
+]
+
+
+@in_memory
 @pytest.mark.asyncio
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        ({"retries": 0}, "retries"),
-        ({"retries": None}, "retries"),
-        *[({"retries": bad}, "retries") for bad in BAD_COUNTS.values()],
-        *[({"pause_interval": bad}, "pause_interval") for bad in BAD_DURATIONS.values()],
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
 async def test_a_bad_wait_is_refused_by_its_name(
-    store: RecordingStore, fleet: Fleet, arguments: dict[str, Any], name: str
+    store: RecordingStore, fleet: Fleet, subtests: pytest.Subtests
 ) -> None:
     bluestreak = await fleet.engine()
     before = store.begun.copy()
-    with pytest.raises(InvalidArgument, match=f"^{name} "):
-        await bluestreak.wait("w", **arguments)
-    assert store.begun == before
+    for name, bad in BAD_WAITS:
+        with subtests.test(name, bad=bad):
+            with pytest.raises(InvalidArgument, match=f"^{name} "):
+                await bluestreak.wait("w", **{name: bad})
+            assert store.begun == before
 
 
 @pytest.mark.asyncio

@@ -133,17 +133,16 @@ BAD: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "bad"), BAD, ids=[f"{name} {number}" for number, (name, _) in enumerate(BAD)]
-)
 async def test_a_bad_prune_is_refused_by_its_name_and_deletes_nothing(
-    store: RecordingStore, fleet: Fleet, clock: ManualClock, name: str, bad: Any
+    store: RecordingStore, fleet: Fleet, clock: ManualClock, subtests: pytest.Subtests
 ) -> None:
     bluestreak = await fleet.engine()
     await cancelled(store, 1)
-    with pytest.raises(InvalidArgument, match=f"^{name} "):
-        await bluestreak.prune(**{"ended_before": clock.now() + SECOND} | {name: bad})
-    assert store.begun["prune"] == 0
+    for number, (name, bad) in enumerate(BAD):
+        with subtests.test(f"{name} {number}"):
+            with pytest.raises(InvalidArgument, match=f"^{name} "):
+                await bluestreak.prune(**{"ended_before": clock.now() + SECOND} | {name: bad})
+            assert store.begun["prune"] == 0
 
 
 async def test_a_prune_needs_an_open_store_that_can_delete(
