@@ -37,9 +37,12 @@ def _simpler(scenario: Scenario) -> Iterator[Scenario]:
 def account(seed: int) -> str | None:
     """What is violated with a seed, as a person wants to read it, or None if nothing is."""
     verdict = simulate(Scenario.drawn(seed))
-    if not verdict.violations:
-        return None
-    smallest = shrunk(verdict)
+    return describe(verdict, shrunk(verdict)) if verdict.violations else None
+
+
+def describe(verdict: Verdict, smallest: Verdict) -> str:
+    """A verdict, and the smallest scenario that it was shrunk to."""
+    seed = verdict.scenario.seed
     return "\n".join(
         [
             f"seed {seed}: {verdict.violations[0]}",
