@@ -268,8 +268,8 @@ def seeds_needed(name: str, limit: int) -> int | None:
 
 def is_noticed(name: str, seed: int) -> bool:
     """Whether it is noticed with a seed that a guard is missing."""
-    from tests.simulation.scenario import Scenario  # noqa: PLC0415
+    from tests.simulation.drawing import drawn  # noqa: PLC0415
     from tests.simulation.world import simulate  # noqa: PLC0415
 
     with mutated(name):
-        return bool(simulate(Scenario.drawn(seed)).violations)
+        return bool(simulate(drawn(seed)).violations)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from itertools import product
@@ -14,8 +16,10 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.machine import Event
+from tests.simulation import fleet_invariant, store_invariant
+from tests.simulation.drawing import drawn
 from tests.simulation.mutation import MUTATIONS, is_noticed, mutated, seeds_needed
-from tests.simulation.scenario import Deed, Kind, Scenario, Way
+from tests.simulation.scenario import Deed, Kind, Way
 from tests.simulation.shrink import account, describe, shrunk
 from tests.simulation.world import simulate
 
@@ -41,8 +45,21 @@ def test_the_simulation_notices_each_guard_that_is_taken_away(name: str) -> None
     assert is_noticed(name, MUTATIONS[name].seeds - 1) or seeds_needed(name, SEEDS) is not None
 
 
+def test_the_documentation_names_each_invariant() -> None:
+    functions = [
+        name
+        for module in (store_invariant, fleet_invariant)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    invariants = text.partition("\n**Starting**\n")[2].partition("\nEach is a function")[0]
+    named = re.findall(r"`([a-z]+(?:_[a-z]+)+)`", invariants)
+    assert sorted(named) == sorted(functions)
+
+
 def test_the_seeds_differ_in_all_that_can_happen() -> None:
-    scenarios = [Scenario.drawn(seed) for seed in range(SEEDS)]
+    scenarios = [drawn(seed) for seed in range(SEEDS)]
     assert {action.deed for one in scenarios for action in one.actions} == set(Deed)
     kinds = {op.kind for one in scenarios for start in one.starts for op in start.operations}
     assert kinds == set(Kind)
@@ -58,10 +75,10 @@ def test_the_seeds_differ_in_all_that_can_happen() -> None:
 
 PROGRAM = """\
 import hashlib, json
-from tests.simulation.scenario import Scenario
+from tests.simulation.drawing import drawn
 from tests.simulation.world import simulate
 for seed in range(10):
-    timeline = simulate(Scenario.drawn(seed)).timeline
+    timeline = simulate(drawn(seed)).timeline
     print(hashlib.sha256(json.dumps(timeline).encode()).hexdigest())
 """
 
@@ -76,7 +93,7 @@ def test_a_seed_has_the_same_timeline_in_every_process() -> None:
         check=True,
     )
     ours = [
-        hashlib.sha256(json.dumps(simulate(Scenario.drawn(seed)).timeline).encode()).hexdigest()
+        hashlib.sha256(json.dumps(simulate(drawn(seed)).timeline).encode()).hexdigest()
         for seed in range(10)
     ]
     assert other.stdout.split() == ours
@@ -85,7 +102,7 @@ def test_a_seed_has_the_same_timeline_in_every_process() -> None:
 @pytest.mark.usefixtures("unmeasured")
 def test_a_violated_scenario_shrinks_to_a_timeline_that_can_be_read() -> None:
     with mutated("any claim moves a workflow"):
-        verdicts = (simulate(Scenario.drawn(seed)) for seed in range(SEEDS))
+        verdicts = (simulate(drawn(seed)) for seed in range(SEEDS))
         violated = next(verdict for verdict in verdicts if verdict.violations)
         smallest = shrunk(violated)
     assert smallest.violations

@@ -1,0 +1,190 @@
+"""What the clients of a simulation do: they start, fork and wait, and give orders from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import assert_never
+
+from bluestreak_core import (
+    Bluestreak,
+    StepNotRecorded,
+    StoreUnavailable,
+    TransitionRefused,
+    WorkflowAborted,
+    WorkflowCancelled,
+    WorkflowConflict,
+    WorkflowNotFound,
+)
+from bluestreak_core import Start as NewStart
+from bluestreak_core.machine import Event
+from tests.simulation import fleet_invariant as invariant
+from tests.simulation.scenario import Fork, Order, Start, Way
+from tests.simulation.setting import Setting
+
+_TRY_AGAIN = 0.1
+
+
+class _RollBack(Exception):
+    """Has a transaction rolled back."""
+
+
+class Clients:
+    """Each call is a client of its own."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._record = setting.record
+        self._released = asyncio.Event()
+
+    async def _engine(self) -> Bluestreak:
+        engine = Bluestreak(self._setting.network())
+        await engine.init()
+        return engine
+
+    # Starting ------------------------------------------------------------------------------------
+
+    async def start(self, start: Start) -> None:
+        """Start a workflow, until it is known to exist, and wait for its end."""
+        engine = await self._engine()
+        await asyncio.sleep(start.at)
+        while True:
+            with suppress(StoreUnavailable):
+                await self._start(engine, start)
+                break
+            await asyncio.sleep(_TRY_AGAIN)
+        self._record.accepted.update(start.workflow_ids)
+        if start.is_strict:
+            await self._start_another(engine, start)
+        await asyncio.gather(*(self._wait(engine, one) for one in start.workflow_ids))
+
+    async def _start(self, engine: Bluestreak, start: Start) -> None:
+        workflow_id, handler, delay = start.workflow_id, start.handler_id, start.delay
+        match start.way:
+            case Way.DELAY:
+                strict = start.is_strict
+                await engine.start(workflow_id, handler, workflow_id, delay=delay, strict=strict)
+            case Way.AT:
+                at = self._record.began_at + timedelta(seconds=start.at + delay)
+                strict = start.is_strict
+                await engine.start(workflow_id, handler, workflow_id, at=at, strict=strict)
+            case Way.MANY:
+                ids = (*start.workflow_ids, workflow_id)
+                new = await engine.start_many(
+                    NewStart(one, handler, one, delay=delay) for one in ids
+                )
+                invariant.ids_are_new_once_in_a_batch(self._record, workflow_id, again=new[-1])
+            case Way.ROLLED_BACK:
+                await self._place(engine, start, commits=False)
+                await self._place(engine, start, commits=True)
+            case Way.SESSION:
+                await self._place(engine, start, commits=True)
+            case _:
+                assert_never(start.way)
+
+    async def _place(self, engine: Bluestreak, start: Start, *, commits: bool) -> None:
+        """Start a workflow in one transaction with what belongs to it, or do neither."""
+        workflow_id, handler = start.workflow_id, start.handler_id
+        is_first = start.copies == 1 and workflow_id not in self._record.created
+        with suppress(_RollBack):
+            async with self._setting.memory.transaction() as session:
+                strict, delay = start.is_strict, start.delay
+                if await engine.start(
+                    workflow_id, handler, workflow_id, delay=delay, strict=strict, session=session
+                ):
+                    session.set(self._record.placed, workflow_id, value=True)
+                if not commits:
+                    raise _RollBack
+        invariant.transactions_are_whole(self._record, start, is_first=is_first, commits=commits)
+
+    async def _start_another(self, engine: Bluestreak, start: Start) -> None:
+        """Try to start something else of the same id, strictly and in vain."""
+        workflow_id, start_it = start.workflow_id, partial(engine.start, start.workflow_id)
+        if workflow_id in self._record.expired:
+            return
+        with suppress(StoreUnavailable, WorkflowConflict):
+            if start.way in (Way.SESSION, Way.ROLLED_BACK):
+                async with self._setting.memory.transaction() as session:
+                    await start_it(start.handler_id, "another", strict=True, session=session)
+            else:
+                await start_it(start.handler_id, "another", strict=True)
+            invariant.strict_starts_refuse_another_input(self._record, workflow_id)
+
+    async def fork(self, fork: Fork) -> None:
+        """Fork a workflow, until that is known to be done or refused, and wait for its end."""
+        engine = await self._engine()
+        await asyncio.sleep(fork.at)
+        while True:
+            try:
+                await engine.fork(fork.workflow_id, fork.new_id, fork.before)
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(_TRY_AGAIN)
+            except (WorkflowNotFound, StepNotRecorded):
+                return
+        await self._wait(engine, fork.new_id)
+
+    async def _wait(self, engine: Bluestreak, workflow_id: str) -> None:
+        """Wait for the end of what was accepted, unless it is cancelled or given up for good."""
+        self._record.accepted.add(workflow_id)
+        while True:
+            try:
+                result = await engine.wait(workflow_id, retries=100, pause_interval=60)
+            except StoreUnavailable:
+                await asyncio.sleep(_TRY_AGAIN)
+            except (WorkflowCancelled, WorkflowAborted):
+                if self._released.is_set():
+                    return
+                await self._released.wait()
+            except WorkflowNotFound:
+                invariant.accepted_workflows_end(self._record, workflow_id, None)
+                return
+            else:
+                invariant.clients_see_the_stored_outputs(self._record, workflow_id, result)
+                return
+
+    # Orders --------------------------------------------------------------------------------------
+
+    async def give(self, order: Order) -> None:
+        """Do something to a workflow from outside, and care no further."""
+        engine = await self._engine()
+        await asyncio.sleep(order.at)
+        with suppress(StoreUnavailable, TransitionRefused, WorkflowNotFound):
+            if order.commits is None:
+                await self._order(engine, order.event, order.workflow_id)
+            else:
+                await self._cancel(engine, order)
+
+    async def _cancel(self, engine: Bluestreak, order: Order) -> None:
+        """Cancel a workflow in a transaction, which is committed or not."""
+        reason = "ordered" if order.commits else invariant.ROLLED_BACK
+        with suppress(_RollBack):
+            async with self._setting.memory.transaction() as session:
+                await engine.cancel(order.workflow_id, reason, session=session)
+                if not order.commits:
+                    raise _RollBack
+
+    async def _order(self, engine: Bluestreak, event: Event, workflow_id: str) -> None:
+        match event:
+            case Event.CANCEL:
+                await engine.cancel(workflow_id, "ordered")
+            case Event.PAUSE:
+                await engine.pause(workflow_id)
+            case Event.RESUME:
+                await engine.resume(workflow_id)
+            case _:
+                await engine.retry(workflow_id)
+
+    async def release(self) -> None:
+        """When no order can be on its way any more, let what is held up come to its end."""
+        engine = await self._engine()
+        await asyncio.sleep(invariant.CALM_AFTER)
+        retries = self._setting.scenario.retries
+        last = [Event.RESUME, Event.RETRY] if retries else [Event.RESUME]
+        for workflow_id in sorted(self._record.created):
+            for event in last:
+                with suppress(TransitionRefused, WorkflowNotFound):
+                    await self._order(engine, event, workflow_id)
+        self._released.set()

@@ -1,0 +1,189 @@
+"""How a scenario is drawn from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+from bluestreak_core import machine
+from bluestreak_core.machine import Event
+from tests.simulation.scenario import (
+    CHAOS,
+    DEADLINES,
+    LEASE,
+    Action,
+    Deed,
+    Fork,
+    Kind,
+    Operation,
+    Order,
+    Scenario,
+    Start,
+    Way,
+)
+
+
+def drawn(seed: int) -> Scenario:
+    """The scenario of a seed."""
+    draw = Random(seed)
+    count = draw.randint(1, 6)
+    workers = draw.randint(1, 3)
+    skewed = draw.random() < 0.3
+    from_outside = Random(f"from outside {seed}")
+    policies = Random(f"policies {seed}")
+    times = Random(f"times {seed}")
+    clients = Random(f"clients {seed}")
+    planned = [
+        _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
+        for number in range(count)
+    ]
+    starts = tuple(_with_ways(clients, _with_times(times, start)) for start in planned)
+    return Scenario(
+        seed=seed,
+        chance=seed,
+        skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
+        starts=starts,
+        actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
+        orders=tuple(_with_session(clients, one) for one in _orders(from_outside, count)),
+        forks=_forks(policies, starts),
+        retries=from_outside.random() < 0.5,
+        expire_after=times.choice((None, None, 120.0)),
+        backoff=clients.choice((None, 0.5, 2.0)),
+        fault_rate=draw.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
+        latency=draw.choice((0.0, 0.02, 0.5)),
+        slots=draw.choice((1, 2, 10)),
+        poll_interval=draw.choice((5.0, 120.0)),
+        park_after=draw.choice((0.0, 5.0)),
+    )
+
+
+def _start(draw: Random, number: int) -> Start:
+    ids = (str(place) for place in range(1000))
+    return Start(
+        workflow_id=f"w{number}",
+        at=round(draw.uniform(0, CHAOS / 2), 3) if draw.random() < 0.7 else 0.0,
+        copies=draw.choice((1, 1, 2)),
+        operations=tuple(_operation(draw, ids) for _ in range(draw.randint(0, 5))),
+    )
+
+
+def _operation(draw: Random, ids: Iterator[str], depth: int = 0) -> Operation:
+    kinds = [Kind.STEP, Kind.STEP, Kind.SLOW, Kind.STUCK, Kind.FLAKY, Kind.STUBBORN, Kind.NAP]
+    kinds += [Kind.NAP, Kind.GATHER] if depth == 0 else []
+    kind = Kind.THREAD if draw.random() < 0.02 else draw.choice(kinds)
+    spans: dict[Kind, tuple[float, ...]] = {
+        Kind.SLOW: (0.1, 3, 25),
+        Kind.STUCK: (60,),
+        Kind.STUBBORN: (1, 20),
+        Kind.NAP: (0, 0.5, 4, 30, 200),
+    }
+    branches = range(draw.randint(2, 3)) if kind is Kind.GATHER else ()
+    return Operation(
+        id=next(ids),
+        kind=kind,
+        seconds=draw.choice(spans.get(kind, (0.0,))),
+        failures=draw.randint(1, 2) if kind is Kind.FLAKY else 0,
+        branches=tuple(_operation(draw, ids, depth + 1) for _ in branches),
+    )
+
+
+def _action(draw: Random, workers: int) -> Action:
+    return Action(
+        at=round(draw.uniform(0, CHAOS), 3),
+        deed=draw.choice(tuple(Deed)),
+        worker=draw.randrange(workers),
+        seconds=draw.choice((0.5, LEASE * 0.9, LEASE * 1.5, LEASE * 3)),
+        amid=draw.choice((None, "claim", "save_step", "save_step", "save_nap", "finish", "park")),
+    )
+
+
+def _with_clean_ups(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    for number in range(draw.choice((0, 1, 3))):
+        clean_up = Operation(
+            id=f"clean-up {number}", kind=Kind.CLEAN_UP, seconds=draw.choice((0, 0.1, 25))
+        )
+        operations.insert(draw.randint(0, len(operations)), clean_up)
+    return replace(start, operations=tuple(operations))
+
+
+def _with_policies(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    for number in range(draw.choice((0, 1, 2))):
+        kind = draw.choice((Kind.RETRIED, Kind.GIVEN_UP, Kind.TRANSACTION, Kind.TRANSACTION))
+        is_transaction = kind is Kind.TRANSACTION
+        operation = Operation(
+            id=f"policy {number}",
+            kind=kind,
+            seconds=draw.choice((0, 0.1, 3) if is_transaction else (0, 0.5, 4, 30)),
+            failures=0 if is_transaction else draw.randint(1, 3),
+        )
+        gathers = [place for place, one in enumerate(operations) if one.kind is Kind.GATHER]
+        if gathers and draw.random() < 0.3:
+            gather = operations[gathers[0]]
+            operations[gathers[0]] = replace(gather, branches=(*gather.branches, operation))
+        else:
+            operations.insert(draw.randint(0, len(operations)), operation)
+    delay = draw.choice((0.0, 0.0, 0.0, 3.0, 45.0))
+    return replace(start, operations=tuple(operations), delay=delay)
+
+
+def _with_times(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    if draw.random() < 0.2:
+        operation = Operation(
+            id="timed", kind=Kind.TIMED, seconds=draw.choice((0.5, 4)), failures=draw.randint(1, 2)
+        )
+        operations.insert(draw.randint(0, len(operations)), operation)
+    deadline = draw.choice((None, None, None, *DEADLINES))
+    return replace(start, operations=tuple(operations), deadline=deadline)
+
+
+def _with_ways(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    for number in range(draw.choice((0, 0, 1))):
+        kind = draw.choice((Kind.REFUSED, Kind.UNEXPECTED, Kind.ABORT))
+        operation = Operation(
+            id=f"raises {number}",
+            kind=kind,
+            seconds=draw.choice((0, 0.5, 30)),
+            failures=0 if kind is Kind.ABORT else draw.randint(0, 2),
+        )
+        operations.insert(draw.randint(0, len(operations)), operation)
+    way = draw.choice((Way.DELAY, Way.DELAY, *Way))
+    return replace(start, operations=tuple(operations), way=way, is_strict=draw.random() < 0.3)
+
+
+def _with_session(draw: Random, order: Order) -> Order:
+    if order.event is not Event.CANCEL:
+        return order
+    return replace(order, commits=draw.choice((None, True, False)))
+
+
+def _forks(draw: Random, starts: tuple[Start, ...]) -> tuple[Fork, ...]:
+    forks = []
+    for number in range(draw.choice((0, 0, 1, 2))):
+        start = draw.choice(starts)
+        forks.append(
+            Fork(
+                at=round(draw.uniform(0, CHAOS), 3),
+                workflow_id=start.workflow_id,
+                new_id=f"f{number}",
+                before=draw.choice((None, *(operation.id for operation in start.operations))),
+            )
+        )
+    return tuple(forks)
+
+
+def _orders(draw: Random, count: int) -> tuple[Order, ...]:
+    events = (*machine.CONTROL, Event.CANCEL, Event.RETRY)
+    victims = draw.choice((count, count, 1))
+    return tuple(
+        Order(
+            at=round(draw.uniform(0, CHAOS), 3),
+            event=draw.choice(events),
+            workflow_id=f"w{draw.randrange(victims)}",
+        )
+        for _ in range(draw.choice((0, 0, 2, 20)))
+    )

@@ -1,0 +1,337 @@
+"""The invariants of what handlers, clients and workers see, and of what is left at the end.
+
+One function for each, under the name that docs/reliability.md gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from bluestreak_core import Claim, Status, Workflow
+from bluestreak_core.machine import Event
+from tests.simulation.record import Record
+from tests.simulation.scenario import AMID_WITHIN, CHAOS, LEASE, Kind, Operation, Start
+
+TIME_TO_STOP = 40.0
+"""The time to drain, twice that of a step that swallows its cancellation, and some."""
+
+ROLLED_BACK = "rolled back"
+"""The reason of cancellations that must not come about."""
+
+_ROUNDING = 0.002
+_PUNCTUAL = timedelta(seconds=2)
+CALM_AFTER = CHAOS + AMID_WITHIN + TIME_TO_STOP + LEASE
+
+_TOLD_WITHIN = 1.0
+"""Seconds after which a worker knows that a claim was taken, if the store answers at once."""
+
+_MESSAGES = 7
+"""How many may be under way one after the other until then, from the claim on."""
+
+_TIME_TO_EXPIRE = timedelta(minutes=5)
+"""By how much later than it might a worker deletes what has ended."""
+
+_TIME_TO_LOOK = timedelta(seconds=60)
+"""How long a workflow has to stay cancelled so that its worker, which lives, surely sees it so."""
+
+# Starting ----------------------------------------------------------------------------------------
+
+
+def ids_are_new_once_in_a_batch(record: Record, workflow_id: str, again: bool) -> None:
+    """The second start of an id in one `start_many` is told that it is not new."""
+    if again:
+        record.violated(f"{workflow_id} was new twice in one start_many")
+
+
+def strict_starts_refuse_another_input(record: Record, workflow_id: str) -> None:
+    """A strict start of an id that has another input does not return."""
+    record.violated(f"{workflow_id} was started with another input")
+
+
+def transactions_are_whole(record: Record, start: Start, *, is_first: bool, commits: bool) -> None:
+    """A start happens if its transaction is committed, and what was written with it does too."""
+    workflow_id = start.workflow_id
+    is_there = workflow_id in record.created
+    if is_first and is_there is not commits:
+        record.violated(f"{workflow_id} is there: {is_there}, and committed: {commits}")
+    if (workflow_id in record.placed) is not is_there:
+        record.violated(f"{workflow_id} is there: {is_there}, but not what belongs to it")
+
+
+# Running -----------------------------------------------------------------------------------------
+
+
+def steps_wait_for_their_pause(record: Record, claim: Claim, step_id: str) -> None:
+    """An owner calls no step before the pause after its failed attempt is over."""
+    # What a stale run records after the history was read, this one cannot know.
+    latest = record.known.get(claim.key, {}).get(step_id)
+    if not record.has_one_time or not record.is_newest(claim) or latest is None:
+        return
+    is_of_this_round = latest.round == claim.workflow.retries
+    is_early = latest.retry_at is not None and latest.retry_at > record.clock.now()
+    if is_of_this_round and is_early:
+        record.violated(f"{claim.workflow_id} called step {step_id} before its pause was over")
+
+
+def steps_given_up_are_not_called(record: Record, claim: Claim, step_id: str) -> None:
+    """An owner does not call a step again that was given up."""
+    is_owner = record.has_one_time and record.is_newest(claim)
+    if is_owner and (claim.workflow_id, step_id) in record.given_up:
+        record.violated(f"{claim.workflow_id} called step {step_id}, which was given up")
+
+
+def time_limits_cut_steps(record: Record, output: str) -> None:
+    """A step does not go on after its time limit."""
+    record.violated(f"{output} was not cut")
+
+
+def lost_runs_record_only_clean_ups(record: Record, claim: Claim, step_id: str) -> None:
+    """A run that knows that its claim is lost records nothing more but its clean-ups."""
+    lease = record.leases.get(claim.key)
+    is_known = lease is not None and lease._lost is not None
+    if is_known and step_id not in record.asked_for[claim.key]:
+        record.violated(f"{claim.workflow_id}: step {step_id} was sent after the loss")
+
+
+def losses_are_known_soon(record: Record, claim: Claim) -> None:
+    """Where nothing goes wrong, a run soon knows that its claim was taken from outside."""
+    taken_at = record.taken.get(claim.key)
+    if taken_at is None or not record.scenario.is_healthy:
+        return
+    within = timedelta(seconds=_TOLD_WITHIN + _MESSAGES * record.scenario.latency)
+    if (late := record.clock.now() - taken_at) > within:
+        record.violated(f"{claim.workflow_id}: claim {claim.number} was told {late} late")
+
+
+def naps_end_in_time(record: Record, workflow_id: str, nap_id: str) -> None:
+    """No nap ends early."""
+    skews = record.scenario.skews
+    slack = timedelta(seconds=max(skews) - min(skews) + max(map(abs, skews)) + _ROUNDING)
+    if record.clock.now() + slack < record.outputs[workflow_id, f"nap {nap_id}"]:
+        record.violated(f"{workflow_id} woke from nap {nap_id} early")
+
+
+def handlers_see_the_stored_output(
+    record: Record, workflow_id: str, step_id: str, output: Any
+) -> None:
+    """What a step returns to its handler is what is stored."""
+    stored = record.outputs.get((workflow_id, f"step {step_id}"))
+    if output != stored:
+        record.violated(f"{workflow_id} got {output} for step {step_id}: {stored}")
+
+
+def clients_see_the_stored_outputs(record: Record, workflow_id: str, result: Any) -> None:
+    """The result that a client waits for is made of the outputs that are stored."""
+    expected = [_expected(record, workflow_id, one) for one in record.plans[workflow_id]]
+    if result != expected:
+        record.violated(f"{workflow_id} returned {result}, recorded is {expected}")
+
+
+def _expected(record: Record, workflow_id: str, operation: Operation) -> Any:
+    if operation.kind is Kind.GATHER:
+        return [_expected(record, workflow_id, branch) for branch in operation.branches]
+    if operation.kind in (Kind.NAP, Kind.CLEAN_UP):
+        return operation.id
+    if operation.kind is Kind.GIVEN_UP:
+        return operation.given_up(operation.failures + 1)
+    if operation.kind in (Kind.REFUSED, Kind.UNEXPECTED):
+        return f"{operation.id} given up for PermissionError"
+    if operation.kind is Kind.ABORT:
+        return "nothing, since it aborts"
+    return record.outputs.get((workflow_id, f"step {operation.id}"))
+
+
+def handlers_begin_before_their_deadline(record: Record, claim: Claim) -> None:
+    """Where nothing goes wrong, no handler begins when its time is over."""
+    deadline_at = record.deadline_at(claim.workflow)
+    is_over = deadline_at is not None and record.clock.now() > deadline_at
+    if is_over and record.scenario.is_healthy:
+        record.violated(f"{claim.workflow_id} ran though its deadline was {deadline_at}")
+
+
+# Clean-ups ---------------------------------------------------------------------------------------
+
+
+def clean_ups_follow_a_cancellation(record: Record, claim: Claim, step_id: str) -> None:
+    """A clean-up is called where the workflow was cancelled under this claim."""
+    if (claim.workflow_id, claim.number) not in record.cancelled:
+        record.violated(
+            f"{claim.workflow_id}: clean-up {step_id} was called though nobody has cancelled "
+            f"claim {claim.number}"
+        )
+
+
+def clean_ups_are_called_once(
+    record: Record, claim: Claim, step_id: str, *, is_recorded: bool
+) -> None:
+    """A clean-up is called once in a run, and once it is recorded in no other."""
+    if is_recorded or step_id in record.cleaned[claim.key]:
+        record.violated(f"{claim.workflow_id}: clean-up {step_id} was called again")
+
+
+def clean_ups_come_in_reverse(record: Record, claim: Claim, step_id: str) -> None:
+    """The clean-up that was asked for last is called first."""
+    asked_for, after = record.asked_for[claim.key], record.cleaned[claim.key][-1:]
+    if after and asked_for.index(after[0]) < asked_for.index(step_id):
+        record.violated(f"{claim.workflow_id}: clean-up {step_id} was called after {after[0]}")
+
+
+def clean_ups_are_recorded(record: Record) -> None:
+    """Where workers live on, with their leases, what was asked for is done and recorded."""
+    for key, taken_at in record.taken.items():
+        workflow_id, _ = key
+        lease = record.leases.get(key)
+        if lease is None or lease._deadline < (taken_at - record.began_at).total_seconds():
+            continue
+        orders = record.orders[workflow_id]
+        soon = [event for at, event in orders if taken_at <= at <= taken_at + _TIME_TO_LOOK]
+        if soon != [Event.CANCEL]:
+            continue
+        for step_id in record.asked_for[key]:
+            if (workflow_id, f"step {step_id}") not in record.outputs:
+                record.violated(f"{workflow_id}: clean-up {step_id} was not done")
+
+
+# Workers -----------------------------------------------------------------------------------------
+
+
+def slots_are_released(record: Record, worker: str, runs: int) -> None:
+    """A worker holds no slot when everything has ended."""
+    if runs:
+        record.violated(f"{worker} has leaked a slot")
+
+
+def workers_stop_well(
+    record: Record, worker: str, *, error: BaseException | None, runs: int, late: float | None
+) -> None:
+    """`poll` ends without an error, with nothing left that runs, and in time."""
+    if error is not None:
+        record.violated(f"poll raised {error!r}")
+    if runs:
+        record.violated("poll returned though something ran")
+    if late is not None:
+        record.violated(f"{worker} took {late} s to stop")
+
+
+# At the end --------------------------------------------------------------------------------------
+
+
+def accepted_workflows_end(record: Record, workflow_id: str, workflow: Workflow | None) -> None:
+    """What was accepted has finished, or was cancelled, given up or deleted as it was to be."""
+    status = workflow.status if workflow else "gone"
+    orders = [event for _, event in record.orders[workflow_id]]
+    is_wanted = status is Status.CANCELLED and orders[-1:] == [Event.CANCEL]
+    is_expired = workflow is None and workflow_id in record.expired
+    is_late = workflow is not None and _is_given_up_late(record, workflow)
+    is_aborted = workflow is not None and _has_aborted(record, workflow)
+    if status is not Status.FINISHED and not (is_wanted or is_expired or is_late or is_aborted):
+        record.violated(f"{workflow_id} was accepted, and is {status}")
+
+
+def _is_given_up_late(record: Record, workflow: Workflow) -> bool:
+    """Whether it is aborted because of its deadline, and not before that."""
+    deadline_at, ended_at = record.deadline_at(workflow), workflow.finished_at
+    if workflow.status is not Status.ABORTED or deadline_at is None or ended_at is None:
+        return False
+    is_so = workflow.error is not None and workflow.error.type.endswith("DeadlineExceeded")
+    is_early = ended_at + timedelta(seconds=_ROUNDING) < deadline_at
+    return is_so and (not is_early or not record.has_one_time)
+
+
+def _has_aborted(record: Record, workflow: Workflow) -> bool:
+    """Whether it is aborted as its plan has it."""
+    is_planned = any(one.kind is Kind.ABORT for one in record.plans[workflow.workflow_id])
+    error = workflow.error if workflow.status is Status.ABORTED else None
+    return is_planned and error is not None and error.type.endswith("Abort")
+
+
+def cancellations_are_rolled_back(record: Record, workflow: Workflow) -> None:
+    """A cancellation has not happened where its transaction was rolled back."""
+    if workflow.reason == ROLLED_BACK:
+        record.violated(f"{workflow.workflow_id} was cancelled, and that was rolled back")
+
+
+def deadlines_are_met(record: Record, workflow: Workflow) -> None:
+    """Where nothing goes wrong, what is left alone ends by its deadline."""
+    workflow_id, ended_at = workflow.workflow_id, workflow.finished_at
+    deadline_at = record.deadline_at(workflow)
+    if ended_at is None or deadline_at is None or not record.scenario.is_healthy:
+        return
+    is_left_alone = record.has_slot_for_all and not record.orders[workflow_id]
+    if is_left_alone and ended_at > deadline_at + _PUNCTUAL:
+        record.violated(f"{workflow_id} ended {ended_at}, its deadline: {deadline_at}")
+
+
+def expiry_comes_in_time(record: Record, workflow: Workflow) -> None:
+    """Where nothing goes wrong, what has ended is deleted in time."""
+    ended_at, after = workflow.finished_at, record.scenario.expire_after
+    if ended_at is None or after is None or not record.scenario.is_healthy:
+        return
+    if record.clock.now() > ended_at + timedelta(seconds=after) + _TIME_TO_EXPIRE:
+        record.violated(f"{workflow.workflow_id} ended {ended_at}, and is still there")
+
+
+def transactions_are_done_once(record: Record) -> None:
+    """What a transaction does is done once if its step is recorded, and else not at all."""
+    for workflow_id in sorted(record.accepted):
+        for operation in _flat(record.plans[workflow_id]):
+            if operation.kind is not Kind.TRANSACTION:
+                continue
+            is_recorded = (workflow_id, f"step {operation.id}") in (
+                record.outputs.keys() - record.copied
+            )
+            done = record.ledger.get((workflow_id, operation.id), 0)
+            if done != is_recorded:
+                record.violated(
+                    f"{workflow_id} did {operation.id} {done} times, recorded: {is_recorded}"
+                )
+
+
+def undisturbed_steps_are_called_once(record: Record) -> None:
+    """Where nothing goes wrong, each step of a workflow that is left alone is called once, and
+    again after a failure.
+    """
+    if not record.scenario.is_healthy:
+        return
+    for (workflow_id, step_id), count in record.calls.items():
+        failures = sum(operation.failures for operation in _flat(record.plans[workflow_id]))
+        if count > 1 + failures and not record.orders[workflow_id]:
+            record.violated(f"{workflow_id} called step {step_id} {count} times")
+
+
+def nothing_due_is_claimed_late(record: Record) -> None:
+    """When all is well again, what falls due is claimed at once."""
+    if not record.has_one_time or not record.has_slot_for_all:
+        return
+    for at, late, workflow_id in record.lateness:
+        is_calm = (at - late - record.began_at).total_seconds() > CALM_AFTER
+        if late > _PUNCTUAL and (is_calm or record.scenario.is_calm):
+            record.violated(f"{workflow_id} was claimed {late} after it was due")
+
+
+def pruning_takes_what_has_ended(
+    record: Record, before: Mapping[str, Workflow | None], left: Mapping[str, Workflow | None]
+) -> None:
+    """What has ended is gone, and all else is what it was."""
+    for workflow_id, workflow in before.items():
+        if workflow is None:
+            continue
+        expected = None if workflow.status.ended else workflow
+        if left[workflow_id] != expected:
+            record.violated(
+                f"{workflow_id} was {workflow.status}, and is left: {left[workflow_id]}"
+            )
+
+
+def pruning_leaves_no_record(record: Record, workflow_id: str, what: str, found: object) -> None:
+    """With a workflow, all its records are gone."""
+    if found is not None:
+        record.violated(f"{workflow_id} was pruned, but not its {what}")
+
+
+def _flat(operations: Iterable[Operation]) -> Iterator[Operation]:
+    for operation in operations:
+        yield operation
+        yield from _flat(operation.branches)

@@ -1,0 +1,150 @@
+"""What the workflows of a simulation do."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from bluestreak_core import Abort, Context, Retry, StepFailed
+from bluestreak_memory import MemorySession
+from tests.simulation import fleet_invariant as invariant
+from tests.simulation import store_invariant
+from tests.simulation.record import Record
+from tests.simulation.scenario import Kind, Operation
+
+
+class Handler:
+    """The handler of all workflows: it does what each one's plan says."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    async def __call__(self, ctx: Context, workflow_id: str) -> list[Any]:
+        """Do what is planned, one after the other."""
+        lease = ctx._journal.lease
+        self._record.leases[lease.claim.key] = lease
+        invariant.handlers_begin_before_their_deadline(self._record, lease.claim)
+        return [await self._do(ctx, operation) for operation in self._record.plans[workflow_id]]
+
+    async def _do(self, ctx: Context, operation: Operation) -> Any:
+        match operation.kind:
+            case Kind.GATHER:
+                return await asyncio.gather(*(self._do(ctx, one) for one in operation.branches))
+            case Kind.NAP:
+                await ctx.sleep(operation.id, operation.seconds)
+                invariant.naps_end_in_time(self._record, ctx.workflow_id, operation.id)
+                return operation.id
+            case Kind.CLEAN_UP:
+                ctx.on_cancel(operation.id, self._clean, ctx, operation)
+                self._record.asked_for[ctx._journal.lease.claim.key].append(operation.id)
+                return operation.id
+            case Kind.RETRIED | Kind.GIVEN_UP | Kind.TIMED:
+                return await self._try(ctx, operation)
+            case Kind.REFUSED | Kind.UNEXPECTED:
+                return await self._refused(ctx, operation)
+            case Kind.ABORT:
+                patiently = Retry(max_attempts=None, initial=operation.seconds)
+                await ctx.step(operation.id, self._abort, ctx, operation, retry=patiently)
+            case Kind.TRANSACTION:
+                output = await ctx.transaction(operation.id, self._book, ctx, operation)
+            case Kind.THREAD:
+                output = await ctx.step(operation.id, self._called, ctx, operation.id)
+            case _:
+                output = await ctx.step(operation.id, self._work, ctx, operation)
+        self._check_output(ctx, operation, output)
+        return output
+
+    def _check_output(self, ctx: Context, operation: Operation, output: Any) -> None:
+        invariant.handlers_see_the_stored_output(
+            self._record, ctx.workflow_id, operation.id, output
+        )
+
+    async def _try(self, ctx: Context, operation: Operation) -> str:
+        retry = Retry(max_attempts=operation.failures + 1, initial=operation.seconds)
+        limit = operation.seconds if operation.kind is Kind.TIMED else None
+        try:
+            output = await ctx.step(
+                operation.id, self._attempt, ctx, operation, retry=retry, timeout=limit
+            )
+        except StepFailed as failed:
+            return operation.given_up(failed.attempts)
+        self._check_output(ctx, operation, output)
+        return output
+
+    async def _refused(self, ctx: Context, operation: Operation) -> str:
+        is_refused = operation.kind is Kind.REFUSED
+        retry = Retry(
+            max_attempts=None,
+            initial=operation.seconds,
+            retry_on=Exception if is_refused else ConnectionError,
+            give_up_on=PermissionError if is_refused else (),
+        )
+        try:
+            await ctx.step(operation.id, self._attempt, ctx, operation, retry=retry)
+        except StepFailed as failed:
+            return f"{operation.id} given up for {failed.error_type}"
+        return f"{operation.id} was not given up"
+
+    async def _abort(self, ctx: Context, operation: Operation) -> None:
+        raise Abort(f"{self._called(ctx, operation.id)} aborts")
+
+    async def _attempt(self, ctx: Context, operation: Operation) -> str:
+        claim = ctx._journal.lease.claim
+        invariant.steps_given_up_are_not_called(self._record, claim, operation.id)
+        invariant.steps_wait_for_their_pause(self._record, claim, operation.id)
+        output = self._called(ctx, operation.id)
+        call = self._record.calls[ctx.workflow_id, operation.id]
+        if operation.kind is Kind.TIMED and call <= operation.failures:
+            await asyncio.sleep(invariant.TIME_TO_STOP)
+            invariant.time_limits_cut_steps(self._record, output)
+        elif operation.kind is Kind.GIVEN_UP or call <= operation.failures:
+            raise ConnectionError(f"{output} fails")
+        if operation.kind in (Kind.REFUSED, Kind.UNEXPECTED):
+            raise PermissionError(f"{output} is refused")
+        return output
+
+    async def _book(self, session: MemorySession, ctx: Context, operation: Operation) -> str:
+        output, ledger = self._called(ctx, operation.id), self._record.ledger
+        key = (ctx.workflow_id, operation.id)
+        await asyncio.sleep(operation.seconds / 2)
+        session.set(ledger, key, ledger.get(key, 0) + 1)
+        await asyncio.sleep(operation.seconds / 2)
+        return output
+
+    def _called(self, ctx: Context, step_id: str) -> str:
+        """Count a call of a step; its output tells this call from all others."""
+        workflow_id, claim = ctx.workflow_id, ctx._journal.lease.claim
+        if self._record.has_one_time:
+            store_invariant.only_owners_call_a_step(self._record, claim, step_id)
+        invariant.losses_are_known_soon(self._record, claim)
+        self._record.calls[workflow_id, step_id] += 1
+        return f"{workflow_id}/{step_id}#{self._record.calls[workflow_id, step_id]}"
+
+    async def _work(self, ctx: Context, operation: Operation) -> str:
+        output = self._called(ctx, operation.id)
+        call = self._record.calls[ctx.workflow_id, operation.id]
+        if operation.kind is Kind.FLAKY and call <= operation.failures:
+            raise ConnectionError(f"{output} fails")
+        if operation.kind is Kind.STUBBORN:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(operation.seconds)
+        elif operation.kind is not Kind.STUCK or call == 1:
+            try:
+                await asyncio.sleep(operation.seconds)
+            except asyncio.CancelledError:
+                invariant.losses_are_known_soon(self._record, ctx._journal.lease.claim)
+                raise
+        return output
+
+    async def _clean(self, ctx: Context, operation: Operation) -> str:
+        record, journal = self._record, ctx._journal
+        claim, step_id = journal.lease.claim, operation.id
+        is_recorded = step_id in journal.history.steps
+        invariant.clean_ups_follow_a_cancellation(record, claim, step_id)
+        invariant.clean_ups_are_called_once(record, claim, step_id, is_recorded=is_recorded)
+        invariant.clean_ups_come_in_reverse(record, claim, step_id)
+        record.cleaned[claim.key].append(step_id)
+        record.calls[claim.workflow_id, step_id] += 1
+        await asyncio.sleep(operation.seconds)
+        return f"{claim.workflow_id}/{step_id}#{record.calls[claim.workflow_id, step_id]}"

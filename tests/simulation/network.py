@@ -1,0 +1,89 @@
+"""The way from the processes of a simulation to its store."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from contextvars import Context as Variables
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from typing_extensions import override
+
+from bluestreak_core import Claim, Store
+from bluestreak_core.cancellation import see_through
+from bluestreak_core.clock import Clock
+from bluestreak_core.signal import Signal
+from bluestreak_core.testing import Process, StoreAround
+from bluestreak_core.testing.around import UNCOUNTED
+from bluestreak_core.testing.process import ProcessState
+from tests.simulation import fleet_invariant as invariant
+from tests.simulation.record import Record
+from tests.simulation.scenario import LEASE
+
+T = TypeVar("T")
+
+
+class Network(StoreAround):
+    """The way from one process to the store.
+
+    What has been sent arrives, some time later, even if its sender is dead by then or stands still;
+    then it may have been held up for longer than a lease.
+    """
+
+    def __init__(self, store: Store, clock: Clock, record: Record, chance: random.Random) -> None:
+        super().__init__(store)
+        self.sent: dict[str, Signal] = defaultdict(Signal)
+        """Tells by the name of a call that one has been sent."""
+        self._own_clock = clock
+        self._record = record
+        self._chance = chance
+        self._latency = record.scenario.latency
+
+    @property
+    @override
+    def clock(self) -> Clock:
+        return self._own_clock
+
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        """Hints are given by the store's clock; a process whose own is behind is told that late."""
+        await super().wait_for_work(timeout)
+        await asyncio.sleep(max(0.0, (self._store.clock.now() - self.clock.now()).total_seconds()))
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        invariant.lost_runs_record_only_clean_ups(self._record, claim, step_id)
+        return await super().save_step(claim, step_id, output, now)
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        invariant.lost_runs_record_only_clean_ups(self._record, claim, step_id)
+        return await super().transact(claim, step_id, fn, now)
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        if name in UNCOUNTED:
+            return await call()
+        self.sent[name].notify()
+        delivery = self._deliver(Process.of(), call)
+        loop = asyncio.get_running_loop()
+        return await see_through(loop.create_task(delivery, context=Variables()))
+
+    async def _deliver(self, sender: Process | None, call: Callable[[], Awaitable[T]]) -> T:
+        if self._latency:
+            await asyncio.sleep(self._chance.uniform(0, self._latency))
+        if sender is not None and sender.state is not ProcessState.RUNNING:
+            await asyncio.sleep(self._chance.choice((0, LEASE * 1.2, LEASE * 2)))
+        answer = await call()
+        if self._latency:
+            await asyncio.sleep(self._chance.uniform(0, self._latency))
+        return answer
