@@ -44,8 +44,17 @@ class SystemClock:
         await asyncio.sleep(max(0.0, span.total_seconds()))
 
 
+_PLAIN = (datetime,)  # in a tuple, where no tool that fakes the time replaces it
+
+
 def in_milliseconds(instant: datetime) -> datetime:
-    """An aware instant in UTC, cut to the millisecond. A naive one is read as UTC."""
+    """An aware instant in UTC, cut to the millisecond, of no subclass. A naive one is read as UTC.
+
+    Libraries that extend `datetime` or fake it return their own classes from its methods.
+    """
+    if type(instant) not in _PLAIN:
+        (plain,) = _PLAIN
+        instant = plain.combine(instant, plain.timetz(instant))
     if instant.tzinfo is not UTC:
         instant = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000, fold=0)

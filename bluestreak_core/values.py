@@ -87,7 +87,7 @@ def same_value(stored: object, given: object) -> bool:
         case datetime():
             return stored == in_milliseconds(given)
         case bool() | int() | float():
-            kinds = (bool, float)  # an int may be of the driver's own class
+            kinds = (bool, float)
             alike = all(isinstance(stored, kind) is isinstance(given, kind) for kind in kinds)
             return alike and (stored == given or (given != given and stored != stored))  # noqa: PLR0124
     return bool(stored == given)
@@ -143,7 +143,8 @@ class _Walk:
             raise self._refusal(value, "it has no UTF-8 form") from error
 
     def copy_bytes(self, value: Any) -> tuple[bytes, int]:
-        return bytes(value), 5 + len(value)
+        plain = bytes.__bytes__(value)
+        return plain, 5 + len(plain)
 
     def copy_uuid(self, value: Any) -> tuple[UUID, int]:
         return UUID(bytes=value.bytes), 21

@@ -12,6 +12,7 @@ from bson import (
     CodecOptions,
     DBRef,
     Decimal128,
+    Int64,
     MaxKey,
     MinKey,
     ObjectId,
@@ -19,12 +20,24 @@ from bson import (
     Timestamp,
 )
 from bson.binary import UuidRepresentation
-from bson.codec_options import DatetimeConversion
+from bson.codec_options import DatetimeConversion, TypeDecoder, TypeRegistry
+from bson.datetime_ms import DatetimeMS
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.values import MAX_VALUE_BYTES, find_unstorable
+
+
+class _PlainInt(TypeDecoder):
+    """Reads a number of 64 bits as an int, which the driver would make a subclass of it."""
+
+    bson_type = Int64
+
+    def transform_bson(self, value: Int64) -> int:
+        """Without what the subclass says of itself."""
+        return int(value)
+
 
 CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     tz_aware=True,
@@ -32,6 +45,7 @@ CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     uuid_representation=UuidRepresentation.STANDARD,
     # JavaScript has dates that Python has not; they come as `bson.DatetimeMS`.
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+    type_registry=TypeRegistry([_PlainInt()]),
 )
 """How every value is written and read, whatever the application's client is set to."""
 
@@ -46,7 +60,9 @@ RAW = TOLERANT.with_options(document_class=RawBSONDocument)
 TOO_DEEP = 15
 """The code by which a server refuses a document that is nested deeper than it takes."""
 
-_BSON_TYPES = (Binary, Code, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp)
+_BSON_TYPES = (
+    *(Binary, Code, DatetimeMS, DBRef, Decimal128, MaxKey, MinKey, ObjectId, Regex, Timestamp),
+)
 _UNSET = Timestamp(0, 0)  # which has a meaning of its own in a field of a document
 _KEY = "v"
 _OVERHEAD = len(bson.encode({_KEY: None}))

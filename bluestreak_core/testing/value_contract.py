@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum, StrEnum
@@ -25,9 +26,39 @@ class _Level(IntEnum):
     HIGH = 3
 
 
+class _Large(IntEnum):
+    ODD = 2**53 + 1
+
+
 class _Point(NamedTuple):
     x: int
     y: int
+
+
+class _Instant(datetime):
+    """As of pendulum or freezegun: whatever is made of it is of its class."""
+
+
+class _Text(str):
+    """Subclasses of plain values, which no store hands out."""
+
+    __slots__ = ()
+
+
+class _Real(float):
+    __slots__ = ()
+
+
+class _Blob(bytes):
+    __slots__ = ()
+
+
+class _Id(UUID):
+    """A dataclass' field may be of it."""
+
+
+class _Items(list[Any]):
+    """What a validator may return."""
 
 
 NAIVE = datetime(2020, 1, 2, 3, 4, 5, 678_901)  # noqa: DTZ001 - read as UTC
@@ -40,6 +71,8 @@ VALUES: Sequence[tuple[Any, Any]] = (
     (-(2**63), -(2**63)),
     (2**63 - 1, 2**63 - 1),
     (2**31, 2**31),
+    (2**53 + 2, 2**53 + 2),
+    ({"n": [2**62]}, {"n": [2**62]}),
     (1.5, 1.5),
     (float("inf"), float("inf")),
     ("", ""),
@@ -56,6 +89,20 @@ VALUES: Sequence[tuple[Any, Any]] = (
     (_Colour.RED, "red"),
     (_Level.HIGH, 3),
     ({_Colour.RED: 1}, {"red": 1}),
+    (_Large.ODD, 2**53 + 1),
+    (_Text("text"), "text"),
+    ({_Text("key"): _Text("text")}, {"key": "text"}),
+    (_Real(1.5), 1.5),
+    (_Blob(b"blob"), b"blob"),
+    (_Id(int=8), UUID(int=8)),
+    (_Items([1, _Items()]), [1, []]),
+    (OrderedDict(b=1, a=defaultdict(list, c=[2])), {"b": 1, "a": {"c": [2]}}),
+    (_Instant(2020, 1, 2, 3, tzinfo=UTC), datetime(2020, 1, 2, 3, tzinfo=UTC)),
+    ([_Instant(2020, 1, 2)], [datetime(2020, 1, 2, tzinfo=UTC)]),
+    (
+        {"at": _Instant(2020, 1, 2, 3, tzinfo=timezone(timedelta(hours=2)))},
+        {"at": datetime(2020, 1, 2, 1, tzinfo=UTC)},
+    ),
     (NAIVE, datetime(2020, 1, 2, 3, 4, 5, 678_000, UTC)),
     (
         datetime(2020, 1, 2, 3, tzinfo=timezone(timedelta(hours=2))),
@@ -204,11 +251,18 @@ class ValueContract:
 
 
 def _assert_same(value: Any, expected: Any) -> None:
-    """Equal, and of the same plain type all through; an int may be the driver's own subclass."""
-    assert value == expected
-    assert isinstance(value, type(expected))
+    """Equal, and of the same plain types all through."""
+    assert type(value) is type(expected), f"{value!r} came back where {expected!r} belongs"
     if isinstance(expected, dict):
         assert list(value) == list(expected)
         assert all(type(key) is str for key in value)
+        for key, item in expected.items():
+            _assert_same(value[key], item)
+    elif isinstance(expected, list):
+        assert len(value) == len(expected)
+        for place, item in enumerate(expected):
+            _assert_same(value[place], item)
+    else:
+        assert value == expected
     if isinstance(expected, datetime):
         assert value.tzinfo is UTC

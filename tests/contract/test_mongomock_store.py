@@ -26,7 +26,15 @@ NO_DEPTH = pytest.mark.skip(reason="mongomock has no limit on nesting; the serve
 
 def _value(given: Any, stored: Any) -> Any:
     skips: dict[type, pytest.MarkDecorator] = {UUID: NO_UUID, datetime: NO_TZINFO}
-    return pytest.param(given, stored, marks=skips.get(type(stored), ()))
+    marks = [skip for kind, skip in skips.items() if _holds(stored, kind)]
+    return pytest.param(given, stored, marks=marks)
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Whether a value, or one inside it, is of a type."""
+    inside = value.values() if isinstance(value, dict) else value
+    is_container = isinstance(value, dict | list)
+    return isinstance(value, kind) or (is_container and any(_holds(one, kind) for one in inside))
 
 
 class TestMongoStoreOnMongomock(StoreContract, SearchContract, ForkContract):
