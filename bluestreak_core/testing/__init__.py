@@ -10,7 +10,9 @@ from bluestreak_core.testing.environment import Environment, HandlerPolicy, Outc
 from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
 from bluestreak_core.testing.fork_contract import ForkContract
 from bluestreak_core.testing.process import Process
+from bluestreak_core.testing.renewer_contract import RenewerContract
 from bluestreak_core.testing.rerun import CrashPoint
+from bluestreak_core.testing.rule import RuleBroken
 from bluestreak_core.testing.search_contract import SearchContract
 from bluestreak_core.testing.stuck import Stuck
 from bluestreak_core.testing.sweep import CrashUnsafe, Sweep, crash_everywhere
@@ -32,6 +34,8 @@ __all__ = [
     "Outcome",
     "Process",
     "RecordingStore",
+    "RenewerContract",
+    "RuleBroken",
     "SearchContract",
     "StepCall",
     "StoreAround",

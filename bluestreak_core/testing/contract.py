@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from typing import ClassVar
 
 import pytest
 
-from bluestreak_core.store import Store
+from bluestreak_core.query import Prunes, Searches
+from bluestreak_core.store import Forks, RenewsFromThread, Store, Transacts
+from bluestreak_core.testing.cancelling_contract import CancellingContract
 from bluestreak_core.testing.claiming_contract import ClaimingContract
 from bluestreak_core.testing.control_contract import ControlContract
 from bluestreak_core.testing.ending_contract import EndingContract
+from bluestreak_core.testing.fork_contract import ForkContract
+from bluestreak_core.testing.hint_contract import HintContract
+from bluestreak_core.testing.racing_contract import RacingContract
 from bluestreak_core.testing.recording_contract import RecordingContract
-from bluestreak_core.testing.situation import new
+from bluestreak_core.testing.renewer_contract import RenewerContract
+from bluestreak_core.testing.rule import Rules, rule
+from bluestreak_core.testing.search_contract import SearchContract
 from bluestreak_core.testing.starting_contract import StartingContract
+from bluestreak_core.testing.time_contract import TimeContract
+from bluestreak_core.testing.transaction_contract import TransactionContract
 from bluestreak_core.testing.value_contract import UNSTORABLE, VALUES, ValueContract
 
 __all__ = ["UNSTORABLE", "VALUES", "StoreContract"]
+
+POWERS: Mapping[type, type[Rules]] = {
+    Forks: ForkContract,
+    Searches: SearchContract,
+    Prunes: SearchContract,
+    Transacts: TransactionContract,
+    RenewsFromThread: RenewerContract,
+}
+"""What only some stores can do, each with the contract that proves it."""
 
 
 @pytest.mark.asyncio
@@ -26,6 +45,10 @@ class StoreContract(
     EndingContract,
     ControlContract,
     ValueContract,
+    TimeContract,
+    HintContract,
+    RacingContract,
+    CancellingContract,
 ):
     """What every store promises, one test a rule.
 
@@ -39,14 +62,16 @@ class StoreContract(
                 yield store
                 await store.close()
 
-    The tests are coroutines marked for pytest-asyncio. They tell the store the time; nothing in
-    them waits.
+    The tests are coroutines marked for pytest-asyncio. They tell the store the time. None takes
+    longer than `time_limit`, and one that fails names the rule that is broken, and where that is
+    written.
     """
 
-    async def test_hints_return(self, store: Store) -> None:
-        await store.create(new("w"))
-        await store.wait_for_work(timedelta(0))
-        await store.wait_for_end("w", timedelta(0))
-        await store.wait_for_end("no such workflow", timedelta(0))
-        long_after = datetime(9000, 1, 1, tzinfo=UTC)
-        assert not await store.wait_for_control("worker", long_after, timedelta(0))
+    unproved: ClassVar[Mapping[type, str]] = {}
+    """The powers of the store that this suite does not prove, each with the reason."""
+
+    @rule("#powers-that-only-some-stores-have")
+    async def test_each_power_of_the_store_is_proved(self, store: Store) -> None:
+        for power, contract in POWERS.items():
+            if isinstance(store, power) and power not in self.unproved:
+                assert isinstance(self, contract), f"subclass {contract.__name__}, too"

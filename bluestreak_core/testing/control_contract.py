@@ -9,6 +9,7 @@ from bluestreak_core.errors import ClaimLost, TransitionRefused, WorkflowNotFoun
 from bluestreak_core.machine import Event
 from bluestreak_core.model import FailedStep, History, Status
 from bluestreak_core.store import Store
+from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import (
     ENDINGS,
     ERROR,
@@ -37,10 +38,11 @@ REFUSED = [
 ]
 
 
-class ControlContract:
+class ControlContract(Rules):
     """The tests of `control`."""
 
     @pytest.mark.parametrize(("status", "event"), CONTROLLED)
+    @rule("Store.control")
     async def test_an_event_from_outside_follows_its_arrow(
         self, store: Store, status: Status, event: Event
     ) -> None:
@@ -52,6 +54,7 @@ class ControlContract:
         assert after.status is machine.target(event)
 
     @pytest.mark.parametrize(("status", "event"), REFUSED)
+    @rule("Store.control")
     async def test_an_event_from_outside_is_refused_where_it_has_no_arrow(
         self, store: Store, status: Status, event: Event
     ) -> None:
@@ -61,6 +64,7 @@ class ControlContract:
             await store.control("w", event, NOW + SECOND)
         assert await found(store, "w") == before
 
+    @rule("Store.control")
     async def test_there_is_no_control_of_what_does_not_exist(self, store: Store) -> None:
         for event in machine.CONTROL:
             with pytest.raises(WorkflowNotFound, match="'w'"):
@@ -68,6 +72,7 @@ class ControlContract:
 
     @pytest.mark.parametrize("events", [(Event.PAUSE, Event.RESUME), (Event.CANCEL, Event.RETRY)])
     @pytest.mark.parametrize("ending", ENDINGS)
+    @rule("Store.control")
     async def test_a_claim_that_was_taken_from_outside_has_not_ended_by_its_own_doing(
         self, store: Store, events: tuple[Event, ...], ending: Event
     ) -> None:
@@ -82,6 +87,7 @@ class ControlContract:
 
     @pytest.mark.parametrize("taken", [Event.CANCEL, Event.PAUSE])
     @pytest.mark.parametrize("event", ENDINGS)
+    @rule("Store.control")
     async def test_whoever_had_the_claim_has_lost_it(
         self, store: Store, taken: Event, event: Event
     ) -> None:
@@ -93,12 +99,14 @@ class ControlContract:
             await end(store, claim, event)
         assert await found(store, "w") == before
 
+    @rule("Store.control")
     async def test_a_paused_or_cancelled_workflow_is_never_claimed(self, store: Store) -> None:
         for name, event in (("w1", Event.PAUSE), ("w2", Event.CANCEL)):
             await store.create(new(name))
             await store.control(name, event, NOW)
         assert list(await store.claim("worker", NOW + 100 * LEASE, LEASE, 10, None)) == []
 
+    @rule("Store.control")
     async def test_a_resumed_workflow_is_due_when_it_was_to_be(self, store: Store) -> None:
         await store.park(await claimed(store, "w"), NOW + 3 * SECOND)
         await store.control("w", Event.PAUSE, NOW + SECOND)
@@ -106,6 +114,7 @@ class ControlContract:
         assert list(await store.claim("worker", NOW + 2 * SECOND, LEASE, 1, None)) == []
         assert len(await store.claim("worker", NOW + 3 * SECOND, LEASE, 1, None)) == 1
 
+    @rule("Store.control")
     async def test_one_that_was_paused_while_it_ran_is_due_when_it_is_resumed(
         self, store: Store
     ) -> None:
@@ -115,6 +124,7 @@ class ControlContract:
         (again,) = await store.claim("worker", NOW, LEASE, 1, None)
         assert (again.number, again.workflow.crashes) == (2, 0)
 
+    @rule("Store.control")
     async def test_a_retried_workflow_keeps_its_records_and_is_due(self, store: Store) -> None:
         claim = await claimed(store, "w")
         await store.save_step(claim, "s", "kept", NOW)
@@ -127,6 +137,7 @@ class ControlContract:
         assert (again.workflow.retries, again.workflow.error) == (1, None)
         assert await store.history([again]) == {"w": History(steps={"s": "kept"})}
 
+    @rule("Store.control")
     async def test_a_retried_workflow_has_its_crashes_forgotten(self, store: Store) -> None:
         _, owner = await superseded(store, "w")
         await store.fail(owner, failure(None), NOW + LEASE)

@@ -12,6 +12,7 @@ from bluestreak_core.errors import ClaimLost, UnstorableValue
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Claim, Status
 from bluestreak_core.store import Store
+from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import (
     ENDINGS,
     ERROR,
@@ -27,9 +28,10 @@ from bluestreak_core.testing.situation import (
 )
 
 
-class EndingContract:
+class EndingContract(Rules):
     """The tests of `park`, `release`, `finish` and `fail`."""
 
+    @rule("Store.park")
     async def test_parking_gives_the_claim_back_until_then(self, store: Store) -> None:
         claim = await claimed(store, "w")
         before = await found(store, "w")
@@ -39,6 +41,7 @@ class EndingContract:
         (again,) = await store.claim("other", NOW + 5 * LEASE, LEASE, 1, None)
         assert again.workflow.crashes == 0
 
+    @rule("Store.release")
     async def test_releasing_gives_the_claim_back_at_once(self, store: Store) -> None:
         claim = await claimed(store, "w")
         before = await found(store, "w")
@@ -47,6 +50,7 @@ class EndingContract:
         (again,) = await store.claim("other", NOW + SECOND, LEASE, 1, None)
         assert again.workflow.crashes == 0
 
+    @rule("Store.finish")
     async def test_finishing_records_the_result(self, store: Store) -> None:
         claim = await claimed(store, "w")
         before = await found(store, "w")
@@ -55,6 +59,7 @@ class EndingContract:
         assert after == machine.finish(before, {"a": [1]}, NOW + SECOND)
         assert (after.timeout_at, after.finished_at) == (NOW + SECOND, NOW + SECOND)
 
+    @rule("Store.fail")
     async def test_failing_records_the_error_and_the_retry(self, store: Store) -> None:
         claim = await claimed(store, "w")
         before = await found(store, "w")
@@ -65,6 +70,7 @@ class EndingContract:
         assert (after.status, after.failures, after.error) == (Status.FAILED, 1, ERROR)
         assert (after.timeout_at, after.finished_at) == (NOW + 2 * SECOND, None)
 
+    @rule("Store.fail")
     async def test_failing_for_good_aborts(self, store: Store) -> None:
         claim = await claimed(store, "w")
         before = await found(store, "w")
@@ -75,12 +81,14 @@ class EndingContract:
         assert (after.timeout_at, after.finished_at) == (NOW + SECOND, NOW + SECOND)
 
     @pytest.mark.parametrize("event", [Event.FINISH, Event.ABORT])
+    @rule("Store.claim")
     async def test_an_ended_workflow_is_never_claimed(self, store: Store, event: Event) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, event)
         assert list(await store.claim("other", NOW + 100 * LEASE, LEASE, 10, None)) == []
 
     @pytest.mark.parametrize("event", ENDINGS)
+    @rule("#repeated-calls")
     async def test_a_repeated_ending_changes_nothing(self, store: Store, event: Event) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, event)
@@ -89,6 +97,7 @@ class EndingContract:
         assert await found(store, "w") == before
 
     @pytest.mark.parametrize("event", [Event.PARK, Event.RELEASE, Event.FAIL])
+    @rule("#repeated-calls")
     async def test_an_ending_repeated_after_the_next_claim_changes_nothing(
         self, store: Store, event: Event
     ) -> None:
@@ -98,6 +107,7 @@ class EndingContract:
         await end(store, claim, event)
         assert await found(store, "w") == owner.workflow
 
+    @rule("#atomic-calls")
     async def test_claims_that_end_together_share_no_fate(self, store: Store) -> None:
         for number in range(20):
             await store.create(new(f"w{number}"))
@@ -109,6 +119,7 @@ class EndingContract:
         for claim in owners:
             assert (await found(store, claim.workflow_id)).result == claim.number
 
+    @rule("#atomic-calls")
     async def test_records_made_together_share_no_fate(self, store: Store) -> None:
         claim = await claimed(store, "w")
         await store.save_step(claim, "s1", "first", NOW)
@@ -119,6 +130,7 @@ class EndingContract:
         assert (await store.history([claim]))["w"].steps == {"s0": 0, "s1": "first", "s3": 3}
 
     @pytest.mark.parametrize("event", ENDINGS)
+    @rule("#stale-callers")
     async def test_a_stale_claim_cannot_end_its_successor(self, store: Store, event: Event) -> None:
         stale, owner = await superseded(store, "w")
         before = await found(store, "w")
@@ -129,6 +141,7 @@ class EndingContract:
         assert (await found(store, "w")).result == "undisturbed"
 
     @pytest.mark.parametrize("event", ENDINGS)
+    @rule("#stale-callers")
     async def test_a_stale_claim_cannot_end_what_its_successor_ended(
         self, store: Store, event: Event
     ) -> None:
@@ -140,6 +153,7 @@ class EndingContract:
         assert await found(store, "w") == before
 
     @pytest.mark.parametrize("first", ENDINGS)
+    @rule("#stale-callers")
     async def test_a_claim_ends_once(self, store: Store, first: Event) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, first)
@@ -150,6 +164,7 @@ class EndingContract:
                     await end(store, claim, second)
                 assert await found(store, "w") == before
 
+    @rule("#stale-callers")
     async def test_a_claim_of_a_workflow_that_never_was_is_lost(self, store: Store) -> None:
         claim = await claimed(store, "w")
         ghost = Claim(token=claim.token, workflow=machine.create(new("ghost")))

@@ -8,7 +8,9 @@ import pytest
 
 from bluestreak_core.errors import StepNotRecorded, WorkflowNotFound
 from bluestreak_core.model import Attempt, Claim, FailedStep, History, Status, Workflow
+from bluestreak_core.query import Searches
 from bluestreak_core.store import Forks, Store
+from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import ERROR, NOW, SECOND, found, new
 
 LATER = NOW + 60 * SECOND
@@ -20,7 +22,7 @@ class Forking(Store, Forks, Protocol):
     """A store with this power."""
 
 
-class ForkContract:
+class ForkContract(Rules):
     """The tests of a store that can begin a workflow with the records of another one.
 
     Subclass it together with `StoreContract`; the fixture is the same.
@@ -38,6 +40,7 @@ class ForkContract:
             ("given up", {"s1", "s2"}, {"n3"}, ()),
         ],
     )
+    @rule("Forks.fork")
     async def test_a_fork_has_what_was_recorded_before_a_step(
         self,
         store: Forking,
@@ -54,6 +57,7 @@ class ForkContract:
         assert set(history.naps) == naps
         assert all(history.steps[one] == f"output of {one}" for one in steps)
 
+    @rule("Forks.fork")
     async def test_what_was_given_up_just_before_a_step_came_before_it(
         self, store: Forking
     ) -> None:
@@ -65,6 +69,7 @@ class ForkContract:
         assert (await found(store, "f")).failed_steps == (GIVEN_UP,)
         assert (await _history(store, "f")).steps == {}
 
+    @rule("Forks.fork")
     async def test_a_fork_is_a_new_workflow_that_is_due(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)
@@ -79,6 +84,7 @@ class ForkContract:
             forked_from="w",
         )
 
+    @rule("Forks.fork")
     async def test_records_keep_their_times(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)
@@ -87,11 +93,27 @@ class ForkContract:
         assert nap is not None
         assert (step.saved_at, nap.saved_at) == (NOW + SECOND, NOW + 2 * SECOND)
 
+    @rule("Forks.fork")
+    async def test_records_keep_their_order(self, store: Forking) -> None:
+        await store.create(new("w"))
+        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        for step_id in ("c", "a", "b", "d"):
+            await store.save_step(claim, step_id, step_id, NOW)
+        await store.fork("w", "f", None, LATER)
+        if isinstance(store, Searches):
+            records = await store.records("f")
+            assert [step.step_id for step in records.steps] == ["c", "a", "b", "d"]
+        await store.fork("f", "g", "b", LATER)
+        assert await store.find_step("g", "a") is not None
+        assert await store.find_step("g", "d") is None
+
+    @rule("Forks.fork")
     async def test_failed_attempts_are_not_copied(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)
         assert (await _history(store, "f")).attempts == {}
 
+    @rule("Forks.fork")
     async def test_the_forked_workflow_stays_as_it_is(self, store: Forking) -> None:
         claim = await _recorded(store, "w")
         before = await found(store, "w")
@@ -100,6 +122,7 @@ class ForkContract:
         assert set((await store.history([claim]))["w"].steps) == {"s1", "s2", "s4"}
 
     @pytest.mark.parametrize("new_id", ["w", "taken", "f"])
+    @rule("Forks.fork")
     async def test_an_id_that_exists_is_left_as_it_is(self, store: Forking, new_id: str) -> None:
         await _recorded(store, "w")
         await store.create(new("taken"))
@@ -108,6 +131,7 @@ class ForkContract:
         assert not await store.fork("w", new_id, None, LATER + SECOND)
         assert await found(store, new_id) == before
 
+    @rule("Forks.fork")
     async def test_what_cannot_be_forked_creates_nothing(self, store: Forking) -> None:
         await _recorded(store, "w")
         with pytest.raises(WorkflowNotFound):

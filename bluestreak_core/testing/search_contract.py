@@ -24,6 +24,7 @@ from bluestreak_core.query import (
     to_summary,
 )
 from bluestreak_core.store import Store
+from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import ERROR, LEASE, NOW, SECOND, claimed, found, new
 
 NOTHING = Pruned()
@@ -35,6 +36,12 @@ IDS = (
     "B",
     "$a",
     "a.b",
+    "a%b",
+    "a_b",
+    "axb",
+    "a\\b",
+    "a*b",
+    "A%B",
     "é",
     "퟿x",
     "퟿",
@@ -69,18 +76,20 @@ class SearchingStore(Store, Searches, Prunes, Protocol):
     """A store with both powers."""
 
 
-class SearchContract:
+class SearchContract(Rules):
     """Subclass it as `StoreContract`, for a store that `Searches` and `Prunes`."""
 
     pytestmark = pytest.mark.asyncio
 
     # Pages -------------------------------------------------------------------------------------
 
+    @rule("Searches.find_page")
     async def test_no_workflows_are_an_empty_page(self, store: SearchingStore) -> None:
         for query in QUERIES:
             assert list(await store.find_page(query, None, 10)) == []
 
     @pytest.mark.parametrize("order", Order)
+    @rule("Searches.find_page")
     async def test_a_page_has_what_is_meant_in_order(
         self, store: SearchingStore, order: Order
     ) -> None:
@@ -95,6 +104,7 @@ class SearchContract:
                 assert list(behind) == expected[place + 1 : place + 3], query
 
     @pytest.mark.parametrize("order", Order)
+    @rule("Searches.find_page")
     async def test_a_page_begins_behind_a_position_that_nobody_has(
         self, store: SearchingStore, order: Order
     ) -> None:
@@ -109,7 +119,8 @@ class SearchContract:
         expected = query.merged([to_summary(one) for one in workflows], undated, 100)
         assert list(await store.find_page(query, undated, 100)) == expected
 
-    @pytest.mark.parametrize("prefix", [*IDS, "퟿xx", "A"])
+    @pytest.mark.parametrize("prefix", [*IDS, "퟿xx", "A", "a%", "a_", "%", "_", "a*", "a[", "\\"])
+    @rule("Searches.find_page")
     async def test_a_prefix_is_matched_character_by_character(
         self, store: SearchingStore, prefix: str
     ) -> None:
@@ -121,6 +132,18 @@ class SearchContract:
             in_order = expected[::-1] if order is Order.NEWEST else expected
             assert [summary.workflow_id for summary in page] == in_order
 
+    @pytest.mark.parametrize("order", Order)
+    @rule("Searches.find_page")
+    async def test_workflows_of_one_instant_are_in_the_order_of_their_code_points(
+        self, store: SearchingStore, order: Order
+    ) -> None:
+        for workflow_id in IDS:
+            await store.create(new(workflow_id))
+        page = await store.find_page(Query(order=order), None, 100)
+        in_order = sorted(IDS, reverse=order is Order.NEWEST)
+        assert [summary.workflow_id for summary in page] == in_order
+
+    @rule("Searches.find_page")
     async def test_a_summary_is_of_the_workflow_as_it_is(self, store: SearchingStore) -> None:
         claim = await claimed(store, "w", input={"large": "x" * 1000})
         await store.fail(claim, Failure(error=ERROR, retry_at=NOW + SECOND), NOW)
@@ -130,6 +153,7 @@ class SearchContract:
 
     # Counts ------------------------------------------------------------------------------------
 
+    @rule("Searches.count")
     async def test_workflows_are_counted(self, store: SearchingStore) -> None:
         assert dict(await store.count(Count.STATUS)) == {}
         await _one_of_each(store)
@@ -140,6 +164,7 @@ class SearchContract:
 
     # Records -----------------------------------------------------------------------------------
 
+    @rule("Searches.records")
     async def test_records_are_in_the_order_in_which_they_were_made(
         self, store: SearchingStore
     ) -> None:
@@ -171,6 +196,7 @@ class SearchContract:
 
     # Pruning -----------------------------------------------------------------------------------
 
+    @rule("Searches.records")
     async def test_what_ended_before_is_deleted_with_its_records(
         self, store: SearchingStore
     ) -> None:
@@ -190,6 +216,7 @@ class SearchContract:
         assert await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND) == NOTHING
 
     @pytest.mark.parametrize("status", Status)
+    @rule("Prunes.prune")
     async def test_only_the_given_ends_are_deleted(
         self, store: SearchingStore, status: Status
     ) -> None:
@@ -202,6 +229,7 @@ class SearchContract:
         after = {key: number for key, number in before.items() if key not in gone}
         assert dict(await store.count(Count.STATUS)) == after
 
+    @rule("Prunes.prune")
     async def test_a_call_deletes_no_more_than_it_is_told(self, store: SearchingStore) -> None:
         for number in range(5):
             await store.create(new(f"w{number}"))
@@ -211,6 +239,7 @@ class SearchContract:
         deleted = [(await store.prune(later, ENDED, 2, later)).workflows for _ in range(4)]
         assert deleted == [2, 2, 1, 0]
 
+    @rule("Prunes.prune")
     async def test_a_deleted_id_is_free_and_begins_with_nothing(
         self, store: SearchingStore
     ) -> None:
@@ -226,6 +255,7 @@ class SearchContract:
         assert (await store.history([again]))["w"].steps == {}
         assert await store.save_step(again, "s", "new", NOW) == "new"
 
+    @rule("Prunes.prune")
     async def test_what_has_been_retried_is_kept(self, store: SearchingStore) -> None:
         await store.create(new("w"))
         await store.control("w", Event.CANCEL, NOW)
@@ -238,6 +268,7 @@ class SearchContract:
             claim, FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
         )
 
+    @rule("Prunes.prune")
     async def test_other_work_goes_on_when_something_has_been_deleted(
         self, store: SearchingStore
     ) -> None:

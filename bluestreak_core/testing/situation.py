@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 from bluestreak_core import machine
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, ErrorRecord, Failure, NewWorkflow, Status, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    ErrorRecord,
+    Failure,
+    NewWorkflow,
+    Status,
+    Workflow,
+)
 from bluestreak_core.store import Store
 
 T = TypeVar("T")
@@ -18,6 +26,8 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 LEASE = 10 * SECOND
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
+LONG = timedelta(hours=1)
+"""The time-out of a wait that something is to end."""
 ENDINGS = [
     event
     for event in machine.TRANSITIONS[Status.RUNNING]
@@ -84,3 +94,38 @@ async def end(store: Store, claim: Claim, event: Event) -> None:
             await store.fail(claim, failure(None), NOW + 3 * SECOND)
         case _:
             raise AssertionError(f"{event} does not end a claim")
+
+
+def ended(workflow: Workflow, event: Event) -> Workflow:
+    """What `end` makes of a workflow whose claim is in force."""
+    match event:
+        case Event.PARK:
+            return machine.park(workflow, NOW + 3 * SECOND)
+        case Event.RELEASE:
+            return machine.release(workflow, NOW + 3 * SECOND)
+        case Event.FINISH:
+            return machine.finish(workflow, "result", NOW + 3 * SECOND)
+        case Event.FAIL:
+            return machine.fail(workflow, failure(NOW + 4 * SECOND), NOW + 3 * SECOND)
+        case Event.ABORT:
+            return machine.fail(workflow, failure(None), NOW + 3 * SECOND)
+    raise AssertionError(f"{event} does not end a claim")
+
+
+def attempt(number: int, step_id: str = "s") -> Attempt:
+    """A failed attempt of a step of workflow "w"."""
+    return Attempt(
+        workflow_id="w",
+        step_id=step_id,
+        round=0,
+        number=number,
+        error=ERROR,
+        retry_at=NOW + number * SECOND,
+        saved_at=NOW,
+    )
+
+
+async def let_others_run() -> None:
+    """Let whatever is under way take some turns of the loop."""
+    for _ in range(20):
+        await asyncio.sleep(0)

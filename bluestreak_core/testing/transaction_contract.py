@@ -19,6 +19,7 @@ from bluestreak_core.errors import (
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Status
 from bluestreak_core.store import Store, Transacts
+from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import LEASE, NOW, claimed, found, new
 
 
@@ -42,7 +43,7 @@ class Application(Protocol):
         ...
 
 
-class TransactionContract:
+class TransactionContract(Rules):
     """The tests of a store that commits its writes together with the application's.
 
     Subclass it together with `StoreContract`, and give it a second fixture, `application`: an empty
@@ -51,9 +52,11 @@ class TransactionContract:
 
     pytestmark = pytest.mark.asyncio
 
+    @rule("Transacts.check_transactions")
     async def test_transactions_are_possible(self, store: Transacting) -> None:
         await store.check_transactions("call")
 
+    @rule("Transacts.transact")
     async def test_a_step_is_committed_with_what_was_written(
         self, store: Transacting, application: Application
     ) -> None:
@@ -69,6 +72,7 @@ class TransactionContract:
         assert step is not None
         assert (step.output, step.saved_at) == ([1, "two"], NOW)
 
+    @rule("Transacts.transact")
     async def test_a_recorded_step_is_not_called_again(
         self, store: Transacting, application: Application
     ) -> None:
@@ -78,6 +82,7 @@ class TransactionContract:
         assert await store.transact(claim, "s", writer, _now) == "output 1"
         assert (await application.entries(), writer.calls) == (["entry"], 1)
 
+    @rule("Transacts.transact")
     async def test_nothing_is_left_where_the_function_raises(
         self, store: Transacting, application: Application
     ) -> None:
@@ -92,6 +97,7 @@ class TransactionContract:
         assert raised.value is error
         await _assert_nothing_done(store, application)
 
+    @rule("Transacts.transact")
     async def test_nothing_is_left_where_the_output_cannot_be_stored(
         self, store: Transacting, application: Application
     ) -> None:
@@ -105,6 +111,7 @@ class TransactionContract:
             await store.transact(claim, "s", write, _now)
         await _assert_nothing_done(store, application)
 
+    @rule("Transacts.transact")
     async def test_nothing_is_left_of_a_call_that_is_cancelled(
         self, store: Transacting, application: Application
     ) -> None:
@@ -124,6 +131,7 @@ class TransactionContract:
         assert await store.transact(claim, "s", _Writer(application), _now) == "output 1"
 
     @pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
+    @rule("Transacts.transact")
     async def test_nothing_is_committed_under_a_claim_that_is_taken_meanwhile(
         self, store: Transacting, application: Application, by: Event
     ) -> None:
@@ -134,6 +142,7 @@ class TransactionContract:
         await _assert_nothing_done(store, application)
 
     @pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
+    @rule("Transacts.transact")
     async def test_nothing_is_called_under_a_claim_that_was_taken(
         self, store: Transacting, application: Application, by: Event
     ) -> None:
@@ -144,6 +153,7 @@ class TransactionContract:
         assert writer.calls == 0
         await _assert_nothing_done(store, application)
 
+    @rule("Transacts.transact")
     async def test_a_step_that_is_recorded_meanwhile_wins(
         self, store: Transacting, application: Application
     ) -> None:
@@ -152,6 +162,7 @@ class TransactionContract:
         assert await store.transact(claim, "s", writer, _now) == "first"
         assert await application.entries() == []
 
+    @rule("Transacts.transact")
     async def test_a_transaction_resets_crashes(
         self, store: Transacting, application: Application
     ) -> None:
@@ -163,6 +174,7 @@ class TransactionContract:
 
     # Inside a transaction of the caller's ------------------------------------------------------
 
+    @rule("Transacts.create_in")
     async def test_a_workflow_is_created_when_the_caller_commits(
         self, store: Transacting, application: Application
     ) -> None:
@@ -173,6 +185,7 @@ class TransactionContract:
         assert (await found(store, "w")).status is Status.IDLE
         assert await application.entries() == ["entry"]
 
+    @rule("Transacts.create_in")
     async def test_an_id_that_exists_does_not_keep_the_caller_from_committing(
         self, store: Transacting, application: Application
     ) -> None:
@@ -184,6 +197,7 @@ class TransactionContract:
         assert await found(store, "w") == before
         assert await application.entries() == ["entry"]
 
+    @rule("Transacts.create_in")
     async def test_a_workflow_is_moved_when_the_caller_commits(
         self, store: Transacting, application: Application
     ) -> None:
@@ -194,6 +208,7 @@ class TransactionContract:
         workflow = await found(store, "w")
         assert (workflow.status, workflow.reason) == (Status.CANCELLED, "why")
 
+    @rule("Transacts.find_in")
     async def test_a_transaction_sees_what_it_has_done(
         self, store: Transacting, application: Application
     ) -> None:
@@ -212,6 +227,7 @@ class TransactionContract:
         for name in ("v", "w"):
             assert (await found(store, name)).reason == "why"
 
+    @rule("Transacts.create_in")
     async def test_nothing_is_done_where_the_caller_rolls_back(
         self, store: Transacting, application: Application
     ) -> None:
@@ -228,6 +244,7 @@ class TransactionContract:
         assert await store.find_workflow("w") is None
         assert (await found(store, "v")).status is Status.IDLE
 
+    @rule("Transacts.control_in")
     async def test_what_is_refused_is_refused_in_a_transaction(
         self, store: Transacting, application: Application
     ) -> None:
@@ -239,6 +256,7 @@ class TransactionContract:
             async with application.transaction() as session:
                 await store.control_in(session, "no such workflow", Event.CANCEL, NOW)
 
+    @rule("Transacts.create_in")
     async def test_what_is_no_session_under_way_is_refused(
         self, store: Transacting, application: Application
     ) -> None:

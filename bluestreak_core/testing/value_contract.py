@@ -14,6 +14,7 @@ import pytest
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Status
 from bluestreak_core.store import Store
+from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import LEASE, NOW, claimed, failure, found, new
 from bluestreak_core.values import MAX_DEPTH, MAX_VALUE_BYTES
 
@@ -149,10 +150,11 @@ UNSTORABLE: Mapping[str, tuple[Any, str, str]] = {
 }
 
 
-class ValueContract:
+class ValueContract(Rules):
     """The tests of inputs, outputs and results."""
 
     @pytest.mark.parametrize(("given", "stored"), VALUES, ids=repr)
+    @rule("#values")
     async def test_a_value_is_the_same_on_every_path(
         self, store: Store, given: Any, stored: Any
     ) -> None:
@@ -167,6 +169,7 @@ class ValueContract:
         for value in (claim.workflow.input, first, replayed, step.output, workflow.result):
             _assert_same(value, stored)
 
+    @rule("#values")
     async def test_nothing_stored_is_the_callers_object(self, store: Store) -> None:
         value = {"list": [1]}
         await store.create(new("w", input=value))
@@ -180,6 +183,7 @@ class ValueContract:
         assert (await store.history([claim]))["w"].steps["s"] == {"list": [1]}
 
     @pytest.mark.parametrize("name", UNSTORABLE)
+    @rule("#values")
     async def test_an_unstorable_input_is_refused(self, store: Store, name: str) -> None:
         value, path, type_name = UNSTORABLE[name]
         with pytest.raises(UnstorableValue, match="input of workflow 'w'") as refused:
@@ -188,6 +192,7 @@ class ValueContract:
         assert await store.find_workflow("w") is None
 
     @pytest.mark.parametrize("name", UNSTORABLE)
+    @rule("#values")
     async def test_an_unstorable_output_is_refused(self, store: Store, name: str) -> None:
         value, path, type_name = UNSTORABLE[name]
         claim = await claimed(store, "w")
@@ -197,6 +202,7 @@ class ValueContract:
         assert await store.find_step("w", "s") is None
 
     @pytest.mark.parametrize("name", UNSTORABLE)
+    @rule("#values")
     async def test_an_unstorable_result_is_refused(self, store: Store, name: str) -> None:
         value, path, type_name = UNSTORABLE[name]
         claim = await claimed(store, "w")
@@ -206,16 +212,19 @@ class ValueContract:
         assert (refused.value.path, refused.value.type_name) == (path, type_name)
         assert await found(store, "w") == before
 
+    @rule("#values")
     async def test_a_value_may_be_nested_up_to_the_limit(self, store: Store) -> None:
         await store.create(new("w", input=_nested(MAX_DEPTH)))
         assert (await found(store, "w")).input == _nested(MAX_DEPTH)
 
     @pytest.mark.parametrize("depth", [300, 5000])
+    @rule("#values")
     async def test_a_value_nested_too_deep_is_refused(self, store: Store, depth: int) -> None:
         with pytest.raises(UnstorableValue, match="deep"):
             await store.create(new("w", input=_nested(depth)))
         assert await store.find_workflow("w") is None
 
+    @rule("#values")
     async def test_a_value_may_be_as_large_as_the_limit(self, store: Store) -> None:
         largest = "x" * (MAX_VALUE_BYTES - 5)
         await store.create(new("w", input=largest))
@@ -223,6 +232,7 @@ class ValueContract:
         assert claim.workflow.input == largest
         assert await store.save_step(claim, "s", largest, NOW) == largest
 
+    @rule("#values")
     async def test_a_value_that_is_too_large_is_refused(self, store: Store) -> None:
         claim = await claimed(store, "w")
         before = await found(store, "w")
@@ -238,6 +248,7 @@ class ValueContract:
         assert await store.find_step("w", "s") is None
         assert await found(store, "w") == before
 
+    @rule("#values")
     async def test_a_result_has_the_room_that_the_input_leaves(self, store: Store) -> None:
         half = "x" * (MAX_VALUE_BYTES // 2 + 100_000)
         await store.create(new("w", input=half))

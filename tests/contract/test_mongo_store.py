@@ -15,6 +15,7 @@ from bluestreak_core.testing import (
     Application,
     ForkContract,
     ManualClock,
+    RenewerContract,
     SearchContract,
     StoreContract,
     TransactionContract,
@@ -44,7 +45,9 @@ class _Entries(Application):
         return [one["entry"] async for one in self._database["entries"].find()]
 
 
-class TestMongoStore(StoreContract, SearchContract, ForkContract, TransactionContract):
+class TestMongoStore(
+    StoreContract, SearchContract, ForkContract, TransactionContract, RenewerContract
+):
     @pytest_asyncio.fixture
     async def database(
         self, mongodb_url: str, empty_database: str
@@ -54,8 +57,10 @@ class TestMongoStore(StoreContract, SearchContract, ForkContract, TransactionCon
             yield client[empty_database]
 
     @pytest_asyncio.fixture
-    async def store(self, database: AsyncDatabase[dict[str, Any]]) -> AsyncIterator[MongoStore]:
-        store = MongoStore.from_database(database, clock=ManualClock())
+    async def store(
+        self, database: AsyncDatabase[dict[str, Any]], mongodb_url: str
+    ) -> AsyncIterator[MongoStore]:
+        store = MongoStore.from_database(database, clock=ManualClock(), renewal_url=mongodb_url)
         await store.init()
         yield store
         await store.close()

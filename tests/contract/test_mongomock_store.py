@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
-from bluestreak_core import Store
+from bluestreak_core import RenewsFromThread, Store, Transacts
 from bluestreak_core.testing import ForkContract, ManualClock, SearchContract, StoreContract
 from bluestreak_core.testing.contract import VALUES
 from bluestreak_mongo import MongoStore
@@ -38,7 +38,10 @@ def _holds(value: Any, kind: type) -> bool:
 
 
 class TestMongoStoreOnMongomock(StoreContract, SearchContract, ForkContract):
-    # Not `TransactionContract`: mongomock has no sessions.
+    unproved: ClassVar[Mapping[type, str]] = {
+        Transacts: "mongomock has no sessions",
+        RenewsFromThread: "there is no server that a thread could connect to",
+    }
 
     @pytest_asyncio.fixture
     async def store(self) -> AsyncIterator[MongoStore]:
@@ -64,3 +67,8 @@ class TestMongoStoreOnMongomock(StoreContract, SearchContract, ForkContract):
 
     @pytest.mark.skip(reason="mongomock has no limit on the size of a document; the server has")
     async def test_a_result_has_the_room_that_the_input_leaves(self, store: Store) -> None: ...
+
+    @pytest.mark.skip(reason="mongomock's bulk_write of updates fails with current PyMongo")
+    async def test_calls_that_race_end_as_one_after_the_other_would(
+        self, *args: Any, **kwargs: Any
+    ) -> None: ...

@@ -1,0 +1,387 @@
+"""Stores that break one rule each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from typing_extensions import override
+
+from bluestreak_core import (
+    Attempt,
+    Claim,
+    Clock,
+    Failure,
+    Hints,
+    NewWorkflow,
+    Order,
+    Position,
+    Query,
+    Renewer,
+    RenewsFromThread,
+    StoreUnavailable,
+    SystemClock,
+    Workflow,
+    WorkflowNotFound,
+    WorkflowSummary,
+    machine,
+)
+from bluestreak_core.machine import Event
+from bluestreak_core.testing import (
+    ForkContract,
+    ManualClock,
+    RenewerContract,
+    SearchContract,
+    StoreContract,
+)
+from bluestreak_core.testing.rule import Rules
+from bluestreak_memory import MemoryStore
+
+SOME_TURNS = 5
+"""Turns of the loop that a call takes to a database that is far away."""
+
+
+async def _take_turns() -> None:
+    for _ in range(SOME_TURNS):
+        await asyncio.sleep(0)
+
+
+# Hints -----------------------------------------------------------------------------------------
+
+
+class SleepsTheWholeTimeout(MemoryStore):
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        await self.clock.sleep(timeout)
+
+    @override
+    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
+        await self.clock.sleep(timeout)
+
+    @override
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+        await self.clock.sleep(timeout)
+        return False
+
+
+class NeverReturns(MemoryStore):
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        await asyncio.Event().wait()
+
+
+class ForgetsWhatArrivesBeforeTheWait(MemoryStore):
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        await Hints(self.clock).wait_for_work(timeout)
+
+
+class WakesBeforeTheCommit(MemoryStore):
+    """Reports what it is about to do."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._early = Hints(clock)
+
+    @override
+    async def create(self, new: NewWorkflow) -> bool:
+        self._early.due(new.created_at)
+        await _take_turns()
+        return await super().create(new)
+
+    @override
+    async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        self._early.ended(claim.workflow_id)
+        await _take_turns()
+        await super().finish(claim, result, now)
+
+    @override
+    async def claim(
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        handlers: Collection[str] | None,
+    ) -> Sequence[Claim]:
+        self._early.looking(now)
+        return await super().claim(worker, now, lease, limit, handlers)
+
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        await self._early.wait_for_work(timeout)
+
+    @override
+    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
+        await self._early.wait_for_end(workflow_id, timeout)
+
+
+# Time ------------------------------------------------------------------------------------------
+
+
+def _in_seconds(instant: datetime) -> datetime:
+    return instant.replace(microsecond=0)
+
+
+class CutsInstantsToSeconds(MemoryStore):
+    @override
+    async def create(self, new: NewWorkflow) -> bool:
+        start_at = None if new.start_at is None else _in_seconds(new.start_at)
+        return await super().create(
+            replace(new, created_at=_in_seconds(new.created_at), start_at=start_at)
+        )
+
+    @override
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        return await super().renew(claims, _in_seconds(now), lease)
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        return await super().save_step(claim, step_id, output, _in_seconds(now))
+
+    @override
+    async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        await super().fail(claim, failure, _in_seconds(now))
+
+
+class AnHourOff(SystemClock):
+    @override
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=1)
+
+
+class GoesBack(SystemClock):
+    """What a machine shows whose time of day is set."""
+
+    def __init__(self) -> None:
+        self._last = 1e9
+
+    @override
+    def monotonic(self) -> float:
+        self._last -= 1
+        return self._last
+
+
+# Atomic, stale and cancelled calls ---------------------------------------------------------------
+
+
+class DecidesWithoutALock(MemoryStore):
+    """Reads, decides, and writes a little later."""
+
+    async def _end(self, claim: Claim, event: Event, move: Callable[[Workflow], Workflow]) -> None:
+        workflow = await self.find_workflow(claim.workflow_id)
+        await _take_turns()
+        if workflow is not None and machine.in_force(workflow, claim):
+            self._put(move(workflow))
+        elif not machine.has_ended_by(workflow, claim, event):
+            raise machine.lost(workflow, claim)
+
+    @override
+    async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        await self._end(claim, Event.FINISH, lambda one: machine.finish(one, result, now))
+
+    @override
+    async def release(self, claim: Claim, now: datetime) -> None:
+        await self._end(claim, Event.RELEASE, lambda one: machine.release(one, now))
+
+
+class ControlsWithoutALock(MemoryStore):
+    @override
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        workflow = await self.find_workflow(workflow_id)
+        if workflow is None:
+            raise WorkflowNotFound(workflow_id)
+        await _take_turns()
+        self._put(machine.control(workflow, event, now, reason))
+
+
+class ClearsTheCrashesOfASuccessor(MemoryStore):
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        output = await super().save_step(claim, step_id, output, now)
+        workflow = await self.find_workflow(claim.workflow_id)
+        if workflow is not None:
+            self._put(machine.progress(workflow))
+        return output
+
+
+class ClearsTheCrashesByAnAttempt(MemoryStore):
+    @override
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        recorded = await super().save_attempt(claim, attempt)
+        workflow = await self.find_workflow(claim.workflow_id)
+        if workflow is not None:
+            self._put(machine.progress(workflow))
+        return recorded
+
+
+class GoesOnWhenCancelled(MemoryStore):
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        async def save() -> Any:
+            await _take_turns()
+            return await super(GoesOnWhenCancelled, self).save_step(claim, step_id, output, now)
+
+        return await asyncio.shield(save())
+
+
+# Powers ----------------------------------------------------------------------------------------
+
+
+class _Searching(MemoryStore):
+    def accepts(self, workflow: Workflow, query: Query) -> bool:
+        return query.accepts(workflow)
+
+    def key(self, summary: WorkflowSummary) -> Any:
+        return (summary.created_at, summary.workflow_id)
+
+    @override
+    async def find_page(
+        self, query: Query, after: Position | None, limit: int
+    ) -> Sequence[WorkflowSummary]:
+        everything = await super().find_page(Query(), None, 1000)
+        found = []
+        for summary in everything:
+            workflow = await self.find_workflow(summary.workflow_id)
+            assert workflow is not None
+            if self.accepts(workflow, query):
+                found.append(summary)
+        return sorted(found, key=self.key, reverse=query.order is Order.NEWEST)[:limit]
+
+
+class TakesAPrefixForAPattern(_Searching):
+    """`LIKE` without an escape: `_` is any character."""
+
+    @override
+    def accepts(self, workflow: Workflow, query: Query) -> bool:
+        prefix = query.id_prefix or ""
+        start = workflow.workflow_id[: len(prefix)]
+        return len(start) == len(prefix) and all(
+            one in (other, "_") for one, other in zip(prefix, start, strict=True)
+        )
+
+
+class IgnoresTheCaseOfAPrefix(_Searching):
+    """`LIKE`, as SQLite has it."""
+
+    @override
+    def accepts(self, workflow: Workflow, query: Query) -> bool:
+        return workflow.workflow_id.lower().startswith((query.id_prefix or "").lower())
+
+
+class SortsByACollation(_Searching):
+    @override
+    def key(self, summary: WorkflowSummary) -> Any:
+        return (summary.created_at, summary.workflow_id.casefold(), summary.workflow_id)
+
+
+class ForksRecordsInReverse(MemoryStore):
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await super().fork(workflow_id, new_id, before, now)
+        record = self._records[new_id]
+        record.steps = dict(reversed(record.steps.items()))
+        record.recorded = dict(reversed(record.recorded.items()))
+        return forked
+
+
+class RenewsInVain(MemoryStore, RenewsFromThread):
+    @override
+    def renewer(self) -> Renewer:
+        class Refusing(Renewer):
+            @override
+            def renew(
+                self, claims: Sequence[Claim], now: datetime, lease: timedelta
+            ) -> list[Claim]:
+                raise StoreUnavailable("always")
+
+            @override
+            def close(self) -> None: ...
+
+        return Refusing()
+
+
+# Which rule each of them breaks ------------------------------------------------------------------
+
+
+class _Impatient(StoreContract):
+    time_limit = timedelta(milliseconds=200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongStore:
+    """A store, and the test that it has to fail."""
+
+    make: Callable[[], Any]
+    name: str
+    suite: Rules
+    test: Callable[..., Coroutine[Any, Any, None]]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _wrong(store: type[MemoryStore], test: Any, suite: Rules | None = None) -> WrongStore:
+    return WrongStore(
+        make=lambda: store(clock=ManualClock()),
+        name=store.__name__,
+        suite=_Impatient() if suite is None else suite,
+        test=test,
+    )
+
+
+def _with_clock(clock: type[SystemClock], test: Any) -> WrongStore:
+    return WrongStore(
+        make=lambda: MemoryStore(clock=clock()), name=clock.__name__, suite=_Impatient(), test=test
+    )
+
+
+_RACE = StoreContract.test_calls_that_race_end_as_one_after_the_other_would
+_PREFIX = SearchContract.test_a_prefix_is_matched_character_by_character
+_ORDER = SearchContract.test_workflows_of_one_instant_are_in_the_order_of_their_code_points
+
+WRONG = [
+    _wrong(SleepsTheWholeTimeout, StoreContract.test_work_that_arrives_ends_a_wait_that_has_begun),
+    _wrong(SleepsTheWholeTimeout, StoreContract.test_an_end_ends_a_wait_for_it),
+    _wrong(SleepsTheWholeTimeout, StoreContract.test_a_worker_whose_claim_is_taken_is_woken),
+    _wrong(NeverReturns, StoreContract.test_hints_return),
+    _wrong(
+        ForgetsWhatArrivesBeforeTheWait,
+        StoreContract.test_work_that_arrives_between_a_look_and_the_wait_ends_the_wait,
+    ),
+    _wrong(WakesBeforeTheCommit, StoreContract.test_work_that_arrives_ends_a_wait_that_has_begun),
+    _wrong(WakesBeforeTheCommit, StoreContract.test_an_end_ends_a_wait_for_it),
+    _wrong(CutsInstantsToSeconds, StoreContract.test_a_workflow_is_due_to_the_millisecond),
+    _wrong(CutsInstantsToSeconds, StoreContract.test_a_lease_ends_to_the_millisecond),
+    _wrong(
+        CutsInstantsToSeconds,
+        StoreContract.test_records_have_their_instants_to_the_millisecond,
+    ),
+    _wrong(DecidesWithoutALock, _RACE),
+    _wrong(ControlsWithoutALock, _RACE),
+    _wrong(
+        ClearsTheCrashesOfASuccessor, StoreContract.test_a_stale_record_leaves_the_crashes_alone
+    ),
+    _wrong(
+        ClearsTheCrashesByAnAttempt,
+        StoreContract.test_a_record_under_a_claim_that_has_ended_leaves_the_crashes_alone,
+    ),
+    _wrong(GoesOnWhenCancelled, StoreContract.test_nothing_of_a_cancelled_call_goes_on),
+    _wrong(RenewsInVain, StoreContract.test_each_power_of_the_store_is_proved),
+    _with_clock(AnHourOff, StoreContract.test_the_clock_shows_the_time_of_day),
+    _with_clock(GoesBack, StoreContract.test_the_clock_never_goes_back),
+    _wrong(TakesAPrefixForAPattern, _PREFIX, SearchContract()),
+    _wrong(IgnoresTheCaseOfAPrefix, _PREFIX, SearchContract()),
+    _wrong(SortsByACollation, _ORDER, SearchContract()),
+    _wrong(ForksRecordsInReverse, ForkContract.test_records_keep_their_order, ForkContract()),
+    _wrong(
+        RenewsInVain,
+        RenewerContract.test_a_renewer_extends_leases_while_the_loop_is_blocked,
+        RenewerContract(),
+    ),
+]
