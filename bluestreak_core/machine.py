@@ -220,6 +220,14 @@ def in_force(workflow: Workflow | None, claim: Claim) -> bool:
     )
 
 
+def is_of(claim: Claim, workflow: Workflow | None) -> bool:
+    """Whether a claim was made on this very workflow, in force or not.
+
+    It was not if the workflow has been deleted, and its id is that of another one by now.
+    """
+    return workflow is not None and workflow.created_at == claim.workflow.created_at
+
+
 def has_ended_by(workflow: Workflow | None, claim: Claim, event: Event) -> bool:
     """Whether this event of this claim was carried out before, so that the call is a repeat."""
     if workflow is None:

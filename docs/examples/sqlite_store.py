@@ -1,20 +1,22 @@
 """A Bluestreak store in one SQLite file, for the processes of one machine.
 
-Each call is one transaction without an `await` in it. So it is atomic, and a cancellation finds it
-done or not begun. The price is that the event loop stands still while SQLite writes: milliseconds,
-or up to `LOCK_TIMEOUT` where another process holds the file.
+A thread of its own has the connection, so the event loop never waits for the disk or for a lock.
+Each call is one transaction in that thread, and is seen through when its caller is cancelled.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from bluestreak_core import (
@@ -22,9 +24,11 @@ from bluestreak_core import (
     Claim,
     ClaimEntry,
     Clock,
+    CorruptDocument,
     ErrorRecord,
     FailedStep,
     Failure,
+    Hints,
     History,
     Nap,
     NewWorkflow,
@@ -40,56 +44,80 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
+from bluestreak_core.cancellation import see_through
 from bluestreak_core.machine import Event
 from bluestreak_core.values import MAX_VALUE_BYTES
 
-Kind = Literal["step", "nap", "attempt"]
+T = TypeVar("T")
+Row = sqlite3.Row
+logger = logging.getLogger(__name__)
 
-LOCK_TIMEOUT = 0.5  # seconds
 LOOK_AGAIN = timedelta(milliseconds=200)
+"""How long a wait may overlook what other processes have done: SQLite tells nobody."""
 
-SCHEMA = """
+REFUSALS = {
+    *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_ERROR),
+}
+"""What only somebody's change can mend. Everything else may pass by itself."""
+
+COLUMNS = [field.name for field in fields(Workflow)]
+STATE = [name for name in COLUMNS if name not in ("input", "result")]  # without what may be large
+JSON = ("input", "result", "error", "claim_log", "failed_steps")
+
+SCHEMA = f"""
 PRAGMA journal_mode = WAL;
-CREATE TABLE IF NOT EXISTS workflows (
-    workflow_id TEXT PRIMARY KEY, handler_id TEXT, status TEXT, timeout_at TEXT, record TEXT
-);
+PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS workflows (workflow_id TEXT PRIMARY KEY, {", ".join(COLUMNS[1:])});
 CREATE INDEX IF NOT EXISTS due ON workflows (status, timeout_at);
-CREATE TABLE IF NOT EXISTS journal (
-    workflow_id TEXT, kind TEXT, id TEXT, value TEXT, saved_at TEXT,
-    PRIMARY KEY (workflow_id, kind, id)
+CREATE TABLE IF NOT EXISTS steps (
+    workflow_id TEXT, id TEXT, output, saved_at, PRIMARY KEY (workflow_id, id)
+);
+CREATE TABLE IF NOT EXISTS naps (
+    workflow_id TEXT, id TEXT, wake_up_at, saved_at, PRIMARY KEY (workflow_id, id)
+);
+CREATE TABLE IF NOT EXISTS attempts (
+    workflow_id TEXT, id TEXT, attempt, saved_at, PRIMARY KEY (workflow_id, id)
 );
 """
 
 
 class SQLiteStore(Store):
-    """Keeps each workflow as one row: its record as JSON, beside what it is looked up by."""
+    """Keeps a workflow as a row, and each of its steps, naps and failed attempts as another."""
 
-    def __init__(self, path: str | Path, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: str | Path, *, clock: Clock | None = None, lock_timeout: float = 5.0
+    ) -> None:
         self._path = path
         self._clock = clock or SystemClock()  # the machine's, since all users are on it
+        self._lock_timeout = lock_timeout
         self._rules = PlainRules()
-        self._connection: sqlite3.Connection | None = None
+        self._hints = Hints(self._clock)
+        self._thread: ThreadPoolExecutor | None = None
+        self._db: sqlite3.Connection  # the thread's, from `init` on
+        self._strays: set[str] = set()
 
     @property
     def clock(self) -> Clock:
         return self._clock
 
     async def init(self) -> None:
-        if self._connection is not None:
+        if self._thread is not None:
             return
-        with store_errors():
-            connection = sqlite3.connect(self._path, timeout=LOCK_TIMEOUT, isolation_level=None)
-            try:
-                connection.executescript(SCHEMA)
-            except BaseException:
-                connection.close()
-                raise
-        self._connection = connection
+        self._thread = ThreadPoolExecutor(1, "sqlite")
+        try:
+            await self._in_thread(self._open)
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+            raise
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        if self._thread is not None:
+            closing = self._in_thread(self._db.close)
+            self._thread.shutdown(wait=False)  # after what it was given before
+            self._thread = None
+            await closing
 
     # Starting and looking
 
@@ -102,26 +130,22 @@ class SQLiteStore(Store):
         for one in new:
             value, _ = self._rules.round_trip(one.input, f"input of workflow {one.workflow_id!r}")
             workflows.append(machine.create(replace(one, input=value)))
-        with self._transaction() as db:
-            return [self._add(db, workflow) for workflow in workflows]
+
+        def create(moved: list[Workflow]) -> list[bool]:
+            return [self._insert(workflow, moved) for workflow in workflows]
+
+        return await self._write(create)
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        with self._transaction() as db:
-            return self._workflow(db, workflow_id)
+        return await self._in_thread(lambda: self._find(workflow_id, COLUMNS))
 
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
-        with self._transaction() as db:
-            row = self._saved(db, workflow_id, "step", step_id)
-        if row is None:
-            return None
-        return Step(workflow_id=workflow_id, step_id=step_id, output=row[0], saved_at=row[1])
+        row = await self._in_thread(lambda: self._record("steps", workflow_id, step_id))
+        return None if row is None else to_step(row)
 
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        with self._transaction() as db:
-            row = self._saved(db, workflow_id, "nap", nap_id)
-        if row is None:
-            return None
-        return Nap(workflow_id=workflow_id, nap_id=nap_id, wake_up_at=row[0], saved_at=row[1])
+        row = await self._in_thread(lambda: self._record("naps", workflow_id, nap_id))
+        return None if row is None else to_nap(row)
 
     # Claiming
 
@@ -133,188 +157,255 @@ class SQLiteStore(Store):
         limit: int,
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
-        claims = []
-        with self._transaction() as db:
-            due = db.execute(
-                "SELECT record FROM workflows WHERE timeout_at <= ?"
-                " AND status IN (SELECT value FROM json_each(?))"
-                " AND (? OR handler_id IN (SELECT value FROM json_each(?)))"
-                " ORDER BY timeout_at LIMIT ?",
-                (
-                    sortable(now),
-                    json.dumps(machine.sources(Event.CLAIM)),
-                    handlers is None,
-                    json.dumps(list(handlers or ())),
-                    limit,
-                ),
-            )
-            for (record,) in due.fetchall():
+        self._hints.looking(now)
+
+        def claim(moved: list[Workflow]) -> list[Claim]:
+            claims = []
+            for workflow in self._due(now, limit, handlers):
                 token = uuid4().hex
-                workflow = machine.claim(to_workflow(record), token, worker, now, lease)
-                self._put(db, workflow)
-                claims.append(Claim(token=token, workflow=workflow))
-        return claims
+                claimed = machine.claim(workflow, token, worker, now, lease)
+                self._update(workflow, claimed, moved)
+                claims.append(Claim(token=token, workflow=claimed))
+            return claims
+
+        return await self._write(claim)
 
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        ids = json.dumps([claim.workflow_id for claim in claims])
+
+        def rows_of(table: str) -> list[Row]:
+            query = f"SELECT * FROM {table} WHERE workflow_id IN (SELECT value FROM json_each(?))"  # noqa: S608
+            return self._db.execute(query, (ids,)).fetchall()
+
+        tables = await self._in_thread(lambda: [*map(rows_of, ("steps", "naps", "attempts"))])
         histories = {claim.workflow_id: History() for claim in claims}
-        attempts: dict[str, list[Attempt]] = {claim.workflow_id: [] for claim in claims}
-        with self._transaction() as db:
-            rows = db.execute(
-                "SELECT workflow_id, kind, id, value FROM journal"
-                " WHERE workflow_id IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(histories)),),
-            )
-            for workflow_id, kind, name, value in rows:
-                if kind == "attempt":
-                    attempts[workflow_id].append(to_attempt(unpacked(value)))
-                    continue
-                history = histories[workflow_id]
-                recorded = history.steps if kind == "step" else history.naps
-                recorded[name] = unpacked(value)
+        for step in map(to_step, tables[0]):
+            histories[step.workflow_id].steps[step.step_id] = step.output
+        for nap in map(to_nap, tables[1]):
+            histories[nap.workflow_id].naps[nap.nap_id] = nap.wake_up_at
+        attempts = [*map(to_attempt, tables[2])]
         for claim in claims:
-            made = attempts[claim.workflow_id]
+            made = [one for one in attempts if one.workflow_id == claim.workflow_id]
             latest = machine.latest_attempts(made, claim.workflow.retries)
             histories[claim.workflow_id].attempts.update(latest)
         return histories
 
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
-        lost = []
-        with self._transaction() as db:
+        def renew(moved: list[Workflow]) -> list[Claim]:
+            lost = []
             for claim in claims:
-                workflow = self._workflow(db, claim.workflow_id)
+                workflow = self._find(claim.workflow_id)
                 if workflow is not None and machine.in_force(workflow, claim):
-                    self._put(db, machine.renew(workflow, now, lease))
+                    self._update(workflow, machine.renew(workflow, now, lease), moved)
                 else:
                     lost.append(claim)
-        return lost
+            return lost
+
+        return await self._write(renew)
 
     # Recording
 
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(output, what)
-        return self._save(claim, "step", step_id, value, now)
+        row = await self._save("steps", claim, step_id, packed(value), now)
+        return to_step(row).output
 
     async def save_nap(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
-        recorded: datetime = self._save(claim, "nap", nap_id, wake_up_at, now)
-        return recorded
+        row = await self._save("naps", claim, nap_id, sortable(wake_up_at), now)
+        return to_nap(row).wake_up_at
 
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         name = json.dumps([attempt.step_id, attempt.round, attempt.number])
-        return to_attempt(self._save(claim, "attempt", name, asdict(attempt), attempt.saved_at))
+        row = await self._save("attempts", claim, name, packed(attempt), attempt.saved_at)
+        return to_attempt(row)
 
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        with self._transaction() as db:
-            workflow = self._workflow(db, claim.workflow_id)
+        def fail_step(moved: list[Workflow]) -> None:
+            workflow = self._find(claim.workflow_id)
             if workflow is None or not machine.in_force(workflow, claim):
                 raise machine.lost(workflow, claim)
             if all(failed.step_id != other.step_id for other in workflow.failed_steps):
-                self._put(db, machine.fail_step(workflow, failed))
+                self._update(workflow, machine.fail_step(workflow, failed), moved)
+
+        await self._write(fail_step)
 
     # Ending a claim
 
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        self._end(claim, Event.PARK, lambda workflow: machine.park(workflow, wake_up_at))
+        await self._end(claim, Event.PARK, lambda workflow: machine.park(workflow, wake_up_at))
 
     async def release(self, claim: Claim, now: datetime) -> None:
-        self._end(claim, Event.RELEASE, lambda workflow: machine.release(workflow, now))
+        await self._end(claim, Event.RELEASE, lambda workflow: machine.release(workflow, now))
 
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         _, taken = self._rules.round_trip(claim.workflow.input, "input")
         what = f"result of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(result, what, MAX_VALUE_BYTES - taken)
-        self._end(claim, Event.FINISH, lambda workflow: machine.finish(workflow, value, now))
+        await self._end(claim, Event.FINISH, lambda one: machine.finish(one, value, now))
 
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
         event = machine.failure_event(failure)
-        self._end(claim, event, lambda workflow: machine.fail(workflow, failure, now))
+        await self._end(claim, event, lambda workflow: machine.fail(workflow, failure, now))
 
     # From outside
 
     async def control(
         self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
-        with self._transaction() as db:
-            workflow = self._workflow(db, workflow_id)
+        def control(moved: list[Workflow]) -> Status:
+            workflow = self._find(workflow_id)
             if workflow is None:
                 raise WorkflowNotFound(workflow_id)
-            self._put(db, machine.control(workflow, event, now, reason))
+            self._update(workflow, machine.control(workflow, event, now, reason), moved)
+            return workflow.status
 
-    # Hints: SQLite tells nobody, but a look costs next to nothing
+        if await self._write(control) is Status.RUNNING:
+            self._hints.controlled()
+
+    # Hints: of this process at once, and of others a little later
 
     async def wait_for_work(self, timeout: timedelta) -> None:
-        await self._clock.sleep(min(timeout, LOOK_AGAIN))
+        await self._hints.wait_for_work(min(timeout, LOOK_AGAIN))
 
     async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        await self._clock.sleep(min(timeout, LOOK_AGAIN))
+        await self._hints.wait_for_end(workflow_id, min(timeout, LOOK_AGAIN))
 
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
-        await self._clock.sleep(timeout)  # renewing tells, a third of a lease later at most
-        return False
+        return await self._hints.wait_for_control(since, timeout)
 
-    # What the methods above share
+    # In the thread
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: committed at the end of the block, rolled back by an exception."""
-        if self._connection is None:
-            raise NotInitialised("an SQLiteStore")
-        with store_errors():
-            self._connection.execute("BEGIN IMMEDIATE")
-            with self._connection:
-                yield self._connection
+    def _open(self) -> None:
+        db = sqlite3.connect(self._path, timeout=self._lock_timeout, isolation_level=None)
+        try:
+            db.row_factory = Row
+            db.executescript(SCHEMA)
+            known = {row["name"] for row in db.execute("PRAGMA table_info(workflows)")}
+            for name in COLUMNS:
+                if name not in known:  # an earlier version has made the table
+                    db.execute(f"ALTER TABLE workflows ADD COLUMN {name}")
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
 
-    def _workflow(self, db: sqlite3.Connection, workflow_id: str) -> Workflow | None:
-        query = "SELECT record FROM workflows WHERE workflow_id = ?"
-        row = db.execute(query, (workflow_id,)).fetchone()
-        return None if row is None else to_workflow(row[0])
+    def _find(self, workflow_id: str, columns: Sequence[str] = STATE) -> Workflow | None:
+        query = f"SELECT {', '.join(columns)} FROM workflows WHERE workflow_id = ?"  # noqa: S608
+        row = self._db.execute(query, (workflow_id,)).fetchone()
+        return None if row is None else to_workflow(row)
 
-    def _add(self, db: sqlite3.Connection, workflow: Workflow) -> bool:
-        if self._workflow(db, workflow.workflow_id) is not None:
-            return False
-        self._put(db, workflow)
-        return True
-
-    def _put(self, db: sqlite3.Connection, workflow: Workflow) -> None:
-        db.execute(
-            "INSERT OR REPLACE INTO workflows VALUES (?, ?, ?, ?, ?)",
+    def _due(self, now: datetime, limit: int, handlers: Collection[str] | None) -> list[Workflow]:
+        """Those that can be read. The others are passed over, and take nobody's place."""
+        rows = self._db.execute(
+            "SELECT * FROM workflows WHERE timeout_at <= ?"
+            " AND status IN (SELECT value FROM json_each(?))"
+            " AND (? OR handler_id IN (SELECT value FROM json_each(?))) ORDER BY timeout_at",
             (
-                workflow.workflow_id,
-                workflow.handler_id,
-                workflow.status,
-                sortable(workflow.timeout_at),
-                packed(asdict(workflow)),
+                sortable(now),
+                json.dumps(machine.sources(Event.CLAIM)),
+                handlers is None,
+                json.dumps(list(handlers or ())),
             ),
         )
+        due: list[Workflow] = []
+        while len(due) < limit and (row := rows.fetchone()) is not None:
+            try:
+                due.append(to_workflow(row))
+            except CorruptDocument as error:
+                if row["workflow_id"] not in self._strays:
+                    logger.error("%s; it is left alone", error)  # noqa: TRY400
+                    self._strays.add(row["workflow_id"])
+        return due
 
-    def _saved(
-        self, db: sqlite3.Connection, workflow_id: str, kind: Kind, name: str
-    ) -> tuple[Any, datetime] | None:
-        query = "SELECT value, saved_at FROM journal WHERE (workflow_id, kind, id) = (?, ?, ?)"
-        row = db.execute(query, (workflow_id, kind, name)).fetchone()
-        return None if row is None else (unpacked(row[0]), datetime.fromisoformat(row[1]))
+    def _insert(self, workflow: Workflow, moved: list[Workflow]) -> bool:
+        marks = ", ".join("?" * len(COLUMNS))
+        names = ", ".join(COLUMNS)
+        inserted = self._db.execute(
+            f"INSERT OR IGNORE INTO workflows ({names}) VALUES ({marks})",  # noqa: S608
+            [to_column(name, getattr(workflow, name)) for name in COLUMNS],
+        )
+        moved += [workflow] if inserted.rowcount else []
+        return inserted.rowcount == 1
 
-    def _save(self, claim: Claim, kind: Kind, name: str, value: Any, now: datetime) -> Any:
-        """Record a value unless there is one; return the recorded one."""
-        with self._transaction() as db:
-            if (row := self._saved(db, claim.workflow_id, kind, name)) is not None:
-                return row[0]
-            new = (claim.workflow_id, kind, name, packed(value), sortable(now))
-            db.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?)", new)
-            workflow = self._workflow(db, claim.workflow_id)
+    def _update(self, before: Workflow, after: Workflow, moved: list[Workflow]) -> None:
+        """Write what has changed, and nothing else."""
+        changed = {
+            name: to_column(name, getattr(after, name))
+            for name in COLUMNS
+            if getattr(after, name) != getattr(before, name)
+        }
+        if changed:
+            names = ", ".join(f"{name} = ?" for name in changed)
+            update = f"UPDATE workflows SET {names} WHERE workflow_id = ?"  # noqa: S608
+            self._db.execute(update, [*changed.values(), after.workflow_id])
+            moved.append(after)
+
+    def _record(self, table: str, workflow_id: str, name: str) -> Row | None:
+        query = f"SELECT * FROM {table} WHERE (workflow_id, id) = (?, ?)"  # noqa: S608
+        row: Row | None = self._db.execute(query, (workflow_id, name)).fetchone()
+        return row
+
+    async def _save(self, table: str, claim: Claim, name: str, value: str, now: datetime) -> Row:
+        """Record a value unless there is one; the recorded row."""
+
+        def save(moved: list[Workflow]) -> Row:
+            workflow = self._find(claim.workflow_id)
+            if workflow is None or not machine.is_of(claim, workflow):
+                raise machine.lost(None, claim)
+            new = (claim.workflow_id, name, value, sortable(now))
+            inserted = self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?)", new)  # noqa: S608
+            if inserted.rowcount and machine.in_force(workflow, claim):
+                self._update(workflow, machine.progress(workflow), moved)
+            row = self._record(table, claim.workflow_id, name)
+            assert row is not None
+            return row
+
+        return await self._write(save)
+
+    async def _end(self, claim: Claim, event: Event, move: Callable[[Workflow], Workflow]) -> None:
+        def end(moved: list[Workflow]) -> None:
+            workflow = self._find(claim.workflow_id)
             if workflow is not None and machine.in_force(workflow, claim):
-                self._put(db, machine.progress(workflow))
-            return value
-
-    def _end(self, claim: Claim, event: Event, move: Callable[[Workflow], Workflow]) -> None:
-        with self._transaction() as db:
-            workflow = self._workflow(db, claim.workflow_id)
-            if workflow is not None and machine.in_force(workflow, claim):
-                self._put(db, move(workflow))
+                self._update(workflow, move(workflow), moved)
             elif not machine.has_ended_by(workflow, claim, event):
                 raise machine.lost(workflow, claim)
+
+        await self._write(end)
+
+    # Between the event loop and the thread
+
+    async def _write(self, change: Callable[[list[Workflow]], T]) -> T:
+        """One transaction. What it has moved is reported when it has been committed."""
+
+        def transaction() -> tuple[T, list[Workflow]]:
+            moved: list[Workflow] = []
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:  # commits, or rolls back
+                return change(moved), moved
+
+        async def write() -> T:
+            result, moved = await self._in_thread(transaction)
+            for workflow in moved:
+                if workflow.status.ended:
+                    self._hints.ended(workflow.workflow_id)
+                elif workflow.status in machine.waiting():
+                    self._hints.due(workflow.timeout_at)
+            return result
+
+        return await see_through(write())
+
+    def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
+        if self._thread is None:
+            raise NotInitialised("an SQLiteStore")
+
+        def translated() -> T:
+            with store_errors():
+                return call()
+
+        return asyncio.get_running_loop().run_in_executor(self._thread, translated)
 
 
 @contextmanager
@@ -323,32 +414,78 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        # What passes: another process holds the file, or the disk is full or failing.
-        passing = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        raise (StoreUnavailable if code in passing else StoreRefused)(str(error)) from error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        raise (StoreRefused if code in REFUSALS else StoreUnavailable)(str(error)) from error
+
+
+# Records as rows: a text or a number as it is, an instant as a text, and anything else as JSON
+
+
+def to_workflow(row: Row) -> Workflow:
+    with readable("workflows", row):
+        found: dict[str, Any] = {}
+        for name in set(row.keys()).intersection(COLUMNS):
+            value = row[name]
+            if value is not None:
+                value = unpacked(value) if name in JSON else value
+                found[name] = datetime.fromisoformat(value) if name.endswith("_at") else value
+        found["status"] = Status(found["status"])
+        if found.get("error") is not None:
+            found["error"] = ErrorRecord(**found["error"])
+        entries, failed = found.get("claim_log", ()), found.get("failed_steps", ())
+        found["claim_log"] = tuple(ClaimEntry(**entry) for entry in entries)
+        found["failed_steps"] = tuple(FailedStep(**with_error(entry)) for entry in failed)
+        return Workflow(**{"input": None} | found)
+
+
+def to_column(name: str, value: Any) -> str | int | None:
+    if name in JSON:
+        return packed(value)
+    return sortable(value) if isinstance(value, datetime) else value
+
+
+def to_step(row: Row) -> Step:
+    with readable("steps", row):
+        return Step(
+            workflow_id=row["workflow_id"],
+            step_id=row["id"],
+            output=unpacked(row["output"]),
+            saved_at=datetime.fromisoformat(row["saved_at"]),
+        )
+
+
+def to_nap(row: Row) -> Nap:
+    with readable("naps", row):
+        return Nap(
+            workflow_id=row["workflow_id"],
+            nap_id=row["id"],
+            wake_up_at=datetime.fromisoformat(row["wake_up_at"]),
+            saved_at=datetime.fromisoformat(row["saved_at"]),
+        )
+
+
+def to_attempt(row: Row) -> Attempt:
+    with readable("attempts", row):
+        return Attempt(**with_error(unpacked(row["attempt"])))
+
+
+@contextmanager
+def readable(table: str, row: Row) -> Iterator[None]:
+    """Raise whatever reading a row raises as the protocol's error for it."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = f"cannot be read: {type(error).__name__}: {error}"
+        raise CorruptDocument(table, row["workflow_id"], "record", reason) from error
+
+
+def with_error(fields: dict[str, Any]) -> dict[str, Any]:
+    return fields | {"error": ErrorRecord(**fields["error"])}
 
 
 def sortable(instant: datetime) -> str:
     """A text that sorts as the instant does: all are UTC, in milliseconds."""
     return instant.isoformat(timespec="milliseconds")
-
-
-def to_workflow(record: str) -> Workflow:
-    fields = unpacked(record)
-    error = fields["error"]
-    log = tuple(ClaimEntry(**entry) for entry in fields["claim_log"])
-    failed = tuple(FailedStep(**with_error(entry)) for entry in fields["failed_steps"])
-    fields |= {"status": Status(fields["status"]), "claim_log": log, "failed_steps": failed}
-    return Workflow(**fields | {"error": error and ErrorRecord(**error)})
-
-
-def to_attempt(fields: dict[str, Any]) -> Attempt:
-    return Attempt(**with_error(fields))
-
-
-def with_error(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields | {"error": ErrorRecord(**fields["error"])}
 
 
 def packed(value: Any) -> str:
@@ -361,11 +498,12 @@ def unpacked(text: str) -> Any:
 
 def _to_json(value: Any) -> Any:
     """What JSON lacks, and every dict, becomes an object whose one key names the type."""
-    match value:
-        case dict():
-            return {"dict": {key: _to_json(item) for key, item in value.items()}}
-        case list() | tuple():
-            return [_to_json(item) for item in value]
+    is_record = isinstance(value, ErrorRecord | ClaimEntry | FailedStep | Attempt)
+    match asdict(value) if is_record else value:
+        case dict() as items:
+            return {"dict": {key: _to_json(item) for key, item in items.items()}}
+        case list() | tuple() as items:
+            return [_to_json(item) for item in items]
         case datetime():
             return {"datetime": value.isoformat()}
         case UUID():

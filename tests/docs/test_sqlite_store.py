@@ -17,6 +17,7 @@ import pytest_asyncio
 from bluestreak_core import (
     Bluestreak,
     Context,
+    CorruptDocument,
     NewWorkflow,
     NotInitialised,
     Store,
@@ -30,7 +31,7 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "sqlite_store.py"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=10)
 
-new_store: Callable[[Path], Store] = runpy.run_path(str(EXAMPLE))["SQLiteStore"]
+new_store: Callable[..., Store] = runpy.run_path(str(EXAMPLE))["SQLiteStore"]
 
 
 @pytest.fixture
@@ -97,12 +98,78 @@ async def test_two_connections_to_one_file_share_its_workflows(store: Store, pat
 
 
 @pytest.mark.asyncio
-async def test_a_file_that_another_process_holds_is_unavailable(store: Store, path: Path) -> None:
+async def test_a_file_that_another_process_holds_is_unavailable(path: Path) -> None:
+    store = new_store(path, lock_timeout=0)
+    await store.init()
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
         with pytest.raises(StoreUnavailable, match="locked"):
             await store.create(_new("w"))
     assert await store.create(_new("w"))
+    await store.close()
+
+
+@pytest.mark.asyncio
+async def test_the_event_loop_goes_on_while_another_process_holds_the_file(
+    store: Store, path: Path
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        creating = asyncio.create_task(store.create(_new("w")))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not creating.done()
+        holder.execute("COMMIT")
+        assert await creating
+
+
+@pytest.mark.asyncio
+async def test_a_row_that_cannot_be_read_is_in_nobodys_way(
+    store: Store, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for workflow_id in ("bad", "good"):
+        await store.create(_new(workflow_id))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE workflows SET status = 'idle', input = '{' WHERE workflow_id = 'bad'")
+    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    assert claim.workflow_id == "good"
+    assert list(await store.claim("worker", NOW, LEASE, 1, None)) == []
+    assert caplog.text.count("workflows document 'bad'") == 1
+    with pytest.raises(CorruptDocument, match=r"^workflows document 'bad': "):
+        await store.find_workflow("bad")
+
+
+@pytest.mark.asyncio
+async def test_a_step_that_cannot_be_read_is_named(store: Store, path: Path) -> None:
+    await store.create(_new("w"))
+    claims = await store.claim("worker", NOW, LEASE, 1, None)
+    await store.save_step(claims[0], "s", 1, NOW)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("UPDATE steps SET output = '{'")
+    for call in (store.find_step("w", "s"), store.history(claims)):
+        with pytest.raises(CorruptDocument, match=r"^steps document 'w': "):
+            await call
+
+
+@pytest.mark.asyncio
+async def test_a_step_does_not_write_its_workflow(store: Store, path: Path) -> None:
+    await store.create(_new("w"))
+    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(
+            "CREATE TRIGGER t AFTER UPDATE ON workflows BEGIN SELECT RAISE(FAIL, 'no'); END"
+        )
+    assert await store.save_step(claim, "s", 1, NOW) == 1
+
+
+@pytest.mark.asyncio
+async def test_what_a_later_version_has_added_is_kept(store: Store, path: Path) -> None:
+    await store.create(_new("w"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("ALTER TABLE workflows ADD COLUMN priority DEFAULT 7")
+        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        await store.finish(claim, None, NOW)
+        assert other.execute("SELECT priority FROM workflows").fetchall() == [(7,)]
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
