@@ -3,45 +3,94 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
+from contextvars import Context, copy_context
+from types import coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core.argument import is_async
+from bluestreak_core.argument import is_a, is_async
+from bluestreak_core.cancellation import cancellations
 from bluestreak_core.failure import record
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def call(step_id: str, function: Callable[..., Any], *args: Any) -> Any:
+async def call(
+    step_id: str, function: Callable[..., Any], *args: Any, context: Context | None = None
+) -> Any:
     """Call a step's async function on the event loop, any other one in a thread of its own.
 
-    What would end the process is raised as a `RuntimeError`, with the original as its cause.
+    What no `except Exception` would catch is raised as a `RuntimeError`, with the original as its
+    cause. That includes a `CancelledError`, unless this call itself is cancelled.
 
     A thread's function may return an awaitable, as `lambda: send(mail)` does; that is awaited on
     the event loop. A thread cannot be cancelled: when the caller is, its function runs to its end
     and what it returns is dropped.
+
+    The context variables are those of `context`, by default a copy of the caller's. What the
+    function sets in them does not reach the caller, whom a replay would not give it.
     """
+    before = cancellations()
     try:
-        if is_async(function):
-            return await function(*args)
-        result = await _call_in_thread(step_id, function, *args)
-        return await result if inspect.isawaitable(result) else result
-    except SystemExit as error:  # in a branch of the handler it would end the event loop
-        raise _raisable(error) from error
+        return await _within(context or copy_context(), _called(step_id, function, args))
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if is_a(error, asyncio.CancelledError) and cancellations() > before:
+            raise
+        raise _raisable(step_id, error) from error
 
 
-async def _call_in_thread(step_id: str, function: Callable[..., Any], *args: Any) -> Any:
-    context = contextvars.copy_context()
-    work = functools.partial(context.run, function, *args)
-    return await asyncio.get_running_loop().run_in_executor(_ThreadPerCall(f"step {step_id}"), work)
+async def _called(step_id: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    if is_async(function):
+        return await function(*args)
+    result = await _call_in_thread(step_id, function, args)
+    return await result if inspect.isawaitable(result) else result
+
+
+@coroutine
+def _within(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Await work in the current task, but with the variables of another context."""
+    try:
+        awaited = context.run(work.send, None)
+        while True:
+            try:
+                sent = yield awaited
+            except BaseException as error:  # noqa: BLE001 - raised where the work is waiting
+                awaited = context.run(work.throw, error)
+            else:
+                awaited = context.run(work.send, sent)
+    except StopIteration as end:
+        returned: T = end.value
+        return returned
+
+
+async def _call_in_thread(step_id: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    # A copy: this context is entered again while the thread runs, if the caller is cancelled.
+    work = functools.partial(_outcome, step_id, copy_context(), function, args)
+    thread = _ThreadPerCall(f"step {step_id}")
+    result, error = await asyncio.get_running_loop().run_in_executor(thread, work)
+    if error is not None:
+        raise error
+    return result
+
+
+def _outcome(
+    step_id: str, context: Context, function: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Any, BaseException | None]:
+    """What a function returns and what it raises. A future would not hold every exception."""
+    try:
+        return context.run(function, *args), None
+    except BaseException as error:  # noqa: BLE001 - raised where the thread is awaited
+        is_plain = is_a(error, Exception) and not is_a(error, StopIteration)
+        return None, error if is_plain else _raisable(step_id, error)
 
 
 class _ThreadPerCall(Executor):
@@ -60,24 +109,19 @@ class _ThreadPerCall(Executor):
         future.set_running_or_notify_cancel()
 
         def work() -> None:
-            try:
-                result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - handed to the awaiting task
-                future.set_exception(_raisable(error))
-            else:
-                future.set_result(result)
+            future.set_result(fn(*args, **kwargs))
 
         threading.Thread(target=work, name=self._name, daemon=True).start()
         return future
 
 
-def _raisable(error: BaseException) -> BaseException:
-    """A future refuses to hold a StopIteration, and a SystemExit in one would end the process."""
-    if isinstance(error, Exception | asyncio.CancelledError) and not isinstance(
-        error, StopIteration
-    ):
-        return error
-    recorded = record(error)
-    wrapped = RuntimeError(f"step raised {recorded.type}: {recorded.message}")
+def _raisable(step_id: str, error: BaseException) -> RuntimeError:
+    """What stands for an error that would end a task, an iteration or the process."""
+    if is_a(error, asyncio.CancelledError):
+        reason = "was cancelled from within: what it awaits was cancelled by something else"
+    else:
+        recorded = record(error)
+        reason = f"raised {recorded.type}: {recorded.message}"
+    wrapped = RuntimeError(f"step {step_id!r} {reason}")
     wrapped.__cause__ = error
     return wrapped

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from bluestreak_core.argument import is_a
 from bluestreak_core.backoff import pauses
 from bluestreak_core.call import call
 from bluestreak_core.cancellation import cancellations
@@ -68,7 +69,7 @@ class CleanUps:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever it raises, the others are called
-            if isinstance(error, asyncio.CancelledError) and cancellations():
+            if is_a(error, asyncio.CancelledError) and cancellations():
                 raise
             logger.exception(
                 "workflow %r: clean-up %r raised", self._claim.workflow_id, clean_up.step_id

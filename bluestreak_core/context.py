@@ -20,7 +20,6 @@ from bluestreak_core.argument import (
 )
 from bluestreak_core.attempts import Attempts, failure_of
 from bluestreak_core.call import call
-from bluestreak_core.cancellation import cancellations
 from bluestreak_core.clean_up import CleanUp, CleanUps
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
@@ -278,7 +277,7 @@ class Context:
             await self._check_claim()
             with self._operations.operation(attempts.what, step_id):
                 try:
-                    output = await _uncancelled(calling())
+                    output = await calling()
                 except Exception as error:
                     if is_abort(error):
                         raise
@@ -326,17 +325,6 @@ class Context:
             if left > self._operations.park_after:
                 left = min(left, max(self._operations.park_after, _LOOK_AGAIN))
             await clock.sleep(left)
-
-
-async def _uncancelled(called: Awaitable[T]) -> T:
-    """What a step returns. To be cancelled without our doing is a failure like any other."""
-    before = cancellations()
-    try:
-        return await called
-    except asyncio.CancelledError as error:
-        if cancellations() > before:
-            raise
-        raise RuntimeError("the step was cancelled from within") from error
 
 
 def _limit(step_id: str, timeout: Duration) -> timedelta:

@@ -10,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from bluestreak_core import machine
+from bluestreak_core.argument import is_a
 from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
-from bluestreak_core.cancellation import ended
+from bluestreak_core.cancellation import cancellations, ended
 from bluestreak_core.clean_up import CleanUps
 from bluestreak_core.clock import first_of, in_milliseconds
 from bluestreak_core.context import Context
@@ -304,14 +305,19 @@ class Run:
             answer = error_callback(self.workflow_id, error)
             if inspect.isawaitable(answer):
                 await answer
-        except (asyncio.CancelledError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
-        except BaseException:
+        except BaseException as raised:
+            if is_a(raised, asyncio.CancelledError) and cancellations():
+                raise
             logger.exception("workflow %r: error_callback raised", self.workflow_id)
 
 
 def _result_of(task: asyncio.Task[_Returned | _Raised]) -> _Returned | _Raised:
     """What the handler did; being cancelled without our doing is a failure like any other."""
-    if task.cancelled():
-        return _Raised(asyncio.CancelledError("the handler was cancelled from within"))
-    return task.result()
+    try:
+        return task.result()
+    except asyncio.CancelledError as error:
+        failure = RuntimeError("the handler was cancelled from within")
+        failure.__cause__ = error
+        return _Raised(failure)

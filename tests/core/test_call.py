@@ -5,6 +5,8 @@ import contextvars
 import functools
 import sys
 import threading
+from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -20,6 +22,11 @@ async def _where(*args: Any) -> tuple[threading.Thread, tuple[Any, ...]]:
 
 def _where_sync(*args: Any) -> tuple[threading.Thread, tuple[Any, ...]]:
     return threading.current_thread(), args
+
+
+async def _get_async() -> str:
+    await asyncio.sleep(0)
+    return VARIABLE.get()
 
 
 class AsyncCallable:
@@ -92,9 +99,60 @@ async def test_what_is_raised_in_a_thread_and_cannot_be_printed_is_raised_all_th
     def fail() -> None:
         raise Unprintable
 
-    with pytest.raises(RuntimeError, match=r"step raised .*Unprintable: \(cannot") as raised:
+    with pytest.raises(RuntimeError, match=r"step 's' raised .*Unprintable: \(cannot") as raised:
         await call("s", fail)
     assert isinstance(raised.value.__cause__, Unprintable)
+
+
+@pytest.mark.asyncio
+async def test_a_thread_that_asks_for_a_cancelled_future_raises_what_that_raises() -> None:
+    def ask() -> None:
+        future: Future[None] = Future()
+        future.cancel()
+        future.result()
+
+    with pytest.raises(FutureCancelled):
+        await call("s", ask)
+
+
+@pytest.mark.asyncio
+async def test_what_a_function_sets_in_a_context_variable_stays_there() -> None:
+    VARIABLE.set("caller's")
+
+    async def change() -> str:
+        VARIABLE.set("function's")
+        await asyncio.sleep(0)
+        return VARIABLE.get()
+
+    assert await call("s", change) == "function's"
+    assert await call("s", VARIABLE.set, "thread's")
+    assert VARIABLE.get() == "caller's"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("function", [VARIABLE.get, _get_async], ids=["thread", "event loop"])
+async def test_a_function_can_be_called_in_another_context(function: Any) -> None:
+    VARIABLE.set("earlier")
+    context = contextvars.copy_context()
+    VARIABLE.set("later")
+    assert await call("s", function, context=context) == "earlier"
+
+
+@pytest.mark.asyncio
+async def test_a_function_sees_its_own_cancellation_and_may_go_on() -> None:
+    async def swallow() -> str:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+        return "went on"
+
+    begun = asyncio.Event()
+    caller = asyncio.create_task(call("s", swallow))
+    await begun.wait()
+    caller.cancel()
+    assert await caller == "went on"
 
 
 @pytest.mark.asyncio

@@ -263,7 +263,7 @@ async def test_a_sync_step_that_exits_has_failed(fleet: Fleet) -> None:
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowAborted, match="step raised SystemExit: 1"):
+        with pytest.raises(WorkflowAborted, match="step 's' raised SystemExit: 1"):
             await bluestreak.wait("w")
 
 
