@@ -150,6 +150,16 @@ def check_callable(name: str, value: object) -> None:
         raise InvalidArgument(name, value, "expected something callable")
 
 
+def check_function(verb: str, name: str, id: str, value: object) -> None:
+    """Refuse what cannot be called. The result of a call is what most often stands there."""
+    if callable(value):
+        return
+    if inspect.iscoroutine(value):
+        value.close()  # nobody will await it, which Python would warn of
+    reason = f"expected a function: write {verb}({id!r}, fn, *args), not {verb}({id!r}, fn(*args))"
+    raise InvalidArgument(f"{name} {id!r}", value, reason)
+
+
 def check_async(name: str, value: object) -> None:
     """Refuse what is no async function."""
     check_callable(name, value)
@@ -192,6 +202,10 @@ def check_has(name: str, value: object, protocol: type) -> None:
     """Refuse what lacks a member of a protocol, and a class where an object of it is meant."""
     if isinstance(value, type):
         raise InvalidArgument(name, value, f"expected a {protocol.__name__}, not a class")
+    if is_a(value, str) and "://" in value:
+        address = value.partition("://")[0] + "://..."  # without the password in it
+        reason = f"expected a {protocol.__name__}, not a URL: write MongoStore(url)"
+        raise InvalidArgument(name, address, reason)
     missing = sorted(one for one in get_protocol_members(protocol) if not hasattr(value, one))
     if missing:
         reason = f"expected a {protocol.__name__}, which has {missing[0]!r}"

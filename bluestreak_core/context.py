@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple, overload
 from bluestreak_core.argument import (
     Duration,
     check_async,
-    check_callable,
+    check_function,
     check_id,
     is_a,
     to_positive_timedelta,
@@ -26,14 +26,15 @@ from bluestreak_core.errors import (
     CorruptDocument,
     DuplicateNap,
     DuplicateStep,
+    FinalMistakes,
     InvalidArgument,
     InvalidValue,
     StoreRefused,
     UnstorableValue,
     ValueTooLarge,
-    is_abort,
 )
 from bluestreak_core.exit import AbortAtOnce, Drop, Exit, Park
+from bluestreak_core.group import is_abort, is_final_mistake
 from bluestreak_core.journal import Journal
 from bluestreak_core.operations import Operations
 from bluestreak_core.retry import Retry
@@ -47,6 +48,7 @@ Handler = Callable[["Context", Any], Awaitable[Any]]
 """An async function that takes a context and the workflow's input, and returns its result."""
 
 _LOOK_AGAIN = timedelta(seconds=1)
+_FINAL_MISTAKES = FinalMistakes()
 
 
 class Context:
@@ -80,7 +82,8 @@ class Context:
         64 hexadecimal digits, made of the ids of the workflow and the step alone: the same in every
         attempt, run and process, and another one for each other step. Raises `InvalidId`.
         """
-        step_id = check_id("step id", step_id)
+        with _FINAL_MISTAKES:
+            step_id = check_id("step id", step_id)
         return sha256(f"{self.workflow_id}\0{step_id}".encode()).hexdigest()
 
     @overload
@@ -142,12 +145,13 @@ class Context:
         """
         if self._exit.has_come or self._journal.lease.error is not None:
             await self._check_claim()  # else every step would pay for that
-        step_id = check_id("step id", step_id)
-        check_callable(f"step {step_id!r}", fn)
-        limit = None if timeout is None else _limit(step_id, timeout)
-        if retry is not None and not is_a(retry, Retry):
-            raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
-        self._use(step_id)
+        with _FINAL_MISTAKES:
+            step_id = check_id("step id", step_id)
+            check_function("ctx.step", "step", step_id, fn)
+            limit = None if timeout is None else _limit(step_id, timeout)
+            if retry is not None and not is_a(retry, Retry):
+                raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
+            self._use(step_id)
         if self._given_up:
             self._check_given_up(step_id)
         if step_id in self._journal.history.steps:
@@ -177,16 +181,19 @@ class Context:
         like `step`.
         """
         await self._check_claim()
-        step_id = check_id("step id", step_id)
-        check_async(f"transaction {step_id!r}", fn)
-        self._use(step_id)
+        with _FINAL_MISTAKES:
+            step_id = check_id("step id", step_id)
+            check_function("ctx.transaction", "transaction", step_id, fn)
+            check_async(f"transaction {step_id!r}", fn)
+            self._use(step_id)
         self._check_given_up(step_id)
         if step_id in self._journal.history.steps:
             recorded: T = self._read(step_id, fn, self._journal.history.steps[step_id])
             return recorded
         with self._operations.operation("transaction", step_id) as operation:
             writing = Writing(self.workflow_id, step_id, fn, args, operation.is_helped)
-            outcome = await self._recorded(self._journal.transact(writing))
+            with _FINAL_MISTAKES:  # but for those of the function, which are not raised here
+                outcome = await self._recorded(self._journal.transact(writing))
         if isinstance(outcome, RolledBack):
             raise outcome.error
         output: T = outcome.output
@@ -205,9 +212,10 @@ class Context:
         if self._exit.has_come:
             raise asyncio.CancelledError
         self._journal.lease.check()
-        step_id = check_id("step id", step_id)
-        check_callable(f"clean-up {step_id!r}", fn)
-        self._use(step_id)
+        with _FINAL_MISTAKES:
+            step_id = check_id("step id", step_id)
+            check_function("ctx.on_cancel", "clean-up", step_id, fn)
+            self._use(step_id)
         self._clean_ups.add(CleanUp(step_id, fn, args))
 
     async def sleep(self, nap_id: str, duration: Duration, /) -> None:
@@ -220,12 +228,13 @@ class Context:
         Raises `InvalidId`, `InvalidDuration`, `DuplicateNap` and `UsedInTransaction`.
         """
         await self._check_claim()
-        nap_id = check_id("nap id", nap_id)
-        check_outside(self.workflow_id, "nap", nap_id)
-        span = to_timedelta(f"duration of nap {nap_id!r}", duration)
-        if nap_id in self._nap_ids:
-            raise DuplicateNap(self.workflow_id, nap_id)
-        self._nap_ids.add(nap_id)
+        with _FINAL_MISTAKES:
+            nap_id = check_id("nap id", nap_id)
+            check_outside(self.workflow_id, "nap", nap_id)
+            span = to_timedelta(f"duration of nap {nap_id!r}", duration)
+            if nap_id in self._nap_ids:
+                raise DuplicateNap(self.workflow_id, nap_id)
+            self._nap_ids.add(nap_id)
         wake_up_at = self._journal.history.naps.get(nap_id)
         if wake_up_at is None:
             with self._operations.operation("nap", nap_id):
@@ -279,7 +288,7 @@ class Context:
                 try:
                     output = await calling()
                 except Exception as error:
-                    if is_abort(error):
+                    if is_abort(error) or is_final_mistake(error):
                         raise
                     await self._recorded(attempts.add(error))
                 else:

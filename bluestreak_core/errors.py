@@ -18,6 +18,22 @@ class BluestreakError(Exception):
 class UsageError(BluestreakError):
     """The caller's mistake: the same call will fail again until the program is changed."""
 
+    is_final = False
+    """Whether it aborts the workflow whose handler lets it pass: another try would only repeat it.
+
+    So it does if a call of the handler's `Context` has raised it, or if `Retry` has.
+    """
+
+
+class FinalMistakes:
+    """A block in which each `UsageError` is one of a handler, and final."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, UsageError):
+            error.is_final = True
+
 
 class StateError(BluestreakError):
     """The world moved on: the call was sound, but the workflow is not where it needs to be."""
@@ -29,13 +45,6 @@ class StoreError(BluestreakError):
 
 class Abort(Exception):
     """Raise it in a handler or a step: the workflow is aborted at once, and not tried again."""
-
-
-def is_abort(error: BaseException) -> bool:
-    """Whether it is an `Abort`, or a group that has one in it."""
-    if isinstance(error, BaseExceptionGroup):
-        return any(map(is_abort, error.exceptions))
-    return isinstance(error, Abort)
 
 
 # The caller's mistake ---------------------------------------------------------------------------
@@ -106,7 +115,10 @@ class DuplicateStep(UsageError):
         self.used_id = used_id
 
     def __str__(self) -> str:
-        return f"workflow {self.workflow_id!r}: {self.kind} {self.used_id!r} was already used"
+        return (
+            f"workflow {self.workflow_id!r}: {self.kind} {self.used_id!r} was already used "
+            "in this run; in a loop, build the id from the loop's data"
+        )
 
 
 class DuplicateNap(DuplicateStep):

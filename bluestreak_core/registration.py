@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+from bluestreak_core.argument import to_timedelta
 from bluestreak_core.context import Handler
 from bluestreak_core.conversion import Conversion
 from bluestreak_core.retry import Backoff
+
+logger = logging.getLogger(__name__)
 
 ErrorCallback = Callable[[str, Any], object]
 """Called with a workflow id and the exception that failed it; sync, or async and awaited."""
@@ -41,10 +45,14 @@ class Policy:
     conversion: Conversion | None = None
 
     def pause_after(self, failures: int) -> timedelta:
-        """How long to wait after so many failures."""
-        if isinstance(self.wait_retry_interval, Backoff):
-            return self.wait_retry_interval.delay(failures)
-        return self.wait_retry_interval
+        """How long to wait after so many failures; a minute if a subclass of `Backoff` fails."""
+        if not isinstance(self.wait_retry_interval, Backoff):
+            return self.wait_retry_interval
+        try:
+            return to_timedelta("delay", self.wait_retry_interval.delay(failures))
+        except Exception:
+            logger.exception("a Backoff has failed; the workflow is tried again in a minute")
+            return timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from bluestreak_core.argument import (
     check_number,
     to_timedelta,
 )
-from bluestreak_core.errors import InvalidArgument
+from bluestreak_core.errors import FinalMistakes, InvalidArgument
+from bluestreak_core.group import has, is_all
 
 _A_MINUTE = timedelta(minutes=1)
 
@@ -38,12 +39,13 @@ class Backoff:
     jitter: float = 0.1
 
     def __post_init__(self) -> None:
-        initial = to_timedelta("initial", self.initial)
-        if self.max_delay is not None and to_timedelta("max_delay", self.max_delay) < initial:
-            reason = f"it is shorter than initial, which is {initial.total_seconds():g} s"
-            raise InvalidArgument("max_delay", self.max_delay, reason)
-        check_number("factor", self.factor, least=1)
-        check_number("jitter", self.jitter, least=0, most=1)
+        with FinalMistakes():
+            initial = to_timedelta("initial", self.initial)
+            if self.max_delay is not None and to_timedelta("max_delay", self.max_delay) < initial:
+                reason = f"it is shorter than initial, which is {initial.total_seconds():g} s"
+                raise InvalidArgument("max_delay", self.max_delay, reason)
+            check_number("factor", self.factor, least=1)
+            check_number("jitter", self.jitter, least=0, most=1)
 
     def delay(self, number: int) -> timedelta:
         """The pause after so many failures, from 1 on."""
@@ -63,7 +65,8 @@ class Retry(Backoff):
     """How often a step is tried, and after which pauses.
 
     It is tried up to `max_attempts` times, None for without end, while it raises one of `retry_on`
-    and none of `give_up_on`, which outweighs the other.
+    and none of `give_up_on`, which outweighs the other. Of an exception group each error counts: it
+    is tried again if all are of `retry_on`, and given up if one is of `give_up_on`.
 
     Raises `InvalidArgument` and `InvalidDuration`.
     """
@@ -74,10 +77,11 @@ class Retry(Backoff):
 
     def __post_init__(self) -> None:
         Backoff.__post_init__(self)  # `super()` has no class to look in: slots make another one
-        if self.max_attempts is not None:
-            check_count("max_attempts", self.max_attempts, least=1)
-        check_exceptions("retry_on", self.retry_on)
-        check_exceptions("give_up_on", self.give_up_on)
+        with FinalMistakes():
+            if self.max_attempts is not None:
+                check_count("max_attempts", self.max_attempts, least=1)
+            check_exceptions("retry_on", self.retry_on)
+            check_exceptions("give_up_on", self.give_up_on)
 
     def is_used_up_by(self, number: int) -> bool:
         """Whether there is none after this attempt."""
@@ -87,6 +91,6 @@ class Retry(Backoff):
         """How long to wait after this attempt has failed so; None where it was the last one."""
         if self.is_used_up_by(number):
             return None
-        if isinstance(error, self.give_up_on) or not isinstance(error, self.retry_on):
+        if has(error, self.give_up_on) or not is_all(error, self.retry_on):
             return None
         return self.delay(number)

@@ -28,10 +28,10 @@ from bluestreak_core.errors import (
     UnstorableValue,
     ValueTooLarge,
     WorkflowCrashed,
-    is_abort,
 )
 from bluestreak_core.exit import AbortAtOnce, Decision, Drop, Exit, HandBack, Park
 from bluestreak_core.failure import in_one_line, record
+from bluestreak_core.group import is_abort, is_final_mistake, parts
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
 from bluestreak_core.model import Failure, Status, Workflow
@@ -189,8 +189,8 @@ class Run:
             return _Raised(error, final=True)
         try:
             given = self._input()
-        except InvalidValue as error:
-            return _Raised(error, final=True)
+        except Exception as error:  # noqa: BLE001 - a codec of somebody else's may raise anything
+            return _Raised(error, final=is_a(error, InvalidValue))
         self._journal.history = history
         self._operations.begin()
         context = Context(self._journal, self._operations, self._exit, self._clean_ups)
@@ -238,11 +238,15 @@ class Run:
 
     def _is_final(self, error: BaseException) -> bool:
         """Whether another try would meet the same again, or the handler has asked for none."""
-        if isinstance(error, BaseExceptionGroup):
-            return any(map(self._is_final, error.exceptions))
-        if isinstance(error, StepFailed):
-            return error.workflow_id == self.workflow_id
-        return is_abort(error)
+        return (
+            is_abort(error) or is_final_mistake(error) or any(map(self._is_given_up, parts(error)))
+        )
+
+    def _is_given_up(self, error: BaseException) -> bool:
+        try:
+            return is_a(error, StepFailed) and bool(error.workflow_id == self.workflow_id)
+        except Exception:  # noqa: BLE001 - a class of somebody else's may raise anything
+            return False
 
     async def _end(self, outcome: Decision | _Returned | _Raised) -> None:
         match outcome:
@@ -270,13 +274,21 @@ class Run:
         return conversion.input(self.workflow_id, self._handler, workflow.input)
 
     async def _finish(self, result: Any) -> None:
-        conversion = self._policy.conversion
         try:
-            if conversion is not None:
-                result = conversion.stored_result(self.workflow_id, self._handler, result)
-            await self._journal.finish(result)
-        except (InvalidValue, UnstorableValue, ValueTooLarge) as refusal:
+            stored = self._stored(result)
+        except Exception as error:  # noqa: BLE001 - a codec of somebody else's may raise anything
+            await self._fail(error, final=is_a(error, InvalidValue))
+            return
+        try:
+            await self._journal.finish(stored)
+        except (UnstorableValue, ValueTooLarge) as refusal:
             await self._fail(refusal, final=True)
+
+    def _stored(self, result: Any) -> Any:
+        conversion = self._policy.conversion
+        if conversion is None:
+            return result
+        return conversion.stored_result(self.workflow_id, self._handler, result)
 
     async def _fail(self, error: BaseException, *, final: bool) -> None:
         retry_at = None if final else self._retry_at()

@@ -112,13 +112,15 @@ class _Walk:
         if not copies:
             if issubclass(type(value), self._also):
                 return None, 0
-            reason = "no store holds this type; a codec may convert it, where it is annotated"
+            reason = "no store holds this type; PydanticCodec converts it, where it is annotated"
             raise self._refusal(value, reason)
         try:
             return copies[0](self, value)
         except UnstorableValue:
             raise
-        except Exception as error:  # what it overrides may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # what it overrides may raise anything
             raise self._refusal(value, f"reading it raised {type(error).__name__}") from error
 
     def copy_none(self, _: object) -> tuple[None, int]:
@@ -154,7 +156,9 @@ class _Walk:
             return in_milliseconds(value), 8
         except OverflowError as error:
             raise self._refusal(value, "it is out of range in UTC") from error
-        except Exception as error:  # its tzinfo may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # its tzinfo may raise anything
             raise self._refusal(value, f"reading it raised {type(error).__name__}") from error
 
     def copy_list(self, value: Any) -> tuple[list[Any], int]:

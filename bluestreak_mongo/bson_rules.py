@@ -81,7 +81,11 @@ class BsonRules:
             decoded = bson.decode(encoded, codec_options=CODEC)[_KEY]
         except (BSONError, OverflowError, UnicodeError, RecursionError, ValueError) as error:
             raise unstorable(value, what, str(error)) from error
-        except Exception as error:  # what a subclass overrides may raise anything, as its repr may
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ) as error:  # what a subclass overrides may raise anything, as its repr may
             raise unstorable(value, what, f"reading it raised {type(error).__name__}") from error
         if decoded == _UNSET:
             raise UnstorableValue(what, "", "Timestamp", "the server would replace it by its time")

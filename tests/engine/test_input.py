@@ -399,7 +399,7 @@ async def test_a_step_needs_something_to_call(fleet: Fleet, name: str) -> None:
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowAborted, match=r"step 's' .*: expected something callable"):
+        with pytest.raises(WorkflowAborted, match=r"step 's' .*: expected a function"):
             await bluestreak.wait("w")
     assert await bluestreak.find_step("w", "s") is None
 

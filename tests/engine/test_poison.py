@@ -18,8 +18,10 @@ from bluestreak_core import (
     Failure,
     Retry,
     Status,
+    StepFailed,
     Store,
     StoreUnavailable,
+    UsageError,
     Workflow,
     WorkflowAborted,
 )
@@ -327,6 +329,63 @@ def _recursion(depth: int = 0) -> Exception:
         return error
 
 
+class _Masked(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise LookupError("no class")
+
+
+class _Unequal(Exception):
+    __hash__ = None  # type: ignore[assignment]
+
+    @override
+    def __eq__(self, _: object) -> bool:
+        raise LookupError("no equal")
+
+    def __bool__(self) -> bool:
+        raise LookupError("neither true nor false")
+
+
+class _Suspicious(type):
+    @override
+    def __instancecheck__(cls, _: object) -> bool:
+        raise LookupError("no instance")
+
+    __subclasscheck__ = __instancecheck__
+
+
+class _Doubtful(Exception, metaclass=_Suspicious):
+    pass
+
+
+class _NoMistake(UsageError):
+    @property
+    def is_final(self) -> bool:  # type: ignore[override]
+        raise LookupError("nobody knows")
+
+
+class _NotGivenUp(StepFailed):
+    @property
+    def workflow_id(self) -> str:  # type: ignore[override]
+        raise LookupError("nobody knows")
+
+    @workflow_id.setter
+    def workflow_id(self, _: str) -> None: ...
+
+
+class _ClosedGroup(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> Any:
+        raise LookupError("not to be looked into")
+
+
+def _nested(levels: int) -> Exception:
+    error: Exception = ValueError("innermost")
+    for _ in range(levels):
+        error = ExceptionGroup("", [error])
+    return error
+
+
 class _Base(BaseException):
     __str__ = _Unprintable.__str__
 
@@ -349,6 +408,14 @@ POISON: dict[str, Callable[[], BaseException]] = {
     ),
     "is no Exception and cannot be printed": _Base,
     "is an exit": lambda: SystemExit(1),
+    "says that it is of no class": _Masked,
+    "cannot be compared": _Unequal,
+    "is of a class that knows no instance": _Doubtful,
+    "may be a mistake": _NoMistake,
+    "may be a step that was given up": lambda: _NotGivenUp("w", "s", 1, "t", "m", ""),
+    "is a group that cannot be looked into": lambda: _ClosedGroup("", [ValueError()]),
+    "is a group of a thousand levels": lambda: _nested(1000),
+    "is a group of a hundred thousand": lambda: ExceptionGroup("", [ValueError()] * 100_000),
     "ends a generator": GeneratorExit,
     "ends an iteration": StopIteration,
     "ends an async iteration": StopAsyncIteration,
@@ -369,6 +436,9 @@ async def _raise_in(place: str, ctx: Context, fail: Callable[[], None]) -> None:
             await ctx.step("s", fail)
         case "lambda":
             await ctx.step("s", lambda: fail_async())  # noqa: PLW0108 - makes a thread call it
+        case "attempt":
+            rules = Retry(max_attempts=2, initial=0, retry_on=_Doubtful, give_up_on=_Masked)
+            await ctx.step("s", fail_async, retry=rules)
         case "branch":
             await asyncio.gather(ctx.step("s1", fail_async), ctx.step("s2", fail_async))
 
@@ -395,7 +465,7 @@ async def test_an_error_fails_its_workflow_and_nothing_else_though_it(
     async def healthy(ctx: Context, input: None) -> str:
         return "fine"
 
-    places = ["handler", "async step", "sync step", "lambda", "branch"]
+    places = ["handler", "async step", "sync step", "lambda", "attempt", "branch"]
     async with fleet.polling(bluestreak):
         for place in places:
             await bluestreak.start(place, "poison", place)

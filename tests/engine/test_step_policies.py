@@ -691,6 +691,35 @@ def test_an_abort_within_a_group_that_a_step_raises_is_not_tried_again() -> None
         assert (outcome.status, outcome.calls) == (Status.ABORTED, ["s"])
 
 
+LOST, DECLINED = ConnectionError("lost"), LookupError("declined")
+
+
+@pytest.mark.parametrize(
+    ("errors", "rules", "attempts"),
+    [
+        ([LOST, LOST], {"retry_on": ConnectionError}, 3),
+        ([LOST, ExceptionGroup("", [LOST])], {"retry_on": ConnectionError}, 3),
+        ([LOST, DECLINED], {"retry_on": ConnectionError}, 1),
+        ([LOST, DECLINED], {"retry_on": ExceptionGroup}, 3),
+        ([LOST, DECLINED], {"retry_on": (ConnectionError, LookupError)}, 3),
+        ([LOST, ExceptionGroup("", [DECLINED])], {"give_up_on": LookupError}, 1),
+        ([LOST, DECLINED], {"give_up_on": ValueError}, 3),
+    ],
+)
+def test_of_an_exception_group_each_error_counts(
+    errors: list[Exception], rules: dict[str, Any], attempts: int
+) -> None:
+    def fail() -> None:
+        raise ExceptionGroup("of a TaskGroup", errors)
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", fail, retry=Retry(initial=0, max_attempts=3, **rules))
+
+    with Environment() as env:
+        outcome = env.run(handle)
+        assert (outcome.status, outcome.calls) == (Status.ABORTED, ["s"] * attempts)
+
+
 # Keys --------------------------------------------------------------------------------------------
 
 
