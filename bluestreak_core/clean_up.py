@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -26,11 +27,12 @@ _LONGEST_PAUSE = timedelta(seconds=5)
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """A step that is called only after a cancellation."""
+    """A step that is called only after a cancellation, with the context variables of `context`."""
 
     step_id: str
     fn: Callable[..., Any]
     args: tuple[Any, ...]
+    context: Context
 
 
 class CleanUps:
@@ -64,7 +66,9 @@ class CleanUps:
         try:
             if await self._is_recorded(clean_up.step_id):
                 return
-            output = await call(clean_up.step_id, clean_up.fn, *clean_up.args)
+            output = await call(
+                clean_up.step_id, clean_up.fn, *clean_up.args, context=clean_up.context
+            )
             await self._record(clean_up.step_id, self._stored(clean_up, output))
         except KeyboardInterrupt:
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -40,6 +41,7 @@ from bluestreak_core.operations import Operations
 from bluestreak_core.retry import Retry
 from bluestreak_core.time_limit import in_time
 from bluestreak_core.transaction import RolledBack, Writing, check_outside
+from bluestreak_core.unawaited import Unawaited
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -60,9 +62,15 @@ class Context:
     """
 
     def __init__(
-        self, journal: Journal, operations: Operations, exit: Exit, clean_ups: CleanUps
+        self,
+        journal: Journal,
+        operations: Operations,
+        exit: Exit,
+        clean_ups: CleanUps,
+        unawaited: Unawaited,
     ) -> None:
         self._journal = journal
+        self._unawaited = unawaited
         self._operations = operations
         self._exit = exit
         self._clean_ups = clean_ups
@@ -87,7 +95,7 @@ class Context:
         return sha256(f"{self.workflow_id}\0{step_id}".encode()).hexdigest()
 
     @overload
-    async def step(
+    def step(
         self,
         step_id: str,
         fn: Callable[[*Ts], Awaitable[T]],
@@ -95,10 +103,10 @@ class Context:
         *args: *Ts,
         retry: Retry | None = None,
         timeout: Duration | None = None,
-    ) -> T: ...
+    ) -> Coroutine[Any, Any, T]: ...
 
     @overload
-    async def step(
+    def step(
         self,
         step_id: str,
         fn: Callable[[*Ts], T],
@@ -106,9 +114,9 @@ class Context:
         *args: *Ts,
         retry: Retry | None = None,
         timeout: Duration | None = None,
-    ) -> T: ...
+    ) -> Coroutine[Any, Any, T]: ...
 
-    async def step(
+    def step(
         self,
         step_id: str,
         fn: Callable[[*Ts], Any],
@@ -116,7 +124,7 @@ class Context:
         *args: *Ts,
         retry: Retry | None = None,
         timeout: Duration | None = None,
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Call `fn(*args)` once and record what it returns; from then on, return the record.
 
         An async function runs on the event loop, any other one in a thread of its own. Where a
@@ -143,6 +151,17 @@ class Context:
         `UsedInTransaction`, and `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort
         the workflow, since another try would repeat the effects of `fn`.
         """
+        work = self._step(step_id, fn, args, retry, timeout)
+        return self._unawaited.watch("step", step_id, work)
+
+    async def _step(
+        self,
+        step_id: str,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        retry: Retry | None,
+        timeout: Duration | None,
+    ) -> Any:
         if self._exit.has_come or self._journal.lease.error is not None:
             await self._check_claim()  # else every step would pay for that
         with _FINAL_MISTAKES:
@@ -164,9 +183,9 @@ class Context:
             output = await self._call(step_id, fn, args, limit)
             return await self._recorded(self._journal.save_step(step_id, output, fn))
 
-    async def transaction(
+    def transaction(
         self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
-    ) -> T:
+    ) -> Coroutine[Any, Any, T]:
         """A step whose effects happen exactly once: `await fn(session, *args)` writes to the
         application's own collections with this session, and that, the record of the step and a
         check of the claim are committed in one transaction, or not at all.
@@ -180,6 +199,12 @@ class Context:
         `InvalidArgument` if `fn` has ended the transaction, or the claim of its own workflow; and
         like `step`.
         """
+        work = self._transaction(step_id, fn, args)
+        return self._unawaited.watch("transaction", step_id, work)
+
+    async def _transaction(
+        self, step_id: str, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]
+    ) -> T:
         await self._check_claim()
         with _FINAL_MISTAKES:
             step_id = check_id("step id", step_id)
@@ -216,9 +241,9 @@ class Context:
             step_id = check_id("step id", step_id)
             check_function("ctx.on_cancel", "clean-up", step_id, fn)
             self._use(step_id)
-        self._clean_ups.add(CleanUp(step_id, fn, args))
+        self._clean_ups.add(CleanUp(step_id, fn, args, copy_context()))
 
-    async def sleep(self, nap_id: str, duration: Duration, /) -> None:
+    def sleep(self, nap_id: str, duration: Duration, /) -> Coroutine[Any, Any, None]:
         """Wait until a duration has passed since the first time that this line was reached.
 
         Seconds or a `timedelta`. The end is recorded, so it holds across crashes and restarts. A
@@ -227,6 +252,9 @@ class Context:
 
         Raises `InvalidId`, `InvalidDuration`, `DuplicateNap` and `UsedInTransaction`.
         """
+        return self._unawaited.watch("sleep", nap_id, self._sleep(nap_id, duration))
+
+    async def _sleep(self, nap_id: str, duration: Duration) -> None:
         await self._check_claim()
         with _FINAL_MISTAKES:
             nap_id = check_id("nap id", nap_id)

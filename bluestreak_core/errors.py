@@ -60,10 +60,10 @@ class InvalidArgument(UsageError, ValueError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.name} {_shown(self.value)}: {self.reason}"
+        return f"{self.name} {shown(self.value)}: {self.reason}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, {_shown(self.value)}, {self.reason!r})"
+        return f"{type(self).__name__}({self.name!r}, {shown(self.value)}, {self.reason!r})"
 
 
 class InvalidId(InvalidArgument):
@@ -125,6 +125,22 @@ class DuplicateNap(DuplicateStep):
     """A nap id was used twice in one run of a handler."""
 
     kind = "nap"
+
+
+class NotAwaited(UsageError):
+    """A handler has returned without having awaited what it called.
+
+    `calls` are those calls, such as `"ctx.step('charge', ...)"`.
+    """
+
+    def __init__(self, workflow_id: str, calls: tuple[str, ...]) -> None:
+        super().__init__(workflow_id, calls)
+        self.workflow_id = workflow_id
+        self.calls = calls
+
+    def __str__(self) -> str:
+        calls = " and ".join(self.calls)
+        return f"workflow {self.workflow_id!r}: there is no 'await' before {calls}"
 
 
 class UsedInTransaction(UsageError):
@@ -441,7 +457,8 @@ class CorruptDocument(StoreError):
         return f"{self.collection} document {name}: {self.field!r} {self.reason}"
 
 
-def _shown(value: object, limit: int = 80) -> str:
+def shown(value: object, limit: int = 80) -> str:
+    """A value of anybody's, in one short line of ASCII."""
     try:
         text = ascii(value)
     except Exception:  # noqa: BLE001 - a value's repr may raise anything, as that of a huge int does

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, assert_never
@@ -38,6 +39,7 @@ from bluestreak_core.model import Failure, Status, Workflow
 from bluestreak_core.operations import Operations
 from bluestreak_core.registration import ErrorCallback, Registration
 from bluestreak_core.store import Store
+from bluestreak_core.unawaited import Unawaited
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +74,8 @@ class Run:
         self._exit = Exit()
         self._operations = Operations(store.clock, policy.park_after)
         self._task: asyncio.Task[Any] | None = None
+        self._context = copy_context()
+        """The variables that the handler sees and sets, and the error callback after it."""
         self._telling: asyncio.Task[None] | None = None
         self._clean_ups = CleanUps(store, lease.claim, policy.conversion)
         self.lost = False
@@ -150,7 +154,7 @@ class Run:
             return _Raised(crashed, final=True)
         if self._deadline_at is not None and self._deadline_at <= self._journal.clock.now():
             return _Raised(self._too_late(self._deadline_at), final=True)
-        task = asyncio.ensure_future(self._call_handler(batch))
+        task = asyncio.create_task(self._call_handler(batch), context=self._context)
         self._exit.attach(task)
         try:
             if self._deadline_at is None:
@@ -193,15 +197,20 @@ class Run:
             return _Raised(error, final=is_a(error, InvalidValue))
         self._journal.history = history
         self._operations.begin()
-        context = Context(self._journal, self._operations, self._exit, self._clean_ups)
+        unawaited = Unawaited(self.workflow_id)
+        context = Context(self._journal, self._operations, self._exit, self._clean_ups, unawaited)
         try:
-            return _Returned(await self._handler(context, given))
+            result = await self._handler(context, given)
+            self._exit.close()
+            await unawaited.check()
+            return _Returned(result)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its failure
             return _Raised(error, final=self._is_final(error))
         finally:
             self._exit.close()
+            unawaited.close()
             await self._operations.cancel()
 
     async def _after_loss(self, lost: ClaimLost) -> None:
@@ -309,7 +318,9 @@ class Run:
         if self._policy.error_callback is None:
             return
         # In a task of its own, which `hand_back` can cancel; what it raises does not leave it.
-        self._telling = asyncio.create_task(self._call_back(self._policy.error_callback, error))
+        self._telling = asyncio.create_task(
+            self._call_back(self._policy.error_callback, error), context=self._context.copy()
+        )
         await self._telling
 
     async def _call_back(self, error_callback: ErrorCallback, error: BaseException) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,17 +79,17 @@ class WatchedContext(Context):
         super().on_cancel(step_id, fn, *args)
 
     @override
-    async def transaction(  # type: ignore[override]
+    def transaction(  # type: ignore[override]
         self, step_id: str, fn: Callable[..., Any], /, *args: Any
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         if callable(fn) and isinstance(step_id, str):
             fn = self._watch.around(self.workflow_id, step_id, fn)
-        return await super().transaction(step_id, fn, *args)
+        return super().transaction(step_id, fn, *args)
 
     @override
-    async def step(  # type: ignore[override]
+    def step(  # type: ignore[override]
         self, step_id: str, fn: Callable[..., Any], /, *args: Any, **options: Any
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         if callable(fn) and isinstance(step_id, str):  # else it is refused, by its name
             fn = self._watch.around(self.workflow_id, step_id, fn)
-        return await super().step(step_id, fn, *args, **options)
+        return super().step(step_id, fn, *args, **options)

@@ -113,9 +113,10 @@ async def test_an_attempt_that_was_cancelled_from_within_has_failed(
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> str:
         try:
-            return await ctx.step("s", fail, retry=Retry(max_attempts=1))
+            await ctx.step("s", fail, retry=Retry(max_attempts=1))
         except StepFailed as failed:
             return failed.error_type
+        return "none"
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")

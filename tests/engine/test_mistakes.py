@@ -25,7 +25,7 @@ from bluestreak_core.testing import Environment, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet
 
-Use = Callable[[Context], Awaitable[object]]
+Use = Callable[[Any], Awaitable[object]]
 
 
 @dataclass
@@ -76,20 +76,20 @@ def _receipt() -> Any:
 BUILD = "in a loop, build the id from the loop's data"
 MISTAKES: dict[str, tuple[Use, str]] = {
     "a coroutine": (
-        lambda ctx: ctx.step("charge", _charge(1)),  # type: ignore[arg-type]
+        lambda ctx: ctx.step("charge", _charge(1)),
         "write ctx.step('charge', fn, *args), not ctx.step('charge', fn(*args))",
     ),
     "the result of a function": (
-        lambda ctx: ctx.step("charge", 7),  # type: ignore[arg-type]
+        lambda ctx: ctx.step("charge", 7),
         "step 'charge' 7: expected a function: write ctx.step('charge', fn, *args)",
     ),
     "a coroutine for a transaction": (
-        lambda ctx: ctx.transaction("charge", _charge(1)),  # type: ignore[arg-type]
+        lambda ctx: ctx.transaction("charge", _charge(1)),
         "write ctx.transaction('charge', fn, *args)",
     ),
     "a coroutine for a clean-up": (_clean_up, "write ctx.on_cancel('undo', fn, *args)"),
     "a function that is not async for a transaction": (
-        lambda ctx: ctx.transaction("charge", str),  # type: ignore[arg-type]
+        lambda ctx: ctx.transaction("charge", str),
         "expected an async function",
     ),
     "a step id that was used": (_twice, BUILD),
@@ -101,7 +101,7 @@ MISTAKES: dict[str, tuple[Use, str]] = {
         "a duration is not negative",
     ),
     "rules that are none": (
-        lambda ctx: ctx.step("charge", _charge, retry=3),  # type: ignore[call-overload]
+        lambda ctx: ctx.step("charge", _charge, retry=3),
         "expected a Retry",
     ),
     "rules that cannot be": (
