@@ -113,7 +113,8 @@ class Outcome:
 class Environment:
     """A store, a worker and a client on an event loop of their own, in virtual time.
 
-    Its calls are plain functions, for tests that are not async. Time stands still between them, and
+    Its calls are plain functions, for tests that are not async; in async code each raises
+    `UsageError`. Time stands still between them, and
     within them it jumps: a nap of a month takes no time. What is due earlier happens earlier, and
     the same things happen each time. Use it as `with Environment() as env:`.
 
@@ -134,7 +135,7 @@ class Environment:
         turns: int = TURNS,
         **settings: Any,
     ) -> None:
-        self._check_usable()
+        _check_outside_of_async_code()
         start_at = to_instant("start", start)
         self._turns = check_count("turns", turns, least=1)
         self._loop = VirtualLoop()
@@ -172,6 +173,7 @@ class Environment:
         """End the workers as they are, and close the event loop. A repeat does nothing."""
         if self._loop.is_closed():
             return
+        _check_outside_of_async_code()
         self._loop.allow(None)
         self._loop.run_until_complete(self._end())
         self._loop.close()
@@ -231,6 +233,7 @@ class Environment:
         Raises `InvalidArgument` if the workflow exists, or the handler is registered with other
         rules, and `Stuck` if it does not end.
         """
+        self._check_usable()
         handler = self._registered(handler, policy)
         if not self.start(workflow_id, handler, input):
             raise InvalidArgument("workflow_id", workflow_id, "has been started before")
@@ -244,12 +247,14 @@ class Environment:
 
     def wait(self, workflow_id: str) -> Outcome:
         """Let time pass until a workflow has ended. Raises `WorkflowNotFound` and `Stuck`."""
+        self._check_usable()
         self._ensure_worker()
         self.call(self._until_ended(workflow_id))
         return self.outcome(workflow_id)
 
     def advance(self, span: Duration) -> None:
         """Let so much time pass, with all that happens in it. Raises `Stuck`."""
+        self._check_usable()
         seconds = to_timedelta("span", span).total_seconds()
         self._ensure_worker()
         with self._explaining():
@@ -266,6 +271,12 @@ class Environment:
         """Run a coroutine in this environment, to its end; of an async iterator, such as
         `bluestreak.list()`, all that it yields. Raises what it raises, and `Stuck`.
         """
+        try:
+            self._check_usable()
+        except UsageError:
+            if asyncio.iscoroutine(work):
+                work.close()  # nobody will await it, which Python would warn of
+            raise
         if isinstance(work, AsyncIterable):
             work = _collected(work)
         with self._explaining():
@@ -277,6 +288,8 @@ class Environment:
         No line of it is run any more. A step may call this: it ends at its next await then, and if
         it is not async its return is lost.
         """
+        if not self._loop.is_running():
+            self._check_usable()
         if self._process is not None:
             self._process.kill()
         self._worker = self._process = None
@@ -285,6 +298,7 @@ class Environment:
 
     def restart(self) -> None:
         """Stop the worker, as a deployment does, and let another one go on."""
+        self._check_usable()
         worker, self._worker = self._worker, None
         if worker is not None and self._poll is not None:
             worker.stop()
@@ -385,13 +399,10 @@ class Environment:
         self._errors.setdefault(workflow_id, []).append(error)
         return self._error_callback(workflow_id, error) if self._error_callback else None
 
-    @staticmethod
-    def _check_usable() -> None:
-        with suppress(RuntimeError):  # there is none, as there should be
-            asyncio.get_running_loop()
-            raise UsageError(
-                "an Environment has an event loop of its own: make the test a plain function"
-            )
+    def _check_usable(self) -> None:
+        _check_outside_of_async_code()
+        if self._loop.is_closed():
+            raise UsageError("this Environment is closed")
 
     @contextmanager
     def _explaining(self) -> Iterator[None]:
@@ -402,6 +413,14 @@ class Environment:
         except (NothingLeftToHappen, TooManyTurns):
             process = self._process
             raise Stuck(self.now, process.tasks if process else []) from None
+
+
+def _check_outside_of_async_code() -> None:
+    with suppress(RuntimeError):  # there is none, as there should be
+        asyncio.get_running_loop()
+        raise UsageError(
+            "an Environment has an event loop of its own: make the test a plain function"
+        )
 
 
 def _name_of(handler: Handler) -> str:
