@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ from bluestreak_core.errors import (
     StoreRefused,
     UnstorableValue,
     ValueTooLarge,
+    shown,
 )
 from bluestreak_core.exit import AbortAtOnce, Drop, Exit, Park
 from bluestreak_core.group import is_abort, is_final_mistake
@@ -44,6 +46,7 @@ from bluestreak_core.transaction import RolledBack, Writing, check_outside
 from bluestreak_core.unawaited import Unawaited
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 Ts = TypeVarTuple("Ts")
 
 Handler = Callable[["Context", Any], Awaitable[Any]]
@@ -78,6 +81,7 @@ class Context:
         self._given_up = journal.workflow.failed_steps
         self._step_ids: set[str] = set()
         self._nap_ids: set[str] = set()
+        self._has_warned = False
 
     @property
     def workflow_id(self) -> str:
@@ -163,7 +167,7 @@ class Context:
         timeout: Duration | None,
     ) -> Any:
         if self._exit.has_come or self._journal.lease.error is not None:
-            await self._check_claim()  # else every step would pay for that
+            await self._check_claim("step", step_id)  # else every step would pay for that
         with _FINAL_MISTAKES:
             step_id = check_id("step id", step_id)
             check_function("ctx.step", "step", step_id, fn)
@@ -205,7 +209,7 @@ class Context:
     async def _transaction(
         self, step_id: str, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...]
     ) -> T:
-        await self._check_claim()
+        await self._check_claim("transaction", step_id)
         with _FINAL_MISTAKES:
             step_id = check_id("step id", step_id)
             check_function("ctx.transaction", "transaction", step_id, fn)
@@ -235,6 +239,7 @@ class Context:
         Raises `InvalidId`, `InvalidArgument`, `DuplicateStep` and `UsedInTransaction`.
         """
         if self._exit.has_come:
+            self._warn_if_late("clean-up", step_id)
             raise asyncio.CancelledError
         self._journal.lease.check()
         with _FINAL_MISTAKES:
@@ -255,7 +260,7 @@ class Context:
         return self._unawaited.watch("sleep", nap_id, self._sleep(nap_id, duration))
 
     async def _sleep(self, nap_id: str, duration: Duration) -> None:
-        await self._check_claim()
+        await self._check_claim("nap", nap_id)
         with _FINAL_MISTAKES:
             nap_id = check_id("nap id", nap_id)
             check_outside(self.workflow_id, "nap", nap_id)
@@ -272,11 +277,22 @@ class Context:
             with self._operations.operation("nap", nap_id, wake_up_at):
                 await self._doze(wake_up_at)
 
-    async def _check_claim(self) -> None:
+    async def _check_claim(self, kind: str, used_id: object) -> None:
         """Nothing more is done where the run is to leave, or its claim is lost."""
         if self._exit.has_come:
+            self._warn_if_late(kind, used_id)
             await self._exit.leave()
         self._journal.lease.check()
+
+    def _warn_if_late(self, kind: str, used_id: object) -> None:
+        """Say, once in each run, that a task goes on whose handler has ended by itself."""
+        if self._exit.decision is None and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "workflow %r: %s %s was asked for after its handler had ended, and is cancelled; "
+                "let the handler await the tasks that it starts",
+                *(self._workflow_id, kind, shown(used_id)),
+            )
 
     def _use(self, step_id: str) -> None:
         check_outside(self.workflow_id, "step", step_id)
@@ -311,7 +327,7 @@ class Context:
         attempts = Attempts(self._journal, step_id, retry)
         while not attempts.are_used_up:
             await self._nap_before(attempts)
-            await self._check_claim()
+            await self._check_claim("step", step_id)
             with self._operations.operation(attempts.what, step_id):
                 try:
                     output = await calling()

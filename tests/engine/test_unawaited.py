@@ -107,3 +107,61 @@ def test_what_was_given_up_on_purpose_is_no_mistake(
         assert (outcome.result, outcome.calls) == ("fine", [])
         env.advance(1)
     gc.collect()
+
+
+LATE: dict[str, Callable[[Context], Any]] = {
+    "step": lambda ctx: ctx.step("late", _charge),
+    "transaction": lambda ctx: ctx.transaction("late", _charge),
+    "nap": lambda ctx: ctx.sleep("late", 1),
+    "clean-up": lambda ctx: ctx.on_cancel("late", _charge),
+}
+
+
+@pytest.mark.parametrize("kind", LATE)
+def test_a_task_that_outlives_its_handler_is_cancelled_and_named_once(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go_on(ctx: Context) -> None:
+        await asyncio.sleep(1)
+        for _ in range(3):
+            try:
+                await LATE[kind](ctx)
+            except asyncio.CancelledError:
+                ended.append(kind)
+
+    async def handle(ctx: Context, input: None) -> str:
+        left_behind.append(asyncio.create_task(go_on(ctx)))
+        return "done"
+
+    left_behind: list[asyncio.Task[None]] = []
+    ended: list[str] = []
+    with Environment() as env:
+        assert env.run(handle).result == "done"
+        env.advance(5)
+        assert env.outcome("workflow").steps == {}
+    assert ended == [kind] * 3
+    warning = f"workflow 'workflow': {kind} 'late' was asked for after its handler had ended"
+    assert caplog.text.count(warning) == caplog.text.count("late") == 1
+
+
+def test_a_task_that_outlives_a_run_which_leaves_memory_is_cancelled_without_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def go_on(ctx: Context) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await ctx.step("late", _charge)
+
+    async def handle(ctx: Context, input: None) -> str:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(go_on(ctx))
+            await ctx.sleep("nap", 3600)
+            task.cancel()
+        return "done"
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        env.advance(60)
+    assert caplog.text == ""
