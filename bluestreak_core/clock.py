@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
+
+_LONGEST_SLEEP = 10.0
+"""Seconds after which a sleeper looks whether the machine was suspended meanwhile."""
+
+
+def _clock_through_suspends() -> Callable[[], float]:
+    """The machine's clock that goes on while it is suspended; `time.monotonic` does on Windows."""
+    if sys.platform == "linux":
+        return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if sys.platform == "darwin":
+        return partial(time.clock_gettime, time.CLOCK_MONOTONIC_RAW)
+    return time.monotonic
+
+
+elapsed = _clock_through_suspends()
+"""Seconds since some moment: monotonic, and counted while the machine is suspended, too."""
 
 
 class Clock(Protocol):
@@ -20,7 +38,10 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never goes back, and goes on while the process is stopped."""
+        """Seconds since some moment; never goes back, and goes on while the process is stopped.
+
+        It also goes on while the machine is suspended: leases are measured by it.
+        """
         ...
 
     async def sleep(self, span: timedelta) -> None:
@@ -36,12 +57,26 @@ class SystemClock:
         return in_milliseconds(datetime.now(UTC))
 
     def monotonic(self) -> float:
-        """The machine's monotonic clock."""
-        return time.monotonic()
+        """The machine's monotonic clock; it counts the time that the machine was suspended."""
+        return elapsed()
 
     async def sleep(self, span: timedelta) -> None:
-        """`asyncio.sleep`."""
-        await asyncio.sleep(max(0.0, span.total_seconds()))
+        """`asyncio.sleep`, which ends early when the machine was suspended."""
+        await sleep_by(elapsed, span)
+
+
+async def sleep_by(monotonic: Callable[[], float], span: timedelta) -> None:
+    """`asyncio.sleep`, or less where this clock has gone further than that of the event loop.
+
+    The event loop's stands still while the machine is suspended. How late this notices is bounded.
+    """
+    left = span.total_seconds()
+    until = monotonic() + left
+    while True:
+        await asyncio.sleep(min(max(left, 0.0), _LONGEST_SLEEP))
+        left -= _LONGEST_SLEEP
+        if left <= 0 or monotonic() >= until:
+            return
 
 
 _PLAIN = (datetime,)  # in a tuple, where no tool that fakes the time replaces it

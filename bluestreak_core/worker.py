@@ -338,11 +338,14 @@ class Worker:
         return waiting.done() and not waiting.cancelled() and waiting.result()
 
     async def _expire_leases(self) -> None:
-        """Stop the runs that have outlived their leases, whatever the store is doing."""
+        """Stop the runs that have outlived their leases, whatever the store is doing.
+
+        Timers stand still while the machine is suspended, so none is trusted for a whole lease.
+        """
         while True:
             await self._until_something_runs()
             left = [run.lease.left for run in self._runs.values() if not run.lost]
-            await self._clock.sleep(min(left, default=self._lease))
+            await self._clock.sleep(min([*left, self._shortest_lease / RENEWALS_PER_LEASE]))
             for run in list(self._runs.values()):
                 if run.lease.left <= timedelta(0) and not run.lost:
                     run.lose("outlived its lease")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pymongo import IndexModel, ReadPreference, WriteConcern
@@ -50,7 +50,7 @@ _INDEX_CONFLICTS = frozenset({67, 85, 86, 11000})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Hello:
-    """An answer, and between which monotonic instants it was given."""
+    """An answer, and between which instants, by a monotonic clock, it was given."""
 
     answer: Mapping[str, Any]
     asked_at: float
@@ -89,29 +89,32 @@ class Database:
 
     async def hello(self) -> Mapping[str, Any]:
         """What the server says of itself."""
-        return (await self._hello()).answer
+        answer: Mapping[str, Any] = await self._database.command("hello")
+        return answer
 
     async def look_for_router(self) -> None:
         """Learn whether there is a router between."""
         self.is_routed = is_router(await self.hello())
 
-    async def measure(self, clock: ServerClock) -> Mapping[str, Any]:
-        """Set a clock by the quickest of some answers to `hello`, which is returned.
+    async def measure(self, clock: ServerClock) -> tuple[Mapping[str, Any], timedelta]:
+        """Set a clock by the quickest of some answers to `hello`.
+
+        Returns that answer, and by how much the server's time is ahead of what the clock said.
 
         If one of them fails, the clock is left as it is: the first may have been very slow.
         """
-        quickest = await self._hello()
+        quickest = await self._hello(clock.elapsed)
         for _ in range(_MEASUREMENTS - 1):
             if quickest.took < _QUICK:
                 break
-            quickest = min(quickest, await self._hello(), key=lambda hello: hello.took)
-        clock.measure(quickest.answer, quickest.asked_at, quickest.answered_at)
-        return quickest.answer
+            quickest = min(quickest, await self._hello(clock.elapsed), key=lambda hello: hello.took)
+        ahead = clock.measure(quickest.answer, quickest.asked_at, quickest.answered_at)
+        return quickest.answer, ahead
 
-    async def _hello(self) -> _Hello:
-        asked_at = time.monotonic()
-        answer: Mapping[str, Any] = await self._database.command("hello")
-        return _Hello(answer=answer, asked_at=asked_at, answered_at=time.monotonic())
+    async def _hello(self, monotonic: Callable[[], float]) -> _Hello:
+        asked_at = monotonic()
+        answer = await self.hello()
+        return _Hello(answer=answer, asked_at=asked_at, answered_at=monotonic())
 
     async def check_server(self, hello: Mapping[str, Any]) -> None:
         """Refuse a server that is known not to do."""

@@ -59,8 +59,9 @@ from bluestreak_mongo.outcome import check_moved, check_written
 from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.recording import Recording, find_one
 from bluestreak_mongo.renewal import BlockingRenewer, renew
-from bluestreak_mongo.server_clock import ServerClock
+from bluestreak_mongo.server_clock import JUMP, ServerClock
 from bluestreak_mongo.stray import Strays
+from bluestreak_mongo.timekeeper import Timekeeper
 from bluestreak_mongo.transactions import Transactions
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class _Opened:
     feed: Feed
     listing: Listing
     pruning: Pruning
+    timekeeper: Timekeeper | None
 
 
 class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
@@ -161,9 +163,12 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     async def _connect(self) -> None:
         database = Database(self._connection.open())
+        timekeeper: Timekeeper | None = None
         try:
             if isinstance(self._clock, ServerClock):
-                await database.check_server(await database.measure(self._clock))
+                hello, _ = await database.measure(self._clock)
+                await database.check_server(hello)
+                timekeeper = Timekeeper(database, self._clock)
             await database.look_for_router()
             await database.check_collections()
             await database.create_indexes()
@@ -182,6 +187,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             feed=Feed(database.tolerant_workflows, self._hints, self._clock),
             listing=Listing(database, strays),
             pruning=Pruning(database),
+            timekeeper=timekeeper,
         )
 
     @override
@@ -189,10 +195,13 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.feed.close()
+            if opened.timekeeper is not None:
+                await opened.timekeeper.close()
         await self._connection.close()
 
     @override
     async def create(self, new: NewWorkflow) -> bool:
+        self._look_at_clock()
         what = f"input of workflow {new.workflow_id!r}"
         value, size = self._rules.round_trip(new.input, what)
         document = doc.from_workflow(machine.create(new)) | {doc.INPUT: value}
@@ -205,6 +214,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        self._look_at_clock()
         documents: dict[str, Document] = {}
         for one in new:
             value, _ = self._rules.round_trip(one.input, f"input of workflow {one.workflow_id!r}")
@@ -262,8 +272,11 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
         known = self._hints.looking(now)
-        if isinstance(self._clock, ServerClock) and self._clock.is_stale:
-            await self._open.database.measure(self._clock)
+        timekeeper = self._open.timekeeper
+        if timekeeper is not None and abs(await timekeeper.keep()) >= JUMP:
+            # By `now`, other workflows are due, and leases would end at another time than meant.
+            self._hints.due(self._clock.now())
+            return []
         claiming, claims = self._open.claiming, None
         if known == 1 and claiming.was_in_vain:
             claims = await claiming.claim_one(worker, now, lease, handlers)
@@ -279,6 +292,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     @override
     @writes
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        self._look_at_clock()
         opened = self._open
         workflows, is_routed = opened.database.workflows, opened.database.is_routed
         return await renew(workflows, opened.strays, claims, now, lease, is_routed=is_routed)
@@ -349,6 +363,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def control(
         self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
+        self._look_at_clock()
         await self._open.control.move(workflow_id, event, now, reason)
         self._tell(workflow_id, event, now)
 
@@ -369,6 +384,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
+        self._look_at_clock()
         value, _ = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
         self._open.transactions.check_session(session)
         workflows = self._open.database.workflows
@@ -391,12 +407,14 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def control_in(
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
+        self._look_at_clock()
         self._open.transactions.check_session(session)
         await self._open.control.move(workflow_id, event, now, reason, session)
 
     @override
     @writes
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        self._look_at_clock()
         forked = await fork(self._open.database, workflow_id, new_id, before, now)
         if forked:
             self._hints.due(now)
@@ -458,6 +476,11 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return await self._open.pruning.prune(ended_before, statuses, limit, now)
 
     # What the methods above share --------------------------------------------------------------
+
+    def _look_at_clock(self) -> None:
+        """Also where nobody claims, as in a process that only starts workflows."""
+        if (timekeeper := self._open.timekeeper) is not None:
+            timekeeper.look()
 
     def _tell(self, workflow_id: str, event: Event, now: datetime) -> None:
         """Those in this process who may wait for what has been done from outside."""

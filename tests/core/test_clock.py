@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from bluestreak_core.clock import SystemClock, first_of, in_milliseconds
+from bluestreak_core.clock import SystemClock, elapsed, first_of, in_milliseconds, sleep_by
 from bluestreak_core.hints import Hints
 from bluestreak_core.signal import Signal
-from bluestreak_core.testing import ManualClock
+from bluestreak_core.testing import ManualClock, VirtualLoop
 
 SECOND = timedelta(seconds=1)
 
@@ -27,6 +29,41 @@ def test_the_system_clock_tells_aware_milliseconds() -> None:
     now = SystemClock().now()
     assert now == in_milliseconds(now)
     assert now.tzinfo is UTC
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other clocks")
+def test_leases_are_measured_by_a_clock_that_counts_suspends() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    by_functions = elapsed(), SystemClock().monotonic()
+    after = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= min(by_functions) <= max(by_functions) <= after
+
+
+def test_a_sleep_ends_soon_after_the_machine_was_suspended_for_longer() -> None:
+    loop = VirtualLoop()
+
+    async def sleep() -> float:
+        suspended = 0.0
+
+        def suspend() -> None:
+            nonlocal suspended
+            suspended = 7200.0
+
+        loop.call_later(5, suspend)
+        began_at = loop.time()
+        await sleep_by(lambda: loop.time() + suspended, timedelta(hours=1))
+        return loop.time() - began_at
+
+    assert loop.run_until_complete(sleep()) == 10
+    loop.close()
+
+
+def test_a_sleep_lasts_its_span_though_a_clock_stands_still() -> None:
+    loop = VirtualLoop()
+    began_at = loop.time()
+    loop.run_until_complete(sleep_by(lambda: 0.0, timedelta(seconds=25)))
+    assert loop.time() - began_at == 25
+    loop.close()
 
 
 @pytest.mark.asyncio

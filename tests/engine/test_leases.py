@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import pytest
@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from bluestreak_core import Bluestreak, Claim, Context, Status, Store, StoreUnavailable
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
+from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
 
 pytestmark = pytest.mark.asyncio
@@ -126,6 +127,68 @@ async def test_a_run_that_outlives_its_lease_is_stopped_and_writes_nothing(
         await eventually(lambda: bluestreak.health().runs == 0)
         assert gate.cancelled
         assert await bluestreak.find_workflow("w") == before
+
+
+class Laptop(ManualClock):
+    """Time that goes on while the machine is suspended; its timers stand still meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._suspended = timedelta(0)
+
+    @override
+    def now(self) -> datetime:
+        return super().now() + self._suspended
+
+    @override
+    def monotonic(self) -> float:
+        return super().monotonic() + self._suspended.total_seconds()
+
+    def suspend(self, span: timedelta) -> None:
+        """Close it, and open it again that much later."""
+        self._suspended += span
+
+
+async def test_a_run_whose_machine_was_suspended_is_stopped_and_renews_nothing() -> None:
+    clock = Laptop()
+    store = RecordingStore(MemoryStore(clock=clock))
+    bluestreak = Bluestreak(store, timeout_interval=90, poll_interval=7200)
+    gate = Gate()
+    bluestreak.register_handler("h", gate.handle)
+    await bluestreak.init()
+    poll = asyncio.create_task(bluestreak.poll())
+    await bluestreak.start("w", "h")
+    await gate.inside.wait()
+    await store.until_returned("claim", 2)
+    await clock.until_sleeping(30 * SECOND, count=2)
+    bluestreak.stop()  # so that it does not claim again what it loses
+    clock.suspend(timedelta(hours=1))
+    clock.advance(30 * SECOND)
+    await poll
+    assert gate.cancelled
+    assert store.begun["renew"] == 0
+    await bluestreak.close()
+
+
+async def test_nothing_is_called_under_a_lease_that_was_over_when_the_machine_woke_up() -> None:
+    clock = Laptop()
+    store = RecordingStore(MemoryStore(clock=clock))
+    bluestreak = Bluestreak(store, timeout_interval=90)
+    called: list[str] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        called.append("handler")
+        clock.suspend(timedelta(hours=1))
+        bluestreak.stop()
+        await ctx.step("s", called.append, "step")
+
+    await bluestreak.init()
+    await bluestreak.start("w", "h")
+    await bluestreak.poll()
+    assert called == ["handler"]
+    assert store.begun["save_step"] == 0
+    await bluestreak.close()
 
 
 async def test_a_step_that_returns_after_the_lease_is_not_recorded(

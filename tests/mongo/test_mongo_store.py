@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,41 +230,6 @@ async def test_an_undisturbed_call_is_one_command(
     application.sent.commands.clear()
     await CALLS[call](application.store, claim)
     assert application.sent.names == commands
-
-
-async def test_the_server_is_asked_for_the_time_once_a_minute(
-    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jumped = timedelta(0)
-    jumpy = SimpleNamespace(monotonic=lambda: time.monotonic() + jumped.total_seconds())
-    monkeypatch.setattr("bluestreak_mongo.server_clock.time", jumpy)
-    monkeypatch.setattr("bluestreak_mongo.database.time", jumpy)
-    sent = Sent()
-    async with AsyncMongoClient[Document](mongodb_url, event_listeners=[sent]) as client:
-        store = MongoStore.from_database(client[empty_database])
-        server_time: datetime = (await client.admin.command("hello"))["localTime"]
-
-        def is_servers_time() -> bool:
-            return abs(store.clock.now() - server_time.replace(tzinfo=UTC)) < timedelta(hours=1)
-
-        jumped += timedelta(days=365)
-        assert not is_servers_time()
-        sent.commands.clear()
-        await store.init()
-        *asked, first, second, third = sent.names
-        assert {first, second, third} == {"createIndexes"}
-        assert set(asked) == {"hello"}  # again, where the first answer was slow
-        assert is_servers_time()
-        sent.commands.clear()
-        await store.claim("worker", NOW, LEASE, 1, None)
-        assert sent.names == ["find"]
-        jumped += timedelta(days=365)
-        assert not is_servers_time()
-        sent.commands.clear()
-        await store.claim("worker", NOW, LEASE, 1, None)
-        *asked, look = sent.names
-        assert (set(asked), look) == ({"hello"}, "find")
-        assert is_servers_time()
 
 
 # Several at once ---------------------------------------------------------------------------------
