@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -13,6 +13,29 @@ def cancellations() -> int:
     """How often the current task was cancelled; what it awaits may be without that."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
+
+
+def cancel_once(task: asyncio.Future[Any]) -> None:
+    """Cancel it, unless that has been asked for already.
+
+    Before Python 3.12 a task in `asyncio.wait_for` that is cancelled again while it ends leaves
+    what it waited for half-done: of PyMongo's, a lock that nobody ever releases.
+    """
+    if not (isinstance(task, asyncio.Task) and task.cancelling()):
+        task.cancel()
+
+
+async def end_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel each once, and return when all have ended, though the caller is cancelled meanwhile.
+
+    What they raise is dropped.
+    """
+    cancelled = [task for task in tasks if not task.done()]
+    for task in cancelled:
+        cancel_once(task)
+    # A mere future has ended by that; a task has something to end.
+    if pending := [task for task in cancelled if not task.done()]:
+        await see_through(asyncio.gather(*pending, return_exceptions=True))
 
 
 async def ended(task: asyncio.Future[Any]) -> None:

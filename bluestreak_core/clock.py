@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
+from bluestreak_core.cancellation import end_all
+
 _LONGEST_SLEEP = 10.0
 """Seconds after which a sleeper looks whether the machine was suspended meanwhile."""
 
@@ -101,10 +103,6 @@ async def first_of(*waits: Coroutine[Any, Any, object] | asyncio.Future[Any]) ->
     try:
         done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for future in futures:
-            future.cancel()
-        # Whatever is more than a mere future has something to end.
-        tasks = [future for future in futures if not future.done()]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end_all(futures)
     for future in done:
         future.result()

@@ -130,7 +130,9 @@ class Run:
             self._telling.cancel()
 
     def lose(self, reason: str) -> None:
-        """Cancel the handler, and write nothing more."""
+        """Cancel the handler, and write nothing more. Said again, it changes nothing."""
+        if self.lost:
+            return
         self.lost = True
         self.lease.lose(reason)
         self._exit.decide(Drop())

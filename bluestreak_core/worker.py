@@ -18,7 +18,7 @@ from uuid import uuid4
 from bluestreak_core import machine
 from bluestreak_core.backoff import pauses
 from bluestreak_core.batch import Batch
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.cancellation import end_all, see_through
 from bluestreak_core.clock import first_of, in_milliseconds
 from bluestreak_core.errors import (
     ClaimLost,
@@ -437,9 +437,7 @@ class Worker:
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_all(tasks)
 
     def _on_chore_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
+import pymongo
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 from pymongo.errors import InvalidName, PyMongoError
 
 from bluestreak_core.argument import is_a
+from bluestreak_core.cancellation import see_through
 from bluestreak_core.errors import InvalidArgument, StoreRefused
 from bluestreak_mongo.documents import Document
 
 Client = TypeVar("Client")
+logger = logging.getLogger(__name__)
+
+GOODBYE = 1.0
+"""Seconds that closing a client may take, where the server is to be told and does not answer."""
+
+_CLOSED_WITHIN = 5.0
+"""Seconds after which a client that cannot be closed is left alone."""
 
 OPTIONS: Mapping[str, str | int] = {
     "appname": "bluestreak",
@@ -82,10 +93,18 @@ class OwnClient:
         return self._database_of(self._client)
 
     async def close(self) -> None:
-        """Close the client."""
+        """Close the client, whatever the server is doing."""
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await see_through(self._close(client))
+
+    async def _close(self, client: AsyncMongoClient[Document]) -> None:
+        try:
+            async with asyncio.timeout(_CLOSED_WITHIN):
+                with pymongo.timeout(GOODBYE):
+                    await client.close()
+        except TimeoutError:
+            logger.warning("the client of %s is left open: closing it takes too long", self)
 
     def open_blocking(self) -> Database[Document]:
         """The database, by another client."""

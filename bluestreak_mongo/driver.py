@@ -19,7 +19,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.cancellation import cancel_once, see_through
 from bluestreak_core.errors import (
     CorruptDocument,
     StoreError,
@@ -54,9 +54,10 @@ async def break_off(operation: Coroutine[Any, Any, T]) -> T:
 
     With a socket timeout PyMongo uses `asyncio.wait_for`, which before Python 3.12 forgets a
     cancellation that comes just when what it waits for is done. The operation then goes on.
+    It must not be cancelled twice, see `cancel_once`.
     """
     task = asyncio.ensure_future(operation)
-    return await see_through(task, on_cancel=task.cancel)
+    return await see_through(task, on_cancel=lambda: cancel_once(task))
 
 
 def writes(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -20,7 +20,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 
 from bluestreak_core import machine
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.cancellation import end_all, see_through
 from bluestreak_core.clock import Clock
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
@@ -165,8 +165,7 @@ class Feed:
         """End the stream, for good."""
         self._is_possible = False
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.wait({self._following})
+            await end_all([self._following])
 
     async def _follow(self) -> None:
         while self._waiters and self._is_possible:

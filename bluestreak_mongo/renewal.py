@@ -20,16 +20,13 @@ from bluestreak_core.model import Claim
 from bluestreak_core.store import Renewer
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
-from bluestreak_mongo.connection import Connection
+from bluestreak_mongo.connection import GOODBYE, Connection
 from bluestreak_mongo.database import CONCERNS
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.error_code import is_about_document, reason_of
 from bluestreak_mongo.routing import first_failure, write_each
 from bluestreak_mongo.stray import Stray, Strays
-
-_GOODBYE = 1.0
-"""Seconds that closing may take, where the server is to be told and does not answer."""
 
 
 async def renew(
@@ -96,7 +93,7 @@ class BlockingRenewer(Renewer):
         """Close the client, if there is one."""
         database, self._database = self._database, None
         if database is not None:
-            with pymongo.timeout(_GOODBYE):
+            with pymongo.timeout(GOODBYE):
                 database.client.close()
 
     def _workflows(self) -> Collection[Document]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.cancellation import end_all, see_through
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.server_clock import ServerClock
@@ -33,9 +33,8 @@ class Timekeeper:
 
     async def close(self) -> None:
         """Leave no task behind."""
-        if self._measuring is not None and not self._measuring.done():
-            self._measuring.cancel()
-            await asyncio.wait({self._measuring})
+        if self._measuring is not None:
+            await end_all([self._measuring])
 
     def _measurement(self) -> asyncio.Task[timedelta]:
         """The one that is under way, or a new one."""

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bluestreak_core.cancellation import ended, see_through
+from bluestreak_core.cancellation import cancel_once, end_all, ended, see_through
+from bluestreak_core.clock import first_of
 
 
 @pytest.mark.asyncio
@@ -93,3 +95,69 @@ async def test_an_end_is_an_end_whether_by_an_error_or_by_a_cancellation() -> No
         assert task.done()
         await ended(task)
         assert task.cancelled() or task.exception() is not None
+
+
+class Dying:
+    """Takes a while to end once it is cancelled, and counts how often it is."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.cancellations = 0
+
+    async def __call__(self) -> None:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            while not self.may_end.is_set():
+                try:
+                    self.cancellations += 1
+                    self.cancelled.set()
+                    await self.may_end.wait()
+                except asyncio.CancelledError:
+                    continue
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_is_cancelled_already_is_not_cancelled_again() -> None:
+    dying = Dying()
+    task = asyncio.create_task(dying())
+    await dying.begun.wait()
+    for _ in range(3):
+        cancel_once(task)
+        await asyncio.sleep(0)
+    assert dying.cancellations == 1
+    dying.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def _end_all(dying: Dying) -> None:
+    task = asyncio.create_task(dying())
+    await dying.begun.wait()
+    await end_all([task])
+
+
+async def _first_of(dying: Dying) -> None:
+    await first_of(dying(), dying.begun.wait())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ending", [_end_all, _first_of])
+async def test_what_is_being_ended_is_cancelled_once_however_often_the_caller_is(
+    ending: Callable[[Dying], Awaitable[None]],
+) -> None:
+    dying = Dying()
+    caller = asyncio.ensure_future(ending(dying))
+    await dying.cancelled.wait()
+    for _ in range(3):
+        caller.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert not caller.done()
+    assert dying.cancellations == 1
+    dying.may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await caller

@@ -479,6 +479,16 @@ async def test_a_call_on_a_connection_without_answers_is_given_up_and_the_next_o
     assert behind.workflows.count_documents({"status": "finished", "result": "done"}) == 1
 
 
+async def test_closing_does_not_wait_for_a_server_that_does_not_answer(
+    link: LossyLink, behind: Database[Document], clock: ManualClock
+) -> None:
+    store = MongoStore(link.url, database=behind.name, clock=clock)
+    await store.init()
+    with link.passing(lambda _: Passage.FROZEN):
+        async with asyncio.timeout(8):  # it takes ten to find out that the server is not there
+            await store.close()
+
+
 async def test_a_measurement_of_the_clock_that_fails_leaves_the_clock_as_it_was(
     server: FallibleServer, link: LossyLink, behind: Database[Document]
 ) -> None:
@@ -598,4 +608,31 @@ async def test_a_read_whose_caller_is_cancelled_at_any_moment_is_broken_off(
             caller.cancel()
             await asyncio.wait({caller})
             assert caller.cancelled() or was_too_late, f"after {turns} turns"
+        await store.close()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_reads_whose_callers_are_cancelled_twice_leave_the_client_as_it_was(
+    link: LossyLink, behind: Database[Document], clock: ManualClock, turns: int
+) -> None:
+    url = f"{link.url}&serverSelectionTimeoutMS=500"
+    store = MongoStore(url, database=behind.name, clock=clock)
+    await store.init()
+    with link.passing(lambda _: Passage.CUT):
+        with pytest.raises(StoreUnavailable):  # from now on the client waits for a server
+            await store.find_workflow("w")
+        readers = [asyncio.create_task(store.find_workflow("w")) for _ in range(3)]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        for _ in range(2):
+            for reader in readers:
+                reader.cancel()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        await asyncio.wait(readers)
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(StoreUnavailable):
+                assert await store.find_workflow("w") is None
+                break
         await store.close()
