@@ -48,6 +48,7 @@ from bluestreak_core.errors import (
     WorkflowConflict,
     WorkflowCrashed,
     WorkflowNotFound,
+    WrongEventLoop,
 )
 from bluestreak_core.hints import Hints
 from bluestreak_core.model import (
@@ -169,4 +170,5 @@ __all__ = [
     "WorkflowCrashed",
     "WorkflowNotFound",
     "WorkflowSummary",
+    "WrongEventLoop",
 ]

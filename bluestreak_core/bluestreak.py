@@ -126,10 +126,11 @@ class Bluestreak(Client):
 
         A second `Bluestreak` on the same store object finds it closed, too.
         """
+        self._home.check_unless_closed("close()")
         if self._worker is not None:
             self._worker.stop()
             await self._worker.ended.wait()
-        self._open = False
+        self._home.leave()
         self._stop_requested = False
         await self._store.close()
 
@@ -265,7 +266,7 @@ class Bluestreak(Client):
 
         Said again while draining, it skips the rest of the drain. Without a `poll` it stops the
         next one as soon as that begins, unless `close` comes between. Safe to call from a signal
-        handler of the event loop.
+        handler of the event loop, and from any thread.
         """
         if self._worker is None:
             self._stop_requested = True

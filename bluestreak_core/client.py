@@ -28,7 +28,6 @@ from bluestreak_core.conversion import Conversion
 from bluestreak_core.errors import (
     HandlerNotRegistered,
     InvalidArgument,
-    NotInitialised,
     TransitionRefused,
     Unsupported,
     WaitTimeout,
@@ -37,6 +36,7 @@ from bluestreak_core.errors import (
     WorkflowConflict,
     WorkflowNotFound,
 )
+from bluestreak_core.event_loop import HomeLoop
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
 from bluestreak_core.search import Search
@@ -69,12 +69,17 @@ class Client(Search):
         self._store = store
         self._conversion = Conversion(codec)
         self._handlers: dict[str, Handler] = {}
-        self._open = False
+        self._home = HomeLoop()
 
     async def init(self) -> None:
-        """Connect the store and create what it needs. Repeated calls change nothing."""
+        """Connect the store and create what it needs. Repeated calls change nothing.
+
+        From now on, all calls come from the event loop of this one. Every other one, as of another
+        thread, gets `WrongEventLoop`, until `close`.
+        """
+        self._home.check_unless_closed("init()")
         await self._store.init()
-        self._open = True
+        self._home.enter("init()")
 
     # Starting and looking ----------------------------------------------------------------------
 
@@ -420,8 +425,7 @@ class Client(Search):
                 return workflow
 
     def _check_open(self, call: str) -> None:
-        if not self._open:
-            raise NotInitialised(call)
+        self._home.check(call)
 
 
 def _start_at(start: Start, now: datetime, where: str) -> datetime | None:

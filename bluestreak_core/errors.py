@@ -230,6 +230,23 @@ class NotInitialised(UsageError):
         return f"{self.call} needs init() first, or 'async with bluestreak:'"
 
 
+class WrongEventLoop(UsageError):
+    """A call came from another event loop than that in which `init()` was called.
+
+    So it does from another thread that runs it by `asyncio.run`. Nothing was done.
+    """
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        self.call = call
+
+    def __str__(self) -> str:
+        return (
+            f"{self.call} was called in another event loop than init(): use one Bluestreak, with a "
+            "store of its own, for each event loop, or asyncio.run_coroutine_threadsafe()"
+        )
+
+
 class AlreadyPolling(UsageError):
     """`poll()` was called while an earlier `poll()` of the same object was running."""
 

@@ -79,7 +79,8 @@ class Search:
             order=_to_order("order", order, default),
         )
         position = _to_position("after", after, query.order)
-        return _listed(store, query, position, check_limit("limit", limit))
+        check = partial(self._check_open, "list()")
+        return _listed(store, query, position, check_limit("limit", limit), check)
 
     async def count(self, by: Literal["status", "handler_id"] = "status") -> dict[str, int]:
         """How many workflows there are by status, each of which is a key, or by handler id.
@@ -162,10 +163,15 @@ class Search:
 
 
 async def _listed(
-    store: Searches, query: Query, after: Position | None, limit: int | None
+    store: Searches,
+    query: Query,
+    after: Position | None,
+    limit: int | None,
+    check: Callable[[], None],
 ) -> AsyncIterator[WorkflowSummary]:
     left = limit
     while left is None or left > 0:
+        check()  # it may be iterated over in another event loop than it was made in
         size = _PAGE if left is None else min(_PAGE, left)
         page = await store.find_page(query, after, size)
         for summary in page:

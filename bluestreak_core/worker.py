@@ -27,6 +27,7 @@ from bluestreak_core.errors import (
     StoreError,
     StoreUnavailable,
 )
+from bluestreak_core.event_loop import running_loop
 from bluestreak_core.expiry import Expiry
 from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease, by_span
 from bluestreak_core.model import Claim
@@ -128,7 +129,11 @@ class Worker:
         )
 
     def stop(self) -> None:
-        """Claim nothing more and drain; said again, skip the drain."""
+        """Claim nothing more and drain; said again, skip the drain. From any thread."""
+        if running_loop() is not self._loop:
+            with suppress(RuntimeError):  # it is closed, so there is nothing left to stop
+                self._loop.call_soon_threadsafe(self.stop)
+            return
         if self._is_stopping:
             self._hurrying.set()
         self._stop.notify()

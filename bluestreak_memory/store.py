@@ -36,6 +36,7 @@ from bluestreak_core.errors import (
     StoreUnavailable,
     WorkflowNotFound,
 )
+from bluestreak_core.event_loop import HomeLoop
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
@@ -118,6 +119,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         self._records: dict[str, _Record] = {}
         self._agenda = Agenda(self._at)
         self._hints = Hints(self._clock)
+        self._home = HomeLoop()
 
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self._records)} workflows>"
@@ -129,11 +131,14 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
 
     @override
     async def init(self) -> None:
-        """Nothing to open."""
+        """Nothing to open. What waits here belongs to one event loop."""
+        self._home.enter("init()")
 
     @override
     async def close(self) -> None:
         """Nothing to let go of: what is stored stays for as long as the object does."""
+        self._home.check_unless_closed("close()")
+        self._home.leave()
 
     @override
     async def create(self, new: NewWorkflow) -> bool:

@@ -17,6 +17,7 @@ from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, in_milliseconds
 from bluestreak_core.errors import NotInitialised, UnstorableValue, ValueTooLarge
+from bluestreak_core.event_loop import HomeLoop
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
@@ -124,6 +125,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         self._opened: _Opened | None = None
         self._hints = Hints(self._clock)
         self._pace = _pace()
+        self._home = HomeLoop()
 
     @classmethod
     def from_database(
@@ -157,9 +159,12 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def init(self) -> None:
-        if self._opened is None:
-            with store_errors():
-                await see_through(self._connect())
+        if self._opened is not None:
+            self._home.check("init()")
+            return
+        self._home.enter("init()")
+        with store_errors():
+            await see_through(self._connect())
 
     async def _connect(self) -> None:
         database = Database(self._connection.open())
@@ -192,6 +197,9 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def close(self) -> None:
+        if self._opened is not None:
+            self._home.check("close()")
+        self._home.leave()
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.feed.close()

@@ -500,9 +500,13 @@ def test_a_poll_that_its_event_loop_abandons_hands_back() -> None:
         background.append(asyncio.create_task(bluestreak.poll()))
         await gate.inside.wait()
 
+    async def status() -> Status:
+        await bluestreak.init()
+        return (await _find(bluestreak)).status
+
     background: list[asyncio.Task[None]] = []
     asyncio.run(main())
-    assert asyncio.run(_find(bluestreak)).status is Status.IDLE
+    assert asyncio.run(status()) is Status.IDLE
 
 
 @pytest.mark.asyncio
