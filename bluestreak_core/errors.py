@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from bluestreak_core.plural import counted
+
 
 class BluestreakError(Exception):
     """The root of the three families. `args` are the facts, so every error can be pickled."""
@@ -216,7 +218,7 @@ class ValueTooLarge(UsageError, ValueError):
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"{self.what} takes {self.size} bytes, the limit is {self.limit}"
+        return f"{self.what} takes {counted(self.size, 'byte')}, the limit is {self.limit}"
 
 
 class NotInitialised(UsageError):
@@ -302,7 +304,10 @@ class WaitTimeout(StateError):
         self.retries = retries
 
     def __str__(self) -> str:
-        return f"workflow {self.workflow_id!r} was still '{self.status}' after {self.retries} looks"
+        return (
+            f"workflow {self.workflow_id!r} was still '{self.status}' after "
+            f"{counted(self.retries, 'look')}"
+        )
 
 
 class WorkflowAborted(StateError):
@@ -384,8 +389,8 @@ class StepFailed(StateError):
 
     def __str__(self) -> str:
         return (
-            f"workflow {self.workflow_id!r}: step {self.step_id!r} failed in {self.attempts} "
-            f"attempts: {self.error_type}: {self.error_message}"
+            f"workflow {self.workflow_id!r}: step {self.step_id!r} failed in "
+            f"{counted(self.attempts, 'attempt')}: {self.error_type}: {self.error_message}"
         )
 
 
@@ -417,8 +422,8 @@ class WorkflowCrashed(StateError):
 
     def __str__(self) -> str:
         return (
-            f"workflow {self.workflow_id!r}: {self.crashes} leases in a row expired without "
-            f"progress, max_crashes is {self.max_crashes}"
+            f"workflow {self.workflow_id!r}: {counted(self.crashes, 'lease')} in a row expired "
+            f"without progress, max_crashes is {self.max_crashes}"
         )
 
 

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 
 from bluestreak_core.model import ErrorRecord
+from bluestreak_core.plural import counted
 
 MAX_MESSAGE = 4 * 1024
 MAX_TRACEBACK = 16 * 1024
@@ -57,4 +58,4 @@ def _storable(text: str, limit: int) -> str:
     # A character that the cut goes through is dropped.
     head = encoded[:half].decode("utf-8", "ignore")
     tail = encoded[-half:].decode("utf-8", "ignore")
-    return f"{head}\n... ({len(encoded) - limit} bytes cut) ...\n{tail}"
+    return f"{head}\n... ({counted(len(encoded) - limit, 'byte')} cut) ...\n{tail}"

@@ -18,6 +18,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
+from bluestreak_core.plural import counted
 from bluestreak_core.query import Records
 
 Record = ClaimEntry | Step | Nap | Attempt | FailedStep | ErrorRecord
@@ -120,7 +121,7 @@ def _detail(record: Record | None) -> str:
             then = "" if retry_at is None else f", tried again at {_shown(retry_at)}"
             detail = f", number {number}: {_error(error)}{then}"
         case FailedStep(attempts=attempts, error=error):
-            detail = f" after {attempts} attempts: {_error(error)}"
+            detail = f" after {counted(attempts, 'attempt')}: {_error(error)}"
         case ErrorRecord():
             detail = f": {_error(record)}"
         case ClaimEntry(after_crash=True):

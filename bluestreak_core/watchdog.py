@@ -31,6 +31,7 @@ from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import StoreError, StoreUnavailable
 from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease, by_span
+from bluestreak_core.plural import counted
 from bluestreak_core.store import Renewer
 
 logger = logging.getLogger(__name__)
@@ -59,14 +60,15 @@ class _Beat:
     Timed by this machine's clock, not by the store's: what blocks a loop does so in real time.
     """
 
-    def __init__(self) -> None:
-        self._sent_at = time.monotonic()
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._sent_at = monotonic()
         self._answered_at: float | None = None
         self._answered = threading.Event()
 
     def answer(self) -> None:
         """The loop turns."""
-        self._answered_at = time.monotonic()
+        self._answered_at = self._monotonic()
         self._answered.set()
 
     def is_answered(self, within: timedelta = timedelta(0)) -> bool:
@@ -75,8 +77,12 @@ class _Beat:
 
     @property
     def age(self) -> float:
-        """Seconds that the loop has taken to answer, up to now if it has not."""
-        return (self._answered_at or time.monotonic()) - self._sent_at
+        """Seconds that the loop has taken to answer, up to now if it has not.
+
+        Not below zero, though a test of the application may have replaced the clock meanwhile.
+        """
+        until = self._monotonic() if self._answered_at is None else self._answered_at
+        return max(0.0, until - self._sent_at)
 
 
 class Watchdog:
@@ -95,6 +101,7 @@ class Watchdog:
         *,
         leases: Callable[[], Sequence[Lease]],
         part_at: Callable[[asyncio.Task[Any]], str | None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._worker = worker
         self._renewer = renewer
@@ -103,6 +110,7 @@ class Watchdog:
         self._tick = min(max(lease / _TICKS_PER_LEASE, _SHORTEST_TICK), _LONGEST_TICK)
         self._leases = leases
         self._part_at = part_at
+        self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._is_over = threading.Event()
@@ -148,7 +156,7 @@ class Watchdog:
                     self._sit_out(beat)
 
     def _send_beat(self) -> _Beat:
-        beat = _Beat()
+        beat = _Beat(self._monotonic)
         with suppress(RuntimeError):  # it has just been closed
             self._loop.call_soon_threadsafe(beat.answer)
         return beat
@@ -165,11 +173,11 @@ class Watchdog:
         if beat.is_answered():
             logger.warning(
                 "%s: the event loop was blocked for %.1f s by %s; meanwhile a thread has renewed "
-                "leases %d times",
+                "leases %s",
                 self._worker,
                 beat.age,
                 culprit,
-                renewals,
+                counted(renewals, "time"),
             )
 
     def _keep_leases(self, beat: _Beat) -> int:

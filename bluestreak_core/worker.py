@@ -31,6 +31,7 @@ from bluestreak_core.event_loop import running_loop
 from bluestreak_core.expiry import Expiry
 from bluestreak_core.lease import RENEWALS_PER_LEASE, Lease, by_span
 from bluestreak_core.model import Claim
+from bluestreak_core.plural import counted
 from bluestreak_core.registration import Registration
 from bluestreak_core.run import Run
 from bluestreak_core.signal import Signal
@@ -452,7 +453,8 @@ class Worker:
 
     def _note_contact(self) -> None:
         if self._store_failures:
-            logger.info("%s: store back after %d failures", self.name, self._store_failures)
+            failures = counted(self._store_failures, "failure")
+            logger.info("%s: store back after %s", self.name, failures)
         self._store_failures = 0
         self._last_contact_at = self._clock.now()
 

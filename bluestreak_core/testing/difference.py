@@ -7,6 +7,7 @@ from typing import Any
 
 from bluestreak_core.errors import DeadlineExceeded
 from bluestreak_core.model import Status
+from bluestreak_core.plural import counted
 from bluestreak_core.testing.environment import Outcome
 from bluestreak_core.testing.rerun import WORKFLOW_ID, Rerun, Seen
 
@@ -90,7 +91,7 @@ def _different_calls(seen: Seen, then: Seen) -> Iterator[str]:
     for step_id, count in seen.called.items():
         allowed = then.uninterrupted(step_id) + seen.interrupted[step_id]
         if count > allowed and step_id not in seen.asked_for:
-            yield f"step {step_id!r} was called {count} times, at most {allowed} are due"
+            yield f"step {step_id!r} was called {counted(count, 'time')}, at most {allowed} are due"
 
 
 def _differences(what: str, now: Any, without: Any) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 import pytest
@@ -51,10 +53,18 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-async def _watch(renewer: NoRenewer, leases: Leases) -> None:
+async def _watch(
+    renewer: NoRenewer, leases: Leases, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """Begin to watch the loop that runs this, and do not end it."""
     watchdog = Watchdog(
-        "worker", renewer, SystemClock(), LEASE, leases=leases, part_at=lambda _: None
+        "worker",
+        renewer,
+        SystemClock(),
+        LEASE,
+        leases=leases,
+        part_at=lambda _: None,
+        monotonic=monotonic,
     )
     await watchdog.__aenter__()
 
@@ -76,3 +86,16 @@ def test_a_loop_that_is_closed_is_not_watched_any_longer(loop: asyncio.AbstractE
     loop.run_until_complete(_watch(renewer, Leases()))
     loop.close()
     assert renewer.closed.wait(PATIENCE)
+
+
+def test_no_loop_was_blocked_for_less_than_no_time(
+    loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    renewer, leases, backwards = NoRenewer(), Leases(), itertools.count(0, -1)
+    loop.run_until_complete(_watch(renewer, leases, lambda: float(next(backwards))))
+    loop.call_soon(leases.asked_for.wait, PATIENCE)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert renewer.closed.wait(PATIENCE)
+    assert "the event loop was blocked for 0.0 s by" in caplog.text
+    assert "leases 0 times" in caplog.text

@@ -402,7 +402,7 @@ async def test_a_timeline_can_be_read_in_a_terminal(
         "step 'reserve': {'seat': 7}",
         "nap 'think' until 2030-01-01 00:01:20.000Z",
         "attempt failed 'pay', number 1: ValueError: no such card",
-        "step failed 'pay' after 1 attempts: ValueError: no such card",
+        "step failed 'pay' after 1 attempt: ValueError: no such card",
         "aborted: ValueError: no such card",
     ]
     assert lines[5].startswith("  2030-01-01 00:00:01.000Z  ")
