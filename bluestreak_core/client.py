@@ -38,7 +38,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.event_loop import HomeLoop
 from bluestreak_core.machine import Event
-from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Status, Step, Workflow
+from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Standing, Status, Step, Workflow
 from bluestreak_core.search import Search
 from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import same_value
@@ -403,15 +403,15 @@ class Client(Search):
             raise HandlerNotRegistered(name, reason)
         return found[0]
 
-    async def _look(self, workflow_id: str, pause: timedelta, handler_id: str | None) -> Workflow:
-        """The workflow as it is; unless it has ended, after a pause. Hints cut the pause short."""
+    async def _look(self, workflow_id: str, pause: timedelta, handler_id: str | None) -> Standing:
+        """How far the workflow is; unless it has ended, after a pause, which hints cut short."""
         clock = self._store.clock
         until = clock.now() + pause
         while True:
             hint = asyncio.create_task(self._store.wait_for_end(workflow_id, until - clock.now()))
             try:
                 await asyncio.sleep(0)  # it listens before we look, so no end falls in between
-                workflow = await self._store.find_workflow(workflow_id)
+                workflow = await self._store.find_standing(workflow_id)
                 if workflow is None:
                     raise WorkflowNotFound(workflow_id)
                 if handler_id not in (None, workflow.handler_id):

@@ -77,6 +77,21 @@ class NewWorkflow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a waiting caller reads of a workflow: how far it is and how it ended, not its input.
+
+    The fields are those of `Workflow`.
+    """
+
+    workflow_id: str
+    handler_id: str
+    status: Status
+    result: Any = None
+    error: ErrorRecord | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
     """A workflow as it is stored.
 
@@ -117,6 +132,18 @@ class Workflow:
     reason: str | None = None
     forked_from: str | None = None
     pruned_at: datetime | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """The part of it that `Store.find_standing` returns."""
+        return Standing(
+            workflow_id=self.workflow_id,
+            handler_id=self.handler_id,
+            status=self.status,
+            result=self.result,
+            error=self.error,
+            reason=self.reason,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from bluestreak_core.model import (
     History,
     Nap,
     NewWorkflow,
+    Standing,
     Step,
     Workflow,
 )
@@ -83,6 +84,14 @@ class Store(Protocol):
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         """The workflow, as of the last acknowledged write, or None."""
+        ...
+
+    async def find_standing(self, workflow_id: str) -> Standing | None:
+        """`find_workflow(workflow_id).standing`, without reading the input; or None.
+
+        Called for every `wait`, over and over, and at the same time for thousands of them: a store
+        that pays for each read answers concurrent calls by one.
+        """
         ...
 
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:

@@ -47,6 +47,7 @@ from bluestreak_core.model import (
     History,
     Nap,
     NewWorkflow,
+    Standing,
     Status,
     Step,
     Workflow,
@@ -152,6 +153,13 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         record = self._records.get(workflow_id)
         return None if record is None else self._copy_out(record.workflow)
+
+    @override
+    async def find_standing(self, workflow_id: str) -> Standing | None:
+        workflow = self._at(workflow_id)
+        if workflow is None:
+            return None
+        return replace(workflow.standing, result=self._copy(workflow.result))
 
     @override
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:

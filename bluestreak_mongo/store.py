@@ -28,6 +28,7 @@ from bluestreak_core.model import (
     History,
     Nap,
     NewWorkflow,
+    Standing,
     Status,
     Step,
     Workflow,
@@ -61,6 +62,7 @@ from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.recording import Recording, find_one
 from bluestreak_mongo.renewal import BlockingRenewer, renew
 from bluestreak_mongo.server_clock import JUMP, ServerClock
+from bluestreak_mongo.standing import Standings
 from bluestreak_mongo.stray import Strays
 from bluestreak_mongo.timekeeper import Timekeeper
 from bluestreak_mongo.transactions import Transactions
@@ -93,6 +95,7 @@ class _Opened:
     control: Control
     transactions: Transactions
     feed: Feed
+    standings: Standings
     listing: Listing
     pruning: Pruning
     timekeeper: Timekeeper | None
@@ -181,6 +184,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             await self._connection.close()
             raise
         strays, groups = Strays(), Groups(database)
+        feed = Feed(database.tolerant_workflows, self._hints, self._clock)
         self._opened = _Opened(
             database=database,
             strays=strays,
@@ -189,7 +193,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             recording=Recording(database, groups, self._rules, strays),
             control=Control(database),
             transactions=Transactions(database, self._rules),
-            feed=Feed(database.tolerant_workflows, self._hints, self._clock),
+            feed=feed,
+            standings=Standings(database.workflows, feed),
             listing=Listing(database, strays),
             pruning=Pruning(database),
             timekeeper=timekeeper,
@@ -253,13 +258,12 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     @override
     @reads
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        opened = self._open
-        found = await find_one(opened.database.workflows, {doc.WORKFLOW_ID: workflow_id})
-        if found is None:
-            return None
-        workflow = doc.to_workflow(found)
-        opened.feed.identify(found)
-        return workflow
+        found = await find_one(self._open.database.workflows, {doc.WORKFLOW_ID: workflow_id})
+        return None if found is None else doc.to_workflow(found)
+
+    @override
+    def find_standing(self, workflow_id: str) -> Coroutine[Any, Any, Standing | None]:
+        return self._open.standings.find(workflow_id)
 
     @override
     def find_step(self, workflow_id: str, step_id: str) -> Coroutine[Any, Any, Step | None]:

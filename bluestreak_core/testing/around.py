@@ -20,6 +20,7 @@ from bluestreak_core.model import (
     History,
     Nap,
     NewWorkflow,
+    Standing,
     Status,
     Step,
     Workflow,
@@ -80,6 +81,10 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     @override
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         return await self.around("find_workflow", lambda: self._store.find_workflow(workflow_id))
+
+    @override
+    async def find_standing(self, workflow_id: str) -> Standing | None:
+        return await self.around("find_standing", lambda: self._store.find_standing(workflow_id))
 
     @override
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:

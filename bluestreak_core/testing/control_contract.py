@@ -53,6 +53,16 @@ class ControlContract(Rules):
         assert after == machine.control(before, event, NOW + SECOND, "because")
         assert after.status is machine.target(event)
 
+    @pytest.mark.parametrize("status", Status)
+    async def test_a_standing_is_the_workflow_without_its_input(
+        self, store: Store, status: Status
+    ) -> None:
+        await _bring(store, "w", status)
+        before = await found(store, "w")
+        assert await store.find_standing("w") == before.standing
+        assert await found(store, "w") == before
+        assert await store.find_standing("x") is None
+
     @pytest.mark.parametrize(("status", "event"), REFUSED)
     @rule("Store.control")
     async def test_an_event_from_outside_is_refused_where_it_has_no_arrow(

@@ -34,6 +34,7 @@ from bluestreak_core import (
     NewWorkflow,
     NotInitialised,
     PlainRules,
+    Standing,
     Status,
     Step,
     Store,
@@ -138,6 +139,10 @@ class SQLiteStore(Store):
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         return await self._in_thread(lambda: self._find(workflow_id, COLUMNS))
+
+    async def find_standing(self, workflow_id: str) -> Standing | None:
+        workflow = await self.find_workflow(workflow_id)  # a local file: reading less gains nothing
+        return None if workflow is None else workflow.standing
 
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
         row = await self._in_thread(lambda: self._record("steps", workflow_id, step_id))

@@ -206,11 +206,14 @@ class Subject:
         keys = [(one, record_id) for one in sorted(recorded) for record_id in RECORD_IDS]
         found = await asyncio.gather(
             *[store.find_workflow(workflow_id) for workflow_id in WORKFLOW_IDS],
+            *[store.find_standing(workflow_id) for workflow_id in WORKFLOW_IDS],
             *[store.find_step(*key) for key in keys],
             *[store.find_nap(*key) for key in keys],
         )
+        workflows = [reference.workflows.get(workflow_id) for workflow_id in WORKFLOW_IDS]
         expected = [
-            *[reference.workflows.get(workflow_id) for workflow_id in WORKFLOW_IDS],
+            *workflows,
+            *[workflow and workflow.standing for workflow in workflows],
             *[reference.steps.get(key) for key in keys],
             *[reference.naps.get(key) for key in keys],
         ]

@@ -80,6 +80,7 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "create": lambda store, _: store.create(new("w2")),
     "create_many": lambda store, _: store.create_many([new("w2"), new("w3")]),
     "find_workflow": lambda store, _: store.find_workflow("w"),
+    "find_standing": lambda store, _: store.find_standing("w"),
     "find_step": lambda store, _: store.find_step("w", "s"),
     "find_nap": lambda store, _: store.find_nap("w", "n"),
     "claim": lambda store, _: store.claim("worker", NOW, LEASE, 1, None),

@@ -290,12 +290,13 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
 
 
 ENDINGS = {"park", "release", "finish", "fail"}
+LOOKS = {"find_workflow", "find_standing", "wait_for_control"}
 SEARCHES = {"find_page", "count"}
 STARTS = {"create", "create_many"}
 CLAIMED = {"claim", "renew", "fail_step", "transact", *ENDINGS}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
-    ("workflows", "find"): {"find_workflow", "claim", "fork", "wait_for_control", *SEARCHES},
+    ("workflows", "find"): {*LOOKS, "claim", "fork", *SEARCHES},
     ("workflows", "insert"): {"fork", *STARTS},
     ("workflows", "update"): {"control", "fork", *CLAIMED},
     ("workflows", "createIndex"): {"init"},

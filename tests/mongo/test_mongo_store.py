@@ -213,6 +213,7 @@ async def test_renewing_many_claims_is_one_command(application: Application, cou
         ("create", ["insert"]),
         ("create_many", ["insert"]),
         ("find_workflow", ["find"]),
+        ("find_standing", ["find"]),
         ("save_step", ["insert"]),
         ("save_nap", ["insert"]),
         ("save_attempt", ["insert"]),

@@ -1,0 +1,102 @@
+"""How far workflows are, for all who wait in this process: few reads, however many wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bson.errors import InvalidBSON
+from pymongo.asynchronous.collection import AsyncCollection
+
+from bluestreak_core.cancellation import ended, see_through
+from bluestreak_core.errors import CorruptDocument
+from bluestreak_core.model import Standing
+from bluestreak_mongo import documents as doc
+from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver import store_errors
+from bluestreak_mongo.feed import Feed
+from bluestreak_mongo.stray import undecodable
+
+READ_AT_ONCE = 250
+
+_WITHOUT_INPUT = {doc.INPUT: 0}
+
+_Found = dict[str, Standing | CorruptDocument]
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Callers who share a read. Whoever comes after it has been sent shares the next one."""
+
+    asked: dict[str, None]
+    read: asyncio.Task[_Found]
+    callers: int = 0
+
+
+class Standings:
+    """Reads the standing of single workflows: one read at a time, for all who ask meanwhile."""
+
+    def __init__(self, workflows: AsyncCollection[Document], feed: Feed) -> None:
+        self._workflows = workflows
+        self._feed = feed
+        self._turn = asyncio.Lock()
+        self._gathering: _Group | None = None
+
+    async def find(self, workflow_id: str) -> Standing | None:
+        """See `Store.find_standing`. The read is broken off when its last caller is cancelled."""
+        group = self._gathering
+        if group is None:
+            asked: dict[str, None] = {}
+            group = self._gathering = _Group(asked, asyncio.create_task(self._read(asked)))
+        group.asked[workflow_id] = None
+        group.callers += 1
+        try:
+            await ended(group.read)
+        finally:
+            group.callers -= 1
+            if not group.callers and not group.read.done():
+                self._close(group.asked)
+                group.read.cancel()
+                await see_through(group.read)
+        with store_errors():
+            found = group.read.result().get(workflow_id)
+        if isinstance(found, CorruptDocument):
+            raise found
+        return found
+
+    async def _read(self, asked: dict[str, None]) -> _Found:
+        async with self._turn:
+            self._close(asked)
+            found: _Found = {}
+            ids = list(asked)
+            for start in range(0, len(ids), READ_AT_ONCE):
+                found |= await self._read_all(ids[start : start + READ_AT_ONCE])
+            return found
+
+    def _close(self, asked: dict[str, None]) -> None:
+        """Nobody joins any more."""
+        if self._gathering is not None and self._gathering.asked is asked:
+            self._gathering = None
+
+    async def _read_all(self, workflow_ids: Sequence[str]) -> _Found:
+        theirs = {doc.WORKFLOW_ID: {"$in": workflow_ids}}
+        try:
+            cursor = self._workflows.find(theirs, _WITHOUT_INPUT, batch_size=READ_AT_ONCE + 1)
+            documents = await cursor.to_list(None)
+            workflows = [doc.to_workflow(document) for document in documents]
+        except (InvalidBSON, CorruptDocument) as error:
+            if len(workflow_ids) == 1:
+                return {workflow_ids[0]: self._named(workflow_ids[0], error)}
+            apart: _Found = {}
+            for workflow_id in workflow_ids:
+                apart |= await self._read_all([workflow_id])
+            return apart
+        for document in documents:
+            self._feed.identify(document)
+        return {workflow.workflow_id: workflow.standing for workflow in workflows}
+
+    def _named(self, workflow_id: str, error: InvalidBSON | CorruptDocument) -> CorruptDocument:
+        if isinstance(error, CorruptDocument):
+            return error
+        return undecodable(self._workflows.name, workflow_id, error)
