@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,6 +44,8 @@ from bluestreak_core.values import same_value
 
 Input = TypeVar("Input")
 Result = TypeVar("Result")
+
+_LATER = timedelta(milliseconds=1)
 
 _NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
 
@@ -406,23 +407,19 @@ class Client(Search):
     async def _look(self, workflow_id: str, pause: timedelta, handler_id: str | None) -> Standing:
         """How far the workflow is; unless it has ended, after a pause, which hints cut short."""
         clock = self._store.clock
-        until = clock.now() + pause
+        since = clock.now()
+        until = since + pause
         while True:
-            hint = asyncio.create_task(self._store.wait_for_end(workflow_id, until - clock.now()))
-            try:
-                await asyncio.sleep(0)  # it listens before we look, so no end falls in between
-                workflow = await self._store.find_standing(workflow_id)
-                if workflow is None:
-                    raise WorkflowNotFound(workflow_id)
-                if handler_id not in (None, workflow.handler_id):
-                    raise WorkflowConflict(workflow_id, "handler")
-                if not workflow.status.ended:
-                    await hint
-            finally:
-                hint.cancel()
-                await asyncio.gather(hint, return_exceptions=True)
+            workflow = await self._store.find_standing(workflow_id)
+            if workflow is None:
+                raise WorkflowNotFound(workflow_id)
+            if handler_id not in (None, workflow.handler_id):
+                raise WorkflowConflict(workflow_id, "handler")
+            if not workflow.status.ended and (left := until - clock.now()) > timedelta(0):
+                await self._store.wait_for_end(workflow_id, since, left)
             if workflow.status.ended or clock.now() >= until:
                 return workflow
+            since = max(clock.now(), since + _LATER)
 
     def _check_open(self, call: str) -> None:
         self._home.check(call)

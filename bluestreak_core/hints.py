@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
 from bluestreak_core.clock import Clock, first_of
 from bluestreak_core.signal import Signal
+
+REMEMBERED_ENDS = 10_000
+"""How many ends are known by workflow; whoever asks about an earlier time is told to look."""
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Hints:
@@ -27,8 +33,11 @@ class Hints:
         self._next_due: datetime | None = None
         self._changed = Signal()
         self._controlled = Signal()
-        self._controlled_at = datetime.min.replace(tzinfo=UTC)
+        self._controlled_at = _LONG_AGO
         self._ends: WeakValueDictionary[str, Signal] = WeakValueDictionary()
+        self._ended_at: OrderedDict[str, datetime] = OrderedDict()
+        self._unknown_until = _LONG_AGO
+        """Up to when any workflow may have ended."""
 
     def due(self, at: datetime) -> None:
         """A workflow can be claimed from this instant on."""
@@ -57,12 +66,19 @@ class Hints:
 
     def ended(self, workflow_id: str) -> None:
         """A workflow has ended."""
+        self._ended_at[workflow_id] = self._clock.now()
+        self._ended_at.move_to_end(workflow_id)
+        if len(self._ended_at) > REMEMBERED_ENDS:
+            _, ended_at = self._ended_at.popitem(last=False)
+            self._unknown_until = max(self._unknown_until, ended_at)
         if (end := self._ends.get(workflow_id)) is not None:
             end.notify()
 
     def missed_something(self) -> None:
         """Anything may have happened: whoever waits had better look."""
-        self.due(self._clock.now())
+        now = self._clock.now()
+        self.due(now)
+        self._unknown_until = now
         for end in list(self._ends.values()):
             end.notify()
 
@@ -94,7 +110,12 @@ class Hints:
             await first_of(controlled, self._clock.sleep(timeout))
         return self._controlled_at >= since
 
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        """Return when the workflow ends, as far as that is heard of, or after `timeout`."""
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        """Whether the workflow may have ended since then, as far as that is heard of."""
+        known = self._ended_at.get(workflow_id, _LONG_AGO)
+        if max(known, self._unknown_until) >= since:
+            return True
         end = self._ends.setdefault(workflow_id, Signal())
-        await first_of(end.wait(end.count), self._clock.sleep(timeout))
+        seen = end.count
+        await first_of(end.wait(seen), self._clock.sleep(timeout))
+        return end.count != seen

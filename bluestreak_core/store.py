@@ -230,10 +230,14 @@ class Store(Protocol):
         """
         ...
 
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        """Return when a workflow may have ended, at the latest after `timeout` on the clock.
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        """Return True when a workflow may have ended since that instant; False after `timeout` on
+        the clock, or sooner, where the store hears too little to be relied upon for so long.
 
-        A hint, like `wait_for_work`. Whoever is told too early looks, and waits again at once.
+        A hint, like `wait_for_work`. The engine notes the time, looks with `find_standing`, and
+        unless the workflow has ended, calls this with `since` the time that it has noted; when this
+        returns, it begins again, with a later `since` each time. So an end that comes after the
+        look is not missed, and a hint that comes too early costs one look.
         """
         ...
 

@@ -422,8 +422,8 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         await self._hints.wait_for_work(timeout)
 
     @override
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        await self._hints.wait_for_end(workflow_id, timeout)
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        return await self._hints.wait_for_end(workflow_id, since, timeout)
 
     @override
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:

@@ -79,7 +79,8 @@ async def insert_each(
     except WriteError as error:
         if is_passing(error):
             return await _found_inserted(collection, documents, error)
-        outcomes = [told_apart(error.details or {}, collection.name)]
+        said = {"code": error.code, "errmsg": str(error)} | dict(error.details or {})
+        outcomes = [told_apart(said, collection.name)]
         return await _first_by_id(collection, documents, outcomes)
     except PyMongoError as error:
         if is_passing(error) and not _may_be_of_one(error, documents):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -41,7 +41,15 @@ _LISTEN_AGAIN_AFTER = timedelta(seconds=1)
 _AWAIT_MS = 5000
 """How long the server holds back its answer while there is nothing to tell, at most."""
 
-_REMEMBERED_ENDS = 1000
+_LOOK_AGAIN_AFTER = timedelta(seconds=30)
+"""How long a caller waits for an end without a look, while there is a stream."""
+
+_POLL_AFTER = timedelta(seconds=1)
+_POLL_EACH_AFTER = timedelta(milliseconds=2)
+"""Likewise without a stream: the more there are who wait, the longer, since each look costs."""
+
+_REMEMBERED = 10_000
+"""How many workflows are remembered that were looked at or have ended, while nobody waits."""
 
 _DUE = {status.value for status in machine.waiting()}
 _ENDED = {status.value for status in Status if status.ended}
@@ -70,13 +78,22 @@ class _Invalidated(PyMongoError):
 
 
 class _Awaited:
-    """The workflows whose ends are waited for. An event names them by `_id`, a caller does not."""
+    """The workflows whose ends are waited for. An event names them by `_id`, a caller does not.
+
+    Names are learned by looks, which come before the waits, and may come after the event.
+    """
 
     def __init__(self) -> None:
         self._callers: Counter[str] = Counter()
         self._keys: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
-        self._lately_ended: deque[bytes] = deque(maxlen=_REMEMBERED_ENDS)
+        self._looked_at: OrderedDict[str, None] = OrderedDict()
+        self._lately_ended: OrderedDict[bytes, None] = OrderedDict()
+
+    @property
+    def count(self) -> int:
+        """How many workflows are waited for."""
+        return len(self._callers)
 
     def add(self, workflow_id: str) -> None:
         """One more caller waits for this workflow."""
@@ -87,24 +104,34 @@ class _Awaited:
         self._callers[workflow_id] -= 1
         if not self._callers[workflow_id]:
             del self._callers[workflow_id]
-            self._names.pop(self._keys.pop(workflow_id, b""), None)
+            self._forget_unless_wanted(workflow_id)
 
     def identify(self, workflow_id: str, key: bytes) -> bool:
         """Learn a workflow's `_id`. True, once, if its end was heard of before that."""
-        if workflow_id not in self._callers:
-            return False
         self._keys[workflow_id] = key
         self._names[key] = workflow_id
+        self._looked_at[workflow_id] = None
+        self._looked_at.move_to_end(workflow_id)
+        if len(self._looked_at) > _REMEMBERED:
+            oldest, _ = self._looked_at.popitem(last=False)
+            self._forget_unless_wanted(oldest)
         if key not in self._lately_ended:
             return False
-        self._lately_ended.remove(key)
+        del self._lately_ended[key]
         return True
 
     def ended(self, key: bytes) -> str | None:
-        """The workflow that has ended, if it is known to be waited for."""
-        if len(self._keys) < len(self._callers):
-            self._lately_ended.append(key)
-        return self._names.get(key)
+        """The workflow that has ended, if it is known by a look."""
+        if key in self._names:
+            return self._names[key]
+        self._lately_ended[key] = None
+        if len(self._lately_ended) > _REMEMBERED:
+            self._lately_ended.popitem(last=False)
+        return None
+
+    def _forget_unless_wanted(self, workflow_id: str) -> None:
+        if workflow_id not in self._callers and workflow_id not in self._looked_at:
+            self._names.pop(self._keys.pop(workflow_id, b""), None)
 
 
 class Feed:
@@ -128,6 +155,13 @@ class Feed:
     def is_read(self) -> bool:
         """Whether what others do is heard of now, although nobody may wait for it."""
         return self.is_live and not self._is_resting
+
+    @property
+    def look_again_after(self) -> timedelta:
+        """How long a caller who waits for an end can do without a look."""
+        if self.is_live:
+            return _LOOK_AGAIN_AFTER
+        return max(_POLL_AFTER, self._awaited.count * _POLL_EACH_AFTER)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -184,6 +218,7 @@ class Feed:
                 try:
                     await self._listen(stream)
                 except PyMongoError as error:
+                    self._hints.missed_something()  # from now on, whoever waits has to poll
                     await self._do_without(error)
 
     async def _listen(self, stream: AsyncChangeStream[Document]) -> None:

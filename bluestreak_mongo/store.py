@@ -443,9 +443,11 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             await self._hints.wait_for_work(pause, arrivals)
 
     @override
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        with self._open.feed.waiting_for(workflow_id):
-            await self._hints.wait_for_end(workflow_id, timeout)
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        feed = self._open.feed
+        with feed.waiting_for(workflow_id):
+            pause = min(timeout, feed.look_again_after)
+            return await self._hints.wait_for_end(workflow_id, since, pause)
 
     @override
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:

@@ -164,8 +164,10 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         await self.around("wait_for_work", lambda: self._store.wait_for_work(timeout))
 
     @override
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        await self.around("wait_for_end", lambda: self._store.wait_for_end(workflow_id, timeout))
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        return await self.around(
+            "wait_for_end", lambda: self._store.wait_for_end(workflow_id, since, timeout)
+        )
 
     @override
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:

@@ -54,6 +54,7 @@ class ControlContract(Rules):
         assert after.status is machine.target(event)
 
     @pytest.mark.parametrize("status", Status)
+    @rule("Store.find_standing")
     async def test_a_standing_is_the_workflow_without_its_input(
         self, store: Store, status: Status
     ) -> None:

@@ -51,6 +51,7 @@ TURNS = 300_000
 and enough for a step that takes most of a day, whose lease is renewed every few seconds."""
 
 _FOR_EVER = timedelta(days=365)
+_LATER = timedelta(milliseconds=1)
 
 
 class HandlerPolicy(TypedDict, total=False):
@@ -375,8 +376,10 @@ class Environment:
             raise error
 
     async def _until_ended(self, workflow_id: str) -> None:
+        since = self._clock.now()
         while not (await self._look_up(workflow_id))[0].status.ended:
-            await self._store.wait_for_end(workflow_id, _FOR_EVER)
+            await self._store.wait_for_end(workflow_id, since, _FOR_EVER)
+            since = max(self._clock.now(), since + _LATER)
 
     async def _look_up(self, workflow_id: str) -> tuple[Workflow, History]:
         workflow = await self.bluestreak.find_workflow(workflow_id)

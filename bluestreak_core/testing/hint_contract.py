@@ -17,6 +17,7 @@ from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import (
     LEASE,
     LONG,
+    NOW,
     end,
     found,
     new,
@@ -37,8 +38,9 @@ class HintContract(Rules):
     async def test_hints_return(self, store: Store) -> None:
         await store.create(new("w"))
         await store.wait_for_work(timedelta(0))
-        await _wait_for_end(store, "w", timedelta(0))
-        await _wait_for_end(store, "no such workflow", timedelta(0))
+        assert isinstance(await store.wait_for_end("w", NOW, timedelta(0)), bool)
+        assert not await store.wait_for_end("w", LONG_AFTER, timedelta(0))
+        assert not await store.wait_for_end("no such workflow", LONG_AFTER, timedelta(0))
         assert not await store.wait_for_control("worker", LONG_AFTER, timedelta(0))
 
     @rule("Store.wait_for_work")
@@ -73,7 +75,7 @@ class HintContract(Rules):
     async def test_an_end_ends_a_wait_for_it(self, store: Store, event: Event) -> None:
         claim = await _claimed(store)
         async with (
-            _begun(_wait_for_end(store, "w", LONG)) as waiting,
+            _begun(store.wait_for_end("w", store.clock.now(), LONG)) as waiting,
             _begun(_end(store, claim, event), turns=1) as ending,
         ):
             await waiting
@@ -133,13 +135,7 @@ async def _end(store: Store, claim: Claim, event: Event) -> None:
 
 
 async def _until_ended(store: Store, workflow_id: str) -> None:
-    while True:
-        # The wait comes before the look, so that no end falls between them.
-        async with _begun(_wait_for_end(store, workflow_id, LONG), turns=1) as waiting:
-            if (await found(store, workflow_id)).status.ended:
-                return
-            await waiting
-
-
-async def _wait_for_end(store: Store, workflow_id: str, timeout: timedelta) -> None:
-    await store.wait_for_end(workflow_id, timeout)
+    since = store.clock.now()
+    while not (await found(store, workflow_id)).status.ended:
+        await store.wait_for_end(workflow_id, since, LONG)
+        since = max(store.clock.now(), since + timedelta(milliseconds=1))

@@ -275,8 +275,8 @@ class SQLiteStore(Store):
     async def wait_for_work(self, timeout: timedelta) -> None:
         await self._hints.wait_for_work(min(timeout, LOOK_AGAIN))
 
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        await self._hints.wait_for_end(workflow_id, min(timeout, LOOK_AGAIN))
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        return await self._hints.wait_for_end(workflow_id, since, min(timeout, LOOK_AGAIN))
 
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
         return await self._hints.wait_for_control(since, timeout)

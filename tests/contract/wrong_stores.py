@@ -40,7 +40,7 @@ from bluestreak_core.testing import (
 from bluestreak_core.testing.rule import Rules
 from bluestreak_memory import MemoryStore
 
-SOME_TURNS = 5
+SOME_TURNS = 20
 """Turns of the loop that a call takes to a database that is far away."""
 
 
@@ -58,8 +58,9 @@ class SleepsTheWholeTimeout(MemoryStore):
         await self.clock.sleep(timeout)
 
     @override
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
         await self.clock.sleep(timeout)
+        return False
 
     @override
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
@@ -115,8 +116,8 @@ class WakesBeforeTheCommit(MemoryStore):
         await self._early.wait_for_work(timeout)
 
     @override
-    async def wait_for_end(self, workflow_id: str, timeout: timedelta) -> None:
-        await self._early.wait_for_end(workflow_id, timeout)
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        return await self._early.wait_for_end(workflow_id, since, timeout)
 
 
 # Time ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from bluestreak_core.clock import SystemClock, elapsed, first_of, in_milliseconds, sleep_by
-from bluestreak_core.hints import Hints
+from bluestreak_core.hints import REMEMBERED_ENDS, Hints
 from bluestreak_core.signal import Signal
 from bluestreak_core.testing import ManualClock, VirtualLoop
 
@@ -140,6 +140,49 @@ async def test_a_signal_wakes_everyone_who_waits() -> None:
     await asyncio.sleep(0)
     signal.notify()
     await asyncio.gather(*waiters)
+
+
+@pytest.mark.asyncio
+async def test_an_end_after_the_look_is_not_missed_by_a_wait_that_begins_later() -> None:
+    clock = ManualClock()
+    hints = Hints(clock)
+    since = clock.now()
+    clock.advance(SECOND)
+    hints.ended("w")
+    clock.advance(SECOND)
+    assert await hints.wait_for_end("w", since, 60 * SECOND)
+    assert await hints.wait_for_end("w", since + SECOND, 60 * SECOND)
+    assert not await hints.wait_for_end("w", since + 2 * SECOND, 0 * SECOND)
+    assert not await hints.wait_for_end("v", since, 0 * SECOND)
+
+
+@pytest.mark.asyncio
+async def test_whoever_asks_about_an_end_that_is_no_longer_remembered_is_told_to_look() -> None:
+    clock = ManualClock()
+    hints = Hints(clock)
+    since = clock.now()
+    hints.ended("w")
+    clock.advance(SECOND)
+    for number in range(REMEMBERED_ENDS):
+        hints.ended(str(number))
+    assert await hints.wait_for_end("w", since, 0 * SECOND)
+    assert not await hints.wait_for_end("w", since + SECOND, 0 * SECOND)
+
+
+@pytest.mark.asyncio
+async def test_whoever_waits_for_an_end_when_anything_may_have_been_missed_is_told_to_look() -> (
+    None
+):
+    clock = ManualClock()
+    hints = Hints(clock)
+    since = clock.now()
+    waiting = asyncio.create_task(hints.wait_for_end("w", since, 60 * SECOND))
+    await clock.until_sleeping(60 * SECOND)
+    clock.advance(SECOND)
+    hints.missed_something()
+    assert await waiting
+    assert await hints.wait_for_end("w", since, 60 * SECOND)
+    assert not await hints.wait_for_end("w", since + 2 * SECOND, 0 * SECOND)
 
 
 @pytest.mark.asyncio

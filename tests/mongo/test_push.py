@@ -29,6 +29,8 @@ from tests.mongo.conftest import LEASE, NOW, SECOND, Document, Sent, claimed, ne
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
 HOUR = timedelta(hours=1)
+AFTER = NOW + timedelta(milliseconds=1)
+"""Later than anything that happens while the clock stands still."""
 
 
 class Process:
@@ -128,7 +130,7 @@ async def test_an_end_just_before_the_stream_begins_is_not_missed(
     here.sent.before["aggregate"] = lambda: raw.workflows.update_one(
         {"workflowId": "w"}, {"$set": {"status": "finished"}}
     )
-    await here.store.wait_for_end("w", HOUR)
+    await here.store.wait_for_end("w", AFTER, HOUR)
 
 
 class Stuck:
@@ -235,9 +237,9 @@ async def test_a_workflow_that_is_put_back_after_its_end_is_waited_for_in_peace(
     here, there = processes
     client = here.engine()
     await client.init()
-    await here.store.wait_for_end("other", HOUR)  # returns as the stream begins
+    await here.store.wait_for_end("other", AFTER, HOUR)  # returns as the stream begins
     # Ends are remembered while somebody waits for a workflow that is not known yet.
-    early = asyncio.create_task(here.store.wait_for_end("other", HOUR))
+    early = asyncio.create_task(here.store.wait_for_end("other", AFTER, HOUR))
     claim = await claimed(there.store)
     await there.store.finish(claim, None, NOW)
     await there.store._open.database.workflows.update_one({}, {"$set": {"status": "running"}})
@@ -266,7 +268,7 @@ async def test_the_server_answers_before_the_client_gives_the_stream_up(
 ) -> None:
     options = {"socketTimeoutMS": socket_timeout}
     async with _process(mongodb_url, empty_database, clock, **options) as process:
-        waiting = asyncio.create_task(process.store.wait_for_end("w", HOUR))
+        waiting = asyncio.create_task(process.store.wait_for_end("w", AFTER, HOUR))
         await eventually(lambda: "getMore" in process.sent.names)
         waiting.cancel()
         await asyncio.wait({waiting})
@@ -298,12 +300,12 @@ async def test_there_is_no_stream_while_nobody_waits(processes: list[Process]) -
 
 async def test_all_who_wait_share_one_stream(processes: list[Process]) -> None:
     here, _ = processes
-    waits = [here.store.wait_for_end(f"w{number}", HOUR) for number in range(20)]
-    tasks = [asyncio.create_task(wait) for wait in waits]
+    waits = [here.store.wait_for_end(f"w{number}", AFTER, HOUR) for number in range(20)]
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(wait) for wait in waits]
     tasks += [asyncio.create_task(here.store.wait_for_work(HOUR)) for _ in range(2)]
     await eventually(lambda: "getMore" in here.sent.names)
     await asyncio.gather(*tasks)  # they are told to look again, since the stream has just begun
-    again = [asyncio.create_task(here.store.wait_for_end(f"w{n}", HOUR)) for n in range(20)]
+    again = [asyncio.create_task(here.store.wait_for_end(f"w{n}", AFTER, HOUR)) for n in range(20)]
     await asyncio.sleep(0)
     assert len(here.streams) == 1
     for task in again:
@@ -450,13 +452,16 @@ async def test_a_collection_that_is_dropped_ends_the_stream_and_not_the_worker(
 ) -> None:
     caplog.set_level(logging.INFO)
     here, there = processes
-    waiting = asyncio.create_task(here.store.wait_for_end("w", HOUR))
+    waiting = asyncio.create_task(here.store.wait_for_end("w", AFTER, HOUR))
     await eventually(lambda: "getMore" in here.sent.names)
     await waiting  # the stream has begun
-    waiting = asyncio.create_task(here.store.wait_for_end("w", HOUR))
+    waiting = asyncio.create_task(here.store.wait_for_end("w", AFTER, HOUR))
     await there.store.create(new("w"))
     await there.store._open.database.workflows.drop()
     await eventually(lambda: "its collection is gone" in caplog.text)
+    await waiting  # has to poll from now on
+    waiting = asyncio.create_task(here.store.wait_for_end("w", AFTER, HOUR))
+    await asyncio.sleep(0)
     clock.advance(SECOND)
     await eventually(lambda: "the change stream is back" in caplog.text)
     await waiting
@@ -478,11 +483,14 @@ async def test_a_stream_that_ends_for_reasons_of_its_own_is_opened_again(
 ) -> None:
     caplog.set_level(logging.INFO)
     async with _process(unwell.url, unwell.database, clock) as here:
-        await here.store.wait_for_end("w", HOUR)  # returns as the stream begins
-        waiting = asyncio.create_task(here.store.wait_for_end("w", HOUR))
+        await here.store.wait_for_end("w", AFTER, HOUR)  # returns as the stream begins
+        waiting = asyncio.create_task(here.store.wait_for_end("w", AFTER, HOUR))
         with unwell.without_streams(code, "getMore"):
             await here.store.create(new(f"w{code}"))
             await eventually(lambda: "the change stream broke off" in caplog.text)
+            await waiting  # has to poll from now on
+        waiting = asyncio.create_task(here.store.wait_for_end("w", AFTER, HOUR))
+        await asyncio.sleep(0)
         clock.advance(SECOND)
         await eventually(lambda: "the change stream is back" in caplog.text)
         await waiting

@@ -80,7 +80,7 @@ async def test_opening_closing_and_hints_are_neither_counted_nor_harmed(
     store = FaultyStore(inner, faults={1: Fault.FAIL}, seed=1, rate=1)
     await store.init()
     await store.wait_for_work(timedelta(0))
-    await store.wait_for_end("w", timedelta(0))
+    await store.wait_for_end("w", START, timedelta(0))
     await store.close()
     assert (store.calls, store.injected) == (0, [])
     with pytest.raises(StoreUnavailable):
