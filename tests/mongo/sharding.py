@@ -133,6 +133,7 @@ def _aggregate(command: Document) -> Iterator[str]:
 RULES: dict[str, Callable[[Document], Iterator[str]]] = {
     "abortTransaction": _nothing,
     "aggregate": _aggregate,
+    "buildInfo": _nothing,
     "commitTransaction": _nothing,
     "createIndexes": _create_indexes,
     "delete": _delete,
@@ -144,10 +145,20 @@ RULES: dict[str, Callable[[Document], Iterator[str]]] = {
     "insert": _insert,
     "killCursors": _nothing,
     "killSessions": _nothing,
+    "listCollections": _nothing,
+    "listIndexes": _nothing,
     "update": _update,
 }
 _OF_NO_COLLECTION = frozenset(
-    {"abortTransaction", "commitTransaction", "endSessions", "hello", "killSessions"}
+    {
+        "abortTransaction",
+        "buildInfo",
+        "commitTransaction",
+        "endSessions",
+        "hello",
+        "killSessions",
+        "listCollections",
+    }
 )
 
 
