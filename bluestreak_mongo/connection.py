@@ -45,7 +45,6 @@ and `stop` waits for them. With these values the monitor takes 10 s at most, the
 and a dead connection is given up after 15 s; a poll loop then tries again.
 """
 
-
 _WANTED = "expected an AsyncDatabase of PyMongo, or a Motor database"
 
 
@@ -58,6 +57,10 @@ class Connection(Protocol):
 
     async def close(self) -> None:
         """Let go of what `open` made."""
+        ...
+
+    def anew(self) -> Connection | None:
+        """The same way to the same database by another client; None where there is no other."""
         ...
 
     def open_blocking(self) -> Database[Document]:
@@ -105,6 +108,10 @@ class OwnClient:
                     await client.close()
         except TimeoutError:
             logger.warning("the client of %s is left open: closing it takes too long", self)
+
+    def anew(self) -> OwnClient:
+        """By another client, which has other connections."""
+        return OwnClient(self._url, self._name, self._argument)
 
     def open_blocking(self) -> Database[Document]:
         """The database, by another client."""
@@ -171,6 +178,9 @@ class GivenDatabase:
 
     async def close(self) -> None:
         """The application closes its own client."""
+
+    def anew(self) -> None:
+        """There is only the application's client."""
 
     def open_blocking(self) -> Database[Document]:
         """The database of the same name at the URL that was given for this."""

@@ -31,11 +31,16 @@ from bluestreak_mongo.error_code import (
     is_about_document,
     is_labelled_passing,
     is_lasting,
+    is_unauthenticated,
     reason_of,
 )
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Unauthenticated(StoreUnavailable):
+    """The connection has no user any more, though the user may be there: another one may work."""
 
 
 def reads(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -97,6 +102,8 @@ def _translated(error: PyMongoError) -> StoreError:
     if is_about_document(error) and isinstance(error, OperationFailure):
         reason = f"cannot be written: {reason_of(error)}"
         return CorruptDocument("stored", "of unknown id", "content", reason)
+    if is_unauthenticated(error):
+        return Unauthenticated(shown(error))
     return StoreUnavailable(shown(error)) if is_passing(error) else StoreRefused(shown(error))
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from pymongo.errors import OperationFailure, PyMongoError, WriteError
 
-# UserNotFound, Unauthorized, AuthenticationFailed, InvalidSSLConfiguration,
+# UserNotFound, AuthenticationFailed, InvalidSSLConfiguration,
 # AuthenticationRestrictionUnmet, MechanismUnavailable, AtlasError
+_UNAUTHORIZED = 13
 _ATLAS_ERROR = 8000
-_CREDENTIALS = frozenset({11, 13, 18, 140, 214, 334, _ATLAS_ERROR})
+_CREDENTIALS = frozenset({11, _UNAUTHORIZED, 18, 140, 214, 334, _ATLAS_ERROR})
 
 _INVALID = frozenset(
     {
@@ -101,6 +102,16 @@ def is_lasting(error: OperationFailure) -> bool:
 def is_about_sender(error: OperationFailure) -> bool:
     """Whether credentials or privileges are missing, whatever is sent, and in what portions."""
     return error.code in _CREDENTIALS and not _is_quota(error)
+
+
+def is_unauthenticated(error: PyMongoError) -> bool:
+    """Whether a connection has no user, not even one without the privilege.
+
+    That is so once a user has been dropped. If it is created again, its connections stay so.
+    """
+    if not isinstance(error, OperationFailure) or error.code != _UNAUTHORIZED:
+        return False
+    return "requires authentication" in str(error)
 
 
 def is_about_document(error: PyMongoError) -> bool:

@@ -214,12 +214,12 @@ class Feed:
                 self._is_possible = is_passing(error)
                 await self._do_without(error)
                 continue
-            async with stream:
-                try:
+            try:
+                async with stream:
                     await self._listen(stream)
-                except PyMongoError as error:
-                    self._hints.missed_something()  # from now on, whoever waits has to poll
-                    await self._do_without(error)
+            except PyMongoError as error:  # also of the command that closes the stream
+                self._hints.missed_something()  # from now on, whoever waits has to poll
+                await self._do_without(error)
 
     async def _listen(self, stream: AsyncChangeStream[Document]) -> None:
         """Pass on what happens, until nobody has waited for a while."""

@@ -23,7 +23,7 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.connection import GOODBYE, Connection
 from bluestreak_mongo.database import CONCERNS
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import store_errors
+from bluestreak_mongo.driver import Unauthenticated, store_errors
 from bluestreak_mongo.error_code import is_about_document, reason_of
 from bluestreak_mongo.routing import first_failure, write_each
 from bluestreak_mongo.stray import Stray, Strays
@@ -79,14 +79,18 @@ class BlockingRenewer(Renewer):
     @override
     def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         """`Store.renew`, given up after a third of the lease."""
-        with store_errors(), pymongo.timeout(lease.total_seconds() / RENEWALS_PER_LEASE):
-            update = transitions.renew(now, lease)
-            each = [UpdateOne(transitions.in_force(claim), update) for claim in claims]
-            workflows = self._workflows()
-            if _matched(workflows, each) == len(claims):
-                return []
-            ours = transitions.any_in_force(claims)
-            return transitions.lost(claims, workflows.find(ours, transitions.HELD))
+        try:
+            with store_errors(), pymongo.timeout(lease.total_seconds() / RENEWALS_PER_LEASE):
+                update = transitions.renew(now, lease)
+                each = [UpdateOne(transitions.in_force(claim), update) for claim in claims]
+                workflows = self._workflows()
+                if _matched(workflows, each) == len(claims):
+                    return []
+                ours = transitions.any_in_force(claims)
+                return transitions.lost(claims, workflows.find(ours, transitions.HELD))
+        except Unauthenticated:
+            self.close()  # the next call has another connection
+            raise
 
     @override
     def close(self) -> None:

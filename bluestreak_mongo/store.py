@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
@@ -16,7 +18,7 @@ from bluestreak_core.argument import check_has
 from bluestreak_core.backoff import pauses
 from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, in_milliseconds
-from bluestreak_core.errors import NotInitialised, UnstorableValue, ValueTooLarge
+from bluestreak_core.errors import NotInitialised, StoreRefused, UnstorableValue, ValueTooLarge
 from bluestreak_core.event_loop import HomeLoop
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
@@ -53,7 +55,7 @@ from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.control import Control
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import reads, store_errors, writes
+from bluestreak_mongo.driver import Unauthenticated, reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.forking import fork
 from bluestreak_mongo.listing import Listing
@@ -70,6 +72,9 @@ from bluestreak_mongo.transactions import Transactions
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorDatabase
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 DEFAULT_URL = "mongodb://localhost:27017"
 DEFAULT_DATABASE = "bluestreak"
 
@@ -81,6 +86,23 @@ _LISTEN_FOR_CONTROL = timedelta(milliseconds=500)
 def _pace() -> Iterator[timedelta]:
     """Pauses between looks for work, while each finds none."""
     return pauses(timedelta(days=1))
+
+
+def by_any_connection(
+    method: Callable[Concatenate[MongoStore, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[MongoStore, P], Coroutine[Any, Any, T]]:
+    """A call that is made once more, by a new client, where its connection has lost its user."""
+
+    @functools.wraps(method)
+    async def call(self: MongoStore, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        opened = self._opened
+        try:
+            return await method(self, *args, **kwargs)
+        except Unauthenticated as error:
+            await see_through(self._reopen(opened, error))
+            return await method(self, *args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +121,13 @@ class _Opened:
     listing: Listing
     pruning: Pruning
     timekeeper: Timekeeper | None
+    reopening: asyncio.Lock
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        await self.feed.close()
+        if self.timekeeper is not None:
+            await self.timekeeper.close()
 
 
 class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
@@ -122,6 +151,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     def _set_up(self, connection: Connection, clock: Clock | None) -> None:
         self._connection = connection
+        self._former: Connection | None = None
         self._clock: Clock = ServerClock() if clock is None else clock
         check_has("clock", self._clock, Clock)
         self._rules = BsonRules()
@@ -166,11 +196,17 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             self._home.check("init()")
             return
         self._home.enter("init()")
-        with store_errors():
-            await see_through(self._connect())
+        try:
+            self._opened = await see_through(self._connect(self._connection))
+        except Unauthenticated as error:  # at once, so there are no credentials
+            raise StoreRefused(str(error)) from error.__cause__
 
-    async def _connect(self) -> None:
-        database = Database(self._connection.open())
+    async def _connect(self, connection: Connection) -> _Opened:
+        with store_errors():
+            return await self._open_by(connection)
+
+    async def _open_by(self, connection: Connection) -> _Opened:
+        database = Database(connection.open())
         timekeeper: Timekeeper | None = None
         try:
             if isinstance(self._clock, ServerClock):
@@ -181,11 +217,11 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             await database.check_collections()
             await database.create_indexes()
         except BaseException:
-            await self._connection.close()
+            await connection.close()
             raise
         strays, groups = Strays(), Groups(database)
         feed = Feed(database.tolerant_workflows, self._hints, self._clock)
-        self._opened = _Opened(
+        return _Opened(
             database=database,
             strays=strays,
             claiming=Claiming(database.workflows, strays, is_routed=database.is_routed),
@@ -198,7 +234,30 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             listing=Listing(database, strays),
             pruning=Pruning(database),
             timekeeper=timekeeper,
+            reopening=asyncio.Lock(),
         )
+
+    async def _reopen(self, opened: _Opened | None, error: Unauthenticated) -> None:
+        """Make the client anew, unless another call has done so."""
+        if opened is None:
+            return
+        async with opened.reopening:
+            if self._opened is not opened:
+                return
+            connection = self._connection.anew()
+            if connection is None:
+                raise StoreRefused(str(error)) from error.__cause__
+            reopened = await self._connect(connection)
+            if self._opened is not opened:  # but closed meanwhile
+                await reopened.close()
+                await connection.close()
+                return
+            # Other calls may still be under way by the former client: it is closed later.
+            former, self._former = self._former, self._connection
+            self._opened, self._connection = reopened, connection
+        await opened.close()
+        if former is not None:
+            await former.close()
 
     @override
     async def close(self) -> None:
@@ -207,12 +266,14 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         self._home.leave()
         opened, self._opened = self._opened, None
         if opened is not None:
-            await opened.feed.close()
-            if opened.timekeeper is not None:
-                await opened.timekeeper.close()
+            await opened.close()
         await self._connection.close()
+        former, self._former = self._former, None
+        if former is not None:
+            await former.close()
 
     @override
+    @by_any_connection
     async def create(self, new: NewWorkflow) -> bool:
         self._look_at_clock()
         what = f"input of workflow {new.workflow_id!r}"
@@ -226,6 +287,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return True
 
     @override
+    @by_any_connection
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
         self._look_at_clock()
         documents: dict[str, Document] = {}
@@ -256,12 +318,14 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return created
 
     @override
+    @by_any_connection
     @reads
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         found = await find_one(self._open.database.workflows, {doc.WORKFLOW_ID: workflow_id})
         return None if found is None else doc.to_workflow(found)
 
     @override
+    @by_any_connection
     def find_standing(self, workflow_id: str) -> Coroutine[Any, Any, Standing | None]:
         return self._open.standings.find(workflow_id)
 
@@ -274,6 +338,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return self._open.recording.find_nap(workflow_id, nap_id)
 
     @override
+    @by_any_connection
     @writes
     async def claim(
         self,
@@ -302,6 +367,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return self._open.recording.history(claims)
 
     @override
+    @by_any_connection
     @writes
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         self._look_at_clock()
@@ -371,6 +437,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             self._hints.due(failure.retry_at)
 
     @override
+    @by_any_connection
     @writes
     async def control(
         self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
@@ -380,6 +447,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         self._tell(workflow_id, event, now)
 
     @override
+    @by_any_connection
     @reads
     async def check_transactions(self, call: str) -> None:
         await self._open.transactions.check_possible(call)
@@ -424,6 +492,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         await self._open.control.move(workflow_id, event, now, reason, session)
 
     @override
+    @by_any_connection
     @writes
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
         self._look_at_clock()
@@ -433,6 +502,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return forked
 
     @override
+    @by_any_connection
     async def wait_for_work(self, timeout: timedelta) -> None:
         feed, arrivals = self._open.feed, self._hints.arrivals
         with feed.waiting():
@@ -450,6 +520,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             return await self._hints.wait_for_end(workflow_id, since, pause)
 
     @override
+    @by_any_connection
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
         until = self._clock.now() + timeout
         was_read = False
@@ -466,6 +537,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
                 return False
 
     @override
+    @by_any_connection
     @reads
     async def find_page(
         self, query: Query, after: Position | None, limit: int
@@ -473,16 +545,19 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return await self._open.listing.page(query, after, limit)
 
     @override
+    @by_any_connection
     @reads
     async def count(self, by: Count) -> Mapping[str, int]:
         return await self._open.listing.count(by)
 
     @override
+    @by_any_connection
     @reads
     async def records(self, workflow_id: str) -> Records:
         return await self._open.listing.records(workflow_id)
 
     @override
+    @by_any_connection
     @writes
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime

@@ -10,7 +10,7 @@ import re
 import socket
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ import pytest
 import trustme
 from pymongo import AsyncMongoClient, MongoClient
 
-from bluestreak_core import Bluestreak, Context, StoreError, StoreRefused, StoreUnavailable
+from bluestreak_core import Bluestreak, Clock, Context, StoreError, StoreRefused, StoreUnavailable
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.engine.conftest import eventually
-from tests.mongo.conftest import CALLS, NOW, Document, claimed, new, whole_life
+from tests.mongo.conftest import CALLS, LEASE, NOW, Document, claimed, new, polling, whole_life
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -120,6 +120,111 @@ async def test_a_worker_whose_user_is_taken_away_ends(guarded: Guarded) -> None:
         with pytest.raises(StoreRefused) as refused:
             await poll
     assert SECRET not in everything_shown(refused.value)
+
+
+@asynccontextmanager
+async def fickle(guarded: Guarded, clock: Clock | None = None) -> AsyncIterator[MongoStore]:
+    """A store of a user who comes and goes."""
+    guarded.create_user("fickle", [{"role": "readWrite", "db": DATABASE}])
+    store = MongoStore(guarded.url("fickle"), database=DATABASE, clock=clock)
+    await store.init()
+    try:
+        yield store
+    finally:
+        await store.close()
+        guarded.root.admin.command("dropUser", "fickle")
+
+
+def drop_and_create(guarded: Guarded) -> None:
+    """The server forgets whose connections there are, so that none of them may do anything."""
+    guarded.root.admin.command("dropUser", "fickle")
+    guarded.create_user("fickle", [{"role": "readWrite", "db": DATABASE}])
+
+
+AGAIN = [
+    *("create", "create_many", "find_workflow", "claim", "renew", "control", "fork"),
+    *("wait_for_control", "find_page", "count", "records", "prune"),
+]
+
+
+@pytest.mark.parametrize("call", AGAIN)
+async def test_a_call_of_a_user_who_was_created_again_is_made_by_another_connection(
+    guarded: Guarded, clock: ManualClock, call: str
+) -> None:
+    async with fickle(guarded, clock) as store:
+        claim = await claimed(store)
+        drop_and_create(guarded)
+        await CALLS[call](store, claim)
+        assert await store.save_step(claim, "other", "output", NOW) == "output"
+
+
+async def test_a_renewal_from_a_thread_for_a_user_who_was_created_again_can_be_repeated(
+    guarded: Guarded, clock: ManualClock
+) -> None:
+    async with fickle(guarded, clock) as store:
+        claim = await claimed(store)
+        with closing(store.renewer()) as renewer:
+            assert renewer.renew([claim], NOW, LEASE) == []
+            drop_and_create(guarded)
+            with pytest.raises(StoreUnavailable, match="requires authentication"):
+                renewer.renew([claim], NOW, LEASE)
+            assert renewer.renew([claim], NOW, LEASE) == []
+
+
+async def test_workers_outlast_that_their_user_is_created_again(guarded: Guarded) -> None:
+    called: list[str] = []
+    async with (
+        fickle(guarded) as store,
+        Bluestreak(store, poll_interval=0.05) as bluestreak,
+    ):
+
+        async def charge(name: str) -> str:
+            called.append(name)
+            if name == "second":
+                drop_and_create(guarded)  # on the event loop, so that nobody connects meanwhile
+            return name
+
+        @bluestreak.handler("h")
+        async def handle(ctx: Context, name: str) -> str:
+            return await ctx.step("charge", charge, name)
+
+        async with polling(bluestreak):
+            for name in ("first", "second", "third"):
+                await bluestreak.start(name, "h", name)
+                assert await bluestreak.wait(name) == name
+    assert called == ["first", "second", "third"]
+
+
+async def test_calls_of_a_user_who_is_gone_are_refused_until_the_user_is_created_again(
+    guarded: Guarded, clock: ManualClock
+) -> None:
+    async with fickle(guarded, clock) as store:
+        claim = await claimed(store)
+        guarded.root.admin.command("dropUser", "fickle")
+        for name in ("find_workflow", "create", "claim", "find_workflow"):
+            with pytest.raises(StoreRefused, match="Authentication failed"):
+                await CALLS[name](store, claim)
+        guarded.create_user("fickle", [{"role": "readWrite", "db": DATABASE}])
+        assert await store.find_workflow("w")
+        assert await store.create(new("w2"))
+
+
+async def test_a_given_database_whose_user_was_created_again_is_refused(
+    guarded: Guarded, clock: ManualClock
+) -> None:
+    async with fickle(guarded), AsyncMongoClient[Document](guarded.url("fickle")) as client:
+        store = MongoStore.from_database(client[DATABASE], clock=clock)
+        await store.init()
+        drop_and_create(guarded)
+        with pytest.raises(StoreRefused, match="requires authentication"):
+            await store.create(new("w"))
+        await store.close()
+
+
+async def test_a_server_that_wants_credentials_refuses_a_url_without(guarded: Guarded) -> None:
+    store = MongoStore(guarded.address, database=DATABASE)
+    with pytest.raises(StoreRefused, match="requires authentication"):
+        await store.init()
 
 
 # What is shown ---------------------------------------------------------------------------------
