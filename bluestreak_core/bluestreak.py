@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -35,6 +36,7 @@ from bluestreak_core.store import Store
 from bluestreak_core.worker import Health, ShouldStop, State, Worker
 
 H = TypeVar("H", bound=Handler)
+logger = logging.getLogger(__name__)
 
 
 class Bluestreak(Client):
@@ -244,6 +246,9 @@ class Bluestreak(Client):
             self._worker.stop()
         try:
             await self._worker.work()
+        except Exception as error:
+            logger.error("%s: poll ends: %r", self._worker.name, error)  # noqa: TRY400 - is raised
+            raise
         finally:
             self._worker = None
             self._stop_requested = False

@@ -103,7 +103,7 @@ class CleanUps:
                 return await ask()
             except StoreUnavailable as error:
                 logger.warning(
-                    "workflow %r: clean-up waits for the store: %s", self._claim.workflow_id, error
+                    "workflow %r: clean-up waits for the store: %r", self._claim.workflow_id, error
                 )
                 await self._store.clock.sleep(pause)
         raise AssertionError("there is always another pause")

@@ -336,7 +336,7 @@ class WorkflowCancelled(StateError):
         self.reason = reason
 
     def __str__(self) -> str:
-        why = f": {self.reason}" if self.reason else ""
+        why = f": {one_line(self.reason)}" if self.reason else ""
         return f"workflow {self.workflow_id!r} was cancelled{why}"
 
 
@@ -476,7 +476,8 @@ class CorruptDocument(StoreError):
 
     def __str__(self) -> str:
         name = _cut(repr(self.document_id), limit=600)
-        return f"{self.collection} document {name}: {self.field!r} {self.reason}"
+        reason = one_line(self.reason)
+        return f"{one_line(self.collection)} document {name}: {self.field!r} {reason}"
 
 
 def shown(value: object, limit: int = 80) -> str:
@@ -486,6 +487,11 @@ def shown(value: object, limit: int = 80) -> str:
     except Exception:  # noqa: BLE001 - a value's repr may raise anything, as that of a huge int does
         text = f"({type(value).__name__})"
     return _cut(text, limit)
+
+
+def one_line(text: str) -> str:
+    """A text as it is, but for what would begin a line of its own in a log, or steer a terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _cut(text: str, limit: int) -> str:

@@ -44,7 +44,7 @@ class Expiry:
             try:
                 await self._expire()
             except StoreUnavailable as error:
-                logger.warning("nothing has been expired, trying again later: %s", error)
+                logger.warning("nothing has been expired, trying again later: %r", error)
 
     async def _expire(self) -> None:
         while True:
@@ -52,7 +52,7 @@ class Expiry:
             pruned = await self._store.prune(now - self._after, ENDED, AT_ONCE, now)
             if not pruned.workflows:
                 break
-            logger.info("expired: %s", pruned)
+            logger.info("expired: %r", pruned)
             await self._clock.sleep(BREATH)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 
+from bluestreak_core.errors import one_line
 from bluestreak_core.model import ErrorRecord
 from bluestreak_core.plural import counted
 
@@ -26,8 +27,7 @@ def record(error: BaseException) -> ErrorRecord:
 
 def in_one_line(error: ErrorRecord) -> str:
     """An error for the log, as Python ends a traceback with it; nothing in it can forge a line."""
-    text = f"{error.type}: {error.message}" if error.message else error.type
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return one_line(f"{error.type}: {error.message}" if error.message else error.type)
 
 
 def _type_name(error: BaseException) -> str:

@@ -109,7 +109,7 @@ class Lease:
                 return await call()
             except StoreUnavailable as unavailable:
                 logger.warning(
-                    "workflow %r: store unavailable, trying again: %s",
+                    "workflow %r: store unavailable, trying again: %r",
                     self.claim.workflow_id,
                     unavailable,
                 )

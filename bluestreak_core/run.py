@@ -229,7 +229,7 @@ class Run:
                     logger.info("workflow %r was paused", self.workflow_id)
                     return
                 case Status.CANCELLED:
-                    logger.info("workflow %r was cancelled: %s", self.workflow_id, workflow.reason)
+                    logger.info("workflow %r was cancelled: %r", self.workflow_id, workflow.reason)
                     await self._clean_ups.carry_out()
                     return
         logger.warning("%s; its run wrote nothing more", lost)
@@ -241,7 +241,7 @@ class Run:
             except StoreUnavailable as error:
                 if not self._clean_ups:
                     return None
-                logger.warning("workflow %r cannot be looked at: %s", self.workflow_id, error)
+                logger.warning("workflow %r cannot be looked at: %r", self.workflow_id, error)
                 await self._journal.clock.sleep(pause)
             except StoreError:
                 return None

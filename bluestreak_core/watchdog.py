@@ -190,14 +190,14 @@ class Watchdog:
                 renewals += self._renew(lost)
             except StoreUnavailable as error:
                 logger.warning(
-                    "%s: leases could not be renewed from a thread, trying again: %s",
+                    "%s: leases could not be renewed from a thread, trying again: %r",
                     self._worker,
                     error,
                 )
                 pause = next(outage)
             except StoreError as error:
                 logger.warning(
-                    "%s: leases are not renewed while the event loop is blocked: %s",
+                    "%s: leases are not renewed while the event loop is blocked: %r",
                     self._worker,
                     error,
                 )

@@ -266,7 +266,7 @@ class Worker:
         try:
             await self._store.release(claim, self._clock.now())
         except (StoreError, ClaimLost) as error:
-            logger.warning("workflow %r could not be handed back: %s", claim.workflow_id, error)
+            logger.warning("workflow %r could not be handed back: %r", claim.workflow_id, error)
 
     # Leases ------------------------------------------------------------------------------------
 
@@ -461,4 +461,4 @@ class Worker:
     def _note_failure(self, error: StoreUnavailable) -> None:
         self._store_failures += 1
         self._last_store_error = str(error)
-        logger.warning("%s: store unavailable, trying again: %s", self.name, error)
+        logger.warning("%s: store unavailable, trying again: %r", self.name, error)

@@ -64,3 +64,14 @@ def test_a_long_value_is_cut_in_a_message() -> None:
     message = str(errors.InvalidId("workflow id", "x" * 1000, "too long"))
     assert len(message) < 150
     assert "(1002 characters)" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.CorruptDocument("workflows", "w\n", "st\natus", "is none of ours:\n\x1b[31m"),
+        errors.WorkflowCancelled("w\n", "enough\nERROR all is lost \x1b[31m"),
+    ],
+)
+def test_a_message_with_a_text_of_somebody_elses_is_one_line(error: Exception) -> None:
+    assert str(error).isprintable()

@@ -333,7 +333,10 @@ async def test_a_store_that_cannot_be_reached_is_tried_again(
     assert workflow is not None
     assert (workflow.status, workflow.claims) == (Status.FINISHED, 1)
     for reason in ("no route", "no answer"):
-        assert f"could not be renewed from a thread, trying again: {reason}" in warned.text
+        assert (
+            f"could not be renewed from a thread, trying again: StoreUnavailable('{reason}')"
+            in warned.text
+        )
 
 
 async def test_a_store_that_refuses_is_left_alone_until_the_loop_turns(
@@ -345,7 +348,7 @@ async def test_a_store_that_refuses_is_left_alone_until_the_loop_turns(
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> None:
         clock.advance(LEASE / 2)
-        warned.block_until("not renewed while the event loop is blocked: not allowed")
+        warned.block_until("not renewed while the event loop is blocked: StoreRefused")
         store.fake.until_called()
         assert not store.fake.is_called_within(LEASE / 2)
         await store.until_returned("renew")

@@ -146,7 +146,7 @@ async def test_a_running_workflow_is_told_and_cleans_up(
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
         await ward.inside.wait()
-        assert await bluestreak.cancel("w", "enough")
+        assert await bluestreak.cancel("w", "enough\nERROR all is lost \x1b[31m")
         await _until(fleet, bluestreak, lambda: bluestreak.health().runs == 0)
         assert ward.told == ["step ended", "handler ended", "told", "undone"]
         assert await _status(bluestreak) is Status.CANCELLED
@@ -155,7 +155,8 @@ async def test_a_running_workflow_is_told_and_cleans_up(
         step = await bluestreak.find_step("w", step_id)
         assert step is not None
         assert step.output == output
-    assert "workflow 'w' was cancelled: enough" in caplog.text
+    reason = r"'enough\nERROR all is lost \x1b[31m'"
+    assert f"workflow 'w' was cancelled: {reason}" in caplog.text
 
 
 @pytest.mark.asyncio

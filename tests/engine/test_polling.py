@@ -146,11 +146,15 @@ async def test_a_loop_outlives_a_hundred_failures_in_a_row(
 
 
 @pytest.mark.asyncio
-async def test_wrong_credentials_end_polling(fleet: Fleet, store: RecordingStore) -> None:
+async def test_wrong_credentials_end_polling_which_is_logged(
+    fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
     bluestreak = await fleet.engine()
-    store.failing["claim"] = StoreRefused("authentication failed")
-    with pytest.raises(StoreRefused, match="authentication failed"):
+    store.failing["claim"] = StoreRefused("authentication\nfailed")
+    with pytest.raises(StoreRefused, match="authentication\nfailed"):
         await bluestreak.poll()
+    [line] = [one for one in caplog.records if one.levelname == "ERROR"]
+    assert line.getMessage().endswith(r"poll ends: StoreRefused('authentication\nfailed')")
 
 
 @pytest.mark.asyncio
@@ -303,7 +307,8 @@ async def test_an_unknown_handler_that_cannot_be_handed_back_ends_polling_all_th
     await bluestreak.start("w", "unknown")
     with pytest.raises(HandlerNotFound):
         await bluestreak.poll()
-    assert "workflow 'w' could not be handed back: no route to host" in caplog.text
+    reason = "StoreUnavailable('no route to host')"
+    assert f"workflow 'w' could not be handed back: {reason}" in caplog.text
 
 
 @pytest.mark.asyncio
