@@ -17,6 +17,7 @@ from typing_extensions import override
 from bluestreak_core.argument import is_a, is_async
 from bluestreak_core.cancellation import cancellations
 from bluestreak_core.failure import record
+from bluestreak_core.group import is_abort
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +44,8 @@ async def call(
     except (Exception, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        if is_a(error, asyncio.CancelledError) and cancellations() > before:
+        is_ours = is_a(error, asyncio.CancelledError) and cancellations() > before
+        if is_ours or is_abort(error):
             raise
         raise _raisable(step_id, error) from error
 
@@ -72,6 +74,14 @@ def _within(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, An
         return returned
 
 
+def called_by(awaited: object) -> Coroutine[Any, Any, Any] | None:
+    """What a suspended call of a function waits for, so that it can be looked into; else None."""
+    if not inspect.isgenerator(awaited) or awaited.gi_code is not _within.__code__:
+        return None
+    work: Coroutine[Any, Any, Any] = awaited.gi_frame.f_locals["work"]
+    return work
+
+
 async def _call_in_thread(step_id: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     # A copy: this context is entered again while the thread runs, if the caller is cancelled.
     work = functools.partial(_outcome, step_id, copy_context(), function, args)
@@ -90,7 +100,7 @@ def _outcome(
         return context.run(function, *args), None
     except BaseException as error:  # noqa: BLE001 - raised where the thread is awaited
         is_plain = is_a(error, Exception) and not is_a(error, StopIteration)
-        return None, error if is_plain else _raisable(step_id, error)
+        return None, error if is_plain or is_abort(error) else _raisable(step_id, error)
 
 
 class _ThreadPerCall(Executor):

@@ -62,6 +62,8 @@ class Context:
     The handler runs from the top each time that its workflow is claimed: after a crash, a failure,
     a restart, and a nap that was long enough to leave memory. Recorded steps and naps return at
     once; whatever stands outside of them runs again.
+
+    Await each call before the handler returns, else it fails with `NotAwaited`.
     """
 
     def __init__(

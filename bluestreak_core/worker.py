@@ -427,7 +427,10 @@ class Worker:
         self._stop.notify()
 
     def _is_told_to_stop(self) -> bool:
-        return self._should_stop is not None and self._should_stop()
+        try:
+            return self._should_stop is not None and self._should_stop()
+        except asyncio.CancelledError as error:  # it is not this task that was cancelled
+            raise RuntimeError("should_stop was cancelled from within") from error
 
     async def _unless_stopped(
         self, wait: Coroutine[Any, Any, object] | asyncio.Future[None]

@@ -10,6 +10,7 @@ from typing import Any
 
 import bluestreak_core
 import bluestreak_memory
+from bluestreak_core.call import called_by
 
 _NOT_TO_BLAME = (*asyncio.__path__, *bluestreak_core.__path__, *bluestreak_memory.__path__)
 
@@ -44,4 +45,4 @@ def _frames(awaited: Any) -> Iterator[FrameType]:
     """The frames of a coroutine and of those that it awaits, the outermost first."""
     while (frame := getattr(awaited, "cr_frame", None)) is not None:
         yield frame
-        awaited = awaited.cr_await
+        awaited = called_by(awaited.cr_await) or awaited.cr_await

@@ -518,3 +518,13 @@ def test_a_poll_that_its_event_loop_abandons_hands_back() -> None:
 async def test_an_engine_shows_its_store_and_its_state(fleet: Fleet) -> None:
     bluestreak = Bluestreak(MemoryStore())
     assert repr(bluestreak) == "<Bluestreak on <MemoryStore of 0 workflows>, stopped>"
+
+
+@pytest.mark.asyncio
+async def test_a_should_stop_that_was_cancelled_from_within_ends_polling(fleet: Fleet) -> None:
+    def look() -> bool:
+        raise asyncio.CancelledError
+
+    bluestreak = await fleet.engine()
+    with pytest.raises(RuntimeError, match="should_stop was cancelled from within"):
+        await bluestreak.poll(should_stop=look)

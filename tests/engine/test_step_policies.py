@@ -691,6 +691,25 @@ def test_an_abort_within_a_group_that_a_step_raises_is_not_tried_again() -> None
         assert (outcome.status, outcome.calls) == (Status.ABORTED, ["s"])
 
 
+@pytest.mark.parametrize("retry", [None, Retry(initial=0)])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_an_abort_beside_a_cancellation_is_not_tried_again(
+    retry: Retry | None, is_async: bool
+) -> None:
+    def give_up() -> None:
+        raise BaseExceptionGroup("of all", [asyncio.CancelledError(), Abort("no such customer")])
+
+    async def give_up_async() -> None:
+        give_up()
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", give_up_async if is_async else give_up, retry=retry)
+
+    with Environment() as env:
+        outcome = env.run(handle)
+        assert (outcome.status, outcome.calls) == (Status.ABORTED, ["s"])
+
+
 LOST, DECLINED = ConnectionError("lost"), LookupError("declined")
 
 

@@ -274,6 +274,18 @@ def test_a_handler_can_be_registered_while_workers_run(env: Environment) -> None
     assert env.run("late", 1).result == 2
 
 
+@pytest.mark.parametrize("timeout", [None, 10**9])
+def test_a_place_where_a_function_waits_is_named(timeout: int | None) -> None:
+    async def wait_for_ever() -> None:
+        await asyncio.Event().wait()
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", wait_for_ever, timeout=timeout)
+
+    with Environment(turns=5000) as env, pytest.raises(Stuck, match="wait_for_ever at "):
+        env.run(handle)
+
+
 @pytest.mark.asyncio
 async def test_async_tests_are_told_to_be_plain() -> None:
     with pytest.raises(UsageError, match="make the test a plain function"):
