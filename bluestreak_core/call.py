@@ -78,7 +78,7 @@ def called_by(awaited: object) -> Coroutine[Any, Any, Any] | None:
     """What a suspended call of a function waits for, so that it can be looked into; else None."""
     if not inspect.isgenerator(awaited) or awaited.gi_code is not _within.__code__:
         return None
-    work: Coroutine[Any, Any, Any] = awaited.gi_frame.f_locals["work"]
+    work: Coroutine[Any, Any, Any] = inspect.getgeneratorlocals(awaited)["work"]
     return work
 
 
