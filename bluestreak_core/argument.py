@@ -154,7 +154,7 @@ def check_function(verb: str, name: str, id: str, value: object) -> None:
     """Refuse what cannot be called. The result of a call is what most often stands there."""
     if callable(value):
         return
-    if inspect.iscoroutine(value):
+    if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
         value.close()  # nobody will await it, which Python would warn of
     reason = f"expected a function: write {verb}({id!r}, fn, *args), not {verb}({id!r}, fn(*args))"
     raise InvalidArgument(f"{name} {id!r}", value, reason)

@@ -39,8 +39,10 @@ async def call(
     function sets in them does not reach the caller, whom a replay would not give it.
     """
     before = cancellations()
+    if context is None:
+        context = copy_context()
     try:
-        return await _within(context or copy_context(), _called(step_id, function, args))
+        return await _within(context, _called(step_id, function, args))
     except (Exception, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:

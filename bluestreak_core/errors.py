@@ -33,8 +33,8 @@ class FinalMistakes:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, UsageError):
-            error.is_final = True
+        if error is not None and issubclass(type(error), UsageError):
+            error.is_final = True  # type: ignore[attr-defined]
 
 
 class StateError(BluestreakError):

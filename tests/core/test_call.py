@@ -139,6 +139,13 @@ async def test_a_function_can_be_called_in_another_context(function: Any) -> Non
 
 
 @pytest.mark.asyncio
+async def test_a_context_that_is_empty_is_a_context() -> None:
+    VARIABLE.set("caller's")
+    with pytest.raises(LookupError):
+        await call("s", VARIABLE.get, context=contextvars.Context())
+
+
+@pytest.mark.asyncio
 async def test_a_function_sees_its_own_cancellation_and_may_go_on() -> None:
     async def swallow() -> str:
         begun.set()
