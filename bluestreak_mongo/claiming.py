@@ -19,7 +19,7 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
 
 from bluestreak_core import machine
-from bluestreak_core.errors import CorruptDocument, one_line
+from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Claim, Status, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
@@ -239,9 +239,7 @@ class Claiming:
         try:
             await self._workflows.database.client.admin.command("killSessions", sessions)
         except OperationFailure as error:
-            logger.warning(
-                "transactions of dead workers are left to time out: %s", one_line(shown(error))
-            )
+            logger.warning("transactions of dead workers are left to time out: %s", shown(error))
             return
         # Its worker may be alive after all, and use the session for something else from now on.
         ended = [transitions.announced(one.workflow_id, one.session_id) for one in dead]

@@ -7,19 +7,21 @@ from typing import Any
 
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
+from bluestreak_core.errors import one_line
+
 
 def shown(error: PyMongoError) -> str:
-    """What an error says: of a server's answer its message and code, not the whole answer.
+    """What an error says, in one line: of a server's answer its message and code.
 
     PyMongo's own text ends in that answer, which may be raw BSON, or hold what was to be written.
     """
     if not isinstance(error, OperationFailure) or error.details is None:
-        return str(error)
+        return one_line(str(error))
     answer = _first_of(error.details) if isinstance(error, BulkWriteError) else error.details
     message = answer.get("errmsg") or str(error).partition(", full error: ")[0]
     code = answer.get("code", error.code)
     names = [str(one) for one in (answer.get("codeName"), code) if one is not None]
-    return f"{message} ({', '.join(names)})" if names else str(message)
+    return one_line(f"{message} ({', '.join(names)})" if names else str(message))
 
 
 def _first_of(details: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -22,7 +22,6 @@ from pymongo.errors import PyMongoError
 from bluestreak_core import machine
 from bluestreak_core.cancellation import end_all, see_through
 from bluestreak_core.clock import Clock
-from bluestreak_core.errors import one_line
 from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Status
@@ -242,12 +241,10 @@ class Feed:
     async def _do_without(self, error: PyMongoError) -> None:
         """Say so, and leave the server alone for a moment."""
         if not self._is_possible:
-            logger.info("there is no change stream, polling instead: %s", one_line(shown(error)))
+            logger.info("there is no change stream, polling instead: %s", shown(error))
             return
         if not self._is_broken:
-            logger.warning(
-                "the change stream broke off, polling meanwhile: %s", one_line(shown(error))
-            )
+            logger.warning("the change stream broke off, polling meanwhile: %s", shown(error))
         self._is_broken = True
         await self._clock.sleep(_LISTEN_AGAIN_AFTER)
 
