@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import pymongo
+from bson.codec_options import DatetimeConversion
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
@@ -130,10 +131,17 @@ class OwnClient:
             with warnings.catch_warnings():
                 # It warns of options that it does not know, and goes on without, be it without TLS.
                 warnings.simplefilter("error", UserWarning)
-                return kind(self._url, **own, **options)
+                client = kind(self._url, **own, **options)
+            if _conversion(client) is DatetimeConversion.DATETIME:
+                return client
+            reason = (
+                "datetime_conversion is not for the URL to choose: every store reads dates alike"
+            )
         except UserWarning:
             names = ", ".join(sorted(given))
             reason = f"PyMongo does not take one of its options as it stands, of {names}"
+        except KeyError:  # of a name that the driver looks up
+            reason = "PyMongo does not take its datetime_conversion"
         except (PyMongoError, ValueError, TypeError, OSError) as error:
             reason = f"PyMongo refuses it with {type(error).__name__}"
         # Neither the URL nor what the driver says of it is shown or kept, as the context that an
@@ -187,6 +195,11 @@ class GivenDatabase:
         if self._other is None:
             raise StoreRefused("from_database() was given no renewal_url to connect to")
         return self._other.open_blocking()
+
+
+def _conversion(client: Any) -> DatetimeConversion:
+    conversion: DatetimeConversion = client.codec_options.datetime_conversion
+    return conversion
 
 
 def _text(name: str, value: object) -> str:

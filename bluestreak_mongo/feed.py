@@ -288,8 +288,9 @@ def _can_be_followed(workflows: AsyncCollection[Document]) -> bool:
 
 def _await_ms(workflows: AsyncCollection[Document]) -> int:
     """No longer than half the time in which the client wants to have read an answer."""
-    read_within = workflows.database.client.options.pool_options.socket_timeout
-    return min(_AWAIT_MS, int(read_within * 500)) if read_within else _AWAIT_MS
+    options = workflows.database.client.options
+    bounds = [within for within in (options.pool_options.socket_timeout, options.timeout) if within]
+    return min(_AWAIT_MS, *(int(within * 500) for within in bounds)) if bounds else _AWAIT_MS
 
 
 def _log_failure(following: asyncio.Task[None]) -> None:

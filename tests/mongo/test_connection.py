@@ -105,6 +105,14 @@ async def test_an_option_that_the_driver_would_go_on_without_is_refused_by_name(
         MongoStore(f"mongodb://ada:{SECRET}@h/?w=1&tsl=true")
 
 
+@pytest.mark.parametrize("value", ["datetime_ms", "DATETIME_MS", "DATETIME_AUTO", "3", "local"])
+async def test_how_dates_are_read_is_not_for_the_url_to_choose(value: str) -> None:
+    with pytest.raises(InvalidArgument, match="datetime_conversion") as refused:
+        MongoStore(f"mongodb://ada:{SECRET}@h/?datetime_conversion={value}")
+    assert refused.value.name == "url"
+    assert refused.value.__context__ is None
+
+
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
     "url",
@@ -198,6 +206,27 @@ async def test_waiting_for_a_server_is_bounded_unless_the_url_says_otherwise(
         options.heartbeat_frequency,
         reading,
     ) == seconds
+
+
+TAKEN = [
+    *("w=0", "journal=false", "wtimeoutMS=1", "readPreference=secondary", "readConcernLevel=local"),
+    *("readPreference=secondary&maxStalenessSeconds=90", "retryWrites=false", "retryReads=false"),
+    *("tz_aware=true", "uuidRepresentation=pythonLegacy", "unicode_decode_error_handler=ignore"),
+    *("maxPoolSize=1", "maxPoolSize=2&waitQueueTimeoutMS=5000", "minPoolSize=3", "maxConnecting=1"),
+    *("compressors=zlib", "timeoutMS=9000", "socketTimeoutMS=9000", "serverMonitoringMode=poll"),
+    *("maxIdleTimeMS=1", "localThresholdMS=0", "connect=false", "datetime_conversion=DATETIME"),
+]
+"""Options that are used as they are, or that have no say in what Bluestreak does."""
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("option", TAKEN)
+async def test_a_workflow_has_the_same_life_whatever_the_url_says(
+    option: str, mongodb_url: str, empty_database: str, clock: ManualClock
+) -> None:
+    url = f"{mongodb_url}{'&' if '?' in mongodb_url else '?'}{option}"
+    store = MongoStore(url, database=empty_database, clock=clock)
+    await whole_life(store, clock)
 
 
 # Databases ---------------------------------------------------------------------------------------

@@ -257,22 +257,44 @@ async def test_a_workflow_that_is_put_back_after_its_end_is_waited_for_in_peace(
 
 
 @pytest.mark.parametrize(
-    ("socket_timeout", "awaited"), [(None, 5000), (0, 5000), (60_000, 5000), (3000, 1500)]
+    ("options", "awaited"),
+    [
+        ({}, 5000),
+        ({"socketTimeoutMS": 0}, 5000),
+        ({"socketTimeoutMS": 60_000}, 5000),
+        ({"socketTimeoutMS": 3000}, 1500),
+        ({"timeoutMS": 0}, 5000),
+        ({"timeoutMS": 60_000}, 5000),
+        ({"timeoutMS": 3000}, 1500),
+        ({"timeoutMS": 3000, "socketTimeoutMS": 2000}, 1000),
+    ],
 )
 async def test_the_server_answers_before_the_client_gives_the_stream_up(
     mongodb_url: str,
     empty_database: str,
     clock: ManualClock,
-    socket_timeout: int | None,
+    options: dict[str, int],
     awaited: int,
 ) -> None:
-    options = {"socketTimeoutMS": socket_timeout}
     async with _process(mongodb_url, empty_database, clock, **options) as process:
         waiting = asyncio.create_task(process.store.wait_for_end("w", AFTER, HOUR))
         await eventually(lambda: "getMore" in process.sent.names)
         waiting.cancel()
         await asyncio.wait({waiting})
         assert process.sent.named("getMore")[0]["maxTimeMS"] == awaited
+
+
+async def test_a_stream_outlasts_a_short_time_limit_for_calls(
+    mongodb_url: str, empty_database: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _process(mongodb_url, empty_database, clock, timeoutMS=2000) as process:
+        await process.store.wait_for_end("w", HOUR)  # the stream has begun
+        waiting = asyncio.create_task(process.store.wait_for_end("w", HOUR))
+        await eventually(lambda: process.sent.names.count("getMore") > 2)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert len(process.streams) == 1
+    assert "broke off" not in caplog.text
 
 
 async def test_an_id_may_be_anything(processes: list[Process]) -> None:
