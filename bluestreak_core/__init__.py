@@ -4,6 +4,8 @@ Read it in this order: `model`, `machine`, `store`, `bluestreak_memory.store`; t
 `journal`, `operations`, `exit`, `context`, `run`, `worker`.
 """
 
+from typing import TYPE_CHECKING
+
 from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.client import Start
@@ -174,3 +176,15 @@ __all__ = [
     "WorkflowSummary",
     "WrongEventLoop",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name: str) -> str:
+        """Look up `__version__` when it is asked for: few programs do, and it reads files."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("bluestreak")

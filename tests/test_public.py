@@ -7,10 +7,13 @@ import inspect
 import re
 import subprocess
 import sys
-from importlib.metadata import requires
+import tomllib
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
+
+import bluestreak_core
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = [
@@ -81,6 +84,33 @@ def last_line_of(program: str) -> str:
     )
     assert run.returncode == 1
     return run.stderr.splitlines()[-1]
+
+
+def test_the_version_is_that_of_the_package_and_no_other_name_is_made_up() -> None:
+    assert bluestreak_core.__version__ == version("bluestreak")
+    with pytest.raises(AttributeError, match="'bluestreak_core' has no attribute '__versoin__'"):
+        getattr(bluestreak_core, "__versoin__")  # noqa: B009 - which mypy would refuse
+
+
+def test_the_page_of_a_package_index_has_no_link_that_leads_nowhere() -> None:
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+    readme = hatch["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = "".join((ROOT / part["path"]).read_text() for part in readme["fragments"])
+    for one in readme["substitutions"]:
+        text = re.sub(one["pattern"], one["replacement"], text)
+    assert re.findall(r"\]\((?!https?://|#).*?\)", text) == []
+    assert "dataclasses, enums and models may be inputs" in text
+
+
+def test_a_source_distribution_holds_the_packages_and_what_describes_them() -> None:
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]
+    targets = hatch["build"]["targets"]
+    assert {*targets["sdist"]["only-include"]} == {
+        *targets["wheel"]["packages"],
+        "README.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+    }
 
 
 def test_the_core_depends_on_typing_extensions_only() -> None:
