@@ -479,6 +479,22 @@ async def test_a_call_on_a_connection_without_answers_is_given_up_and_the_next_o
     assert behind.workflows.count_documents({"status": "finished", "result": "done"}) == 1
 
 
+async def test_a_renewal_from_a_thread_is_given_up_while_there_is_time_for_another(
+    link: LossyLink, behind: Database[Document], clock: ManualClock
+) -> None:
+    lease = 0.6 * SECOND
+    store = MongoStore(link.url, database=behind.name, clock=clock)
+    await store.init()
+    claim = await claimed(store)
+    with closing(store.renewer()) as renewer:
+        assert await asyncio.to_thread(renewer.renew, [claim], NOW, lease) == []
+        with link.passing(lambda _: Passage.FROZEN):
+            async with asyncio.timeout(5):  # it takes ten to find out that the server is not there
+                with pytest.raises(StoreUnavailable):
+                    await asyncio.to_thread(renewer.renew, [claim], NOW, lease)
+    await store.close()
+
+
 async def test_closing_does_not_wait_for_a_server_that_does_not_answer(
     link: LossyLink, behind: Database[Document], clock: ManualClock
 ) -> None:
