@@ -11,7 +11,6 @@ from typing import Any, TypeVar, assert_never, overload
 from bluestreak_core.argument import (
     Duration,
     check_callable,
-    check_count,
     check_has,
     check_id,
     check_reason,
@@ -38,6 +37,7 @@ from bluestreak_core.errors import (
 from bluestreak_core.event_loop import HomeLoop
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Standing, Status, Step, Workflow
+from bluestreak_core.patience import to_patience
 from bluestreak_core.search import Search
 from bluestreak_core.store import Forks, Store, Transacts
 from bluestreak_core.values import same_value
@@ -212,25 +212,32 @@ class Client(Search):
 
     @overload
     async def wait(
-        self, workflow_id: str, retries: int = 100, pause_interval: Duration = 1
+        self,
+        workflow_id: str,
+        retries: int | None = None,
+        pause_interval: Duration | None = None,
+        *,
+        timeout: Duration | None = None,
     ) -> Any: ...
 
     @overload
     async def wait(
         self,
         workflow_id: str,
-        retries: int = 100,
-        pause_interval: Duration = 1,
+        retries: int | None = None,
+        pause_interval: Duration | None = None,
         *,
+        timeout: Duration | None = None,
         handler: Callable[[Context, Any], Awaitable[Result]],
     ) -> Result: ...
 
     async def wait(
         self,
         workflow_id: str,
-        retries: int = 100,
-        pause_interval: Duration = 1,
+        retries: int | None = None,
+        pause_interval: Duration | None = None,
         *,
+        timeout: Duration | None = None,
         handler: Handler | None = None,
     ) -> Any:
         """The result of a workflow, once it has finished.
@@ -238,21 +245,23 @@ class Client(Search):
         With `handler`, a registered function, it is of the type that the function is annotated to
         return; without, it is as it is stored.
 
-        Looks up to `retries` times, `pause_interval` (seconds or a `timedelta`) apart, or sooner
-        where the store gives notice.
+        - `timeout`, seconds or a `timedelta`: how long to wait; 100 s where nothing is said.
+        - `retries` and `pause_interval`, as in the JavaScript library, instead of `timeout`: look
+          up to `retries` times (100), `pause_interval` apart (1 s), or sooner where the store gives
+          notice.
 
         Raises `WorkflowNotFound`; as soon as there is nothing more to wait for, `WorkflowAborted`
-        with the last error or `WorkflowCancelled` with its reason; and `WaitTimeout`. With
-        `handler` also `HandlerNotRegistered`, `WorkflowConflict` if the workflow has another one,
-        and `InvalidValue` if its result does not fit the annotation.
+        with the last error or `WorkflowCancelled` with its reason; `WaitTimeout`; and
+        `InvalidArgument` for a `timeout` beside `retries` or `pause_interval`. With `handler` also
+        `HandlerNotRegistered`, `WorkflowConflict` if the workflow has another one, and
+        `InvalidValue` if its result does not fit the annotation.
         """
         self._check_open("wait()")
         workflow_id = check_id("workflow id", workflow_id)
-        pause = to_timedelta("pause_interval", pause_interval)
-        looks = check_count("retries", retries, least=1)
+        patience = to_patience(timeout, retries, pause_interval)
         handler_id = None if handler is None else self._id_of(handler)
-        for more in reversed(range(looks)):
-            workflow = await self._look(workflow_id, pause if more else timedelta(0), handler_id)
+        for pause in patience.pauses():
+            workflow = await self._look(workflow_id, pause, handler_id)
             if workflow.status.ended:
                 break
         match workflow.status:
@@ -266,7 +275,7 @@ class Client(Search):
             case Status.CANCELLED:
                 raise WorkflowCancelled(workflow_id, workflow.reason)
             case Status.IDLE | Status.RUNNING | Status.FAILED | Status.PAUSED:
-                raise WaitTimeout(workflow_id, workflow.status, looks)
+                raise WaitTimeout(workflow_id, workflow.status, patience.retries, patience.timeout)
             case _:
                 assert_never(workflow.status)
 

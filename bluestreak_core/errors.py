@@ -8,7 +8,7 @@ one that a handler raises and Bluestreak understands.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bluestreak_core.plural import counted
 
@@ -295,19 +295,32 @@ class StepNotRecorded(StateError):
 
 
 class WaitTimeout(StateError):
-    """`wait` used up its retries before the workflow ended; `status` is the last one seen."""
+    """`wait` gave up before the workflow ended; `status` is the last one seen.
 
-    def __init__(self, workflow_id: str, status: str, retries: int) -> None:
-        super().__init__(workflow_id, status, retries)
+    One of `timeout` and `retries` is set, as `wait` was given one or the other.
+    """
+
+    def __init__(
+        self,
+        workflow_id: str,
+        status: str,
+        retries: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> None:
+        super().__init__(workflow_id, status, retries, timeout)
         self.workflow_id = workflow_id
         self.status = status
         self.retries = retries
+        self.timeout = timeout
 
     def __str__(self) -> str:
-        return (
-            f"workflow {self.workflow_id!r} was still '{self.status}' after "
-            f"{counted(self.retries, 'look')}"
-        )
+        spent = []
+        if self.timeout is not None:
+            spent.append(f"{self.timeout / timedelta(seconds=1):.12g} s")
+        if self.retries is not None:
+            spent.append(counted(self.retries, "look"))
+        still = f"workflow {self.workflow_id!r} was still '{self.status}'"
+        return f"{still} after {' and '.join(spent)}"
 
 
 class WorkflowAborted(StateError):

@@ -11,6 +11,7 @@ import pytest
 from bluestreak_core import (
     Bluestreak,
     Context,
+    InvalidArgument,
     Status,
     WaitTimeout,
     WorkflowAborted,
@@ -18,7 +19,7 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core.testing import ManualClock, RecordingStore
-from tests.engine.conftest import Fleet, eventually
+from tests.engine.conftest import Fleet, eventually, pass_time
 
 pytestmark = pytest.mark.asyncio
 
@@ -252,6 +253,41 @@ async def test_waiting_ends_after_its_retries(
     with pytest.raises(WaitTimeout, match="workflow 'w' was still 'idle' after 3 looks"):
         await waiting
     assert store.begun["find_standing"] >= 3  # hints may add some
+
+
+async def test_waiting_ends_after_its_timeout(
+    fleet: Fleet, clock: ManualClock, store: RecordingStore
+) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    start = clock.now()
+    waiting = asyncio.create_task(bluestreak.wait("w", timeout=90))
+    await pass_time(clock, waiting.done)
+    with pytest.raises(WaitTimeout, match="workflow 'w' was still 'idle' after 90 s") as raised:
+        await waiting
+    error = raised.value
+    assert (error.timeout, error.retries) == (90 * SECOND, None)
+    assert 90 * SECOND <= clock.now() - start < 100 * SECOND
+
+
+async def test_waiting_without_patience_is_one_look(fleet: Fleet, store: RecordingStore) -> None:
+    bluestreak = await fleet.engine()
+    await bluestreak.start("w", "h")
+    with pytest.raises(WaitTimeout, match="workflow 'w' was still 'idle' after 0 s"):
+        await bluestreak.wait("w", timeout=0)
+    with pytest.raises(WaitTimeout, match=r"workflow 'w' was still 'idle' after 1 look$"):
+        await bluestreak.wait("w", retries=1)
+    assert store.begun["find_standing"] == 2
+
+
+@pytest.mark.parametrize("other", ["retries", "pause_interval"])
+async def test_a_timeout_and_the_older_way_to_wait_exclude_each_other(
+    fleet: Fleet, store: RecordingStore, other: str
+) -> None:
+    bluestreak = await fleet.engine()
+    with pytest.raises(InvalidArgument, match=f"^timeout 1: expected either this or {other}"):
+        await bluestreak.wait("w", timeout=1, **{other: 1})
+    assert store.begun["find_standing"] == 0
 
 
 async def test_waiting_notices_an_abort_at_once(fleet: Fleet, clock: ManualClock) -> None:

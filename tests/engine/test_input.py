@@ -443,9 +443,13 @@ def test_a_bad_option_is_refused_by_its_name(option: str, value: Any) -> None:
 
 BAD_WAITS: list[tuple[str, Any]] = [
     ("retries", 0),
-    ("retries", None),
     *[("retries", bad) for bad in BAD_COUNTS.values()],
-    *[("pause_interval", bad) for bad in BAD_DURATIONS.values()],
+    *[
+        (name, bad)
+        for name in ("pause_interval", "timeout")
+        for bad in BAD_DURATIONS.values()
+        if bad is not None  # nothing is said
+    ],
 ]
 
 

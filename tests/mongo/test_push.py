@@ -288,8 +288,8 @@ async def test_a_stream_outlasts_a_short_time_limit_for_calls(
     mongodb_url: str, empty_database: str, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with _process(mongodb_url, empty_database, clock, timeoutMS=2000) as process:
-        await process.store.wait_for_end("w", HOUR)  # the stream has begun
-        waiting = asyncio.create_task(process.store.wait_for_end("w", HOUR))
+        await process.store.wait_for_end("w", AFTER, HOUR)  # the stream has begun
+        waiting = asyncio.create_task(process.store.wait_for_end("w", AFTER, HOUR))
         await eventually(lambda: process.sent.names.count("getMore") > 2)
         waiting.cancel()
         await asyncio.wait({waiting})

@@ -116,6 +116,7 @@ async def refused() -> None:
     await bluestreak.start("w", buy, BOOK, later=1)  # type: ignore[call-overload]
     await bluestreak.start(1, "buy", BOOK)  # type: ignore[call-overload]
     await bluestreak.wait("w", handler=charge)  # type: ignore[arg-type]
+    await bluestreak.wait("w", timeout="1 s")  # type: ignore[call-overload]
     await bluestreak.wait("w", handler="buy")  # type: ignore[call-overload]
     Bluestreak(MemoryStore(), codec=MemoryStore())  # type: ignore[arg-type]
 
@@ -123,6 +124,8 @@ async def refused() -> None:
 async def waiting() -> None:
     assert_type(await bluestreak.wait("w"), Any)
     assert_type(await bluestreak.wait("w", 3, 0.5), Any)
+    assert_type(await bluestreak.wait("w", timeout=2.5), Any)
+    assert_type(await bluestreak.wait("w", timeout=timedelta(hours=1), handler=buy), Receipt)
     assert_type(await bluestreak.wait("w", handler=buy), Receipt)
     assert_type(await bluestreak.wait("w", 3, handler=nothing), list[Size])
     assert_type(await bluestreak.wait("w", handler=optional), None)
