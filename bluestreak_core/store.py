@@ -8,6 +8,9 @@
   `fork`, which answer as they do to anybody who comes late.
 - **Stale**: a call under a claim that is no longer in force. Those that move a workflow raise
   `ClaimLost` and write nothing.
+- **Deleted**: a claim belongs to the workflow that it was made on. Once that has been deleted, what
+  is recorded under the claim is refused with `ClaimLost`, or is never handed out: the next workflow
+  of that id begins with nothing. `machine.is_of` compares the two by `created_at`.
 - A store never reads a clock to decide something; the engine passes `now`. Instants are aware, UTC,
   whole milliseconds.
 - A value is handed out as a fresh copy, equal to what every later read gives, and never is an
@@ -151,6 +154,9 @@ class Store(Protocol):
         The first writer wins, whoever holds the claim: a repeat, a racing attempt and a stale
         caller all get the output that is stored, and change nothing. A first record sets `crashes`
         to 0 if the claim is in force. The record is written before the count is touched.
+
+        What was recorded for a workflow of this id that has been deleted is not in the way. A
+        caller whose own workflow has been deleted gets `ClaimLost`, or its own output.
         """
         ...
 

@@ -532,7 +532,7 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
 
     def _record(self, claim: Claim) -> _Record:
         record = self._records.get(claim.workflow_id)
-        if record is None:
+        if record is None or not machine.is_of(claim, record.workflow):
             raise machine.lost(None, claim)
         return record
 

@@ -89,6 +89,8 @@ NAP_ID = "napId"
 WAKE_UP_AT = "wakeUpAt"
 
 SAVED_AT = "savedAt"
+WORKFLOW_CREATED_AT = "workflowCreatedAt"
+"""Which of the workflows of one id a record is of, should earlier ones have been deleted."""
 
 # A failed attempt of a step is a nap until the next one, under an id that no nap can have.
 ATTEMPT = "attempt"
@@ -167,14 +169,27 @@ def from_workflow(workflow: Workflow) -> Document:
     return document
 
 
-def from_step(workflow_id: str, step_id: str, output: Any, saved_at: datetime) -> Document:
+def from_step(workflow: Workflow, step_id: str, output: Any, saved_at: datetime) -> Document:
     """The document of a step."""
-    return {WORKFLOW_ID: workflow_id, STEP_ID: step_id, OUTPUT: output, SAVED_AT: saved_at}
+    return belonging_to(workflow) | {STEP_ID: step_id, OUTPUT: output, SAVED_AT: saved_at}
 
 
-def from_nap(workflow_id: str, nap_id: str, wake_up_at: datetime, saved_at: datetime) -> Document:
+def from_nap(workflow: Workflow, nap_id: str, wake_up_at: datetime, saved_at: datetime) -> Document:
     """The document of a nap."""
-    return {WORKFLOW_ID: workflow_id, NAP_ID: nap_id, WAKE_UP_AT: wake_up_at, SAVED_AT: saved_at}
+    return belonging_to(workflow) | {NAP_ID: nap_id, WAKE_UP_AT: wake_up_at, SAVED_AT: saved_at}
+
+
+def belonging_to(workflow: Workflow) -> Document:
+    """What a record says of its workflow."""
+    return {WORKFLOW_ID: workflow.workflow_id, WORKFLOW_CREATED_AT: workflow.created_at}
+
+
+def is_of(record: Mapping[str, Any], created_at: object) -> bool:
+    """Whether a step or a nap is of the workflow of its id that was created at this instant.
+
+    One that does not say so, as the JavaScript library's, is taken to be.
+    """
+    return bool(record.get(WORKFLOW_CREATED_AT, created_at) == created_at)
 
 
 def attempt_id(step_id: str, round: int, number: int) -> str:
@@ -182,10 +197,22 @@ def attempt_id(step_id: str, round: int, number: int) -> str:
     return f"{step_id}\0{round}\0{number}"
 
 
-def from_attempt(attempt: Attempt) -> Document:
+def id_beside(name: str, created_at: object) -> str:
+    """The id of a step or a nap where a deleted workflow of the same id has left one in its place.
+
+    Workers neither change nor delete records, so both stay there.
+    """
+    return f"{name}\0{created_at}"
+
+
+def own_id(record: Mapping[str, Any], stored: str) -> str:
+    """The id of a step or a nap, wherever it is kept. JavaScript's may have any character."""
+    return stored.partition("\0")[0] if WORKFLOW_CREATED_AT in record else stored
+
+
+def from_attempt(workflow: Workflow, attempt: Attempt) -> Document:
     """The document of a failed attempt."""
-    return {
-        WORKFLOW_ID: attempt.workflow_id,
+    return belonging_to(workflow) | {
         NAP_ID: attempt_id(attempt.step_id, attempt.round, attempt.number),
         WAKE_UP_AT: attempt.retry_at or attempt.saved_at,
         SAVED_AT: attempt.saved_at,
@@ -304,7 +331,7 @@ def to_step(document: Mapping[str, Any]) -> Step:
     read = _Reader(STEPS, document)
     return Step(
         workflow_id=read.text(WORKFLOW_ID),
-        step_id=read.text(STEP_ID),
+        step_id=own_id(document, read.text(STEP_ID)),
         output=document.get(OUTPUT),
         saved_at=read.optional_instant(SAVED_AT),
     )
@@ -337,7 +364,7 @@ def to_nap(document: Mapping[str, Any]) -> Nap:
     read = _Reader(NAPS, document)
     return Nap(
         workflow_id=read.text(WORKFLOW_ID),
-        nap_id=read.text(NAP_ID),
+        nap_id=own_id(document, read.text(NAP_ID)),
         wake_up_at=read.instant(WAKE_UP_AT),
         saved_at=read.optional_instant(SAVED_AT),
     )

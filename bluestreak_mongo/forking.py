@@ -32,6 +32,7 @@ from bluestreak_mongo.documents import Document, Index
 from bluestreak_mongo.outcome import check_written
 
 _AT_ONCE = 500
+_DATED: Document = {doc.SAVED_AT: 1, doc.WORKFLOW_CREATED_AT: 1}
 BYTES_AT_ONCE = 16 * 1024 * 1024
 """Of records that are held in memory, before the last one of them."""
 
@@ -76,9 +77,9 @@ async def fork(
         begun = await _find_begun(database, forked, before)
         if begun is None:
             return False
-        part = begun
+        forked, part = begun
     for collection, index in ((database.steps, doc.BY_STEP), (database.naps, doc.BY_NAP)):
-        await _copy(collection, index, workflow_id, new_id, part)
+        await _copy(collection, index, source, forked, part)
     key = {doc.WORKFLOW_ID: new_id}
     if not await _is_still_whole(database, found):
         await database.workflows.update_one(key, transitions.discard(now))
@@ -116,15 +117,17 @@ def _being_forked(before: str | None) -> Document:
     return {doc.STATUS: Status.PAUSED.value} | mark
 
 
-async def _find_begun(database: Database, forked: Workflow, before: str | None) -> _Part | None:
-    """Which part a fork was to have that was broken off, and is to be completed by this call."""
+async def _find_begun(
+    database: Database, forked: Workflow, before: str | None
+) -> tuple[Workflow, _Part] | None:
+    """A fork that was broken off, to be completed by this call, and which part it was to have."""
     ours = {doc.WORKFLOW_ID: forked.workflow_id, doc.FORKED_FROM: forked.forked_from}
-    begun = await database.workflows.find_one(ours | _being_forked(before), {doc.FORKING: 1})
+    begun = await database.workflows.find_one(ours | _being_forked(before))
     if begun is None:
         return None
     mark = begun[doc.FORKING]
     place = _Place(in_milliseconds(mark[doc.SAVED_AT]), mark[doc.FORKING_KEY])
-    return _Part(place, including=before is None)
+    return doc.to_workflow(begun), _Part(place, including=before is None)
 
 
 async def _is_unfinished(database: Database, new_id: str) -> bool:
@@ -144,14 +147,19 @@ async def _part(database: Database, source: Workflow, before: str | None) -> _Pa
     if before is None:
         last = _Place(doc.FIRST_DATE)
         for collection in (database.steps, database.naps):
-            async for record in collection.find(key, {doc.SAVED_AT: 1}):
+            async for record in collection.find(key, _DATED):
                 place = _place(record)
-                last = place if last.is_before(place) else last
+                is_later = doc.is_of(record, source.created_at) and last.is_before(place)
+                last = place if is_later else last
         return _Part(last, including=True)
     for failed in source.failed_steps:
         if failed.step_id == before:
             return _Part(_Place(failed.failed_at))
-    step = await database.steps.find_one(key | {doc.STEP_ID: before}, {doc.SAVED_AT: 1})
+    places = [before, doc.id_beside(before, source.created_at)]
+    found = database.steps.find(key | {doc.STEP_ID: {"$in": places}}, _DATED)
+    step = next(
+        (one for one in await found.to_list(None) if doc.is_of(one, source.created_at)), None
+    )
     if step is None:
         raise StepNotRecorded(source.workflow_id, before)
     return _Part(_place(step))
@@ -179,23 +187,27 @@ async def _given_up(
 async def _copy(
     collection: AsyncCollection[Document],
     index: Index,
-    workflow_id: str,
-    new_id: str,
+    source: Workflow,
+    forked: Workflow,
     part: _Part,
 ) -> None:
     """Copy some records, in their order; what is there already, of an earlier call, stays."""
     copies: list[Document] = []
     size = 0
-    theirs = {doc.WORKFLOW_ID: workflow_id, doc.ATTEMPT: None}
+    theirs = {doc.WORKFLOW_ID: source.workflow_id, doc.ATTEMPT: None}
+    id_field = index[-1][0]
     # Without the hint, the server may well look for them among all that there is, in this order.
     found = collection.find(theirs, batch_size=_AT_ONCE).hint(index).sort("_id", ASCENDING)
     async for record in found:
         place = _place(record)
-        if not part.has(place):
+        if not part.has(place) or not doc.is_of(record, source.created_at):
             continue
         # With the time, a copy of what JavaScript has recorded keeps its place under another key.
         dated = {} if place.recorded_at == doc.FIRST_DATE else {doc.SAVED_AT: place.recorded_at}
-        copies.append(dated | record | {"_id": ObjectId(), doc.WORKFLOW_ID: new_id})
+        own = {"_id": ObjectId(), **doc.belonging_to(forked)}
+        if isinstance(record.get(id_field), str):
+            own[id_field] = doc.own_id(record, record[id_field])
+        copies.append(dated | record | own)
         size += len(bson.encode(record, codec_options=CODEC))
         if len(copies) == _AT_ONCE or size >= BYTES_AT_ONCE:
             await _insert(collection, copies)

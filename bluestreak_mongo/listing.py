@@ -100,8 +100,11 @@ class Listing:
 
     async def records(self, workflow_id: str) -> Records:
         """See `Searches.records`."""
-        steps = await self._recorded(self._database.steps, workflow_id, doc.to_step)
-        naps = await self._recorded(self._database.naps, workflow_id, _to_record)
+        key = {doc.WORKFLOW_ID: workflow_id}
+        workflow = await self._workflows.find_one(key, {doc.CREATED_AT: 1})
+        created_at = None if workflow is None else workflow.get(doc.CREATED_AT)
+        steps = await self._recorded(self._database.steps, workflow_id, created_at, doc.to_step)
+        naps = await self._recorded(self._database.naps, workflow_id, created_at, _to_record)
         return Records(
             steps=tuple(steps),
             naps=tuple(one for one in naps if isinstance(one, Nap)),
@@ -193,19 +196,23 @@ class Listing:
         self,
         collection: AsyncCollection[Document],
         workflow_id: str,
+        created_at: object,
         read: Callable[[Document], T],
     ) -> list[T]:
-        """What one workflow has recorded, the oldest first."""
+        """What one workflow has recorded, and not a deleted one of its id, the oldest first."""
 
         def query(records: AsyncCollection[Any]) -> Cursor:
             return records.find({doc.WORKFLOW_ID: workflow_id}, batch_size=_PAGE)
 
-        def dated(document: Document) -> tuple[tuple[datetime, str], T]:
+        def dated(document: Document) -> tuple[tuple[datetime, str], T] | None:
+            if not doc.is_of(document, created_at):
+                return None
             return (doc.recorded_at(document), str(document["_id"])), read(document)
 
         found, strays = await read_each(collection, query, dated)
         self._pass_over(strays)
-        return [record for _, record in sorted(found, key=lambda one: one[0])]
+        own = [one for one in found if one is not None]
+        return [record for _, record in sorted(own, key=lambda one: one[0])]
 
     def _pass_over(self, strays: Sequence[Stray]) -> None:
         for stray in strays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from bluestreak_mongo.bulk import Groups, undecided
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, writes
-from bluestreak_mongo.group_commit import Outcome
+from bluestreak_mongo.group_commit import GroupCommit, Outcome
 from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.stray import Strays, read_each, undecodable
 
@@ -30,6 +31,16 @@ _PAGE = 10_000
 """Records that a history is read by at once; the server sends no more than 16 MB at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is recorded alike."""
+
+    name: str
+    group: GroupCommit[Document]
+    collection: AsyncCollection[Document]
+    id_field: str
+
+
 class Recording:
     """What workflows record. Its methods are those of the Store protocol."""
 
@@ -37,33 +48,33 @@ class Recording:
         self, database: Database, groups: Groups, rules: BsonRules, strays: Strays
     ) -> None:
         self._database = database
-        self._groups = groups
+        self._steps = _Kind("step", groups.steps, database.steps, doc.STEP_ID)
+        self._naps = _Kind("nap", groups.naps, database.naps, doc.NAP_ID)
         self._rules = rules
         self._strays = strays
 
     @reads
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
         """See `Store.find_step`."""
-        key = {doc.WORKFLOW_ID: workflow_id, doc.STEP_ID: step_id}
-        found = await find_one(self._database.steps, key)
+        found = await self._find(self._database.steps, workflow_id, doc.STEP_ID, step_id)
         return None if found is None else doc.to_step(found)
 
     @reads
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
         """See `Store.find_nap`."""
-        found = await self._find_nap(workflow_id, nap_id)
+        found = await self._find(self._database.naps, workflow_id, doc.NAP_ID, nap_id)
         return None if found is None else doc.to_nap(found)
 
     @reads
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         """See `Store.history`."""
         histories = {claim.workflow_id: History() for claim in claims}
-        database, theirs = self._database, list(histories)
+        created = {claim.workflow_id: claim.workflow.created_at for claim in claims}
         fields = {doc.SAVED_AT: 0}
-        for step in await self._records(database.steps, theirs, doc.STEP_ID, fields, doc.to_step):
+        for step in await self._records(self._steps, created, fields, doc.to_step):
             histories[step.workflow_id].steps[step.step_id] = step.output
         attempts: dict[str, list[Attempt]] = {}
-        for record in await self._records(database.naps, theirs, doc.NAP_ID, None, doc.to_record):
+        for record in await self._records(self._naps, created, None, doc.to_record):
             if isinstance(record, Attempt):
                 attempts.setdefault(record.workflow_id, []).append(record)
             else:
@@ -78,14 +89,10 @@ class Recording:
         """See `Store.save_step`."""
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, size = self._rules.round_trip(output, what)
-        document = doc.from_step(claim.workflow_id, step_id, value, now)
-        insert = self._groups.steps.call(document, size)
-        outcome = await self._with_progress(claim, insert)
-        if isinstance(outcome, DuplicateKeyError):
-            winner = await self.find_step(claim.workflow_id, step_id)
-            if winner is None:
-                raise undecided("step", step_id) from outcome
-            return winner.output
+        document = doc.from_step(claim.workflow, step_id, value, now)
+        outcome, winner = await self._insert(self._steps, claim, document, size)
+        if winner is not None:
+            return doc.to_step(winner).output
         check_written(outcome, value, what)
         return value
 
@@ -93,27 +100,20 @@ class Recording:
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
         """See `Store.save_nap`."""
-        document = doc.from_nap(claim.workflow_id, nap_id, wake_up_at, now)
-        insert = self._groups.naps.call(document, 0)
-        outcome = await self._with_progress(claim, insert)
-        if isinstance(outcome, DuplicateKeyError):
-            winner = await self.find_nap(claim.workflow_id, nap_id)
-            if winner is None:
-                raise undecided("nap", nap_id) from outcome
-            return winner.wake_up_at
+        document = doc.from_nap(claim.workflow, nap_id, wake_up_at, now)
+        outcome, winner = await self._insert(self._naps, claim, document, 0)
+        if winner is not None:
+            return doc.to_nap(winner).wake_up_at
         check_written(outcome, wake_up_at, f"nap {nap_id!r} of workflow {claim.workflow_id!r}")
         return wake_up_at
 
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         """See `Store.save_attempt`."""
-        document = doc.from_attempt(attempt)
-        insert = self._groups.naps.call(document, len(attempt.error.traceback))
-        outcome = await self._with_progress(claim, insert)
-        if isinstance(outcome, DuplicateKeyError):
-            winner = await self._find_attempt(attempt)
-            if winner is None:
-                raise undecided("attempt of step", attempt.step_id) from outcome
-            return winner
+        document = doc.from_attempt(claim.workflow, attempt)
+        size = len(attempt.error.traceback)
+        outcome, winner = await self._insert(self._naps, claim, document, size)
+        if winner is not None:
+            return doc.to_attempt(winner)
         what = f"attempt of step {attempt.step_id!r} of workflow {attempt.workflow_id!r}"
         check_written(outcome, doc.from_error(attempt.error), what)
         return attempt
@@ -136,39 +136,77 @@ class Recording:
         if not machine.in_force(workflow, claim):
             raise machine.lost(workflow, claim)
 
-    @reads
-    async def _find_attempt(self, attempt: Attempt) -> Attempt | None:
-        nap_id = doc.attempt_id(attempt.step_id, attempt.round, attempt.number)
-        found = await self._find_nap(attempt.workflow_id, nap_id)
-        return None if found is None else doc.to_attempt(found)
+    async def _insert(
+        self, kind: _Kind, claim: Claim, document: Document, size: int
+    ) -> tuple[Outcome, Document | None]:
+        """Record something; what came of that, and what was recorded before, if there was.
 
-    async def _find_nap(self, workflow_id: str, nap_id: str) -> Document | None:
-        key = {doc.WORKFLOW_ID: workflow_id, doc.NAP_ID: nap_id}
-        return await find_one(self._database.naps, key)
+        What a deleted workflow of the same id has left in the place is neither: the record is kept
+        beside it.
+        """
+        outcome = await self._with_progress(claim, kind.group.call(document, size))
+        if not isinstance(outcome, DuplicateKeyError):
+            return outcome, None
+        name = document[kind.id_field]
+        winner = await self._find_winner(kind, claim.workflow_id, name)
+        if winner is None:
+            raise undecided(kind.name, doc.own_id(document, name)) from outcome
+        if doc.is_of(winner, claim.workflow.created_at):
+            return None, winner
+        beside = doc.id_beside(name, claim.workflow.created_at)
+        copy = {field: document[field] for field in document if field != "_id"}
+        return await self._insert(kind, claim, copy | {kind.id_field: beside}, size)
+
+    @reads
+    async def _find_winner(self, kind: _Kind, workflow_id: str, name: str) -> Document | None:
+        key = {doc.WORKFLOW_ID: workflow_id, kind.id_field: name}
+        return await find_one(kind.collection, key)
+
+    async def _find(
+        self, collection: AsyncCollection[Document], workflow_id: str, id_field: str, name: str
+    ) -> Document | None:
+        """A record of the workflow that there is, and not of a deleted one that had its id."""
+        key = {doc.WORKFLOW_ID: workflow_id}
+        found = await find_one(collection, key | {id_field: name})
+        if found is None or doc.WORKFLOW_CREATED_AT not in found:
+            return found
+        workflow = await find_one(self._database.workflows, key, fields={doc.CREATED_AT: 1})
+        if workflow is None:
+            return None
+        created_at = workflow.get(doc.CREATED_AT)
+        if doc.is_of(found, created_at):
+            return found
+        return await find_one(collection, key | {id_field: doc.id_beside(name, created_at)})
 
     async def _records(
         self,
-        collection: AsyncCollection[Document],
-        workflow_ids: list[str],
-        id_field: str,
+        kind: _Kind,
+        created: Mapping[str, datetime | None],
         fields: Document | None,
         read: Callable[[Document], T],
     ) -> list[T]:
-        """The steps or the naps of some workflows. Raises `CorruptDocument` for the first stray.
+        """The steps or the naps of workflows by when they were created, and not of deleted ones.
 
-        One that no handler can ask for is passed over: it is nobody's.
+        Raises `CorruptDocument` for the first stray. One that no handler can ask for is passed
+        over: it is nobody's.
         """
 
         def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
-            theirs = {doc.WORKFLOW_ID: {"$in": workflow_ids}}
+            theirs = {doc.WORKFLOW_ID: {"$in": list(created)}}
             return records.find(theirs, fields, batch_size=_PAGE)
 
-        found, strays = await read_each(collection, query, read)
+        def read_own(document: Document) -> T | None:
+            workflow_id = document[doc.WORKFLOW_ID]
+            is_known = isinstance(workflow_id, str)  # else it is refused, by its name
+            is_own = not is_known or doc.is_of(document, created[workflow_id])
+            return read(document) if is_own else None
+
+        found, strays = await read_each(kind.collection, query, read_own)
         for stray in strays:
-            if stray.error.field != id_field:
+            if stray.error.field != kind.id_field:
                 raise stray.error
             self._strays.meet(stray, "it is passed over")
-        return found
+        return [one for one in found if one is not None]
 
     def _with_progress(
         self, claim: Claim, insert: Coroutine[Any, Any, Outcome]
@@ -186,10 +224,30 @@ class Recording:
 
 
 async def find_one(
-    collection: AsyncCollection[Document], key: Document, session: Any = None
+    collection: AsyncCollection[Document],
+    key: Document,
+    session: Any = None,
+    fields: Document | None = None,
 ) -> Document | None:
     """A document by its key. Raises `CorruptDocument` for what is no valid BSON."""
     try:
-        return await collection.find_one(key, session=session)
+        return await collection.find_one(key, fields, session=session)
     except InvalidBSON as error:
         raise undecodable(collection.name, key[doc.WORKFLOW_ID], error) from error
+
+
+async def find_place(
+    collection: AsyncCollection[Document],
+    claim: Claim,
+    id_field: str,
+    name: str,
+    session: Any = None,
+) -> tuple[str, Document | None]:
+    """Under which id a claim is to record something, and what is recorded there."""
+    key = {doc.WORKFLOW_ID: claim.workflow_id}
+    created_at = claim.workflow.created_at
+    found = await collection.find_one(key | {id_field: name}, session=session)
+    if found is None or doc.is_of(found, created_at):
+        return name, found
+    beside = doc.id_beside(name, created_at)
+    return beside, await collection.find_one(key | {id_field: beside}, session=session)

@@ -26,11 +26,11 @@ from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import undecided
 from bluestreak_mongo.contention import Turns
 from bluestreak_mongo.database import SNAPSHOT, WRITE_CONCERN, Database
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.duplicate import is_duplicate_id
 from bluestreak_mongo.error_code import is_about_document
 from bluestreak_mongo.outcome import refusal
+from bluestreak_mongo.recording import find_place
 
 _MAX_TIME_EXPIRED = 50
 _TRANSIENT = "TransientTransactionError"
@@ -150,9 +150,8 @@ class Transactions:
             await self._database.workflows.update_one(announced, transitions.RETRACT)
 
     async def _recorded(self, claim: Claim, step_id: str) -> Step | None:
-        key = {doc.WORKFLOW_ID: claim.workflow_id, doc.STEP_ID: step_id}
         try:
-            found = await self._database.steps.find_one(key)
+            _, found = await find_place(self._database.steps, claim, doc.STEP_ID, step_id)
         except PyMongoError:
             return None  # the first error tells more than that this one came on top of it
         return None if found is None else doc.to_step(found)
@@ -220,8 +219,8 @@ class _Attempt:
 
     async def _run(self, session: Any) -> Any:
         """What is done in the transaction, with the commit at its end."""
-        key = {doc.WORKFLOW_ID: self.claim.workflow_id, doc.STEP_ID: self.step_id}
-        recorded = await self.database.steps.find_one(key, session=session)
+        steps = self.database.steps
+        place, recorded = await find_place(steps, self.claim, doc.STEP_ID, self.step_id, session)
         if recorded is not None:
             return doc.to_step(recorded).output
         returned = await self._call(session)
@@ -229,7 +228,7 @@ class _Attempt:
             raise asyncio.CancelledError
         if not session.in_transaction:
             raise InvalidArgument("session", session, "its function has ended the transaction")
-        output = await self._record(returned, session)
+        output = await self._record(returned, place, session)
         # Last, so that the workflow is locked for as short as can be. The update has to change
         # something: else it would not meet that of another who takes the claim meanwhile.
         ours = transitions.in_force(self.claim)
@@ -250,12 +249,13 @@ class _Attempt:
                 self.error_of_fn = error
                 raise
 
-    async def _record(self, returned: Any, session: Any) -> Any:
+    async def _record(self, returned: Any, place: str, session: Any) -> Any:
         what = f"output of step {self.step_id!r} of workflow {self.claim.workflow_id!r}"
         output, _ = self.rules.round_trip(returned, what)
         steps = self.database.steps
         try:
-            await steps.insert_one(self._document(output), session=session)
+            document = doc.from_step(self.claim.workflow, place, output, self.now())
+            await steps.insert_one(document, session=session)
         except OperationFailure as error:
             if is_about_document(error) and not is_duplicate_id(error, steps.name):
                 self.refusal = refusal(error, output, what)
@@ -276,9 +276,6 @@ class _Attempt:
                     raise
             else:
                 return
-
-    def _document(self, output: Any) -> Document:
-        return doc.from_step(self.claim.workflow_id, self.step_id, output, self.now())
 
 
 def _may_be_committed(error: PyMongoError) -> bool:

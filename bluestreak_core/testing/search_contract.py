@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from typing import Protocol
@@ -10,7 +11,17 @@ import pytest
 
 from bluestreak_core.errors import ClaimLost, WorkflowNotFound
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Attempt, FailedStep, Failure, Status, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    History,
+    Nap,
+    Status,
+    Step,
+    Workflow,
+)
 from bluestreak_core.query import (
     ENDED,
     Count,
@@ -23,7 +34,7 @@ from bluestreak_core.query import (
     Searches,
     to_summary,
 )
-from bluestreak_core.store import Store
+from bluestreak_core.store import Forks, Store
 from bluestreak_core.testing.rule import Rules, rule
 from bluestreak_core.testing.situation import ERROR, LEASE, NOW, SECOND, claimed, found, new
 
@@ -255,6 +266,60 @@ class SearchContract(Rules):
         assert (await store.history([again]))["w"].steps == {}
         assert await store.save_step(again, "s", "new", NOW) == "new"
 
+    @pytest.mark.parametrize("when", ["before the next one", "after it began", "after it recorded"])
+    @rule("#deleted-workflows")
+    async def test_records_of_a_deleted_workflow_are_not_handed_to_the_next_one(
+        self, store: SearchingStore, when: str
+    ) -> None:
+        stale = await claimed(store, "w")
+        await store.control("w", Event.CANCEL, NOW)
+        await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
+        if when == "before the next one":
+            await _record_late(store, stale)
+            assert await store.find_step("w", "s") is None
+            assert await store.find_nap("w", "n") is None
+            assert await store.records("w") == Records()
+        later = NOW + 2 * SECOND
+        await store.create(new("w", created_at=later))
+        (claim,) = await store.claim("worker", later, LEASE, 1, None)
+        if when == "after it began":
+            await _record_late(store, stale)
+        tried = replace(_ATTEMPT, retry_at=later)
+        for _ in range(2):
+            assert await store.save_step(claim, "s", "new", later) == "new"
+            assert await store.save_nap(claim, "n", later, later) == later
+            assert await store.save_attempt(claim, tried) == tried
+        if when == "after it recorded":
+            await _record_late(store, stale)
+        expected = History(steps={"s": "new"}, naps={"n": later}, attempts={"t": tried})
+        assert await store.history([claim]) == {"w": expected}
+        step, nap = await store.find_step("w", "s"), await store.find_nap("w", "n")
+        assert step == Step(workflow_id="w", step_id="s", output="new", saved_at=later)
+        assert nap == Nap(workflow_id="w", nap_id="n", wake_up_at=later, saved_at=later)
+        assert await store.records("w") == Records(steps=(step,), naps=(nap,), attempts=(tried,))
+
+    @rule("#deleted-workflows")
+    async def test_a_fork_has_no_records_of_a_deleted_workflow(self, store: SearchingStore) -> None:
+        if not isinstance(store, Forks):
+            return
+        stale = await claimed(store, "w")
+        await store.control("w", Event.CANCEL, NOW)
+        await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
+        await _record_late(store, stale)
+        later = NOW + 2 * SECOND
+        await store.create(new("w", created_at=later))
+        (claim,) = await store.claim("worker", later, LEASE, 1, None)
+        await store.save_step(claim, "s", "new", later)
+        await store.save_step(claim, "s2", 2, later + SECOND)
+        for before, steps in ((None, ["s", "s2"]), ("s2", ["s"]), ("s", [])):
+            await store.fork("w", f"fork before {before}", before, later + LEASE)
+            records = await store.records(f"fork before {before}")
+            assert [step.step_id for step in records.steps] == steps
+            assert records.naps == ()
+        forks = await store.claim("worker", later + LEASE, LEASE, 10, None)
+        (whole,) = [fork for fork in forks if fork.workflow_id == "fork before None"]
+        assert (await store.history([whole]))[whole.workflow_id].steps == {"s": "new", "s2": 2}
+
     @rule("Prunes.prune")
     async def test_what_has_been_retried_is_kept(self, store: SearchingStore) -> None:
         await store.create(new("w"))
@@ -279,6 +344,29 @@ class SearchContract(Rules):
         await store.create(new("w1", created_at=NOW + SECOND))
         claims = await store.claim("worker", NOW + SECOND, LEASE, 10, None)
         assert [claim.workflow_id for claim in claims] == ["w2", "w1"]
+
+
+_ATTEMPT = Attempt(
+    workflow_id="w",
+    step_id="t",
+    round=0,
+    number=1,
+    error=ERROR,
+    retry_at=None,
+    saved_at=NOW,
+)
+
+
+async def _record_late(store: Store, stale: Claim) -> None:
+    """What a worker does that was stalled while its workflow was deleted."""
+    much_later = NOW + 3 * LEASE
+    for record in (
+        store.save_step(stale, "s", "stale", much_later),
+        store.save_nap(stale, "n", much_later, much_later),
+        store.save_attempt(stale, _ATTEMPT),
+    ):
+        with suppress(ClaimLost):  # or it is kept where nobody is handed it
+            await record
 
 
 async def _one_of_each(store: Store) -> list[Workflow]:

@@ -259,6 +259,7 @@ async def test_a_recorded_step(store: MongoStore, raw: Database[Document]) -> No
     await store.save_step(claim, "s", {"id": 2**40}, NOW + SECOND)
     step = {
         "workflowId": "w",
+        "workflowCreatedAt": NOW,
         "stepId": "s",
         "output": {"id": Int64(2**40)},
         "savedAt": NOW + SECOND,
@@ -269,7 +270,13 @@ async def test_a_recorded_step(store: MongoStore, raw: Database[Document]) -> No
 async def test_a_recorded_nap(store: MongoStore, raw: Database[Document]) -> None:
     claim = await claimed(store)
     await store.save_nap(claim, "n", NOW + DAY, NOW + SECOND)
-    nap = {"workflowId": "w", "napId": "n", "wakeUpAt": NOW + DAY, "savedAt": NOW + SECOND}
+    nap = {
+        "workflowId": "w",
+        "workflowCreatedAt": NOW,
+        "napId": "n",
+        "wakeUpAt": NOW + DAY,
+        "savedAt": NOW + SECOND,
+    }
     assert documents(raw, "naps") == [exactly(nap)]
 
 
@@ -298,6 +305,7 @@ async def test_a_failed_attempt_is_a_nap_of_an_id_that_no_nap_can_have(
     await store.save_attempt(claim, replace(attempt, number=3, retry_at=None))
     nap = {
         "workflowId": "w",
+        "workflowCreatedAt": NOW,
         "napId": "s\x000\x002",
         "wakeUpAt": NOW + DAY,
         "savedAt": NOW + SECOND,
@@ -719,3 +727,42 @@ async def test_a_mixed_fleet_finishes_everything_and_records_no_step_twice(
     assert set(calls) == {(workflow_id, step_id) for workflow_id in ids for step_id in "ab"}
     assert set(calls.values()) == {1}
     assert raw.steps.count_documents({}) == len(calls)
+
+
+async def test_a_record_whose_place_a_deleted_workflow_has_taken_is_kept_beside_it(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    left = {"workflowId": "w", "workflowCreatedAt": NOW - DAY, "stepId": "s", "output": "old"}
+    raw.steps.insert_one(dict(left))
+    claim = await claimed(store)
+    await store.save_step(claim, "s", "new", NOW)
+    beside = {
+        "workflowId": "w",
+        "workflowCreatedAt": NOW,
+        "stepId": f"s\0{NOW}",
+        "output": "new",
+        "savedAt": NOW,
+    }
+    assert documents(raw, "steps") == [exactly(left), exactly(beside)]
+
+
+async def test_an_id_of_javascript_may_have_any_character(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    raw.steps.insert_one({"workflowId": "w", "stepId": "s\0t", "output": 1})
+    claim = await claimed(store)
+    assert (await store.history([claim]))["w"].steps == {"s\0t": 1}
+
+
+async def test_a_record_in_a_workflow_of_javascript_says_that_it_is_not_dated(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    raw.workflows.insert_one(
+        {"workflowId": "w", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
+    )
+    (claim,) = await store.claim("worker", NOW, DAY, 1, None)
+    await store.save_step(claim, "s", 1, NOW)
+    (step,) = documents(raw, "steps")
+    assert step["workflowCreatedAt"] == exactly(None)
+    assert (await store.history([claim]))["w"].steps == {"s": 1}
+    assert await store.find_step("w", "s") is not None

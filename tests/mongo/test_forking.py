@@ -189,12 +189,12 @@ async def _give_up_and_compensate(store: MongoStore, claim: Claim) -> None:
 async def test_a_fork_with_a_compensation_has_what_was_given_up_before_it(
     application: Application, raw: Database[Document]
 ) -> None:
-    await claimed(application.store)
+    claim = await claimed(application.store)
     failed = doc.from_failed_step(replace(FAILED_STEP, step_id="x", failed_at=NOW + SECOND))
 
     def go_on() -> None:
         raw.workflows.update_one({}, {"$push": {"failedSteps": failed}})
-        step = doc.from_step("w", "compensate", 1, NOW + 2 * SECOND)
+        step = doc.from_step(claim.workflow, "compensate", 1, NOW + 2 * SECOND)
         raw.steps.insert_one(step)
 
     # When the source has been read, and before its records are looked at.
