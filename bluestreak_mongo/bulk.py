@@ -32,7 +32,7 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import is_passing, translated
-from bluestreak_mongo.duplicate import KEYS, is_foreign, told_apart
+from bluestreak_mongo.duplicate import KEYS, is_foreign, single_told_apart, told_apart
 from bluestreak_mongo.error_code import is_about_sender, is_code_about_document
 from bluestreak_mongo.group_commit import GroupCommit, Outcome
 
@@ -79,8 +79,7 @@ async def insert_each(
     except WriteError as error:
         if is_passing(error):
             return await _found_inserted(collection, documents, error)
-        said = {"code": error.code, "errmsg": str(error)} | dict(error.details or {})
-        outcomes = [told_apart(said, collection.name)]
+        outcomes = [single_told_apart(error, collection.name)]
         return await _first_by_id(collection, documents, outcomes)
     except PyMongoError as error:
         if is_passing(error) and not _may_be_of_one(error, documents):

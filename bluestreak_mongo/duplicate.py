@@ -11,6 +11,7 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
 from bluestreak_mongo import documents as doc
+from bluestreak_mongo.error_code import reason_of
 
 DUPLICATE_KEY = 11000
 """The code of either."""
@@ -23,11 +24,18 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 """By which fields the documents of a collection are told apart."""
 
 
-def told_apart(error: Mapping[str, Any], collection: str) -> OperationFailure:
+def told_apart(error: Mapping[str, Any], collection: str) -> WriteError:
     """What a server says of one document: `DuplicateKeyError` only for a key of ours."""
     is_duplicate = error["code"] == DUPLICATE_KEY and _is_ours(error, collection)
     kind = DuplicateKeyError if is_duplicate else WriteError
     return kind(error["errmsg"], error["code"])
+
+
+def single_told_apart(error: WriteError, collection: str) -> WriteError:
+    """Likewise what the driver makes of it."""
+    if not isinstance(error, DuplicateKeyError) or is_duplicate_id(error, collection):
+        return error
+    return WriteError(reason_of(error), DUPLICATE_KEY)
 
 
 def is_duplicate_id(error: OperationFailure, collection: str) -> bool:
