@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 import pytest
 from typing_extensions import override
 
-from bluestreak_core import Claim, Renewer, SystemClock
+from bluestreak_core import Claim, NewWorkflow, Renewer, SystemClock
 from bluestreak_core.lease import Lease
+from bluestreak_core.testing import ManualClock
 from bluestreak_core.watchdog import Watchdog
+from bluestreak_memory import MemoryStore
 
 LEASE = timedelta(seconds=0.2)
 PATIENCE = 5.0  # seconds
@@ -33,6 +35,22 @@ class NoRenewer(Renewer):
     @override
     def close(self) -> None:
         self.closed.set()
+
+
+class SlowRenewer(NoRenewer):
+    """Renews at once, and answers when so much time has passed."""
+
+    def __init__(self, clock: ManualClock, late: timedelta) -> None:
+        super().__init__()
+        self.called = threading.Event()
+        self._clock = clock
+        self._late = late
+
+    @override
+    def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        self._clock.advance(self._late)
+        self.called.set()
+        return []
 
 
 class Leases:
@@ -99,3 +117,30 @@ def test_no_loop_was_blocked_for_less_than_no_time(
     assert renewer.closed.wait(PATIENCE)
     assert "the event loop was blocked for 0.0 s by" in caplog.text
     assert "leases 0 times" in caplog.text
+
+
+def test_a_lease_that_a_thread_renews_counts_from_when_that_was_sent(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    clock, span = ManualClock(), timedelta(seconds=9)
+    renewer = SlowRenewer(clock, timedelta(seconds=2))
+    new = NewWorkflow(workflow_id="w", handler_id="h", input=None, created_at=clock.now())
+
+    async def watch() -> Lease:
+        store = MemoryStore(clock=clock)
+        await store.create(new)
+        (claim,) = await store.claim("worker", clock.now(), span, 1, None)
+        lease = Lease(claim, clock, clock.monotonic() + span.total_seconds(), span)
+        clock.advance(timedelta(seconds=4))
+        watchdog = Watchdog(
+            "worker", renewer, clock, LEASE, leases=lambda: [lease], part_at=lambda _: None
+        )
+        await watchdog.__aenter__()
+        return lease
+
+    lease = loop.run_until_complete(watch())
+    loop.call_soon(renewer.called.wait, PATIENCE)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert renewer.closed.wait(PATIENCE)
+    assert lease.left == timedelta(seconds=7)
