@@ -22,8 +22,8 @@ test: $(INSTALLED) ## the whole suite, against a real MongoDB, with branch cover
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
-test-fast: $(INSTALLED) ## what needs no server: the memory store, and MongoStore on mongomock
-	$(BIN)/python -m pytest -m "not server"
+test-fast: $(INSTALLED) ## what needs no server, in half a minute
+	$(BIN)/python -m pytest -m "not server and not slow" --numprocesses auto --dist worksteal
 
 test-lowest: ## the whole suite with the oldest dependencies that pyproject.toml admits
 	$(PYTHON) -m venv .venv-lowest

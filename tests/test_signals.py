@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 IGNORED = """\
 import signal
@@ -22,6 +24,7 @@ def test_a_process_that_a_test_starts_ignores_no_signal() -> None:
     assert ignored.stdout == PIPE_AND_LARGE_FILE
 
 
+@pytest.mark.slow
 def test_a_process_that_a_test_of_a_background_shell_starts_ignores_none_either() -> None:
     in_background = ["sh", "-c", 'trap "" HUP INT QUIT TERM; exec "$@"', "sh", sys.executable]
     name = f"{__file__}::{test_a_process_that_a_test_starts_ignores_no_signal.__name__}"

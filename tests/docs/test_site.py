@@ -14,6 +14,8 @@ import pytest
 
 from bluestreak_core.machine import TRANSITIONS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = [
     "bluestreak_core",

@@ -56,6 +56,7 @@ def _memory(clock: ManualClock) -> Subject:
     return Subject(dict.fromkeys((*WORKERS, *RIVALS), store), leaves_leases=False)
 
 
+@pytest.mark.slow
 def test_the_memory_store_agrees_with_the_machine(runner: asyncio.Runner) -> None:
     def comparison() -> Comparison:
         clock = ManualClock()

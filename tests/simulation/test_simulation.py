@@ -83,6 +83,7 @@ for seed in range(10):
 """
 
 
+@pytest.mark.slow
 def test_a_seed_has_the_same_timeline_in_every_process() -> None:
     other = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -99,6 +100,7 @@ def test_a_seed_has_the_same_timeline_in_every_process() -> None:
     assert other.stdout.split() == ours
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unmeasured")
 def test_a_violated_scenario_shrinks_to_a_timeline_that_can_be_read() -> None:
     with mutated("any claim moves a workflow"):

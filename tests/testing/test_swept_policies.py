@@ -40,6 +40,8 @@ from bluestreak_core.testing import (
 from bluestreak_core.testing.clock import START
 from bluestreak_memory import MemorySession, MemoryStore
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
