@@ -33,7 +33,11 @@ from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import is_passing, translated
 from bluestreak_mongo.duplicate import KEYS, is_foreign, single_told_apart, told_apart
-from bluestreak_mongo.error_code import is_about_sender, is_code_about_document
+from bluestreak_mongo.error_code import (
+    is_about_sender,
+    is_code_about_document,
+    is_labelled_passing,
+)
 from bluestreak_mongo.group_commit import GroupCommit, Outcome
 
 Item = TypeVar("Item")
@@ -137,7 +141,7 @@ async def _apart(
 
 def _may_be_of_one(error: PyMongoError, items: Sequence[Any]) -> bool:
     """Whether one of several may be what the server met an assertion at."""
-    if len(items) == 1 or not isinstance(error, OperationFailure):
+    if len(items) == 1 or not isinstance(error, OperationFailure) or is_labelled_passing(error):
         return False
     return is_code_about_document(error.code)
 

@@ -220,6 +220,18 @@ async def test_what_a_server_meets_at_one_of_several_documents_does_not_fail_the
     assert behind.workflows.count_documents({"status": "finished"}) == 2
 
 
+async def test_an_overloaded_server_is_not_asked_for_each_of_several_documents(
+    server: FallibleServer, behind: Database[Document], store: MongoStore
+) -> None:
+    # With RetryableError beside it, the driver would send the whole command again.
+    overloaded = {"errorCode": UNKNOWN_ASSERTION, "errorLabels": ["SystemOverloadedError"]}
+    with server.failing_once("insert", **overloaded):
+        creations = [store.create(new("w1")), store.create(new("w2"))]
+        outcomes = await asyncio.gather(*creations, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 2
+    assert behind.workflows.count_documents({}) == 0
+
+
 @pytest.mark.parametrize("call", ["create", "claim", "finish"])
 async def test_a_connection_that_breaks_is_unavailable_and_nothing_is_written(
     server: FallibleServer, behind: Database[Document], store: MongoStore, call: str
