@@ -198,8 +198,11 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         self._home.enter("init()")
         try:
             self._opened = await see_through(self._connect(self._connection))
-        except Unauthenticated as error:  # at once, so there are no credentials
-            raise StoreRefused(str(error)) from error.__cause__
+        except BaseException as error:
+            self._home.leave()
+            if isinstance(error, Unauthenticated):  # at once, so there are no credentials
+                raise StoreRefused(str(error)) from error.__cause__
+            raise
 
     async def _connect(self, connection: Connection) -> _Opened:
         with store_errors():

@@ -308,6 +308,16 @@ async def test_a_server_that_is_not_there_is_unavailable_as_soon_as_the_url_says
     gc.collect()  # PyMongo forgets the socket of an attempt to connect that its close() cancels
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+async def test_an_init_that_has_failed_may_be_repeated_in_another_event_loop(
+    closed_port: int,
+) -> None:
+    store = MongoStore(f"mongodb://127.0.0.1:{closed_port}/?serverSelectionTimeoutMS=50")
+    await failure_of_init(store, StoreUnavailable)
+    await asyncio.to_thread(asyncio.run, failure_of_init(store, StoreUnavailable))
+    gc.collect()  # as above
+
+
 @pytest.fixture(scope="module")
 def guarded_url() -> Iterator[str]:
     """A server that wants credentials, with `user:password` where they belong."""

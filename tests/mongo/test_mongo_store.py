@@ -77,11 +77,10 @@ async def test_concerns_are_those_of_the_guarantees_whatever_the_client_is_set_t
         store = MongoStore.from_database(client[fresh_database.name], clock=clock)
         await store.init()
         await every_outcome(store)
-<<<<<<< ours
-        assert set(sent.names) == {"hello", "createIndexes", "insert", "update", "find"}
-=======
-        assert set(sent.names) == {"listCollections", "createIndexes", "insert", "update", "find"}
->>>>>>> theirs
+        assert set(sent.names) == {
+            *("hello", "listCollections"),
+            *("createIndexes", "insert", "update", "find"),
+        }
         for command in sent.named("createIndexes", "insert", "update"):
             assert command["writeConcern"] == {"w": "majority", "j": True}
         for command in sent.named("find"):
@@ -114,16 +113,9 @@ async def test_filters_are_flat_and_updates_are_no_pipelines(
     await application.store.init()
     await every_outcome(application.store)
     sent = application.sent
-<<<<<<< ours
-    others = {"hello", "aggregate", "getMore", "killCursors"}
+    others = {"hello", "listCollections", "listIndexes", "aggregate", "getMore", "killCursors"}
     ours = {"createIndexes", "insert", "update", "find", "findAndModify"}
     assert set(sent.names) - others == ours
-=======
-    stream = {"aggregate", "getMore", "killCursors"}
-    looks = {"listCollections", "listIndexes"}
-    ours = {"createIndexes", "insert", "update", "find", "findAndModify"}
-    assert set(sent.names) - stream - looks == ours
->>>>>>> theirs
     # Looking for what neither library writes is rare, and made for the index.
     commands = [one for one in sent.named(*ours) if one.get("filter") not in NEVER_DUE]
     used = {key for command in commands for key in keys(command)}
@@ -244,44 +236,6 @@ async def test_an_undisturbed_call_is_one_command(
     assert application.sent.names == commands
 
 
-<<<<<<< ours
-=======
-async def test_the_server_is_asked_for_the_time_once_a_minute(
-    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jumped = timedelta(0)
-    jumpy = SimpleNamespace(monotonic=lambda: time.monotonic() + jumped.total_seconds())
-    monkeypatch.setattr("bluestreak_mongo.server_clock.time", jumpy)
-    monkeypatch.setattr("bluestreak_mongo.database.time", jumpy)
-    sent = Sent()
-    async with AsyncMongoClient[Document](mongodb_url, event_listeners=[sent]) as client:
-        store = MongoStore.from_database(client[empty_database])
-        server_time: datetime = (await client.admin.command("hello"))["localTime"]
-
-        def is_servers_time() -> bool:
-            return abs(store.clock.now() - server_time.replace(tzinfo=UTC)) < timedelta(hours=1)
-
-        jumped += timedelta(days=365)
-        assert not is_servers_time()
-        sent.commands.clear()
-        await store.init()
-        asked = sent.names[: sent.names.index("buildInfo")]
-        assert set(asked) == {"hello"}  # again, where the first answer was slow
-        assert "hello" not in sent.names[len(asked) :]
-        assert is_servers_time()
-        sent.commands.clear()
-        await store.claim("worker", NOW, LEASE, 1, None)
-        assert sent.names == ["find"]
-        jumped += timedelta(days=365)
-        assert not is_servers_time()
-        sent.commands.clear()
-        await store.claim("worker", NOW, LEASE, 1, None)
-        *asked, look = sent.names
-        assert (set(asked), look) == ({"hello"}, "find")
-        assert is_servers_time()
-
-
->>>>>>> theirs
 # Several at once ---------------------------------------------------------------------------------
 
 
