@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from typing_extensions import override
 
-from bluestreak_core import Bluestreak, Context, Retry, Store
+from bluestreak_core import Bluestreak, ClaimLost, Context, Retry, Store
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
@@ -135,6 +135,32 @@ async def test_the_renewal_after_a_transaction_counts_from_when_it_was_sent(
     workflow = await store.find_workflow("w")
     assert workflow is not None
     assert workflow.timeout_at == clock.now() + lease.left
+
+
+class Robbed(StoreAround):
+    """Lets a thief have what is about to be renewed."""
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        if name == "renew":
+            await self.claim("thief", self.clock.now() + SPAN, SPAN, 1, None)
+        return await call()
+
+
+async def test_a_claim_that_is_lost_after_a_transaction_is_known_to_be(clock: ManualClock) -> None:
+    store = Robbed(MemoryStore(clock=clock))
+    bluestreak = Bluestreak(store)
+    await bluestreak.init()
+    await bluestreak.start("w", "h")
+    (claim,) = await store.claim("worker", clock.now(), SPAN, 1, None)
+    lease = Lease(claim, clock, clock.monotonic() + SPAN.total_seconds(), SPAN)
+
+    async def fn(session: Any) -> None:
+        clock.advance(5 * SECOND)
+
+    with pytest.raises(ClaimLost, match="was taken over"):
+        await Journal(store, lease).transact(Writing("w", "s", fn, (), lambda: None))
+    assert lease.left == SPAN - 5 * SECOND
 
 
 async def test_no_attempt_begins_under_a_lease_that_was_over_when_the_last_one_was_recorded(
