@@ -13,6 +13,7 @@ from typing_extensions import override
 from bluestreak_core import Bluestreak, ClaimLost, Context, Retry, Store
 from bluestreak_core.journal import Journal
 from bluestreak_core.lease import Lease
+from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_core.transaction import Committed, Writing
 from bluestreak_memory import MemoryStore
@@ -184,3 +185,48 @@ async def test_no_attempt_begins_under_a_lease_that_was_over_when_the_last_one_w
     await bluestreak.poll()
     assert len(calls) == 1
     await eventually(lambda: bluestreak.health().runs == 0)
+
+
+class Cancelling(StoreAround):
+    """Cancels another workflow while the first renewal is on its way back, which takes a while."""
+
+    def __init__(self, store: Store, clock: ManualClock) -> None:
+        super().__init__(store)
+        self._manual = clock
+        self._is_first = True
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        result = await call()
+        if name == "renew" and self._is_first:
+            self._is_first = False
+            await self.control("w2", Event.CANCEL, self.clock.now())
+            self._manual.advance(SECOND / 2)
+        return result
+
+
+async def test_what_is_cancelled_while_another_cancellation_is_looked_at_is_heard_of(
+    clock: ManualClock,
+) -> None:
+    store = RecordingStore(Cancelling(MemoryStore(clock=clock), clock))
+    bluestreak = Bluestreak(store, timeout_interval=60, poll_interval=3600)
+    begun: list[str] = []
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> None:
+        begun.append(ctx.workflow_id)
+        await asyncio.Event().wait()
+
+    await bluestreak.init()
+    await bluestreak.start("w1", "h")
+    await bluestreak.start("w2", "h")
+    poll = asyncio.create_task(bluestreak.poll())
+    await eventually(lambda: len(begun) == 2)
+    await bluestreak.cancel("w1")
+    for _ in range(10):  # much less than the time to the next renewal
+        await _turn()
+        clock.advance(SECOND / 5)
+    await _turn()
+    assert bluestreak.health().runs == 0
+    bluestreak.stop()
+    await poll
