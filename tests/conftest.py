@@ -1,4 +1,4 @@
-"""The MongoDB server that the suite runs against, and the signals that its processes take."""
+"""The MongoDB server that the suite runs against, and what its processes start with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from coverage import Coverage
 from pymongo import MongoClient
 
 from bluestreak_mongo import LocalMongo, LocalMongoError
@@ -50,6 +51,21 @@ def signals_of_a_terminal() -> Iterator[None]:
     yield
     for number in ignored:
         signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without coverage, here and in the processes that the test starts.
+
+    It costs twice as much as what it measures; other tests reach what these do.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    measured = Coverage.current()
+    if measured is not None:
+        measured.stop()
+    yield
+    if measured is not None:
+        measured.start()
 
 
 @pytest.fixture(scope="session")

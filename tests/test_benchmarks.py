@@ -17,6 +17,7 @@ NAMES = ["throughput", "latency", "growth", "memory", "workers", "idle", "unused
 
 
 @pytest.mark.server
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_loses_no_write_and_doubles_no_claim(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--out", str(tmp_path), name]

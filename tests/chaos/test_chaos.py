@@ -11,6 +11,7 @@ from tests.chaos.fleet import ROOT
 
 
 @pytest.mark.server
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.timeout(300)
 def test_nothing_is_lost_whatever_is_done_to_workers_and_servers() -> None:
     command = [sys.executable, "-m", "tests.chaos", "--seconds", "8", "--seed", "13"]

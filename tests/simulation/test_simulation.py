@@ -84,6 +84,7 @@ for seed in range(10):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unmeasured")
 def test_a_seed_has_the_same_timeline_in_every_process() -> None:
     other = subprocess.run(
         [sys.executable, "-c", PROGRAM],
