@@ -25,6 +25,8 @@ from bluestreak_mongo import MongoStore
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds
+LONG = 3600
+"""A lease that does not run out, however busy the machine is."""
 
 
 def eventually(description: str, condition: Callable[[], Any], patience: float = PATIENCE) -> None:
@@ -146,7 +148,7 @@ def test_a_killed_workers_recorded_steps_are_never_called_again(site: Site) -> N
     site.start("w")
     first.until("in b")
     assert first.end(signal.SIGKILL) == -signal.SIGKILL
-    second = site.worker(timeout_interval=1)
+    second = site.worker(timeout_interval=LONG)
     assert site.wait("w") == [first.pid, second.pid, second.pid]
     assert site.calls() == {"a": 1, "b": 2, "c": 1}
     workflow = site.find("w")
@@ -155,13 +157,13 @@ def test_a_killed_workers_recorded_steps_are_never_called_again(site: Site) -> N
 
 
 def test_a_worker_told_to_end_hands_its_work_back_at_once(site: Site) -> None:
-    first = site.worker(timeout_interval=3600, drain_timeout=0, linger_in="b")
+    first = site.worker(timeout_interval=LONG, drain_timeout=0, linger_in="b")
     site.start("w")
     first.until("in b")
     assert first.end(signal.SIGTERM) == 0
     handed_back = site.find("w")
     assert (handed_back.status, handed_back.crashes) == (Status.IDLE, 0)
-    second = site.worker(timeout_interval=3600)
+    second = site.worker(timeout_interval=LONG)
     assert site.wait("w") == [first.pid, second.pid, second.pid]
     assert [entry.after_crash for entry in site.find("w").claim_log] == [False, False]
 
@@ -172,7 +174,7 @@ def test_a_worker_halted_for_longer_than_its_lease_writes_nothing_more(site: Sit
     site.start("w")
     first.until("in b")
     first.send(signal.SIGSTOP)
-    second = site.worker(timeout_interval=1)
+    second = site.worker(timeout_interval=LONG)
     assert site.wait("w") == [first.pid, second.pid, second.pid]
     second.end(signal.SIGTERM)
     before = site.documents()
@@ -183,11 +185,11 @@ def test_a_worker_halted_for_longer_than_its_lease_writes_nothing_more(site: Sit
 
 
 def test_a_worker_whose_loop_is_blocked_for_three_leases_keeps_its_claim(site: Site) -> None:
-    blocking = {"linger_in": "b", "linger": 3, "block": True}
-    first = site.worker(timeout_interval=1, renewal_url=site.url, **blocking)
+    blocking = {"linger_in": "b", "linger": 6, "block": True}
+    first = site.worker(timeout_interval=2, renewal_url=site.url, **blocking)
     site.start("w")
     first.until("in b")
-    second = site.worker(timeout_interval=1)
+    second = site.worker(timeout_interval=LONG)
     second.until("ready")
     assert site.wait("w") == [first.pid] * 3
     assert site.calls() == {"a": 1, "b": 1, "c": 1}
@@ -202,10 +204,13 @@ def test_a_worker_whose_loop_is_blocked_for_three_leases_keeps_its_claim(site: S
 def test_a_worker_whose_loop_is_blocked_without_a_url_to_renew_by_loses_its_claim(
     site: Site,
 ) -> None:
-    first = site.worker(timeout_interval=1, linger_in="b", linger=3, block=True)
+    second = site.worker(timeout_interval=LONG)
+    second.until("ready")
+    second.send(signal.SIGSTOP)  # it is there when the lease ends, and does not claim before
+    first = site.worker(timeout_interval=1, linger_in="b", linger=4, block=True)
     site.start("w")
     first.until("in b")
-    second = site.worker(timeout_interval=1)
+    second.send(signal.SIGCONT)
     assert site.wait("w") == [first.pid, second.pid, second.pid]
     assert [entry.after_crash for entry in site.find("w").claim_log] == [False, True]
     first.until("wrote nothing more")
