@@ -112,8 +112,11 @@ def test_the_blocks_of_a_page_run(
     path: Path, tmp_path: Path, mongodb_url: str, database: str
 ) -> None:
     page = read(path, tmp_path, mongodb_url, database)
-    for name in sorted(page.files):
-        page.run("-m", *(PYTEST if name.startswith("test_") else ("py_compile",)), name)
+    tests = sorted(name for name in page.files if name.startswith("test_"))
+    if modules := sorted(page.files.keys() - tests):
+        page.run("-m", "py_compile", *modules)
+    if tests:
+        page.run("-m", *PYTEST, *tests)
     if page.program:
         (tmp_path / "page").write_text(page.program)
         page.run("-c", RUN_PAGE, "page", str(path))
