@@ -30,6 +30,7 @@ from bluestreak_mongo.bson_rules import CODEC, RAW
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import break_off, is_passing
 from bluestreak_mongo.driver_error import shown
+from bluestreak_mongo.rivalry import Rivalry
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +68,10 @@ _PIPELINE: list[Document] = [
             "documentKey._id": 1,
             doc.STATUS: _changed(doc.STATUS),
             doc.TIMEOUT_AT: _changed(doc.TIMEOUT_AT),
+            doc.WORKER: _changed(doc.WORKER),
         }
     },
-    {"$match": {doc.STATUS: {"$in": sorted(_DUE | _ENDED | _TAKEN)}}},
+    {"$match": {doc.STATUS: {"$in": sorted(_DUE | _ENDED | _TAKEN | {Status.RUNNING.value})}}},
 ]
 
 
@@ -150,6 +152,8 @@ class Feed:
         self._is_resting = False
         self._wanted = asyncio.Event()
         self._awaited = _Awaited()
+        self.rivalry = Rivalry(hints, clock)
+        """With the other processes, for work that all of them hear of."""
 
     @property
     def is_read(self) -> bool:
@@ -182,6 +186,7 @@ class Feed:
     def waiting_for(self, workflow_id: str) -> Iterator[None]:
         """Likewise, and the end of this workflow is among what is heard of."""
         self._awaited.add(workflow_id)
+        self.rivalry.read_on()
         try:
             with self.waiting():
                 yield
@@ -198,6 +203,7 @@ class Feed:
     async def close(self) -> None:
         """End the stream, for good."""
         self._is_possible = False
+        await self.rivalry.close()
         if self._following is not None:
             await end_all([self._following])
 
@@ -235,6 +241,8 @@ class Feed:
                     raise _Invalidated("its collection is gone")
                 if event is not None:
                     self._pass_on(event)
+                    if not self._awaited.count:
+                        await self.rivalry.until_read()
         finally:
             self.is_live = False
 
@@ -265,12 +273,18 @@ class Feed:
         status = event[doc.STATUS]
         if not isinstance(status, str):  # an array that holds one
             return
+        key = bytes(event["documentKey"].raw)
         if status in _TAKEN:
             self._hints.controlled()
         if status in _DUE:
             due_at = event.get(doc.TIMEOUT_AT)
-            self._hints.due(due_at if isinstance(due_at, datetime) else self._clock.now())
-        elif (workflow_id := self._awaited.ended(bytes(event["documentKey"].raw))) is not None:
+            if isinstance(due_at, datetime) and due_at > self._clock.now():
+                self._hints.due(due_at)
+            else:
+                self.rivalry.arrived(key)
+        elif status == Status.RUNNING:
+            self.rivalry.claimed(key, event.get(doc.WORKER))
+        elif (workflow_id := self._awaited.ended(key)) is not None:
             self._hints.ended(workflow_id)
 
 

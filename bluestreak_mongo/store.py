@@ -352,6 +352,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         handlers: Collection[str] | None,
     ) -> Sequence[Claim]:
         known = self._hints.looking(now)
+        self._open.feed.rivalry.knows(worker)
         timekeeper = self._open.timekeeper
         if timekeeper is not None and abs(await timekeeper.keep()) >= JUMP:
             # By `now`, other workflows are due, and leases would end at another time than meant.
