@@ -335,6 +335,30 @@ async def test_all_who_wait_share_one_stream(processes: list[Process]) -> None:
     await asyncio.gather(*again, return_exceptions=True)
 
 
+async def test_waiting_asks_the_server_nothing_while_there_is_a_stream(
+    processes: list[Process], clock: ManualClock
+) -> None:
+    here, there = processes
+    client = here.engine()
+    await client.init()
+    claim = await claimed(there.store, "w0")
+    for number in range(1, 20):
+        await there.store.create(new(f"w{number}"))
+    waits = [asyncio.create_task(client.wait(f"w{number}")) for number in range(20)]
+    await eventually(lambda: "getMore" in here.sent.names)
+    await clock.until_sleeping(30 * SECOND, count=20)
+    here.sent.commands.clear()
+    clock.advance(20 * SECOND)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert here.sent.named("find") == []
+    await there.store.finish(claim, "done", clock.now())
+    assert await waits[0] == "done"
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
 async def test_a_stream_ends_when_nobody_has_waited_for_a_while(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
