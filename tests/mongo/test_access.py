@@ -401,7 +401,7 @@ STARTS = {"create", "create_many"}
 CLAIMED = {"claim", "renew", "fail_step", "transact", *ENDINGS}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
-    ("workflows", "find"): {*LOOKS, "claim", "fork", *SEARCHES},
+    ("workflows", "find"): {*LOOKS, "claim", "fork", "records", *SEARCHES},
     ("workflows", "insert"): {"fork", *STARTS},
     ("workflows", "update"): {"control", "fork", *CLAIMED},
     ("workflows", "createIndex"): {"init"},
