@@ -18,6 +18,7 @@ from bluestreak_core import (
     Hints,
     NewWorkflow,
     Order,
+    PlainRules,
     Position,
     Query,
     Renewer,
@@ -38,6 +39,7 @@ from bluestreak_core.testing import (
     StoreContract,
 )
 from bluestreak_core.testing.rule import Rules
+from bluestreak_core.values import MAX_VALUE_BYTES
 from bluestreak_memory import MemoryStore
 
 SOME_TURNS = 20
@@ -231,6 +233,30 @@ class GoesOnWhenCancelled(MemoryStore):
         return await asyncio.shield(save())
 
 
+class TakesALateRecordForTheNextWorkflow(MemoryStore):
+    """Knows a workflow by its id alone."""
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        there_is = await self.find_workflow(claim.workflow_id)
+        if there_is is not None:
+            own = replace(claim.workflow, created_at=there_is.created_at)
+            claim = replace(claim, workflow=own)
+        return await super().save_step(claim, step_id, output, now)
+
+
+class _KeepingSubclasses(PlainRules):
+    @override
+    def round_trip(self, value: object, what: str, room: int = MAX_VALUE_BYTES) -> tuple[Any, int]:
+        copy, size = super().round_trip(value, what, room)
+        return (value if isinstance(value, datetime) else copy), size
+
+
+class HandsOutWhatItWasGiven(MemoryStore):
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock, rules=_KeepingSubclasses())
+
+
 # Powers ----------------------------------------------------------------------------------------
 
 
@@ -374,6 +400,12 @@ WRONG = [
     ),
     _wrong(GoesOnWhenCancelled, StoreContract.test_nothing_of_a_cancelled_call_goes_on),
     _wrong(RenewsInVain, StoreContract.test_each_power_of_the_store_is_proved),
+    _wrong(HandsOutWhatItWasGiven, StoreContract.test_a_value_is_the_same_on_every_path),
+    _wrong(
+        TakesALateRecordForTheNextWorkflow,
+        SearchContract.test_records_of_a_deleted_workflow_are_not_handed_to_the_next_one,
+        SearchContract(),
+    ),
     _with_clock(AnHourOff, StoreContract.test_the_clock_shows_the_time_of_day),
     _with_clock(GoesBack, StoreContract.test_the_clock_never_goes_back),
     _wrong(TakesAPrefixForAPattern, _PREFIX, SearchContract()),
