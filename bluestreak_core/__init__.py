@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
-from bluestreak_core.client import Start
+from bluestreak_core.client.client import Start
+from bluestreak_core.client.timeline import EventKind, Timeline, TimelineEvent
 from bluestreak_core.clock import Clock, SystemClock
-from bluestreak_core.codec import Codec, PlainCodec
-from bluestreak_core.context import Context, Handler
+from bluestreak_core.codec.codec import Codec, PlainCodec
 from bluestreak_core.errors import (
     Abort,
     AlreadyPolling,
@@ -52,7 +52,6 @@ from bluestreak_core.errors import (
     WorkflowNotFound,
     WrongEventLoop,
 )
-from bluestreak_core.hints import Hints
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -68,23 +67,31 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.query import (
+from bluestreak_core.retry import Backoff, Retry
+from bluestreak_core.run.context import Context
+from bluestreak_core.run.handler import ErrorCallback, Handler, Unset
+from bluestreak_core.store.hints import Hints
+from bluestreak_core.store.powers import (
+    Forks,
+    Prunes,
+    Renewer,
+    RenewsFromThread,
+    Searches,
+    Transacts,
+)
+from bluestreak_core.store.protocol import Store
+from bluestreak_core.store.query import (
     Count,
     Order,
     Position,
     Pruned,
-    Prunes,
     Query,
     Records,
-    Searches,
     WorkflowSummary,
 )
-from bluestreak_core.registration import ErrorCallback, Unset
-from bluestreak_core.retry import Backoff, Retry
-from bluestreak_core.store import Forks, Renewer, RenewsFromThread, Store, Transacts
-from bluestreak_core.timeline import EventKind, Timeline, TimelineEvent
-from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
-from bluestreak_core.worker import Health, ShouldStop, State
+from bluestreak_core.store.values import MAX_VALUE_BYTES, PlainRules, ValueRules
+from bluestreak_core.worker.health import Health, State
+from bluestreak_core.worker.stop import ShouldStop
 
 __all__ = [
     "MAX_VALUE_BYTES",

@@ -21,19 +21,20 @@ from bluestreak_core.argument import (
     to_positive_timedelta,
     to_timedelta,
 )
-from bluestreak_core.client import Client
-from bluestreak_core.codec import PLAIN, Codec
-from bluestreak_core.context import Handler
+from bluestreak_core.client.client import Client
+from bluestreak_core.codec.codec import PLAIN, Codec
 from bluestreak_core.errors import (
     AlreadyPolling,
     HandlerAlreadyRegistered,
     InvalidArgument,
 )
-from bluestreak_core.expiry import to_expiry
-from bluestreak_core.registration import UNSET, ErrorCallback, Policy, Registration, Unset
 from bluestreak_core.retry import Backoff, Retry
-from bluestreak_core.store import Store
-from bluestreak_core.worker import Health, ShouldStop, State, Worker
+from bluestreak_core.run.handler import UNSET, ErrorCallback, Handler, Policy, Registration, Unset
+from bluestreak_core.store.protocol import Store
+from bluestreak_core.worker.expiry import to_expiry
+from bluestreak_core.worker.health import Health, State
+from bluestreak_core.worker.stop import ShouldStop
+from bluestreak_core.worker.worker import Worker
 
 H = TypeVar("H", bound=Handler)
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from bluestreak_core.cancellation import end_all
+from bluestreak_core.concurrency.cancellation import end_all
 
 _LONGEST_SLEEP = 10.0
 """Seconds after which a sleeper looks whether the machine was suspended meanwhile."""

@@ -14,7 +14,7 @@ from bluestreak_core.argument import (
     to_timedelta,
 )
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
-from bluestreak_core.group import has, is_all
+from bluestreak_core.errors.group import has, is_all
 
 _A_MINUTE = timedelta(minutes=1)
 

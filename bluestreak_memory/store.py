@@ -24,20 +24,20 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from bluestreak_core.store.powers import Forks, Prunes, Searches, Transacts
 from typing_extensions import override
 
 from bluestreak_core import machine
 from bluestreak_core.argument import check_has, is_a
-from bluestreak_core.cancellation import cancellations
 from bluestreak_core.clock import Clock, SystemClock
+from bluestreak_core.concurrency.cancellation import cancellations
+from bluestreak_core.concurrency.event_loop import HomeLoop
 from bluestreak_core.errors import (
     InvalidArgument,
     StepNotRecorded,
     StoreUnavailable,
     WorkflowNotFound,
 )
-from bluestreak_core.event_loop import HomeLoop
-from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
@@ -52,19 +52,18 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.query import (
+from bluestreak_core.store.hints import Hints
+from bluestreak_core.store.protocol import Store
+from bluestreak_core.store.query import (
     Count,
     Position,
     Pruned,
-    Prunes,
     Query,
     Records,
-    Searches,
     WorkflowSummary,
     to_summary,
 )
-from bluestreak_core.store import Forks, Store, Transacts
-from bluestreak_core.values import MAX_VALUE_BYTES, PlainRules, ValueRules
+from bluestreak_core.store.values import MAX_VALUE_BYTES, PlainRules, ValueRules
 from bluestreak_memory.agenda import Agenda
 from bluestreak_memory.session import MemorySession
 

@@ -17,7 +17,7 @@ from pymongo.database import Database
 from pymongo.errors import InvalidName, PyMongoError
 
 from bluestreak_core.argument import is_a
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import see_through
 from bluestreak_core.errors import InvalidArgument, StoreRefused
 from bluestreak_mongo.documents import Document
 

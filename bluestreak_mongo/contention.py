@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from bluestreak_core.backoff import pauses
+from bluestreak_core.concurrency.outage import pauses
 
 WIDEST = 1024
 

@@ -19,7 +19,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from bluestreak_core.cancellation import cancel_once, see_through
+from bluestreak_core.concurrency.cancellation import cancel_once, see_through
 from bluestreak_core.errors import (
     CorruptDocument,
     StoreError,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from bluestreak_core.errors import one_line
+from bluestreak_core.errors.text import one_line
 
 
 def shown(error: PyMongoError) -> str:

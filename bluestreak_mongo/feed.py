@@ -20,11 +20,11 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 
 from bluestreak_core import machine
-from bluestreak_core.cancellation import end_all, see_through
 from bluestreak_core.clock import Clock
-from bluestreak_core.hints import Hints
+from bluestreak_core.concurrency.cancellation import end_all, see_through
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Status
+from bluestreak_core.store.hints import Hints
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, RAW
 from bluestreak_mongo.documents import Document

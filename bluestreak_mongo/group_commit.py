@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import see_through
 from bluestreak_core.errors import StoreUnavailable
 
 Item = TypeVar("Item")

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import pymongo
+from bluestreak_core.store.powers import Renewer
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.collection import Collection
@@ -15,9 +16,8 @@ from pymongo.errors import BulkWriteError, WriteError
 from typing_extensions import override
 
 from bluestreak_core.errors import CorruptDocument
-from bluestreak_core.lease import RENEWALS_PER_LEASE
 from bluestreak_core.model import Claim
-from bluestreak_core.store import Renewer
+from bluestreak_core.run.lease import RENEWALS_PER_LEASE
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.connection import GOODBYE, Connection

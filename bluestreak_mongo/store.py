@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
+from bluestreak_core.store.powers import Forks, Prunes, RenewsFromThread, Searches, Transacts
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 from typing_extensions import override
 
 from bluestreak_core import machine
 from bluestreak_core.argument import check_has
-from bluestreak_core.backoff import pauses
-from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock, in_milliseconds
+from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.event_loop import HomeLoop
+from bluestreak_core.concurrency.outage import pauses
 from bluestreak_core.errors import NotInitialised, StoreRefused, UnstorableValue, ValueTooLarge
-from bluestreak_core.event_loop import HomeLoop
-from bluestreak_core.hints import Hints
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
@@ -35,17 +35,9 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.query import (
-    Count,
-    Position,
-    Pruned,
-    Prunes,
-    Query,
-    Records,
-    Searches,
-    WorkflowSummary,
-)
-from bluestreak_core.store import Forks, RenewsFromThread, Store, Transacts
+from bluestreak_core.store.hints import Hints
+from bluestreak_core.store.protocol import Store
+from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules

@@ -120,7 +120,7 @@ def test_the_core_depends_on_typing_extensions_only() -> None:
 
 def test_the_five_verbs_are_the_same_words_in_every_layer() -> None:
     from bluestreak_core import Store, machine  # noqa: PLC0415
-    from bluestreak_core.journal import Journal  # noqa: PLC0415
+    from bluestreak_core.run.journal import Journal  # noqa: PLC0415
     from bluestreak_memory import MemoryStore  # noqa: PLC0415
     from bluestreak_mongo import MongoStore  # noqa: PLC0415
 

@@ -3,22 +3,23 @@
 The contracts need pytest, and the plugin is for it; the others do without.
 """
 
-from bluestreak_core.testing.around import RecordingStore, StoreAround
+from bluestreak_core.store.wrapper import StoreAround
 from bluestreak_core.testing.clock import ManualClock
-from bluestreak_core.testing.contract import StoreContract
-from bluestreak_core.testing.environment import Environment, HandlerPolicy, Outcome
+from bluestreak_core.testing.contract.contract import StoreContract
+from bluestreak_core.testing.contract.fork import ForkContract
+from bluestreak_core.testing.contract.renewer import RenewerContract
+from bluestreak_core.testing.contract.rule import RuleBroken
+from bluestreak_core.testing.contract.search import SearchContract
+from bluestreak_core.testing.contract.transaction import Application, TransactionContract
 from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
-from bluestreak_core.testing.fork_contract import ForkContract
-from bluestreak_core.testing.process import Process
-from bluestreak_core.testing.renewer_contract import RenewerContract
-from bluestreak_core.testing.rerun import CrashPoint
-from bluestreak_core.testing.rule import RuleBroken
-from bluestreak_core.testing.search_contract import SearchContract
-from bluestreak_core.testing.stuck import Stuck
-from bluestreak_core.testing.sweep import CrashUnsafe, Sweep, crash_everywhere
-from bluestreak_core.testing.transaction_contract import Application, TransactionContract
-from bluestreak_core.testing.virtual_time import VirtualClock, VirtualLoop
-from bluestreak_core.testing.watch import StepCall
+from bluestreak_core.testing.recording_store import RecordingStore
+from bluestreak_core.testing.sweep.rerun import CrashPoint
+from bluestreak_core.testing.sweep.sweep import CrashUnsafe, Sweep, crash_everywhere
+from bluestreak_core.testing.virtual.environment import Environment, HandlerPolicy, Outcome
+from bluestreak_core.testing.virtual.process import Process
+from bluestreak_core.testing.virtual.stuck import Stuck
+from bluestreak_core.testing.virtual.time import VirtualClock, VirtualLoop
+from bluestreak_core.testing.virtual.watch import StepCall
 
 __all__ = [
     "Application",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.signal import Signal
+from bluestreak_core.concurrency.wake_up import Signal
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 

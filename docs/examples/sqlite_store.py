@@ -45,9 +45,9 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
-from bluestreak_core.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import see_through
 from bluestreak_core.machine import Event
-from bluestreak_core.values import MAX_VALUE_BYTES
+from bluestreak_core.store.values import MAX_VALUE_BYTES
 
 T = TypeVar("T")
 Row = sqlite3.Row

@@ -16,7 +16,7 @@ from bluestreak_core.testing import (
     StoreContract,
     TransactionContract,
 )
-from bluestreak_core.testing.situation import LEASE, NOW, claimed
+from bluestreak_core.testing.contract.arrange import LEASE, NOW, claimed
 from bluestreak_memory import MemorySession, MemoryStore
 
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from bluestreak_core import RenewsFromThread, Store, Transacts
 from bluestreak_core.testing import ForkContract, ManualClock, SearchContract, StoreContract
-from bluestreak_core.testing.contract import VALUES
+from bluestreak_core.testing.contract.contract import VALUES
 from bluestreak_mongo import MongoStore
 from tests.contract.mongomock_database import MongomockDatabase
 

@@ -19,7 +19,7 @@ from bluestreak_core.testing import (
     StoreContract,
     TransactionContract,
 )
-from bluestreak_core.testing.rule import Rules
+from bluestreak_core.testing.contract.rule import Rules
 from tests.contract.arrange import cases
 from tests.contract.wrong_stores import WRONG, WrongStore
 

@@ -31,6 +31,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.store.values import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ForkContract,
     ManualClock,
@@ -38,8 +39,7 @@ from bluestreak_core.testing import (
     SearchContract,
     StoreContract,
 )
-from bluestreak_core.testing.rule import Rules
-from bluestreak_core.values import MAX_VALUE_BYTES
+from bluestreak_core.testing.contract.rule import Rules
 from bluestreak_memory import MemoryStore
 
 SOME_TURNS = 20

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Optional, Self, TypeV
 
 import pytest
 
-from bluestreak_core.annotation import ABSENT, Annotations, Unresolved, of_input, of_return
+from bluestreak_core.codec.annotation import ABSENT, Annotations, Unresolved, of_input, of_return
 
 if TYPE_CHECKING:
     from bluestreak_core import Context, Missing  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bluestreak_core.call import call
+from bluestreak_core.run.call import call
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE")
 

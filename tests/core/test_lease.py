@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from bluestreak_core import Claim, ClaimLost, NewWorkflow, StoreUnavailable
-from bluestreak_core.lease import Lease
+from bluestreak_core.run.lease import Lease
 from bluestreak_core.testing import ManualClock
 from bluestreak_memory import MemoryStore
 

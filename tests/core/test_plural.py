@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bluestreak_core import BluestreakError, StepFailed, WaitTimeout, WorkflowCrashed
-from bluestreak_core.plural import counted
+from bluestreak_core.errors.text import counted
 
 
 def test_one_is_singular_and_everything_else_plural() -> None:

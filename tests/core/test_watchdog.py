@@ -13,9 +13,9 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import Claim, NewWorkflow, Renewer, SystemClock
-from bluestreak_core.lease import Lease
+from bluestreak_core.run.lease import Lease
 from bluestreak_core.testing import ManualClock
-from bluestreak_core.watchdog import Watchdog
+from bluestreak_core.worker.watchdog import Watchdog
 from bluestreak_memory import MemoryStore
 
 LEASE = timedelta(seconds=0.2)

@@ -11,11 +11,11 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import Bluestreak, ClaimLost, Context, Retry, Store
-from bluestreak_core.journal import Journal
-from bluestreak_core.lease import Lease
 from bluestreak_core.machine import Event
+from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.lease import Lease
+from bluestreak_core.run.transaction_call import Committed, Writing
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
-from bluestreak_core.transaction import Committed, Writing
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import eventually
 

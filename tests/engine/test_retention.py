@@ -23,9 +23,9 @@ from bluestreak_core import (
     StoreUnavailable,
     Unsupported,
 )
-from bluestreak_core.expiry import AT_ONCE, BREATH, SHORTEST_PAUSE
 from bluestreak_core.machine import Event
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
+from bluestreak_core.worker.expiry import AT_ONCE, BREATH, SHORTEST_PAUSE
 from bluestreak_memory import MemoryStore
 from tests.engine.bad_input import BAD_COUNTS, BAD_DURATIONS, BAD_INSTANTS, BAD_STATUSES
 from tests.engine.conftest import Fleet, eventually, pass_time

@@ -21,7 +21,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.values import PlainRules
+from bluestreak_core.store.values import PlainRules
 
 _RULES = PlainRules()
 

@@ -29,10 +29,10 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core.machine import Event
-from bluestreak_core.query import ENDED
+from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_core.testing.clock import START
-from bluestreak_core.testing.search_contract import SearchingStore
+from bluestreak_core.testing.contract.search import SearchingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_mongo import MongoStore, listing
 from tests.model.test_agreement import EXAMPLES

@@ -38,7 +38,7 @@ from bluestreak_core import (
     Status,
 )
 from bluestreak_core.machine import Event
-from bluestreak_core.query import ENDED
+from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_core.testing.clock import START
 from bluestreak_mongo import MongoStore

@@ -26,7 +26,7 @@ from bluestreak_core import (
     Store,
     WorkflowAborted,
 )
-from bluestreak_core.batch import Batch
+from bluestreak_core.run.history import Batch
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER

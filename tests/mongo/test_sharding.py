@@ -32,7 +32,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event
-from bluestreak_core.query import ENDED
+from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.connection import OwnClient

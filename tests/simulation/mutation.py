@@ -22,23 +22,21 @@ from bluestreak_core import (
     Step,
     Workflow,
     WorkflowNotFound,
-    context,
     machine,
-    run,
 )
-from bluestreak_core.clean_up import CleanUps
-from bluestreak_core.client import Client
-from bluestreak_core.exit import Exit
-from bluestreak_core.expiry import AT_ONCE, Expiry
-from bluestreak_core.hints import Hints
-from bluestreak_core.lease import Lease
+from bluestreak_core.client.client import Client
 from bluestreak_core.machine import Event
 from bluestreak_core.model import History
-from bluestreak_core.operations import Operations
-from bluestreak_core.query import ENDED
-from bluestreak_core.registration import Policy
-from bluestreak_core.run import Run
-from bluestreak_core.worker import Worker
+from bluestreak_core.run.clean_up import CleanUps
+from bluestreak_core.run.exit import Exit
+from bluestreak_core.run.handler import Policy
+from bluestreak_core.run.lease import Lease
+from bluestreak_core.run.operations import Operations
+from bluestreak_core.run.run import Run, context, run
+from bluestreak_core.store.hints import Hints
+from bluestreak_core.store.query import ENDED
+from bluestreak_core.worker.expiry import AT_ONCE, Expiry
+from bluestreak_core.worker.worker import Worker
 from bluestreak_memory import MemorySession, MemoryStore
 
 

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from bluestreak_core import Claim, Store
-from bluestreak_core.cancellation import see_through
 from bluestreak_core.clock import Clock
-from bluestreak_core.signal import Signal
+from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing import Process, StoreAround
-from bluestreak_core.testing.around import UNCOUNTED
-from bluestreak_core.testing.process import ProcessState
+from bluestreak_core.testing.virtual.process import ProcessState
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.record import Record
 from tests.simulation.scenario import LEASE

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from unittest.mock import patch
 
-from bluestreak_core import Bluestreak, StoreUnavailable, backoff, expiry, retry
-from bluestreak_core import worker as engine_worker
-from bluestreak_core.clock import first_of
-from bluestreak_core.testing.virtual_time import NothingLeftToHappen, TooManyTurns
+from bluestreak_core.concurrency.race import first_of
+
+from bluestreak_core import Bluestreak, StoreUnavailable, retry
+from bluestreak_core.concurrency import outage as backoff
+from bluestreak_core.testing.virtual.time import NothingLeftToHappen, TooManyTurns
+from bluestreak_core.worker.worker import expiry
+from bluestreak_core.worker.worker import worker as engine_worker
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.client import Clients
 from tests.simulation.handler import Handler

@@ -13,7 +13,7 @@ import pytest
 
 from bluestreak_core.testing import Process, VirtualClock, VirtualLoop
 from bluestreak_core.testing.clock import START
-from bluestreak_core.testing.virtual_time import NothingLeftToHappen, TooManyTurns
+from bluestreak_core.testing.virtual.time import NothingLeftToHappen, TooManyTurns
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

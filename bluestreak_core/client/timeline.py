@@ -1,0 +1,229 @@
+"""What has happened to one workflow, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from bluestreak_core.errors.text import counted
+from bluestreak_core.model import (
+    Attempt,
+    ClaimEntry,
+    ErrorRecord,
+    FailedStep,
+    Nap,
+    Status,
+    Step,
+    Workflow,
+)
+from bluestreak_core.store.query import Records
+
+Record = ClaimEntry | Step | Nap | Attempt | FailedStep | ErrorRecord
+
+_WIDTH = 200
+
+
+class EventKind(StrEnum):
+    """What an entry of a timeline tells of."""
+
+    CREATED = "created"
+    RETRIED = "retried"
+    CLAIMED = "claimed"
+    STEP = "step"
+    NAP = "nap"
+    ATTEMPT_FAILED = "attempt failed"
+    STEP_FAILED = "step failed"
+    FAILED = "failed"
+    FINISHED = "finished"
+    ABORTED = "aborted"
+    CANCELLED = "cancelled"
+
+
+_ENDS = {
+    Status.FINISHED: EventKind.FINISHED,
+    Status.ABORTED: EventKind.ABORTED,
+    Status.CANCELLED: EventKind.CANCELLED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineEvent:
+    """One thing that has happened to a workflow.
+
+    `at` is None where nobody has recorded it. `name` is the id of the step or nap, or the worker.
+    `record` is what the event is known from: the claim's entry, the step, the nap, the attempt, the
+    step that was given up, the last error; None where it is the workflow itself.
+    """
+
+    kind: EventKind
+    at: datetime | None
+    name: str | None = None
+    record: Record | None = None
+
+    def __str__(self) -> str:
+        at = "at an unknown time" if self.at is None else _shown(self.at)
+        what = self.kind.value if self.name is None else f"{self.kind.value} {self.name!r}"
+        return f"{at:<24}  {what}{_detail(self.record)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """A workflow with all that it has recorded, and `events`: what happened to it, in order.
+
+    `str()` of it is to be read in a terminal: texts are cut short, and what cannot be printed is
+    escaped. Of claims, the newest 20 are known. That a handler failed is known of the last time,
+    but not when, unless that aborted the workflow. What has no time comes first, as steps and naps
+    that the JavaScript library has recorded, or last, as an end or a failure.
+    """
+
+    workflow: Workflow
+    steps: tuple[Step, ...]
+    naps: tuple[Nap, ...]
+    attempts: tuple[Attempt, ...]
+    events: tuple[TimelineEvent, ...]
+
+    @classmethod
+    def of(cls, workflow: Workflow, records: Records) -> Timeline:
+        """The timeline of a workflow and its records."""
+        return cls(
+            workflow=workflow,
+            steps=records.steps,
+            naps=records.naps,
+            attempts=records.attempts,
+            events=(*_ordered(_past(workflow, records)), *_last(workflow)),
+        )
+
+    @property
+    def failed_steps(self) -> tuple[FailedStep, ...]:
+        """The steps that have been given up."""
+        return self.workflow.failed_steps
+
+    @property
+    def claim_log(self) -> tuple[ClaimEntry, ...]:
+        """The newest claims."""
+        return self.workflow.claim_log
+
+    def __str__(self) -> str:
+        return "\n".join([*_head(self.workflow), *(f"  {event}" for event in self.events)])
+
+
+def _detail(record: Record | None) -> str:
+    detail = ""
+    match record:
+        case Step(output=output):
+            detail = f": {_cut(output)}"
+        case Nap(wake_up_at=wake_up_at):
+            detail = f" until {_shown(wake_up_at)}"
+        case Attempt(number=number, error=error, retry_at=retry_at):
+            then = "" if retry_at is None else f", tried again at {_shown(retry_at)}"
+            detail = f", number {number}: {_error(error)}{then}"
+        case FailedStep(attempts=attempts, error=error):
+            detail = f" after {counted(attempts, 'attempt')}: {_error(error)}"
+        case ErrorRecord():
+            detail = f": {_error(record)}"
+        case ClaimEntry(after_crash=True):
+            detail = ", since a lease had run out"
+    return detail
+
+
+def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
+    """What is known to have happened before the end, in the most likely order of one millisecond.
+
+    A failed attempt leads to the next one, or to the step, or to that it is given up; then there
+    may be other steps. But an attempt that is waited after, as a nap is, is the last for a while.
+    """
+    yield TimelineEvent(kind=EventKind.CREATED, at=workflow.created_at)
+    if workflow.retries:
+        yield TimelineEvent(kind=EventKind.RETRIED, at=workflow.start_at)
+    for entry in workflow.claim_log:
+        at, name = entry.claimed_at, entry.worker
+        yield TimelineEvent(kind=EventKind.CLAIMED, at=at, name=name, record=entry)
+    yield from _attempts(records, waited_after=False)
+    for failed in workflow.failed_steps:
+        at, name = failed.failed_at, failed.step_id
+        yield TimelineEvent(kind=EventKind.STEP_FAILED, at=at, name=name, record=failed)
+    for step in records.steps:
+        yield TimelineEvent(kind=EventKind.STEP, at=step.saved_at, name=step.step_id, record=step)
+    yield from _attempts(records, waited_after=True)
+    for nap in records.naps:
+        yield TimelineEvent(kind=EventKind.NAP, at=nap.saved_at, name=nap.nap_id, record=nap)
+
+
+def _attempts(records: Records, *, waited_after: bool) -> Iterator[TimelineEvent]:
+    for attempt in records.attempts:
+        at, name = attempt.saved_at, attempt.step_id
+        if waited_after == (attempt.retry_at is not None and attempt.retry_at > at):
+            yield TimelineEvent(kind=EventKind.ATTEMPT_FAILED, at=at, name=name, record=attempt)
+
+
+def _ordered(events: Iterator[TimelineEvent]) -> list[TimelineEvent]:
+    """By time, and what has none before the rest."""
+    undated: list[TimelineEvent] = []
+    dated: list[tuple[datetime, int, TimelineEvent]] = []
+    for place, event in enumerate(events):
+        if event.at is None:
+            undated.append(event)
+        else:
+            dated.append((event.at, place, event))
+    return undated + [event for _, _, event in sorted(dated, key=lambda one: one[:2])]
+
+
+def _last(workflow: Workflow) -> Iterator[TimelineEvent]:
+    """How it ended, or that it is waiting after a failure."""
+    match workflow.status:
+        case Status.FAILED:
+            yield TimelineEvent(kind=EventKind.FAILED, at=None, record=workflow.error)
+        case Status.FINISHED | Status.ABORTED | Status.CANCELLED as status:
+            is_failure = status is Status.ABORTED
+            record = workflow.error if is_failure else None
+            yield TimelineEvent(kind=_ENDS[status], at=workflow.finished_at, record=record)
+
+
+def _head(workflow: Workflow) -> Iterator[str]:
+    names = f"workflow {workflow.workflow_id!r} of handler {workflow.handler_id!r}"
+    yield f"{names}: {_state(workflow)}"
+    if workflow.forked_from is not None:
+        yield f"  forked from {workflow.forked_from!r}"
+    yield f"  input {_cut(workflow.input)}"
+    if workflow.status is Status.FINISHED:
+        yield f"  result {_cut(workflow.result)}"
+    yield f"  claims {workflow.claims}, failures {workflow.failures}, crashes {workflow.crashes}"
+    if workflow.error is not None:
+        yield f"  last error {_error(workflow.error)}"
+
+
+def _state(workflow: Workflow) -> str:
+    match workflow.status:
+        case Status.IDLE | Status.FAILED:
+            return f"{workflow.status.value}, due {_shown(workflow.timeout_at)}"
+        case Status.RUNNING:
+            return f"running on {workflow.worker!r}, lease until {_shown(workflow.timeout_at)}"
+        case Status.CANCELLED if workflow.reason is not None:
+            return f"cancelled, {_cut(workflow.reason)}"
+    return workflow.status.value
+
+
+def _error(error: ErrorRecord) -> str:
+    lines = f"{error.type}: {error.message}".splitlines()
+    return _shortened(lines[0] if lines else "")
+
+
+def _shown(instant: datetime) -> str:
+    return instant.isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
+def _cut(value: Any) -> str:
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
+    """Cut short, and without what a terminal would obey, such as ESC."""
+    shown = "".join(one if one.isprintable() else _escaped(one) for one in text[:_WIDTH])
+    return shown if len(text) <= _WIDTH else f"{shown}..."
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

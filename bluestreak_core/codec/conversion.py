@@ -1,0 +1,78 @@
+"""What a codec does for handlers and steps, by their annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bluestreak_core.codec.annotation import ABSENT, Annotations, Unresolved, of_input, of_return
+from bluestreak_core.codec.codec import Codec, PlainCodec
+from bluestreak_core.errors import InvalidHandler
+
+Function = Callable[..., Any]
+
+
+class Conversion:
+    """Turns inputs, outputs and results into what is stored, and back.
+
+    Each call raises `InvalidValue` for what does not fit, by its name.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._inputs = Annotations(of_input)
+        self._returns = Annotations(of_return)
+
+    @property
+    def or_none(self) -> Conversion | None:
+        """None where values stay as they are, so that nobody has to ask at each of them."""
+        return None if type(self._codec) is PlainCodec else self
+
+    def check_handler(self, handler_id: str, handler: Function) -> None:
+        """Raise `InvalidHandler` for annotations that cannot be resolved or converted."""
+        for part, find in (("input", of_input), ("result", of_return)):
+            try:
+                annotation = find(handler)
+            except Unresolved as error:
+                if self.or_none is None:
+                    continue
+                reason = f"the annotation of its {part}: {error}"
+                raise InvalidHandler(f"handler {handler_id!r}", handler, reason) from error
+            refusal = None if annotation is ABSENT else self._codec.refusal(annotation)
+            if refusal is not None:
+                reason = f"the annotation of its {part}: {refusal}"
+                raise InvalidHandler(f"handler {handler_id!r}", handler, reason)
+
+    def stored_input(self, workflow_id: str, handler: Function, value: Any) -> Any:
+        """An input as it is stored."""
+        return self._encode(value, self._inputs.of(handler), f"input of workflow {workflow_id!r}")
+
+    def input(self, workflow_id: str, handler: Function, stored: Any) -> Any:
+        """An input as the handler gets it."""
+        what = f"stored input of workflow {workflow_id!r}"
+        return self._decode(stored, self._inputs.of(handler), what)
+
+    def stored_result(self, workflow_id: str, handler: Function, value: Any) -> Any:
+        """A handler's result as it is stored."""
+        return self._encode(value, self._returns.of(handler), f"result of workflow {workflow_id!r}")
+
+    def result(self, workflow_id: str, handler: Function, stored: Any) -> Any:
+        """A result as the handler returned it."""
+        what = f"stored result of workflow {workflow_id!r}"
+        return self._decode(stored, self._returns.of(handler), what)
+
+    def stored_output(self, workflow_id: str, step_id: str, fn: Function, value: Any) -> Any:
+        """A step's output as it is stored; as it is where its annotation says nothing."""
+        what = f"output of step {step_id!r} of workflow {workflow_id!r}"
+        return self._encode(value, self._returns.of(fn), what)
+
+    def output(self, workflow_id: str, step_id: str, fn: Function, stored: Any) -> Any:
+        """A step's output as the handler gets it, the first time as in each replay."""
+        what = f"stored output of step {step_id!r} of workflow {workflow_id!r}"
+        return self._decode(stored, self._returns.of(fn), what)
+
+    def _encode(self, value: Any, annotation: Any, what: str) -> Any:
+        return value if annotation is ABSENT else self._codec.encode(value, annotation, what)
+
+    def _decode(self, value: Any, annotation: Any, what: str) -> Any:
+        return value if annotation is ABSENT else self._codec.decode(value, annotation, what)

@@ -1,0 +1,203 @@
+"""The world moved on: the workflow is not where the call needs it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from bluestreak_core.errors.family import StateError
+from bluestreak_core.errors.text import counted, one_line
+
+
+class WorkflowNotFound(StateError):
+    """No workflow has this id."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} does not exist"
+
+
+class StepNotRecorded(StateError):
+    """`fork` was to begin before a step that the workflow has not recorded."""
+
+    def __init__(self, workflow_id: str, step_id: str) -> None:
+        super().__init__(workflow_id, step_id)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} has not recorded a step {self.step_id!r}"
+
+
+class WaitTimeout(StateError):
+    """`wait` gave up before the workflow ended; `status` is the last one seen.
+
+    One of `timeout` and `retries` is set, as `wait` was given one or the other.
+    """
+
+    def __init__(
+        self,
+        workflow_id: str,
+        status: str,
+        retries: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> None:
+        super().__init__(workflow_id, status, retries, timeout)
+        self.workflow_id = workflow_id
+        self.status = status
+        self.retries = retries
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        spent = []
+        if self.timeout is not None:
+            spent.append(f"{self.timeout / timedelta(seconds=1):.12g} s")
+        if self.retries is not None:
+            spent.append(counted(self.retries, "look"))
+        still = f"workflow {self.workflow_id!r} was still '{self.status}'"
+        return f"{still} after {' and '.join(spent)}"
+
+
+class WorkflowAborted(StateError):
+    """`wait` met a workflow that has been given up; the last error is in the attributes."""
+
+    def __init__(
+        self, workflow_id: str, error_type: str, error_message: str, error_traceback: str
+    ) -> None:
+        super().__init__(workflow_id, error_type, error_message, error_traceback)
+        self.workflow_id = workflow_id
+        self.error_type = error_type
+        self.error_message = error_message
+        self.error_traceback = error_traceback
+
+    def __str__(self) -> str:
+        message = f": {self.error_message}" if self.error_message else ""
+        return f"workflow {self.workflow_id!r} was aborted: {self.error_type}{message}"
+
+
+class WorkflowCancelled(StateError):
+    """`wait` met a workflow that has been cancelled; `reason` is what was said then."""
+
+    def __init__(self, workflow_id: str, reason: str | None) -> None:
+        super().__init__(workflow_id, reason)
+        self.workflow_id = workflow_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        why = f": {one_line(self.reason)}" if self.reason else ""
+        return f"workflow {self.workflow_id!r} was cancelled{why}"
+
+
+class WorkflowConflict(StateError):
+    """A workflow of this id exists, with another handler or input than was given."""
+
+    def __init__(self, workflow_id: str, differs: str) -> None:
+        super().__init__(workflow_id, differs)
+        self.workflow_id = workflow_id
+        self.differs = differs
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} exists with another {self.differs}"
+
+
+class DeadlineExceeded(StateError):
+    """A workflow was given up because it had not ended by its handler's `deadline`."""
+
+    def __init__(self, workflow_id: str, deadline_at: datetime) -> None:
+        super().__init__(workflow_id, deadline_at)
+        self.workflow_id = workflow_id
+        self.deadline_at = deadline_at
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} had not ended by its deadline, {self.deadline_at}"
+
+
+class StepFailed(StateError):
+    """A step with a retry policy was given up; the last error is in the attributes.
+
+    That is recorded, so each later run of the handler meets it at the same step.
+    """
+
+    def __init__(  # noqa: PLR0917 - they are the facts, in the order of `args`
+        self,
+        workflow_id: str,
+        step_id: str,
+        attempts: int,
+        error_type: str,
+        error_message: str,
+        error_traceback: str,
+    ) -> None:
+        super().__init__(workflow_id, step_id, attempts, error_type, error_message, error_traceback)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.attempts = attempts
+        self.error_type = error_type
+        self.error_message = error_message
+        self.error_traceback = error_traceback
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: step {self.step_id!r} failed in "
+            f"{counted(self.attempts, 'attempt')}: {self.error_type}: {self.error_message}"
+        )
+
+
+class StepTimeout(StateError, TimeoutError):
+    """A step's function took longer than its `timeout`; `seconds` is how long that is."""
+
+    def __init__(self, workflow_id: str, step_id: str, seconds: float) -> None:
+        super().__init__(workflow_id, step_id, seconds)
+        self.args = (workflow_id, step_id, seconds)  # of which an OSError keeps two
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: step {self.step_id!r} took longer than "
+            f"{self.seconds} seconds"
+        )
+
+
+class WorkflowCrashed(StateError):
+    """A workflow was given up because it took down too many workers in a row."""
+
+    def __init__(self, workflow_id: str, crashes: int, max_crashes: int) -> None:
+        super().__init__(workflow_id, crashes, max_crashes)
+        self.workflow_id = workflow_id
+        self.crashes = crashes
+        self.max_crashes = max_crashes
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: {counted(self.crashes, 'lease')} in a row expired "
+            f"without progress, max_crashes is {self.max_crashes}"
+        )
+
+
+class TransitionRefused(StateError):
+    """The state machine has no such transition; nothing was changed."""
+
+    def __init__(self, workflow_id: str, status: str, event: str) -> None:
+        super().__init__(workflow_id, status, event)
+        self.workflow_id = workflow_id
+        self.status = status
+        self.event = event
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: '{self.event}' is refused while '{self.status}'"
+
+
+class ClaimLost(StateError):
+    """The claim that a call was made under is no longer in force; nothing was written."""
+
+    def __init__(self, workflow_id: str, claim_number: int, reason: str) -> None:
+        super().__init__(workflow_id, claim_number, reason)
+        self.workflow_id = workflow_id
+        self.claim_number = claim_number
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: claim {self.claim_number} {self.reason}"

@@ -1,0 +1,222 @@
+"""The caller's mistake: the same call fails again until the program is changed."""
+
+from __future__ import annotations
+
+from bluestreak_core.errors.family import UsageError
+from bluestreak_core.errors.text import counted, shown
+
+
+class InvalidArgument(UsageError, ValueError):
+    """An argument was refused before anything was written."""
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        super().__init__(name, value, reason)
+        self.name = name
+        self.value = value
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name} {shown(self.value)}: {self.reason}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {shown(self.value)}, {self.reason!r})"
+
+
+class InvalidId(InvalidArgument):
+    """An id is not a non-empty string of at most 512 characters, without NUL, valid as UTF-8."""
+
+
+class InvalidDuration(InvalidArgument):
+    """A duration is neither a finite, non-negative number of seconds nor a `timedelta`."""
+
+
+class InvalidHandler(InvalidArgument):
+    """A handler is not an async function that takes a context and an input."""
+
+
+class HandlerAlreadyRegistered(UsageError):
+    """A second handler was registered under one id."""
+
+    def __init__(self, handler_id: str) -> None:
+        super().__init__(handler_id)
+        self.handler_id = handler_id
+
+    def __str__(self) -> str:
+        return f"handler {self.handler_id!r} is already registered"
+
+
+class HandlerNotFound(UsageError):
+    """A claimed workflow names a handler that this worker does not have."""
+
+    def __init__(self, handler_id: str, workflow_id: str) -> None:
+        super().__init__(handler_id, workflow_id)
+        self.handler_id = handler_id
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r} needs handler {self.handler_id!r}, "
+            "which is not registered with this worker"
+        )
+
+
+class DuplicateStep(UsageError):
+    """A step id was used twice in one run of a handler."""
+
+    kind = "step"
+
+    def __init__(self, workflow_id: str, used_id: str) -> None:
+        super().__init__(workflow_id, used_id)
+        self.workflow_id = workflow_id
+        self.used_id = used_id
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: {self.kind} {self.used_id!r} was already used "
+            "in this run; in a loop, build the id from the loop's data"
+        )
+
+
+class DuplicateNap(DuplicateStep):
+    """A nap id was used twice in one run of a handler."""
+
+    kind = "nap"
+
+
+class NotAwaited(UsageError):
+    """A handler has returned without having awaited what it called.
+
+    `calls` are those calls, such as `"ctx.step('charge', ...)"`.
+    """
+
+    def __init__(self, workflow_id: str, calls: tuple[str, ...]) -> None:
+        super().__init__(workflow_id, calls)
+        self.workflow_id = workflow_id
+        self.calls = calls
+
+    def __str__(self) -> str:
+        calls = " and ".join(self.calls)
+        return f"workflow {self.workflow_id!r}: there is no 'await' before {calls}"
+
+
+class UsedInTransaction(UsageError):
+    """The function of a transaction uses a step or a nap, which could not be taken back with it."""
+
+    def __init__(self, workflow_id: str, used: str, transaction_id: str) -> None:
+        super().__init__(workflow_id, used, transaction_id)
+        self.workflow_id = workflow_id
+        self.used = used
+        self.transaction_id = transaction_id
+
+    def __str__(self) -> str:
+        within = f"within transaction {self.transaction_id!r}"
+        return f"workflow {self.workflow_id!r}: {self.used} cannot be used {within}"
+
+
+class UnstorableValue(UsageError, TypeError):
+    """A value contains something that the store cannot hold.
+
+    `what` names the value (`"output of step 'pay'"`), `path` the place inside it (`"['items'][3]"`,
+    empty for the value itself) and `type_name` the type found there.
+    """
+
+    def __init__(self, what: str, path: str, type_name: str, reason: str) -> None:
+        super().__init__(what, path, type_name, reason)
+        self.what = what
+        self.path = path
+        self.type_name = type_name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        place = f" at {self.path}" if self.path else ""
+        return f"{self.what}{place}: {self.type_name} cannot be stored: {self.reason}"
+
+
+class InvalidValue(UsageError, ValueError):
+    """A value does not fit the annotation of the handler or step that it belongs to.
+
+    `what` names the value (`"input of workflow 'w'"`; of one that is stored, `"stored input of
+    workflow 'w'"`) and `path` the place inside it (`"['items'][3]"`, empty for the value itself).
+    """
+
+    def __init__(self, what: str, path: str, reason: str) -> None:
+        super().__init__(what, path, reason)
+        self.what = what
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        place = f" at {self.path}" if self.path else ""
+        return f"{self.what}{place}: {self.reason}"
+
+
+class HandlerNotRegistered(UsageError):
+    """A function was given for the id of a handler, and does not stand for exactly one."""
+
+    def __init__(self, function: str, reason: str) -> None:
+        super().__init__(function, reason)
+        self.function = function
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"function {self.function!r} is {self.reason}"
+
+
+class ValueTooLarge(UsageError, ValueError):
+    """A value is larger than one stored document may be; sizes are bytes as BSON."""
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(what, size, limit)
+        self.what = what
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.what} takes {counted(self.size, 'byte')}, the limit is {self.limit}"
+
+
+class NotInitialised(UsageError):
+    """A call came before `init()` or after `close()`."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        self.call = call
+
+    def __str__(self) -> str:
+        return f"{self.call} needs init() first, or 'async with bluestreak:'"
+
+
+class WrongEventLoop(UsageError):
+    """A call came from another event loop than that in which `init()` was called.
+
+    So it does from another thread that runs it by `asyncio.run`. Nothing was done.
+    """
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        self.call = call
+
+    def __str__(self) -> str:
+        return (
+            f"{self.call} was called in another event loop than init(): use one Bluestreak, with a "
+            "store of its own, for each event loop, or asyncio.run_coroutine_threadsafe()"
+        )
+
+
+class AlreadyPolling(UsageError):
+    """`poll()` was called while an earlier `poll()` of the same object was running."""
+
+    def __str__(self) -> str:
+        return "poll() is already running; use a second Bluestreak for a second worker"
+
+
+class Unsupported(UsageError):
+    """A store, or the server behind it, does not have the power that a call needs."""
+
+    def __init__(self, call: str, reason: str) -> None:
+        super().__init__(call, reason)
+        self.call = call
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.call} is not possible here: {self.reason}"

@@ -1,0 +1,49 @@
+"""The histories of workflows that were claimed together, read together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from bluestreak_core import machine
+from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.errors import CorruptDocument, StoreUnavailable
+from bluestreak_core.model import Claim, History
+from bluestreak_core.store.protocol import Store
+
+
+class Batch:
+    """One read of the store for many runs; a read that failed is begun again by the next to ask.
+
+    Workflows that run for the first time have no history, and none is read.
+    """
+
+    def __init__(self, store: Store, claims: Sequence[Claim]) -> None:
+        self._store = store
+        self._claims = {
+            claim.workflow_id: claim for claim in claims if not machine.is_first_run(claim.workflow)
+        }
+        self._read: asyncio.Future[dict[str, History]] | None = None
+
+    async def history(self, workflow_id: str) -> History:
+        """What this workflow has recorded. Raises what the store raises."""
+        if workflow_id not in self._claims:
+            return History()
+        if self._read is None or self._failed(self._read):
+            self._read = asyncio.ensure_future(self._read_all())
+        try:
+            # Taken out, so that a long run does not keep the histories of all the others.
+            return (await see_through(self._read)).pop(workflow_id)
+        except CorruptDocument:
+            return await self._read_one(workflow_id)
+
+    async def _read_all(self) -> dict[str, History]:
+        return dict(await self._store.history(list(self._claims.values())))
+
+    async def _read_one(self, workflow_id: str) -> History:
+        """Read apart from the others, one of which has a record that cannot be read."""
+        return (await self._store.history([self._claims[workflow_id]]))[workflow_id]
+
+    @staticmethod
+    def _failed(read: asyncio.Future[dict[str, History]]) -> bool:
+        return read.done() and isinstance(read.exception(), StoreUnavailable)

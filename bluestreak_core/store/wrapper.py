@@ -1,0 +1,290 @@
+"""Stores around a store, and one of them that tells which calls it has seen."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from typing_extensions import override
+
+from bluestreak_core.clock import Clock
+from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.errors import Unsupported
+from bluestreak_core.machine import Event
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    Failure,
+    History,
+    Nap,
+    NewWorkflow,
+    Standing,
+    Status,
+    Step,
+    Workflow,
+)
+from bluestreak_core.store.powers import (
+    Forks,
+    Prunes,
+    Renewer,
+    RenewsFromThread,
+    Searches,
+    Transacts,
+)
+from bluestreak_core.store.protocol import Store
+from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
+
+T = TypeVar("T")
+
+UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_for_control"})
+"""The calls that neither read nor write what is stored."""
+
+
+class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
+    """Passes every call on to another store, through `around`; a renewer's calls go past it.
+
+    A call for a power that the other store does not have raises `Unsupported`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Carry out a call of the Store protocol; override this to do more."""
+        return await call()
+
+    @property
+    @override
+    def clock(self) -> Clock:
+        return self._store.clock
+
+    @override
+    async def init(self) -> None:
+        await self.around("init", self._store.init)
+
+    @override
+    async def close(self) -> None:
+        await self.around("close", self._store.close)
+
+    @override
+    async def create(self, new: NewWorkflow) -> bool:
+        return await self.around("create", lambda: self._store.create(new))
+
+    @override
+    async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
+        return await self.around("create_many", lambda: self._store.create_many(new))
+
+    @override
+    async def find_workflow(self, workflow_id: str) -> Workflow | None:
+        return await self.around("find_workflow", lambda: self._store.find_workflow(workflow_id))
+
+    @override
+    async def find_standing(self, workflow_id: str) -> Standing | None:
+        return await self.around("find_standing", lambda: self._store.find_standing(workflow_id))
+
+    @override
+    async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
+        return await self.around("find_step", lambda: self._store.find_step(workflow_id, step_id))
+
+    @override
+    async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
+        return await self.around("find_nap", lambda: self._store.find_nap(workflow_id, nap_id))
+
+    @override
+    async def claim(
+        self,
+        worker: str,
+        now: datetime,
+        lease: timedelta,
+        limit: int,
+        handlers: Collection[str] | None,
+    ) -> Sequence[Claim]:
+        return await self.around(
+            "claim", lambda: self._store.claim(worker, now, lease, limit, handlers)
+        )
+
+    @override
+    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        return await self.around("history", lambda: self._store.history(claims))
+
+    @override
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        return await self.around("renew", lambda: self._store.renew(claims, now, lease))
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        return await self.around(
+            "save_step", lambda: self._store.save_step(claim, step_id, output, now)
+        )
+
+    @override
+    async def save_nap(
+        self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
+    ) -> datetime:
+        return await self.around(
+            "save_nap", lambda: self._store.save_nap(claim, nap_id, wake_up_at, now)
+        )
+
+    @override
+    async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+        return await self.around("save_attempt", lambda: self._store.save_attempt(claim, attempt))
+
+    @override
+    async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
+        await self.around("fail_step", lambda: self._store.fail_step(claim, failed))
+
+    @override
+    async def park(self, claim: Claim, wake_up_at: datetime) -> None:
+        await self.around("park", lambda: self._store.park(claim, wake_up_at))
+
+    @override
+    async def release(self, claim: Claim, now: datetime) -> None:
+        await self.around("release", lambda: self._store.release(claim, now))
+
+    @override
+    async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
+        await self.around("finish", lambda: self._store.finish(claim, result, now))
+
+    @override
+    async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
+        await self.around("fail", lambda: self._store.fail(claim, failure, now))
+
+    @override
+    async def control(
+        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        await self.around("control", lambda: self._store.control(workflow_id, event, now, reason))
+
+    @override
+    async def wait_for_work(self, timeout: timedelta) -> None:
+        await self.around("wait_for_work", lambda: self._store.wait_for_work(timeout))
+
+    @override
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        return await self.around(
+            "wait_for_end", lambda: self._store.wait_for_end(workflow_id, since, timeout)
+        )
+
+    @override
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+        return await self.around(
+            "wait_for_control", lambda: self._store.wait_for_control(worker, since, timeout)
+        )
+
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        store = self._store
+        if not isinstance(store, Forks):
+            raise Unsupported("fork()", f"{type(store).__name__} cannot copy records")
+        return await self.around("fork", lambda: store.fork(workflow_id, new_id, before, now))
+
+    @override
+    async def check_transactions(self, call: str) -> None:
+        await self._transacts(call).check_transactions(call)
+
+    @override
+    async def transact(
+        self,
+        claim: Claim,
+        step_id: str,
+        fn: Callable[[Any], Awaitable[Any]],
+        now: Callable[[], datetime],
+    ) -> Any:
+        store = self._transacts("transact()")
+        return await self.around("transact", lambda: store.transact(claim, step_id, fn, now))
+
+    @override
+    async def create_in(self, session: Any, new: NewWorkflow) -> bool:
+        store = self._transacts("create_in()")
+        return await self.around("create_in", lambda: store.create_in(session, new))
+
+    @override
+    async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
+        store = self._transacts("find_in()")
+        return await self.around("find_in", lambda: store.find_in(session, workflow_id))
+
+    @override
+    async def control_in(
+        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+    ) -> None:
+        store = self._transacts("control_in()")
+        await self.around(
+            "control_in", lambda: store.control_in(session, workflow_id, event, now, reason)
+        )
+
+    def _transacts(self, call: str) -> Transacts:
+        if not isinstance(self._store, Transacts):
+            raise Unsupported(call, f"{type(self._store).__name__} has no transactions")
+        return self._store
+
+    @override
+    def renewer(self) -> Renewer | None:
+        """That of the other store, if it has the power; see `RenewsFromThread`."""
+        return self._store.renewer() if isinstance(self._store, RenewsFromThread) else None
+
+    @override
+    async def find_page(
+        self, query: Query, after: Position | None, limit: int
+    ) -> Sequence[WorkflowSummary]:
+        store = self._searching("find_page()")
+        return await self.around("find_page", lambda: store.find_page(query, after, limit))
+
+    @override
+    async def count(self, by: Count) -> Mapping[str, int]:
+        store = self._searching("count()")
+        return await self.around("count", lambda: store.count(by))
+
+    @override
+    async def records(self, workflow_id: str) -> Records:
+        store = self._searching("records()")
+        return await self.around("records", lambda: store.records(workflow_id))
+
+    @override
+    async def prune(
+        self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
+    ) -> Pruned:
+        store = self._store
+        if not isinstance(store, Prunes):
+            raise Unsupported("prune()", f"{type(store).__name__} cannot delete")
+        return await self.around("prune", lambda: store.prune(ended_before, statuses, limit, now))
+
+    def _searching(self, call: str) -> Searches:
+        if not isinstance(self._store, Searches):
+            raise Unsupported(call, f"{type(self._store).__name__} cannot search")
+        return self._store
+
+
+class RecordingStore(StoreAround):
+    """Counts the calls that have begun and those that have returned, and lets a test await them."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.begun: Counter[str] = Counter()
+        self.returned: Counter[str] = Counter()
+        self.failing: dict[str, Exception] = {}
+        """An error for each call name that is to raise it instead of being carried out."""
+        self._changed = Signal()
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        self.begun[name] += 1
+        self._changed.notify()
+        if name in self.failing:
+            raise self.failing[name]
+        result = await call()
+        self.returned[name] += 1
+        self._changed.notify()
+        return result
+
+    async def until_begun(self, name: str, count: int = 1) -> None:
+        """Return when a call has begun so many times in all."""
+        while self.begun[name] < count:
+            await self._changed.wait()
+
+    async def until_returned(self, name: str, count: int = 1) -> None:
+        """Return when a call has returned so many times in all."""
+        while self.returned[name] < count:
+            await self._changed.wait()

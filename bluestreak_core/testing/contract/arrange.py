@@ -1,0 +1,131 @@
+"""What the contracts begin with: instants, workflows, and claims on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from bluestreak_core import machine
+from bluestreak_core.machine import Event
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    ErrorRecord,
+    Failure,
+    NewWorkflow,
+    Status,
+    Workflow,
+)
+from bluestreak_core.store.protocol import Store
+
+T = TypeVar("T")
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+LEASE = 10 * SECOND
+ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
+LONG = timedelta(hours=1)
+"""The time-out of a wait that something is to end."""
+ENDINGS = [
+    event
+    for event in machine.TRANSITIONS[Status.RUNNING]
+    if event not in (Event.CLAIM, *machine.CONTROL)
+]
+"""The events by which the holder of a claim ends it."""
+
+
+def new(
+    workflow_id: str, handler_id: str = "h", input: Any = None, created_at: datetime = NOW
+) -> NewWorkflow:
+    """A workflow to create."""
+    return NewWorkflow(
+        workflow_id=workflow_id, handler_id=handler_id, input=input, created_at=created_at
+    )
+
+
+def failure(retry_at: datetime | None) -> Failure:
+    """A failure by `ERROR`; without an instant, the last one."""
+    return Failure(error=ERROR, retry_at=retry_at)
+
+
+async def found(store: Store, workflow_id: str) -> Workflow:
+    """A workflow that is there, as it is stored."""
+    workflow = await store.find_workflow(workflow_id)
+    assert workflow is not None
+    return workflow
+
+
+async def claimed(store: Store, workflow_id: str, input: Any = None) -> Claim:
+    """A claim made at NOW, with nothing else due."""
+    await store.create(new(workflow_id, input=input))
+    claims = await store.claim("worker", NOW, LEASE, 1, None)
+    assert [claim.workflow_id for claim in claims] == [workflow_id]
+    return claims[0]
+
+
+async def superseded(store: Store, workflow_id: str) -> tuple[Claim, Claim]:
+    """A stale claim, and the one of the worker that took over when its lease had run out."""
+    stale = await claimed(store, workflow_id)
+    (owner,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+    return stale, owner
+
+
+async def gather(*calls: Coroutine[Any, Any, T]) -> list[T]:
+    """What calls return that are made together."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(call) for call in calls]
+    return [task.result() for task in tasks]
+
+
+async def end(store: Store, claim: Claim, event: Event) -> None:
+    """End a claim by one of `ENDINGS`, always at the same instants."""
+    match event:
+        case Event.PARK:
+            await store.park(claim, NOW + 3 * SECOND)
+        case Event.RELEASE:
+            await store.release(claim, NOW + 3 * SECOND)
+        case Event.FINISH:
+            await store.finish(claim, "result", NOW + 3 * SECOND)
+        case Event.FAIL:
+            await store.fail(claim, failure(NOW + 4 * SECOND), NOW + 3 * SECOND)
+        case Event.ABORT:
+            await store.fail(claim, failure(None), NOW + 3 * SECOND)
+        case _:
+            raise AssertionError(f"{event} does not end a claim")
+
+
+def ended(workflow: Workflow, event: Event) -> Workflow:
+    """What `end` makes of a workflow whose claim is in force."""
+    match event:
+        case Event.PARK:
+            return machine.park(workflow, NOW + 3 * SECOND)
+        case Event.RELEASE:
+            return machine.release(workflow, NOW + 3 * SECOND)
+        case Event.FINISH:
+            return machine.finish(workflow, "result", NOW + 3 * SECOND)
+        case Event.FAIL:
+            return machine.fail(workflow, failure(NOW + 4 * SECOND), NOW + 3 * SECOND)
+        case Event.ABORT:
+            return machine.fail(workflow, failure(None), NOW + 3 * SECOND)
+    raise AssertionError(f"{event} does not end a claim")
+
+
+def attempt(number: int, step_id: str = "s") -> Attempt:
+    """A failed attempt of a step of workflow "w"."""
+    return Attempt(
+        workflow_id="w",
+        step_id=step_id,
+        round=0,
+        number=number,
+        error=ERROR,
+        retry_at=NOW + number * SECOND,
+        saved_at=NOW,
+    )
+
+
+async def let_others_run() -> None:
+    """Let whatever is under way take some turns of the loop."""
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -1,0 +1,118 @@
+"""What is different in a rerun of a crash sweep, beyond what its crash accounts for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bluestreak_core.errors import DeadlineExceeded
+from bluestreak_core.errors.text import counted
+from bluestreak_core.model import Status
+from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, Rerun, Seen
+from bluestreak_core.testing.virtual.environment import Outcome
+
+
+def find_differences(rerun: Rerun, first: Rerun) -> Iterator[str]:
+    """What is not as it was in the first run."""
+    if rerun.point is not None and not rerun.has_crashed:
+        yield (
+            f"the run had only {len(rerun.store_calls)} store calls, "
+            f"the first one {len(first.store_calls)}"
+        )
+    yield from _differences("workflows", sorted(rerun.outcomes), sorted(first.outcomes))
+    for workflow_id in sorted(rerun.outcomes.keys() & first.outcomes.keys()):
+        where = "" if workflow_id == WORKFLOW_ID else f"workflow {workflow_id!r}: "
+        for difference in _different_workflow(workflow_id, rerun, first):
+            yield where + difference
+
+
+def _different_workflow(workflow_id: str, rerun: Rerun, first: Rerun) -> Iterator[str]:
+    outcome, at_first = rerun.outcomes[workflow_id], first.outcomes[workflow_id]
+    seen, then = rerun.seen[workflow_id], first.seen[workflow_id]
+    yield from _different_ends(outcome, at_first)
+    if rerun.point is not None and _is_cut_short(outcome):
+        yield from _records_beyond(outcome, at_first, seen)
+    else:
+        yield from _different_records(outcome, at_first)
+    yield from _missing_clean_ups(outcome, at_first, seen, then)
+    yield from _different_calls(seen, then)
+
+
+def _different_records(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
+    for what, now, before in _records(outcome, at_first):
+        yield from _differences(what, now, before)
+
+
+def _records_beyond(outcome: Outcome, at_first: Outcome, seen: Seen) -> Iterator[str]:
+    """A crash has left it less time until its end, and maybe other clean-ups to call."""
+    for what, now, before in _records(outcome, at_first):
+        expected = before | {one: now.get(one) for one in seen.asked_for}
+        beyond = {one: now[one] for one in now if one not in expected or now[one] != expected[one]}
+        if beyond:
+            yield f"{what}: {beyond!r} beyond those at first, {before!r}"
+
+
+def _missing_clean_ups(
+    outcome: Outcome, at_first: Outcome, seen: Seen, then: Seen
+) -> Iterator[str]:
+    for step_id in seen.due:
+        is_failing = then.called[step_id] and step_id not in at_first.steps
+        if step_id not in outcome.steps and not is_failing:
+            yield f"clean-up {step_id!r} is due and not recorded"
+
+
+def _records(outcome: Outcome, at_first: Outcome) -> Iterator[tuple[str, Any, Any]]:
+    """What is recorded, now and at first, by ids. When a nap ends may depend on a crash."""
+    yield "recorded steps", outcome.steps, at_first.steps
+    yield "given-up steps", _given_up(outcome), _given_up(at_first)
+    yield "naps", dict.fromkeys(outcome.naps), dict.fromkeys(at_first.naps)
+
+
+def _given_up(outcome: Outcome) -> dict[str, str]:
+    return {
+        failed.step_id: f"{failed.attempts} x {failed.error.type}"
+        for failed in outcome.workflow.failed_steps
+    }
+
+
+def _different_ends(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
+    yield from _differences("status", outcome.status.value, at_first.status.value)
+    yield from _differences("result", _end(outcome), _end(at_first))
+    yield from _differences("reason", outcome.workflow.reason, at_first.workflow.reason)
+
+
+def _different_calls(seen: Seen, then: Seen) -> Iterator[str]:
+    yield from seen.odd_arguments
+    for step_id, arguments in then.arguments.items():
+        ours = seen.arguments.get(step_id, arguments)
+        yield from _differences(f"arguments of step {step_id!r}", ours, arguments)
+    for step_id in seen.repeated:
+        yield f"step {step_id!r} was called again though it was recorded"
+    for step_id, count in seen.called.items():
+        allowed = then.uninterrupted(step_id) + seen.interrupted[step_id]
+        if count > allowed and step_id not in seen.asked_for:
+            yield f"step {step_id!r} was called {counted(count, 'time')}, at most {allowed} are due"
+
+
+def _differences(what: str, now: Any, without: Any) -> Iterator[str]:
+    if now != without:
+        yield f"{what}: {now!r}, at first {without!r}"
+
+
+def _end(outcome: Outcome) -> Any:
+    """The result, or the error that it was aborted with."""
+    error = outcome.workflow.error
+    if outcome.status is Status.FINISHED or error is None:
+        return outcome.workflow.result
+    # Of a deadline the message has the instant, which counts from the last retry.
+    return error.type if _is_late(outcome) else f"{error.type}: {error.message}"
+
+
+def _is_late(outcome: Outcome) -> bool:
+    error = outcome.workflow.error
+    return error is not None and error.type.endswith(DeadlineExceeded.__name__)
+
+
+def _is_cut_short(outcome: Outcome) -> bool:
+    """Whether its end came from outside or at an instant, wherever its handler was then."""
+    return outcome.status is Status.CANCELLED or _is_late(outcome)

@@ -1,0 +1,48 @@
+"""Where code waits that does not get on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from types import FrameType
+from typing import Any
+
+import bluestreak_core
+import bluestreak_memory
+from bluestreak_core.run.call import called_by
+
+_NOT_TO_BLAME = (*asyncio.__path__, *bluestreak_core.__path__, *bluestreak_memory.__path__)
+
+
+class Stuck(AssertionError):
+    """What was waited for in virtual time did not happen; `places` tell where code waits."""
+
+    def __init__(self, now: datetime, tasks: Iterable[asyncio.Task[Any]]) -> None:
+        self.now = now
+        self.places = list(filter(None, map(_place, tasks)))
+        super().__init__(now, self.places)
+
+    def __str__(self) -> str:
+        waiting = "".join(f"\n  waiting in {place}" for place in self.places)
+        return f"it is {self.now}, and what was waited for has not happened{waiting}"
+
+
+def _place(task: asyncio.Task[Any]) -> str | None:
+    """The innermost line of a waiting task that is not ours and not asyncio's."""
+    theirs = [
+        frame
+        for frame in _frames(task.get_coro())
+        if not frame.f_code.co_filename.startswith(_NOT_TO_BLAME)
+    ]
+    if not theirs:
+        return None
+    code = theirs[-1].f_code
+    return f"{code.co_qualname} at {code.co_filename}:{theirs[-1].f_lineno}"
+
+
+def _frames(awaited: Any) -> Iterator[FrameType]:
+    """The frames of a coroutine and of those that it awaits, the outermost first."""
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        yield frame
+        awaited = called_by(awaited.cr_await) or awaited.cr_await

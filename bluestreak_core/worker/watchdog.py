@@ -1,0 +1,271 @@
+"""A thread that keeps a worker's leases while the event loop is blocked, and tells what blocks it.
+
+The event loop renews leases as long as it turns. The thread sends it a beat from time to time, and
+does nothing else while it answers. Between the last renewal of a loop that is blocked from then on
+and the first of the thread are at most 7/12 of a lease.
+
+The thread reads what the loop writes: copies of collections, and attributes that are replaced as
+a whole. It touches nothing of asyncio's but by `call_soon_threadsafe`, and reads no more than
+whether the loop runs, and which task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from datetime import timedelta
+from itertools import takewhile
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from bluestreak_core.clock import Clock
+from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.outage import pauses
+from bluestreak_core.errors import StoreError, StoreUnavailable
+from bluestreak_core.errors.text import counted
+from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease, by_span
+from bluestreak_core.store.powers import Renewer
+
+logger = logging.getLogger(__name__)
+
+_TICKS_PER_LEASE = 12
+_SHORTEST_TICK = timedelta(milliseconds=10)
+_LONGEST_TICK = timedelta(seconds=1)
+
+_LONGEST_PAUSE = timedelta(milliseconds=250)
+"""Between two beats; how long a loop was blocked is told less exactly by so much."""
+
+_PATIENCE = 2
+"""Ticks that the loop has for its answer.
+
+More than one, so that a process that was halted is not taken for a loop that is blocked: the one
+tick that it was halted in seems long, but the loop has another one in which it can answer.
+"""
+
+_MACHINERY = tuple(f"{Path(file).parent}{os.sep}" for file in (asyncio.__file__, __file__))
+"""Where the code is that calls the application's."""
+
+
+class _Beat:
+    """A question to the event loop, which it answers when it turns.
+
+    Timed by this machine's clock, not by the store's: what blocks a loop does so in real time.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._sent_at = monotonic()
+        self._answered_at: float | None = None
+        self._answered = threading.Event()
+
+    def answer(self) -> None:
+        """The loop turns."""
+        self._answered_at = self._monotonic()
+        self._answered.set()
+
+    def is_answered(self, within: timedelta = timedelta(0)) -> bool:
+        """Whether the loop has turned, or does so within this time."""
+        return self._answered.wait(within.total_seconds())
+
+    @property
+    def age(self) -> float:
+        """Seconds that the loop has taken to answer, up to now if it has not.
+
+        Not below zero, though a test of the application may have replaced the clock meanwhile.
+        """
+        until = self._monotonic() if self._answered_at is None else self._answered_at
+        return max(0.0, until - self._sent_at)
+
+
+class Watchdog:
+    """Watches the event loop for as long as its block lasts.
+
+    `leases` gives the worker's, and `part_at` tells which part of which workflow a task is in, if
+    in any; the thread calls both. The renewer is closed at the end.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        renewer: Renewer,
+        clock: Clock,
+        lease: timedelta,
+        *,
+        leases: Callable[[], Sequence[Lease]],
+        part_at: Callable[[asyncio.Task[Any]], str | None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._worker = worker
+        self._renewer = renewer
+        self._clock = clock
+        self._interval = lease / RENEWALS_PER_LEASE
+        self._tick = min(max(lease / _TICKS_PER_LEASE, _SHORTEST_TICK), _LONGEST_TICK)
+        self._leases = leases
+        self._part_at = part_at
+        self._monotonic = monotonic
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._is_over = threading.Event()
+        self._has_ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(
+            target=self._run, name=f"bluestreak watchdog of {worker}", daemon=True
+        )
+
+    async def __aenter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        try:
+            await see_through(self._has_ended)
+        finally:
+            self._thread.join()  # this was its last act
+
+    # In the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            with closing(self._renewer):
+                self._watch()
+        except Exception:  # what comes out is an error of the store's or of Bluestreak
+            logger.exception("%s: nobody watches the event loop any more", self._worker)
+        finally:
+            with suppress(RuntimeError):  # the loop is closed, so nobody waits
+                self._loop.call_soon_threadsafe(self._has_ended.set_result, None)
+
+    def _watch(self) -> None:
+        pause = min(self._tick, _LONGEST_PAUSE).total_seconds()
+        while not (self._is_over.wait(pause) or self._loop.is_closed()):
+            if self._loop.is_running():  # otherwise nothing blocks it, and it may never run again
+                beat = self._send_beat()
+                if not any(beat.is_answered(self._tick) for _ in range(_PATIENCE)):
+                    self._sit_out(beat)
+
+    def _send_beat(self) -> _Beat:
+        beat = _Beat(self._monotonic)
+        with suppress(RuntimeError):  # it has just been closed
+            self._loop.call_soon_threadsafe(beat.answer)
+        return beat
+
+    def _sit_out(self, beat: _Beat) -> None:
+        """Keep the leases until the loop turns again, and tell what this is about."""
+        culprit = self._culprit()
+        if beat.is_answered():  # so what was seen may not be what has blocked it
+            return
+        logger.warning(
+            "%s: the event loop has been blocked for %.1f s by %s", self._worker, beat.age, culprit
+        )
+        renewals = self._keep_leases(beat)
+        if beat.is_answered():
+            logger.warning(
+                "%s: the event loop was blocked for %.1f s by %s; meanwhile a thread has renewed "
+                "leases %s",
+                self._worker,
+                beat.age,
+                culprit,
+                counted(renewals, "time"),
+            )
+
+    def _keep_leases(self, beat: _Beat) -> int:
+        """Renew whatever is overdue; how often that was done."""
+        renewals = 0
+        lost: set[tuple[str, str]] = set()
+        outage, pause = pauses(self._interval), timedelta(0)
+        while self._is_blocked(beat, pause):
+            try:
+                renewals += self._renew(lost)
+            except StoreUnavailable as error:
+                logger.warning(
+                    "%s: leases could not be renewed from a thread, trying again: %r",
+                    self._worker,
+                    error,
+                )
+                pause = next(outage)
+            except StoreError as error:
+                logger.warning(
+                    "%s: leases are not renewed while the event loop is blocked: %r",
+                    self._worker,
+                    error,
+                )
+                break
+            else:
+                outage, pause = pauses(self._interval), self._tick
+        while self._is_blocked(beat, self._tick):
+            pass
+        return renewals
+
+    def _is_blocked(self, beat: _Beat, within: timedelta) -> bool:
+        return self._loop.is_running() and not beat.is_answered(within)
+
+    def _renew(self, lost: set[tuple[str, str]]) -> bool:
+        """Renew all leases if one is overdue; whether one was. Adds to `lost` what is not ours."""
+        ours = [
+            lease
+            for lease in self._leases()
+            if lease.error is None and lease.claim.key not in lost and not _is_in_the_way(lease)
+        ]
+        if not any(lease.is_due_within(timedelta(0)) for lease in ours):
+            return False
+        for span, leases in by_span(ours, lambda lease: lease).items():
+            # A process may be halted between any two lines, so the time comes before all else.
+            deadline = self._clock.monotonic() + span.total_seconds()
+            now = self._clock.now()
+            told = self._renewer.renew([lease.claim for lease in leases], now, span)
+            lost.update(claim.key for claim in told)
+            for lease in leases:
+                if lease.claim.key not in lost:
+                    lease.extend(deadline)
+        return True
+
+    def _culprit(self) -> str:
+        """What the loop is doing, and where in the code that is."""
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way
+        task = asyncio.current_task(self._loop)
+        return f"{self._part(task)}{_place(frame)}"
+
+    def _part(self, task: asyncio.Task[Any] | None) -> str:
+        if task is None:
+            return "a callback of no workflow"
+        return self._part_at(task) or f"task {task.get_name()!r}, which runs no handler"
+
+
+def _is_in_the_way(lease: Lease) -> bool:
+    """Whether a renewal would make a transaction fail that can still come to its end in time.
+
+    That began with two thirds of the lease, and has half of it.
+    """
+    return lease.is_withheld and lease.left > lease.span / 6
+
+
+def _place(frame: FrameType | None) -> str:
+    """Where the loop or Bluestreak has called the application, and where that is in its turn."""
+    if frame is None:
+        return ""
+    frames = [frame for frame, _ in traceback.walk_stack(frame)]
+    called = list(_until_machinery(frames)) or frames[:1]
+    if len(called) == 1:
+        return f", in {_line(called[0])}"
+    return f", in {_line(called[-1])}, which is in {_line(called[0])}"
+
+
+def _until_machinery(frames: Sequence[FrameType]) -> Iterator[FrameType]:
+    return takewhile(lambda frame: not frame.f_code.co_filename.startswith(_MACHINERY), frames)
+
+
+def _line(frame: FrameType) -> str:
+    code = frame.f_code
+    return f"{code.co_qualname} at {code.co_filename}:{frame.f_lineno}"
