@@ -69,7 +69,7 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run.context import Context
-from bluestreak_core.run.handler import ErrorCallback, Handler, Unset
+from bluestreak_core.run.handler import ErrorCallback, Handler, HandlerPolicy
 from bluestreak_core.store.hints import Hints
 from bluestreak_core.store.powers import (
     Forks,
@@ -90,7 +90,7 @@ from bluestreak_core.store.query import (
     WorkflowSummary,
 )
 from bluestreak_core.store.values import MAX_VALUE_BYTES, PlainRules, ValueRules
-from bluestreak_core.worker.health import Health, State
+from bluestreak_core.worker.health import WorkerHealth, WorkerState
 from bluestreak_core.worker.stop import ShouldStop
 
 __all__ = [
@@ -123,7 +123,7 @@ __all__ = [
     "HandlerAlreadyRegistered",
     "HandlerNotFound",
     "HandlerNotRegistered",
-    "Health",
+    "HandlerPolicy",
     "Hints",
     "History",
     "InvalidArgument",
@@ -150,7 +150,6 @@ __all__ = [
     "ShouldStop",
     "Standing",
     "Start",
-    "State",
     "StateError",
     "Status",
     "Step",
@@ -166,7 +165,6 @@ __all__ = [
     "TimelineEvent",
     "Transacts",
     "TransitionRefused",
-    "Unset",
     "UnstorableValue",
     "Unsupported",
     "UsageError",
@@ -174,6 +172,8 @@ __all__ = [
     "ValueRules",
     "ValueTooLarge",
     "WaitTimeout",
+    "WorkerHealth",
+    "WorkerState",
     "Workflow",
     "WorkflowAborted",
     "WorkflowCancelled",

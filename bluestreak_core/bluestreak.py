@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
+
+from typing_extensions import Unpack
 
 from bluestreak_core.argument import (
     Duration,
     check_callable,
     check_count,
-    check_handler,
     check_id,
     check_limit,
     check_should_stop,
@@ -25,14 +24,21 @@ from bluestreak_core.client.client import Client
 from bluestreak_core.codec.codec import PLAIN, Codec
 from bluestreak_core.errors import (
     AlreadyPolling,
-    HandlerAlreadyRegistered,
     InvalidArgument,
 )
-from bluestreak_core.retry import Backoff, Retry
-from bluestreak_core.run.handler import UNSET, ErrorCallback, Handler, Policy, Registration, Unset
+from bluestreak_core.retry import Backoff
+from bluestreak_core.run.handler import (
+    ErrorCallback,
+    Handler,
+    HandlerPolicy,
+    Handlers,
+    Policy,
+    to_backoff,
+)
+from bluestreak_core.run.hook import RunHook
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.worker.expiry import to_expiry
-from bluestreak_core.worker.health import Health, State
+from bluestreak_core.worker.health import WorkerHealth, WorkerState
 from bluestreak_core.worker.stop import ShouldStop
 from bluestreak_core.worker.worker import Worker
 
@@ -69,6 +75,7 @@ class Bluestreak(Client):
       being retried.
     - `codec`: converts inputs, outputs and results by the annotations of handlers and steps, as
       `PydanticCodec` does; by default they are plain values, which stay as they are.
+    - `hooks`: called around each call of a handler, a step's function and the like, see `RunHook`.
 
     Raises `InvalidArgument` for what cannot be meant, and `Unsupported` for `expire_ended_after` on
     a store that cannot delete.
@@ -91,6 +98,7 @@ class Bluestreak(Client):
         unknown_handler: Literal["raise", "skip"] = "raise",
         expire_ended_after: Duration | None = None,
         codec: Codec = PLAIN,
+        hooks: Sequence[RunHook] = (),
     ) -> None:
         super().__init__(store, codec)
         if not is_a(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
@@ -100,21 +108,22 @@ class Bluestreak(Client):
         if should_stop is not None:
             check_should_stop(should_stop)
         self._should_stop = should_stop
-        self._lease = to_positive_timedelta("timeout_interval", timeout_interval)
         self._poll_interval = to_positive_timedelta("poll_interval", poll_interval)
         self._max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
         self._drain_timeout = to_timedelta("drain_timeout", drain_timeout)
         self._skip_unknown = unknown_handler == "skip"
         self._expiry = to_expiry("expire_ended_after", store, expire_ended_after)
-        self._policy = Policy(
-            wait_retry_interval=_to_backoff("wait_retry_interval", wait_retry_interval),
+        policy = Policy(
+            wait_retry_interval=to_backoff("wait_retry_interval", wait_retry_interval),
             max_failures=check_limit("max_failures", max_failures),
             max_crashes=check_limit("max_crashes", max_crashes),
             park_after=to_timedelta("park_after", park_after),
             error_callback=error_callback,
             conversion=self._conversion.or_none,
+            hooks=tuple(hooks),
         )
-        self._registrations: dict[str, Registration] = {}
+        lease = to_positive_timedelta("timeout_interval", timeout_interval)
+        self._registered = Handlers(policy, lease, self._conversion)
         self._stop_requested = False
         self._worker: Worker | None = None
         self._poll_has_its_own = False
@@ -131,7 +140,7 @@ class Bluestreak(Client):
         """
         self._home.check_unless_closed("close()")
         if self._worker is not None:
-            self._worker.stop()
+            self._worker.stop.ask()
             await self._worker.ended.wait()
         self._home.leave()
         self._stop_requested = False
@@ -157,70 +166,25 @@ class Bluestreak(Client):
         return MappingProxyType(self._handlers)
 
     def register_handler(
-        self,
-        handler_id: str,
-        handler: Handler,
-        *,
-        max_failures: int | Unset | None = UNSET,
-        max_crashes: int | Unset | None = UNSET,
-        wait_retry_interval: Duration | Backoff | Unset = UNSET,
-        timeout_interval: Duration | Unset = UNSET,
-        deadline: Duration | None = None,
+        self, handler_id: str, handler: Handler, **policy: Unpack[HandlerPolicy]
     ) -> None:
         """Let this worker run the workflows of a handler id.
 
-        What is given besides holds for its workflows instead of the engine's own setting. A
-        workflow that has not ended `deadline` after it was to start is aborted; None is none.
-        Durations are seconds or `timedelta`.
+        `policy` holds for its workflows instead of the engine's own settings, see `HandlerPolicy`.
 
         Raises `InvalidId`, `InvalidHandler` for what is not an async function of a context and an
         input, or is annotated with what the codec cannot convert, `InvalidArgument`, and
         `HandlerAlreadyRegistered`.
         """
-        handler_id = check_id("handler id", handler_id)
-        check_handler(handler_id, handler)
-        self._conversion.check_handler(handler_id, handler)
-        policy = {
-            "max_failures": _given(max_failures, "max_failures", check_limit),
-            "max_crashes": _given(max_crashes, "max_crashes", check_limit),
-            "wait_retry_interval": _given(wait_retry_interval, "wait_retry_interval", _to_backoff),
-            "deadline": None if deadline is None else to_positive_timedelta("deadline", deadline),
-        }
-        lease = _given(timeout_interval, "timeout_interval", to_positive_timedelta)
-        if handler_id in self._registrations:
-            raise HandlerAlreadyRegistered(handler_id)
+        handler_id = self._registered.register(handler_id, handler, **policy)
         self._handlers[handler_id] = handler
-        self._registrations[handler_id] = Registration(
-            handler=handler,
-            policy=replace(
-                self._policy, **{name: one for name, one in policy.items() if one is not UNSET}
-            ),
-            lease=self._lease if lease is UNSET else lease,
-        )
 
-    def handler(
-        self,
-        handler_id: str,
-        *,
-        max_failures: int | Unset | None = UNSET,
-        max_crashes: int | Unset | None = UNSET,
-        wait_retry_interval: Duration | Backoff | Unset = UNSET,
-        timeout_interval: Duration | Unset = UNSET,
-        deadline: Duration | None = None,
-    ) -> Callable[[H], H]:
+    def handler(self, handler_id: str, **policy: Unpack[HandlerPolicy]) -> Callable[[H], H]:
         """`register_handler` as a decorator, which returns the function as it is."""
         check_id("handler id", handler_id)
 
         def register(function: H) -> H:
-            self.register_handler(
-                handler_id,
-                function,
-                max_failures=max_failures,
-                max_crashes=max_crashes,
-                wait_retry_interval=wait_retry_interval,
-                timeout_interval=timeout_interval,
-                deadline=deadline,
-            )
+            self.register_handler(handler_id, function, **policy)
             return function
 
         return register
@@ -244,7 +208,7 @@ class Bluestreak(Client):
         self._poll_has_its_own = should_stop is not None
         self._worker = self._new_worker(should_stop or self._should_stop)
         if self._stop_requested:
-            self._worker.stop()
+            self._worker.stop.ask()
         try:
             await self._worker.work()
         except Exception as error:
@@ -265,7 +229,7 @@ class Bluestreak(Client):
             check_should_stop(should_stop)
         self._should_stop = should_stop
         if self._worker is not None and not self._poll_has_its_own:
-            self._worker.look_to(should_stop)
+            self._worker.stop.set_should_stop(should_stop)
 
     def stop(self) -> None:
         """Stop polling: claim nothing more, drain, hand back what is left.
@@ -277,21 +241,20 @@ class Bluestreak(Client):
         if self._worker is None:
             self._stop_requested = True
         else:
-            self._worker.stop()
+            self._worker.stop.ask()
 
-    def health(self) -> Health:
+    def health(self) -> WorkerHealth:
         """How this object's worker is doing, without asking the store."""
         if self._worker is not None:
             return self._worker.health
-        return Health(
-            state=State.STOPPED, worker=None, runs=0, max_concurrency=self._max_concurrency
+        return WorkerHealth(
+            state=WorkerState.STOPPED, worker=None, runs=0, max_concurrency=self._max_concurrency
         )
 
     def _new_worker(self, should_stop: ShouldStop | None) -> Worker:
         return Worker(
             self._store,
-            self._registrations,
-            lease=self._lease,
+            self._registered,
             poll_interval=self._poll_interval,
             max_concurrency=self._max_concurrency,
             drain_timeout=self._drain_timeout,
@@ -299,14 +262,3 @@ class Bluestreak(Client):
             should_stop=should_stop,
             expiry=self._expiry,
         )
-
-
-def _given(value: object, name: str, check: Callable[[str, object], Any]) -> Any:
-    """A setting that was given, checked; `UNSET` where it was not."""
-    return UNSET if value is UNSET else check(name, value)
-
-
-def _to_backoff(name: str, value: object) -> timedelta | Backoff:
-    if is_a(value, Retry):
-        raise InvalidArgument(name, value, "expected a Backoff; max_failures says how often")
-    return value if is_a(value, Backoff) else to_timedelta(name, value)

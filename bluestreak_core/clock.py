@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Protocol
-
-from bluestreak_core.concurrency.cancellation import end_all
+from typing import Protocol
 
 _LONGEST_SLEEP = 10.0
 """Seconds after which a sleeper looks whether the machine was suspended meanwhile."""
@@ -95,14 +93,3 @@ def in_milliseconds(instant: datetime) -> datetime:
     if instant.tzinfo is not UTC:
         instant = instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000, fold=0)
-
-
-async def first_of(*waits: Coroutine[Any, Any, object] | asyncio.Future[Any]) -> None:
-    """Return when one of several waits has returned, and cancel the others."""
-    futures = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end_all(futures)
-    for future in done:
-        future.result()

@@ -24,7 +24,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from bluestreak_core.store.powers import Forks, Prunes, Searches, Transacts
 from typing_extensions import override
 
 from bluestreak_core import machine
@@ -53,6 +52,7 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.store.hints import Hints
+from bluestreak_core.store.powers import Forks, Prunes, Searches, Transacts
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
     Count,

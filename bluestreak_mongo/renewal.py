@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import pymongo
-from bluestreak_core.store.powers import Renewer
 from pymongo import UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.collection import Collection
@@ -18,6 +17,7 @@ from typing_extensions import override
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Claim
 from bluestreak_core.run.lease import RENEWALS_PER_LEASE
+from bluestreak_core.store.powers import Renewer
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.connection import GOODBYE, Connection

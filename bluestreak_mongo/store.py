@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from bluestreak_core.store.powers import Forks, Prunes, RenewsFromThread, Searches, Transacts
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import DuplicateKeyError
 from typing_extensions import override
@@ -36,6 +35,7 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.store.hints import Hints
+from bluestreak_core.store.powers import Forks, Prunes, RenewsFromThread, Searches, Transacts
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
 from bluestreak_mongo import documents as doc

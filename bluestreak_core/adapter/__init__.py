@@ -1,0 +1,1 @@
+"""What a store on a server needs, and does not have to write itself."""

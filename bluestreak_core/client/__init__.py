@@ -1,0 +1,1 @@
+"""What needs no worker: starting workflows, looking at them, controlling them."""

@@ -29,7 +29,6 @@ from bluestreak_core.errors import (
     HandlerNotRegistered,
     InvalidArgument,
     TransitionRefused,
-    Unsupported,
     WaitTimeout,
     WorkflowAborted,
     WorkflowCancelled,
@@ -40,7 +39,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Standing, Status, Step, Workflow
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.handler import Handler
-from bluestreak_core.store.powers import Forks, Transacts
+from bluestreak_core.store.powers import Forks, Transacts, require
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.values import same_value
 
@@ -161,7 +160,7 @@ class Client(Search):
         if session is None:
             created = await self._store.create(new)
         else:
-            store = self._transacts("start(session=)")
+            store = require(self._store, Transacts, "start(session=)")
             await store.check_transactions("start(session=)")
             created = await store.create_in(session, new)
         if not created and strict:
@@ -204,7 +203,9 @@ class Client(Search):
         if session is None:
             found = await self._store.find_workflow(new.workflow_id)
         else:
-            found = await self._transacts("start(session=)").find_in(session, new.workflow_id)
+            found = await require(self._store, Transacts, "start(session=)").find_in(
+                session, new.workflow_id
+            )
         if found is None:
             return
         if found.handler_id != new.handler_id:
@@ -342,9 +343,8 @@ class Client(Search):
         workflow_id = check_id("workflow id", workflow_id)
         new_id = check_id("new id", new_id)
         before = None if before is None else check_id("before", before)
-        if not isinstance(self._store, Forks):
-            raise Unsupported("fork()", f"{type(self._store).__name__} cannot copy records")
-        return await self._store.fork(workflow_id, new_id, before, self._store.clock.now())
+        store = require(self._store, Forks, "fork()")
+        return await store.fork(workflow_id, new_id, before, self._store.clock.now())
 
     async def _control(
         self,
@@ -361,14 +361,9 @@ class Client(Search):
             await self._store.control(workflow_id, event, now, reason)
         else:
             with_session = call.replace("()", "(session=)")
-            store = self._transacts(with_session)
+            store = require(self._store, Transacts, with_session)
             await store.check_transactions(with_session)
             await store.control_in(session, workflow_id, event, now, reason)
-
-    def _transacts(self, call: str) -> Transacts:
-        if not isinstance(self._store, Transacts):
-            raise Unsupported(call, f"{type(self._store).__name__} has no transactions")
-        return self._store
 
     # Looking -----------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 from bluestreak_core.argument import check_id, check_limit, is_a, to_instant
 from bluestreak_core.client.timeline import Timeline
-from bluestreak_core.errors import InvalidArgument, Unsupported, WorkflowNotFound
+from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
 from bluestreak_core.model import Status, Workflow
-from bluestreak_core.store.powers import Prunes, Searches
+from bluestreak_core.store.powers import Prunes, Searches, require
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
     ENDED,
@@ -131,9 +131,7 @@ class Search:
         Raises `InvalidArgument`, before anything is deleted, and `Unsupported`.
         """
         self._check_open("prune()")
-        store = self._store
-        if not isinstance(store, Prunes):
-            raise Unsupported("prune()", f"{type(store).__name__} cannot delete")
+        store = require(self._store, Prunes, "prune()")
         until = to_instant("ended_before", ended_before)
         ended = _to_statuses("statuses", statuses, ENDED)
         left = check_limit("limit", limit)
@@ -156,9 +154,7 @@ class Search:
 
     def _searching(self, call: str) -> Searches:
         self._check_open(call)
-        if not isinstance(self._store, Searches):
-            raise Unsupported(call, f"{type(self._store).__name__} cannot search")
-        return self._store
+        return require(self._store, Searches, call)
 
 
 async def _listed(

@@ -1,0 +1,1 @@
+"""Waiting, waking, cancelling, and asking again: what the engine needs besides asyncio."""

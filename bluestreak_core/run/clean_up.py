@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextvars import Context
+from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
-from bluestreak_core.argument import is_a
+from bluestreak_core.argument import check_function, check_id, is_a
 from bluestreak_core.codec.conversion import Conversion
 from bluestreak_core.concurrency.cancellation import cancellations
-from bluestreak_core.concurrency.outage import pauses
-from bluestreak_core.errors import StoreUnavailable
+from bluestreak_core.concurrency.outage import until_answered
+from bluestreak_core.errors import FinalMistakes, StoreUnavailable
 from bluestreak_core.model import Claim
-from bluestreak_core.run.call import call
+from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.store.protocol import Store
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-_LONGEST_PAUSE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,11 @@ class CleanUp:
 class CleanUps:
     """Those of one run, in the order in which its handler has asked for them."""
 
-    def __init__(self, store: Store, claim: Claim, conversion: Conversion | None = None) -> None:
+    def __init__(
+        self, store: Store, claim: Claim, calls: Calls, conversion: Conversion | None = None
+    ) -> None:
         self._store = store
+        self._calls = calls
         self._conversion = conversion
         self._claim = claim
         self._asked_for: list[CleanUp] = []
@@ -63,21 +65,20 @@ class CleanUps:
                 raise asyncio.CancelledError
 
     async def _carry_out(self, clean_up: CleanUp) -> None:
+        step_id = clean_up.step_id
         try:
-            if await self._is_recorded(clean_up.step_id):
+            if await self._is_recorded(step_id):
                 return
-            output = await call(
-                clean_up.step_id, clean_up.fn, *clean_up.args, context=clean_up.context
+            output = await self._calls.call(
+                CallKind.CLEAN_UP, step_id, clean_up.fn, clean_up.args, clean_up.context
             )
-            await self._record(clean_up.step_id, self._stored(clean_up, output))
+            await self._record(step_id, self._stored(clean_up, output))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever it raises, the others are called
             if is_a(error, asyncio.CancelledError) and cancellations():
                 raise
-            logger.exception(
-                "workflow %r: clean-up %r raised", self._claim.workflow_id, clean_up.step_id
-            )
+            logger.exception("workflow %r: clean-up %r raised", self._claim.workflow_id, step_id)
 
     def _stored(self, clean_up: CleanUp, output: Any) -> Any:
         if self._conversion is None:
@@ -88,22 +89,31 @@ class CleanUps:
     async def _is_recorded(self, step_id: str) -> bool:
         """Also by the run of a later claim, which had the workflow retried and cancelled again."""
         workflow_id = self._claim.workflow_id
-        step = await self._until_answered(lambda: self._store.find_step(workflow_id, step_id))
+        look = partial(self._store.find_step, workflow_id, step_id)
+        step = await until_answered(look, self._pause)
         return step is not None
 
     async def _record(self, step_id: str, output: Any) -> None:
         claim, clock = self._claim, self._store.clock
-        await self._until_answered(
-            lambda: self._store.save_step(claim, step_id, output, clock.now())
+        await until_answered(
+            lambda: self._store.save_step(claim, step_id, output, clock.now()), self._pause
         )
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
-        for pause in pauses(_LONGEST_PAUSE):
-            try:
-                return await ask()
-            except StoreUnavailable as error:
-                logger.warning(
-                    "workflow %r: clean-up waits for the store: %r", self._claim.workflow_id, error
-                )
-                await self._store.clock.sleep(pause)
-        raise AssertionError("there is always another pause")
+    async def _pause(self, span: timedelta, unavailable: StoreUnavailable) -> None:
+        logger.warning(
+            "workflow %r: clean-up waits for the store: %r", self._claim.workflow_id, unavailable
+        )
+        await self._store.clock.sleep(span)
+
+
+def on_cancel(
+    frame: Frame, clean_ups: CleanUps, step_id: str, fn: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    """Register a clean-up under the id of a step."""
+    frame.check_now("clean-up", step_id)
+    with FinalMistakes():
+        step_id = check_id("step id", step_id)
+        check_function("ctx.on_cancel", "clean-up", step_id, fn)
+        frame.use_step(step_id)
+    clean_ups.add(CleanUp(step_id, fn, args, copy_context()))
+    frame.calls.clean_up_registered(step_id)

@@ -1,35 +1,55 @@
-"""What a worker knows of a handler: the function, and the rules for its workflows."""
+"""Handlers: the functions, and the rules for their workflows."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, KeysView, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import Enum
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from bluestreak_core.argument import to_timedelta
+from typing_extensions import Unpack
+
+from bluestreak_core.argument import (
+    Duration,
+    check_handler,
+    check_id,
+    check_limit,
+    is_a,
+    to_positive_timedelta,
+    to_timedelta,
+)
 from bluestreak_core.codec.conversion import Conversion
-from bluestreak_core.retry import Backoff
-from bluestreak_core.run.handler import Handler
+from bluestreak_core.errors import HandlerAlreadyRegistered, InvalidArgument
+from bluestreak_core.retry import Backoff, Retry
+from bluestreak_core.run.hook import RunHook
+
+if TYPE_CHECKING:
+    from bluestreak_core.run.context import Context
 
 logger = logging.getLogger(__name__)
+
+Handler = Callable[["Context", Any], Awaitable[Any]]
+"""An async function that takes a context and the workflow's input, and returns its result."""
 
 ErrorCallback = Callable[[str, Any], object]
 """Called with a workflow id and the exception that failed it; sync, or async and awaited."""
 
 
-class Unset(Enum):
-    """What stands for an argument that was not given, where None means something."""
+class HandlerPolicy(TypedDict, total=False):
+    """The rules for the workflows of one handler, where they differ from the engine's.
 
-    UNSET = "unset"
+    The first four are settings of `Bluestreak`, which hold for a handler that does not say
+    otherwise. A workflow that has not ended `deadline` after it was to start is aborted; None is no
+    deadline. Durations are seconds or `timedelta`.
+    """
 
-    def __repr__(self) -> str:
-        return "the engine's setting"
-
-
-UNSET = Unset.UNSET
+    max_failures: int | None
+    max_crashes: int | None
+    wait_retry_interval: Duration | Backoff
+    timeout_interval: Duration
+    deadline: Duration | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +63,7 @@ class Policy:
     error_callback: ErrorCallback | None
     deadline: timedelta | None = None
     conversion: Conversion | None = None
+    hooks: tuple[RunHook, ...] = ()
 
     def pause_after(self, failures: int) -> timedelta:
         """How long to wait after so many failures; a minute if a subclass of `Backoff` fails."""
@@ -62,3 +83,78 @@ class Registration:
     handler: Handler
     policy: Policy
     lease: timedelta
+
+
+class Handlers:
+    """The handlers of one engine, by id.
+
+    `policy` and `lease` hold for a handler that does not say otherwise. A handler may be registered
+    while a worker runs.
+    """
+
+    def __init__(self, policy: Policy, lease: timedelta, conversion: Conversion) -> None:
+        self.lease = lease
+        self._policy = policy
+        self._conversion = conversion
+        self._registered: dict[str, Registration] = {}
+
+    def __contains__(self, handler_id: str) -> bool:
+        return handler_id in self._registered
+
+    def __getitem__(self, handler_id: str) -> Registration:
+        return self._registered[handler_id]
+
+    @property
+    def ids(self) -> KeysView[str]:
+        """The ids that are registered now, and will be."""
+        return self._registered.keys()
+
+    @property
+    def shortest_lease(self) -> timedelta:
+        """What to claim with: a claim does not know its handler yet, and leases do not shrink."""
+        return min([one.lease for one in self._registered.values()], default=self.lease)
+
+    def register(self, handler_id: str, handler: Handler, **policy: Unpack[HandlerPolicy]) -> str:
+        """Add a handler; its id as a plain string. See `Bluestreak.register_handler`."""
+        handler_id = check_id("handler id", handler_id)
+        check_handler(handler_id, handler)
+        self._conversion.check_handler(handler_id, handler)
+        rules = to_rules(policy)
+        if handler_id in self._registered:
+            raise HandlerAlreadyRegistered(handler_id)
+        lease = rules.pop("timeout_interval", self.lease)
+        own = replace(self._policy, **rules)
+        self._registered[handler_id] = Registration(handler=handler, policy=own, lease=lease)
+        return handler_id
+
+
+def to_rules(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """The rules of a `HandlerPolicy`, checked and converted.
+
+    Raises `TypeError` for a rule that does not exist, and `InvalidArgument`.
+    """
+    if unknown := policy.keys() - _CHECKS.keys():
+        raise TypeError(f"a handler has no setting {min(unknown)!r}, only {', '.join(_CHECKS)}")
+    return {name: _CHECKS[name](name, value) for name, value in policy.items()}
+
+
+def to_backoff(name: str, value: object) -> timedelta | Backoff:
+    """The pauses between two tries of a workflow."""
+    if is_a(value, Retry):
+        raise InvalidArgument(name, value, "expected a Backoff; max_failures says how often")
+    return value if is_a(value, Backoff) else to_timedelta(name, value)
+
+
+def _to_deadline(name: str, value: object) -> timedelta | None:
+    return None if value is None else to_positive_timedelta(name, value)
+
+
+_CHECKS: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
+    {
+        "max_failures": check_limit,
+        "max_crashes": check_limit,
+        "wait_retry_interval": to_backoff,
+        "timeout_interval": to_positive_timedelta,
+        "deadline": _to_deadline,
+    }
+)

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
-from typing import TypeVar
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.outage import pauses
+from bluestreak_core.concurrency.outage import until_answered
 from bluestreak_core.errors import ClaimLost, StoreUnavailable
 from bluestreak_core.model import Claim
 
 T = TypeVar("T")
-Leased = TypeVar("Leased")
 logger = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
-
-
-def by_span(
-    leased: Iterable[Leased], lease_of: Callable[[Leased], Lease]
-) -> dict[timedelta, list[Leased]]:
-    """What is leased, by how long its leases are: a store renews for one span at a time."""
-    groups: dict[timedelta, list[Leased]] = {}
-    for one in leased:
-        groups.setdefault(lease_of(one).span, []).append(one)
-    return groups
 
 
 class Lease:
@@ -72,6 +61,11 @@ class Lease:
             self.is_withheld = False
 
     @property
+    def loss(self) -> ClaimLost | None:
+        """Why the claim is no longer ours, as far as that was noticed; `error` looks as well."""
+        return self._lost
+
+    @property
     def error(self) -> ClaimLost | None:
         """Why the claim is no longer ours, or None while it is."""
         if self._lost is None and self._clock.monotonic() >= self._deadline:
@@ -97,26 +91,55 @@ class Lease:
         if (error := self.error) is not None:
             raise error
 
-    async def persist(self, call: Callable[[], Awaitable[T]]) -> T:
+    def until_answered(self, call: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
         """Make a store call until the store answers, for as long as the claim is ours.
 
         Raises `ClaimLost`, from the last `StoreUnavailable`, when the lease runs out first.
         """
         self.check()
-        outage: Iterator[timedelta] | None = None
-        while True:
-            try:
-                return await call()
-            except StoreUnavailable as unavailable:
-                logger.warning(
-                    "workflow %r: store unavailable, trying again: %r",
-                    self.claim.workflow_id,
-                    unavailable,
-                )
-                outage = outage or pauses()
-                await self._clock.sleep(min(next(outage), self.left))
-                if (error := self.error) is not None:
-                    raise error from unavailable
+        return until_answered(call, self._pause)
+
+    async def _pause(self, span: timedelta, unavailable: StoreUnavailable) -> None:
+        logger.warning(
+            "workflow %r: store unavailable, trying again: %r", self.claim.workflow_id, unavailable
+        )
+        await self._clock.sleep(min(span, self.left))
+        if (error := self.error) is not None:
+            raise error from unavailable
 
     def _loss(self, reason: str) -> ClaimLost:
         return ClaimLost(self.claim.workflow_id, self.claim.number, reason)
+
+
+class Renewal:
+    """One renewal of leases that have one span. May be used from any thread."""
+
+    def __init__(self, span: timedelta, leases: Sequence[Lease], clock: Clock) -> None:
+        self._span = span
+        self._leases = leases
+        self._clock = clock
+        self._deadline = 0.0
+
+    def send(self, renew: Callable[[Sequence[Claim], datetime, timedelta], T]) -> T:
+        """What `Store.renew` or `Renewer.renew` returns for these leases."""
+        # The new deadline is measured before all else: the process may be halted between any two
+        # lines from here on, while the lease in the store runs.
+        self._deadline = self._clock.monotonic() + self._span.total_seconds()
+        return renew([lease.claim for lease in self._leases], self._clock.now(), self._span)
+
+    def settle(self, lost: Iterable[Claim]) -> list[Lease]:
+        """Extend the leases whose claims are in force; the others, for the caller to lose."""
+        lost_keys = {claim.key for claim in lost}
+        for lease in self._leases:
+            if lease.claim.key not in lost_keys:
+                lease.extend(self._deadline)
+        return [lease for lease in self._leases if lease.claim.key in lost_keys]
+
+
+def renewals(leases: Iterable[Lease], clock: Clock) -> Iterator[Renewal]:
+    """What it takes to renew these leases: one renewal for each span."""
+    by_span: dict[timedelta, list[Lease]] = {}
+    for lease in leases:
+        by_span.setdefault(lease.span, []).append(lease)
+    for span, group in by_span.items():
+        yield Renewal(span, group, clock)

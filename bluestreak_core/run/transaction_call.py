@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluestreak_core.errors import UsedInTransaction
-from bluestreak_core.run.call import call
+from bluestreak_core.run.hook import CallKind, Calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +28,22 @@ class RolledBack:
     error: BaseException
 
 
-class Writing:
+class TransactionCall:
     """The function of a step in a transaction, with its arguments but for the session.
 
     `on_call` is called in the task that calls it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the arguments of `Context.transaction`, and what calls it
         self,
+        calls: Calls,
         workflow_id: str,
         step_id: str,
         fn: Callable[..., Awaitable[Any]],
         args: tuple[Any, ...],
         on_call: Callable[[], object],
     ) -> None:
+        self._calls = calls
         self.workflow_id = workflow_id
         self.step_id = step_id
         self.fn = fn
@@ -58,7 +60,8 @@ class Writing:
         within = _WITHIN.set(self)
         self.is_running = True
         try:
-            return await call(self.step_id, self.fn, session, *self._args)
+            args = (session, *self._args)
+            return await self._calls.call(CallKind.TRANSACTION, self.step_id, self.fn, args)
         except BaseException as error:
             self.error = error
             raise
@@ -67,12 +70,12 @@ class Writing:
             _WITHIN.reset(within)
 
 
-_WITHIN: ContextVar[Writing | None] = ContextVar("transaction", default=None)
+_WITHIN: ContextVar[TransactionCall | None] = ContextVar("transaction", default=None)
 """The transaction whose function this code was called by, even if that has ended since."""
 
 
 def check_outside(workflow_id: str, kind: str, used_id: str) -> None:
     """Refuse a step or a nap that the function of a transaction of the same workflow uses."""
-    writing = _WITHIN.get()
-    if writing is not None and writing.is_running and writing.workflow_id == workflow_id:
-        raise UsedInTransaction(workflow_id, f"{kind} {used_id!r}", writing.step_id)
+    current = _WITHIN.get()
+    if current is not None and current.is_running and current.workflow_id == workflow_id:
+        raise UsedInTransaction(workflow_id, f"{kind} {used_id!r}", current.step_id)

@@ -1,0 +1,1 @@
+"""The protocol of a store, and what comes with it."""

@@ -28,9 +28,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.machine import Event
@@ -253,96 +253,4 @@ class Store(Protocol):
 
         A hint, like `wait_for_work`. A worker that has missed it finds out when it renews.
         """
-        ...
-
-
-# Powers that only some stores have, asked for by name -------------------------------------------
-
-
-@runtime_checkable
-class Forks(Protocol):
-    """A store that can begin a workflow with the records of another one."""
-
-    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
-        """Create a workflow with the handler and the input of another one, and with its steps, naps
-        and given-up steps, as far as they were recorded before the step `before`; all of them where
-        that is None. Idle, due now, with `forked_from` set. Failed attempts are not copied.
-
-        False, and nothing is changed, when the new id exists. Raises `WorkflowNotFound`, and
-        `StepNotRecorded` where `before` is neither recorded nor given up.
-
-        A fork that was broken off leaves at most a workflow that nobody claims, and that can only
-        be cancelled; a repeat completes it, and returns True.
-        """
-        ...
-
-
-@runtime_checkable
-class Transacts(Protocol):
-    """A store whose writes can be committed together with the application's own."""
-
-    async def check_transactions(self, call: str) -> None:
-        """Raise `Unsupported`, naming the call, where there are no transactions after all."""
-        ...
-
-    async def transact(
-        self,
-        claim: Claim,
-        step_id: str,
-        fn: Callable[[Any], Awaitable[Any]],
-        now: Callable[[], datetime],
-    ) -> Any:
-        """Call `fn(session)`, and commit what it wrote in the session together with the record of
-        the step, if the claim is in force then; or nothing of it. The recorded output is returned.
-
-        `fn` may be called several times, each time after all that was written has been taken back.
-        Where the step is recorded already, or is meanwhile, that output is returned, and nothing of
-        this call is left. Who is stale beforehand gets `ClaimLost`, and `fn` is not called; who is
-        by the end of it gets that too, or what `fn` raises. A recorded step sets `crashes` to 0.
-        """
-        ...
-
-    async def create_in(self, session: Any, new: NewWorkflow) -> bool:
-        """`create`, as a part of the caller's transaction. The driver's errors are raised as they
-        are, since the caller's retries tell them apart. Raises `InvalidArgument` for what is no
-        session of this store with a transaction under way.
-        """
-        ...
-
-    async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
-        """`find_workflow`, as the caller's transaction sees it, like `create_in`."""
-        ...
-
-    async def control_in(
-        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
-    ) -> None:
-        """`control`, as a part of the caller's transaction, like `create_in`."""
-        ...
-
-
-class Renewer(Protocol):
-    """Renews leases by blocking calls, of one thread that is not the event loop's.
-
-    It needs nothing of the event loop, which is blocked when it is called.
-    """
-
-    def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
-        """`Store.renew`, as a blocking call. It connects when it is first called.
-
-        It takes no longer than the time between two renewals, a third of the lease, and raises
-        `StoreUnavailable` when that is over.
-        """
-        ...
-
-    def close(self) -> None:
-        """Let go of what `renew` opened, without waiting long. Repeated calls do nothing."""
-        ...
-
-
-@runtime_checkable
-class RenewsFromThread(Protocol):
-    """A store that can renew leases while the event loop is blocked."""
-
-    def renewer(self) -> Renewer | None:
-        """A new renewer, which the caller closes; None where this very store has none."""
         ...

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from bluestreak_core.errors import InvalidArgument
 from bluestreak_core.model import Attempt, Nap, Status, Step, Workflow
@@ -170,55 +170,6 @@ class Pruned:
             steps=self.steps + other.steps,
             naps=self.naps + other.naps,
         )
-
-
-@runtime_checkable
-class Searches(Protocol):
-    """A store that can look at all of its workflows. None of it loads an input or a result."""
-
-    async def find_page(
-        self, query: Query, after: Position | None, limit: int
-    ) -> Sequence[WorkflowSummary]:
-        """The first `limit` workflows that are meant and stand behind a position, in order.
-
-        Fewer only where there are no more, and none twice, whatever changes while they are read.
-        Stored documents that cannot be read are passed over.
-        """
-        ...
-
-    async def count(self, by: Count) -> Mapping[str, int]:
-        """How many workflows there are by status or by handler id; only what there is.
-
-        What is marked for deletion may be counted until it is gone.
-        """
-        ...
-
-    async def records(self, workflow_id: str) -> Records:
-        """All steps, naps and failed attempts of one workflow.
-
-        Empty where it does not exist. Documents that cannot be read are passed over.
-        """
-        ...
-
-
-@runtime_checkable
-class Prunes(Protocol):
-    """A store that can delete workflows that have ended, with all that they have recorded."""
-
-    async def prune(
-        self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
-    ) -> Pruned:
-        """Delete up to `limit` workflows that ended before an instant, in one of these states.
-
-        What has been begun goes first: a workflow is marked, and from then on is as good as gone,
-        since `control` refuses it; then its steps and naps are deleted, then itself. So neither is
-        a workflow ever without its steps, nor a step without its workflow. Whatever breaks that
-        off, the next call goes on with it, whatever states and instant that is for. Fewer than
-        `limit` may be deleted at once; none only where there are no more.
-
-        When a workflow of the JavaScript library ended is not known; its last lease counts.
-        """
-        ...
 
 
 def to_summary(workflow: Workflow) -> WorkflowSummary:

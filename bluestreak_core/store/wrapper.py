@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -10,8 +9,6 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.wake_up import Signal
-from bluestreak_core.errors import Unsupported
 from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
@@ -33,6 +30,8 @@ from bluestreak_core.store.powers import (
     RenewsFromThread,
     Searches,
     Transacts,
+    require,
+    supports,
 )
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
@@ -55,6 +54,11 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         """Carry out a call of the Store protocol; override this to do more."""
         return await call()
+
+    @property
+    def wrapped(self) -> Store:
+        """The other store."""
+        return self._store
 
     @property
     @override
@@ -176,14 +180,12 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
-        store = self._store
-        if not isinstance(store, Forks):
-            raise Unsupported("fork()", f"{type(store).__name__} cannot copy records")
+        store = require(self._store, Forks, "fork()")
         return await self.around("fork", lambda: store.fork(workflow_id, new_id, before, now))
 
     @override
     async def check_transactions(self, call: str) -> None:
-        await self._transacts(call).check_transactions(call)
+        await require(self._store, Transacts, call).check_transactions(call)
 
     @override
     async def transact(
@@ -193,98 +195,53 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        store = self._transacts("transact()")
+        store = require(self._store, Transacts, "transact()")
         return await self.around("transact", lambda: store.transact(claim, step_id, fn, now))
 
     @override
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
-        store = self._transacts("create_in()")
+        store = require(self._store, Transacts, "create_in()")
         return await self.around("create_in", lambda: store.create_in(session, new))
 
     @override
     async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
-        store = self._transacts("find_in()")
+        store = require(self._store, Transacts, "find_in()")
         return await self.around("find_in", lambda: store.find_in(session, workflow_id))
 
     @override
     async def control_in(
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
-        store = self._transacts("control_in()")
+        store = require(self._store, Transacts, "control_in()")
         await self.around(
             "control_in", lambda: store.control_in(session, workflow_id, event, now, reason)
         )
 
-    def _transacts(self, call: str) -> Transacts:
-        if not isinstance(self._store, Transacts):
-            raise Unsupported(call, f"{type(self._store).__name__} has no transactions")
-        return self._store
-
     @override
     def renewer(self) -> Renewer | None:
         """That of the other store, if it has the power; see `RenewsFromThread`."""
-        return self._store.renewer() if isinstance(self._store, RenewsFromThread) else None
+        return self._store.renewer() if supports(self._store, RenewsFromThread) else None
 
     @override
     async def find_page(
         self, query: Query, after: Position | None, limit: int
     ) -> Sequence[WorkflowSummary]:
-        store = self._searching("find_page()")
+        store = require(self._store, Searches, "find_page()")
         return await self.around("find_page", lambda: store.find_page(query, after, limit))
 
     @override
     async def count(self, by: Count) -> Mapping[str, int]:
-        store = self._searching("count()")
+        store = require(self._store, Searches, "count()")
         return await self.around("count", lambda: store.count(by))
 
     @override
     async def records(self, workflow_id: str) -> Records:
-        store = self._searching("records()")
+        store = require(self._store, Searches, "records()")
         return await self.around("records", lambda: store.records(workflow_id))
 
     @override
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:
-        store = self._store
-        if not isinstance(store, Prunes):
-            raise Unsupported("prune()", f"{type(store).__name__} cannot delete")
+        store = require(self._store, Prunes, "prune()")
         return await self.around("prune", lambda: store.prune(ended_before, statuses, limit, now))
-
-    def _searching(self, call: str) -> Searches:
-        if not isinstance(self._store, Searches):
-            raise Unsupported(call, f"{type(self._store).__name__} cannot search")
-        return self._store
-
-
-class RecordingStore(StoreAround):
-    """Counts the calls that have begun and those that have returned, and lets a test await them."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
-        self.begun: Counter[str] = Counter()
-        self.returned: Counter[str] = Counter()
-        self.failing: dict[str, Exception] = {}
-        """An error for each call name that is to raise it instead of being carried out."""
-        self._changed = Signal()
-
-    @override
-    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        self.begun[name] += 1
-        self._changed.notify()
-        if name in self.failing:
-            raise self.failing[name]
-        result = await call()
-        self.returned[name] += 1
-        self._changed.notify()
-        return result
-
-    async def until_begun(self, name: str, count: int = 1) -> None:
-        """Return when a call has begun so many times in all."""
-        while self.begun[name] < count:
-            await self._changed.wait()
-
-    async def until_returned(self, name: str, count: int = 1) -> None:
-        """Return when a call has returned so many times in all."""
-        while self.returned[name] < count:
-            await self._changed.wait()

@@ -3,6 +3,7 @@
 The contracts need pytest, and the plugin is for it; the others do without.
 """
 
+from bluestreak_core.run.handler import HandlerPolicy
 from bluestreak_core.store.wrapper import StoreAround
 from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract.contract import StoreContract
@@ -15,7 +16,7 @@ from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
 from bluestreak_core.testing.recording_store import RecordingStore
 from bluestreak_core.testing.sweep.rerun import CrashPoint
 from bluestreak_core.testing.sweep.sweep import CrashUnsafe, Sweep, crash_everywhere
-from bluestreak_core.testing.virtual.environment import Environment, HandlerPolicy, Outcome
+from bluestreak_core.testing.virtual.environment import Environment, Outcome
 from bluestreak_core.testing.virtual.process import Process
 from bluestreak_core.testing.virtual.stuck import Stuck
 from bluestreak_core.testing.virtual.time import VirtualClock, VirtualLoop

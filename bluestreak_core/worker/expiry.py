@@ -12,8 +12,8 @@ from datetime import timedelta
 
 from bluestreak_core.argument import to_positive_timedelta
 from bluestreak_core.clock import Clock
-from bluestreak_core.errors import StoreUnavailable, Unsupported
-from bluestreak_core.store.powers import Prunes
+from bluestreak_core.errors import StoreUnavailable
+from bluestreak_core.store.powers import Prunes, require
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import ENDED
 
@@ -62,6 +62,4 @@ def to_expiry(name: str, store: Store, after: object) -> Expiry | None:
     if after is None:
         return None
     span = to_positive_timedelta(name, after)
-    if not isinstance(store, Prunes):
-        raise Unsupported(name, f"{type(store).__name__} cannot delete")
-    return Expiry(store, store.clock, span)
+    return Expiry(require(store, Prunes, name), store.clock, span)

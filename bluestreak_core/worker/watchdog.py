@@ -31,7 +31,7 @@ from bluestreak_core.concurrency.cancellation import see_through
 from bluestreak_core.concurrency.outage import pauses
 from bluestreak_core.errors import StoreError, StoreUnavailable
 from bluestreak_core.errors.text import counted
-from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease, by_span
+from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease, renewals
 from bluestreak_core.store.powers import Renewer
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ class _Beat:
 class Watchdog:
     """Watches the event loop for as long as its block lasts.
 
-    `leases` gives the worker's, and `part_at` tells which part of which workflow a task is in, if
-    in any; the thread calls both. The renewer is closed at the end.
+    `leases` returns those of the worker, and `location_of` says which part of which workflow a task
+    is in, if any; the thread calls both. The renewer is closed at the end.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Watchdog:
         lease: timedelta,
         *,
         leases: Callable[[], Sequence[Lease]],
-        part_at: Callable[[asyncio.Task[Any]], str | None],
+        location_of: Callable[[asyncio.Task[Any]], str | None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._worker = worker
@@ -109,7 +109,7 @@ class Watchdog:
         self._interval = lease / RENEWALS_PER_LEASE
         self._tick = min(max(lease / _TICKS_PER_LEASE, _SHORTEST_TICK), _LONGEST_TICK)
         self._leases = leases
-        self._part_at = part_at
+        self._location_of = location_of
         self._monotonic = monotonic
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -220,27 +220,21 @@ class Watchdog:
         ]
         if not any(lease.is_due_within(timedelta(0)) for lease in ours):
             return False
-        for span, leases in by_span(ours, lambda lease: lease).items():
-            # A process may be halted between any two lines, so the time comes before all else.
-            deadline = self._clock.monotonic() + span.total_seconds()
-            now = self._clock.now()
-            told = self._renewer.renew([lease.claim for lease in leases], now, span)
-            lost.update(claim.key for claim in told)
-            for lease in leases:
-                if lease.claim.key not in lost:
-                    lease.extend(deadline)
+        for renewal in renewals(ours, self._clock):
+            gone = renewal.settle(renewal.send(self._renewer.renew))
+            lost.update(lease.claim.key for lease in gone)
         return True
 
     def _culprit(self) -> str:
         """What the loop is doing, and where in the code that is."""
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way
         task = asyncio.current_task(self._loop)
-        return f"{self._part(task)}{_place(frame)}"
+        return f"{self._location(task)}{_place(frame)}"
 
-    def _part(self, task: asyncio.Task[Any] | None) -> str:
+    def _location(self, task: asyncio.Task[Any] | None) -> str:
         if task is None:
             return "a callback of no workflow"
-        return self._part_at(task) or f"task {task.get_name()!r}, which runs no handler"
+        return self._location_of(task) or f"task {task.get_name()!r}, which runs no handler"
 
 
 def _is_in_the_way(lease: Lease) -> bool:

@@ -15,7 +15,15 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Respons
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from bluestreak_core import Bluestreak, Health, State, Status, Store, StoreUnavailable, Workflow
+from bluestreak_core import (
+    Bluestreak,
+    Status,
+    Store,
+    StoreUnavailable,
+    WorkerHealth,
+    WorkerState,
+    Workflow,
+)
 from bluestreak_mongo import MongoStore
 
 logger = logging.getLogger(__name__)
@@ -74,10 +82,10 @@ async def cancel_order(order_id: OrderId, workflows: Workflows) -> Progress:
 
 
 @router.get("/health")
-async def show_health(response: Response, workflows: Workflows) -> Health:
+async def show_health(response: Response, workflows: Workflows) -> WorkerHealth:
     """503 once the worker has ended, so that somebody restarts this process."""
     health = workflows.health()
-    if health.state is State.STOPPED:
+    if health.state is WorkerState.STOPPED:
         response.status_code = 503
     return health
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from bluestreak_core.concurrency.race import first_of
 
 from bluestreak_core.concurrency.cancellation import cancel_once, end_all, ended, see_through
+from bluestreak_core.concurrency.race import first_of
 
 
 @pytest.mark.asyncio

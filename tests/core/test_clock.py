@@ -6,9 +6,9 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from bluestreak_core.concurrency.race import first_of
 
 from bluestreak_core.clock import SystemClock, elapsed, in_milliseconds, sleep_by
+from bluestreak_core.concurrency.race import first_of
 from bluestreak_core.concurrency.wake_up import Signal
 from bluestreak_core.store.hints import REMEMBERED_ENDS, Hints
 from bluestreak_core.testing import ManualClock, VirtualLoop

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bluestreak_core.run.run import failure
+from bluestreak_core.run import failure
 
 
 class Unprintable(Exception):

@@ -81,14 +81,14 @@ async def test_no_call_is_made_under_a_lease_that_is_over(clock: ManualClock) ->
     lease, away = await _lease(clock), Away()
     clock.advance(SPAN)
     with pytest.raises(ClaimLost):
-        await lease.persist(away)
+        await lease.until_answered(away)
     assert away.calls == 0
 
 
 async def test_a_pause_before_the_next_try_ends_with_the_lease(clock: ManualClock) -> None:
     left = timedelta(milliseconds=1)  # less than the shortest pause
     lease, away = await _lease(clock, left), Away()
-    writing = asyncio.create_task(lease.persist(away))
+    writing = asyncio.create_task(lease.until_answered(away))
     await clock.until_sleeping()
     clock.advance(left)
     for _ in range(3):
@@ -103,7 +103,7 @@ async def test_a_pause_before_the_next_try_ends_with_the_lease(clock: ManualCloc
 async def test_no_try_follows_on_a_claim_that_was_lost_meanwhile(clock: ManualClock) -> None:
     lease = await _lease(clock)
     away = Away()
-    writing = asyncio.create_task(lease.persist(away))
+    writing = asyncio.create_task(lease.until_answered(away))
     await clock.until_sleeping()
     lease.lose("was taken over")
     clock.advance(SECOND)
@@ -116,7 +116,7 @@ async def test_no_try_follows_on_a_call_that_outlasted_the_lease(clock: ManualCl
     away = Away(on_call=lambda: clock.advance(SPAN))
     lease = await _lease(clock)
     with pytest.raises(ClaimLost):
-        await lease.persist(away)
+        await lease.until_answered(away)
     assert away.calls == 1
 
 

@@ -81,7 +81,7 @@ async def _watch(
         SystemClock(),
         LEASE,
         leases=leases,
-        part_at=lambda _: None,
+        location_of=lambda _: None,
         monotonic=monotonic,
     )
     await watchdog.__aenter__()
@@ -133,7 +133,7 @@ def test_a_lease_that_a_thread_renews_counts_from_when_that_was_sent(
         lease = Lease(claim, clock, clock.monotonic() + span.total_seconds(), span)
         clock.advance(timedelta(seconds=4))
         watchdog = Watchdog(
-            "worker", renewer, clock, LEASE, leases=lambda: [lease], part_at=lambda _: None
+            "worker", renewer, clock, LEASE, leases=lambda: [lease], location_of=lambda _: None
         )
         await watchdog.__aenter__()
         return lease

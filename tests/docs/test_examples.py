@@ -26,11 +26,11 @@ from bluestreak_core import (
     Bluestreak,
     ClaimEntry,
     Nap,
-    State,
     Status,
     Step,
     Store,
     StoreUnavailable,
+    WorkerState,
     Workflow,
     WorkflowAborted,
     WorkflowCancelled,
@@ -362,7 +362,7 @@ async def test_the_worker_polls_from_startup_to_shutdown_and_leaves_no_task(
         await store.until_begun("claim")
         health = await client.get("/health")
         assert (health.status_code, health.json()["state"]) == (200, "polling")
-    assert bluestreak.health().state is State.STOPPED
+    assert bluestreak.health().state is WorkerState.STOPPED
     assert asyncio.all_tasks() == before
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bluestreak_core import Bluestreak, Start, State, UsageError, WrongEventLoop
+from bluestreak_core import Bluestreak, Start, UsageError, WorkerState, WrongEventLoop
 from bluestreak_core.testing.clock import START
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually
@@ -72,7 +72,7 @@ async def test_every_call_from_another_event_loop_is_refused_and_disturbs_nobody
             assert refused.value.call == name
         gate.set()
         assert await waiting == "done"
-        assert bluestreak.health().state is State.POLLING
+        assert bluestreak.health().state is WorkerState.POLLING
     assert await bluestreak.find_workflow("w2") is None
     assert caplog.text == ""
 

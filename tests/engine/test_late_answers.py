@@ -12,9 +12,11 @@ from typing_extensions import override
 
 from bluestreak_core import Bluestreak, ClaimLost, Context, Retry, Store
 from bluestreak_core.machine import Event
+from bluestreak_core.run.commit import Commits
+from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.lease import Lease
-from bluestreak_core.run.transaction_call import Committed, Writing
+from bluestreak_core.run.transaction_call import Committed, RolledBack, TransactionCall
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import eventually
@@ -130,8 +132,7 @@ async def test_the_renewal_after_a_transaction_counts_from_when_it_was_sent(
         clock.advance(5 * SECOND)
         return "written"
 
-    writing = Writing("w", "s", fn, (), lambda: None)
-    assert await Journal(store, lease).transact(writing) == Committed("written")
+    assert await _transact(store, lease, fn) == Committed("written")
     assert lease.left == SPAN - 2 * SECOND
     workflow = await store.find_workflow("w")
     assert workflow is not None
@@ -160,7 +161,7 @@ async def test_a_claim_that_is_lost_after_a_transaction_is_known_to_be(clock: Ma
         clock.advance(5 * SECOND)
 
     with pytest.raises(ClaimLost, match="was taken over"):
-        await Journal(store, lease).transact(Writing("w", "s", fn, (), lambda: None))
+        await _transact(store, lease, fn)
     assert lease.left == SPAN - 5 * SECOND
 
 
@@ -230,3 +231,11 @@ async def test_what_is_cancelled_while_another_cancellation_is_looked_at_is_hear
     assert bluestreak.health().runs == 0
     bluestreak.stop()
     await poll
+
+
+async def _transact(
+    store: Store, lease: Lease, fn: Callable[[Any], Awaitable[Any]]
+) -> Committed | RolledBack:
+    journal = Journal(store, lease)
+    call = TransactionCall(Calls((), journal), "w", "s", fn, (), lambda: None)
+    return await Commits(store, journal).transact(call)

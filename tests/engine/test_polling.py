@@ -16,10 +16,10 @@ from bluestreak_core import (
     Context,
     HandlerNotFound,
     NotInitialised,
-    State,
     Status,
     StoreRefused,
     StoreUnavailable,
+    WorkerState,
     Workflow,
 )
 from bluestreak_core.testing import ManualClock, RecordingStore
@@ -95,7 +95,7 @@ async def test_an_unknown_handler_ends_polling_after_handing_back_and_draining(
     poll = asyncio.create_task(bluestreak.poll())
     await gate.inside.wait()
     await bluestreak.start("w", "unknown")
-    await eventually(lambda: bluestreak.health().state is State.DRAINING)
+    await eventually(lambda: bluestreak.health().state is WorkerState.DRAINING)
     assert not poll.done()
     gate.go_on.set()
     with pytest.raises(HandlerNotFound, match="workflow 'w' needs handler 'unknown'"):
@@ -204,11 +204,11 @@ async def test_stopping_lets_runs_go_on_for_a_while(fleet: Fleet, clock: ManualC
     await gate.inside.wait()
     bluestreak.stop()
     await clock.until_sleeping(7 * SECOND)
-    assert bluestreak.health().state is State.DRAINING
+    assert bluestreak.health().state is WorkerState.DRAINING
     gate.go_on.set()
     await poll
     assert (await _find(bluestreak)).status is Status.FINISHED
-    assert bluestreak.health().state is State.STOPPED
+    assert bluestreak.health().state is WorkerState.STOPPED
 
 
 @pytest.mark.asyncio
@@ -456,7 +456,7 @@ async def test_closing_stops_polling_first(fleet: Fleet) -> None:
     poll = asyncio.create_task(bluestreak.poll())
     await gate.inside.wait()
     closing = asyncio.create_task(bluestreak.close())
-    await eventually(lambda: bluestreak.health().state is State.DRAINING)
+    await eventually(lambda: bluestreak.health().state is WorkerState.DRAINING)
     gate.go_on.set()
     await closing
     await poll
@@ -467,7 +467,7 @@ async def test_closing_stops_polling_first(fleet: Fleet) -> None:
 @pytest.mark.asyncio
 async def test_one_object_polls_once_at_a_time(fleet: Fleet) -> None:
     async with fleet.polling() as bluestreak:
-        await eventually(lambda: bluestreak.health().state is State.POLLING)
+        await eventually(lambda: bluestreak.health().state is WorkerState.POLLING)
         with pytest.raises(AlreadyPolling):
             await bluestreak.poll()
 

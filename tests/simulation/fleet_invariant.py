@@ -90,7 +90,7 @@ def time_limits_cut_steps(record: Record, output: str) -> None:
 def lost_runs_record_only_clean_ups(record: Record, claim: Claim, step_id: str) -> None:
     """A run that knows that its claim is lost records nothing more but its clean-ups."""
     lease = record.leases.get(claim.key)
-    is_known = lease is not None and lease._lost is not None
+    is_known = lease is not None and lease.loss is not None
     if is_known and step_id not in record.asked_for[claim.key]:
         record.violated(f"{claim.workflow_id}: step {step_id} was sent after the loss")
 
@@ -183,7 +183,7 @@ def clean_ups_are_recorded(record: Record) -> None:
     for key, taken_at in record.taken.items():
         workflow_id, _ = key
         lease = record.leases.get(key)
-        if lease is None or lease._deadline < (taken_at - record.began_at).total_seconds():
+        if lease is None or record.clock.now() + lease.left < taken_at:
             continue
         orders = record.orders[workflow_id]
         soon = [event for at, event in orders if taken_at <= at <= taken_at + _TIME_TO_LOOK]

@@ -8,6 +8,7 @@ from typing import Any
 
 from bluestreak_core import Abort, Context, Retry, StepFailed
 from bluestreak_memory import MemorySession
+from tests.run_watch import current_run
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation import store_invariant
 from tests.simulation.record import Record
@@ -22,9 +23,9 @@ class Handler:
 
     async def __call__(self, ctx: Context, workflow_id: str) -> list[Any]:
         """Do what is planned, one after the other."""
-        lease = ctx._journal.lease
-        self._record.leases[lease.claim.key] = lease
-        invariant.handlers_begin_before_their_deadline(self._record, lease.claim)
+        run = current_run()
+        self._record.leases[run.claim.key] = run.lease
+        invariant.handlers_begin_before_their_deadline(self._record, run.claim)
         return [await self._do(ctx, operation) for operation in self._record.plans[workflow_id]]
 
     async def _do(self, ctx: Context, operation: Operation) -> Any:
@@ -37,7 +38,7 @@ class Handler:
                 return operation.id
             case Kind.CLEAN_UP:
                 ctx.on_cancel(operation.id, self._clean, ctx, operation)
-                self._record.asked_for[ctx._journal.lease.claim.key].append(operation.id)
+                self._record.asked_for[current_run().claim.key].append(operation.id)
                 return operation.id
             case Kind.RETRIED | Kind.GIVEN_UP | Kind.TIMED:
                 return await self._try(ctx, operation)
@@ -90,7 +91,7 @@ class Handler:
         raise Abort(f"{self._called(ctx, operation.id)} aborts")
 
     async def _attempt(self, ctx: Context, operation: Operation) -> str:
-        claim = ctx._journal.lease.claim
+        claim = current_run().claim
         invariant.steps_given_up_are_not_called(self._record, claim, operation.id)
         invariant.steps_wait_for_their_pause(self._record, claim, operation.id)
         output = self._called(ctx, operation.id)
@@ -114,7 +115,7 @@ class Handler:
 
     def _called(self, ctx: Context, step_id: str) -> str:
         """Count a call of a step; its output tells this call from all others."""
-        workflow_id, claim = ctx.workflow_id, ctx._journal.lease.claim
+        workflow_id, claim = ctx.workflow_id, current_run().claim
         if self._record.has_one_time:
             store_invariant.only_owners_call_a_step(self._record, claim, step_id)
         invariant.losses_are_known_soon(self._record, claim)
@@ -133,14 +134,14 @@ class Handler:
             try:
                 await asyncio.sleep(operation.seconds)
             except asyncio.CancelledError:
-                invariant.losses_are_known_soon(self._record, ctx._journal.lease.claim)
+                invariant.losses_are_known_soon(self._record, current_run().claim)
                 raise
         return output
 
     async def _clean(self, ctx: Context, operation: Operation) -> str:
-        record, journal = self._record, ctx._journal
-        claim, step_id = journal.lease.claim, operation.id
-        is_recorded = step_id in journal.history.steps
+        record, run = self._record, current_run()
+        claim, step_id = run.claim, operation.id
+        is_recorded = step_id in run.history.steps
         invariant.clean_ups_follow_a_cancellation(record, claim, step_id)
         invariant.clean_ups_are_called_once(record, claim, step_id, is_recorded=is_recorded)
         invariant.clean_ups_come_in_reverse(record, claim, step_id)

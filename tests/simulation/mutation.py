@@ -16,7 +16,6 @@ from unittest.mock import patch
 from bluestreak_core import (
     Attempt,
     Claim,
-    Context,
     NewWorkflow,
     Retry,
     Step,
@@ -27,16 +26,19 @@ from bluestreak_core import (
 from bluestreak_core.client.client import Client
 from bluestreak_core.machine import Event
 from bluestreak_core.model import History
+from bluestreak_core.run import outcome, step
+from bluestreak_core.run.attempts import Attempts
 from bluestreak_core.run.clean_up import CleanUps
+from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.exit import Exit
 from bluestreak_core.run.handler import Policy
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.run.operations import Operations
-from bluestreak_core.run.run import Run, context, run
 from bluestreak_core.store.hints import Hints
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.worker.expiry import AT_ONCE, Expiry
-from bluestreak_core.worker.worker import Worker
+from bluestreak_core.worker.leases import Leases
+from bluestreak_core.worker.runs import Runs
 from bluestreak_memory import MemorySession, MemoryStore
 
 
@@ -119,16 +121,16 @@ async def _in_their_order(clean_ups: CleanUps) -> None:
     await _carry_out(clean_ups)
 
 
-_on_run_end = Worker._on_run_end
+_on_end = Runs._on_end
 
 
-def _keep_the_slot(worker: Worker, task: Any) -> None:
-    run = worker._runs[task]
-    _on_run_end(worker, task)
-    worker._runs[task] = run
+def _keep_the_slot(runs: Runs, task: Any) -> None:
+    run = runs._by_task[task]
+    _on_end(runs, task)
+    runs._by_task[task] = run
 
 
-async def _without_end(run: Run, task: asyncio.Task[Any], deadline_at: datetime) -> None:
+async def _without_end(deadline: Deadline, task: asyncio.Task[Any]) -> None:
     await asyncio.wait({task})
 
 
@@ -185,7 +187,7 @@ MUTATIONS: dict[str, Mutation] = {
     "the last writer of a step wins": Mutation(2, [(MemoryStore, "save_step", _last_writer_wins)]),
     "the winner of a step is not adopted": Mutation(2, [(MemoryStore, "save_step", _own_output)]),
     "nobody is woken for what falls due": Mutation(15, [(Hints, "due", lambda *_: None)]),
-    "leases are not renewed": Mutation(6, [(Worker, "_renew_leases", _nothing)]),
+    "leases are not renewed": Mutation(6, [(Leases, "renew", _nothing)]),
     "histories are empty": Mutation(69, [(MemoryStore, "history", _no_history)]),
     "a run is parked though a step is in flight": Mutation(
         99,
@@ -199,18 +201,18 @@ MUTATIONS: dict[str, Mutation] = {
             )
         ],
     ),
-    "slots are leaked": Mutation(1, [(Worker, "_on_run_end", _keep_the_slot)]),
+    "slots are leaked": Mutation(1, [(Runs, "_on_end", _keep_the_slot)]),
     "a run goes on after its lease": Mutation(
-        5, [(Lease, "error", None), (Worker, "_expire_leases", _nothing)]
+        5, [(Lease, "error", None), (Leases, "expire", _nothing)]
     ),
     "whoever asks is obeyed, whatever the state": Mutation(
         1, [(machine, "control", _from_anywhere)]
     ),
     "workers are not told of what is taken from them": Mutation(
-        301, [(Worker, "_heed_control", _nothing)]
+        301, [(Leases, "watch_control", _nothing)]
     ),
     "failed attempts are not recorded": Mutation(1, [(MemoryStore, "save_attempt", _unrecorded)]),
-    "a pause between attempts is not kept": Mutation(2, [(Context, "_nap_before", _nothing)]),
+    "a pause between attempts is not kept": Mutation(2, [(Attempts, "next_at", None)]),
     "what is given up is tried again": Mutation(
         1,
         [
@@ -224,8 +226,10 @@ MUTATIONS: dict[str, Mutation] = {
     "pauses after failures do not grow": Mutation(
         93, [(Policy, "pause_after", _always_the_first_pause)]
     ),
-    "a workflow that has aborted is tried again": Mutation(3, [(run, "is_abort", lambda _: False)]),
-    "an abort is an attempt like any other": Mutation(3, [(context, "is_abort", lambda _: False)]),
+    "a workflow that has aborted is tried again": Mutation(
+        3, [(outcome, "is_abort", lambda _: False)]
+    ),
+    "an abort is an attempt like any other": Mutation(3, [(step, "is_abort", lambda _: False)]),
     "start_many takes each for new": Mutation(6, [(MemoryStore, "create_many", _all_new)]),
     "a strict start takes anything for the same": Mutation(1, [(Client, "_check_same", _nothing)]),
     "a start does not wait for its transaction": Mutation(
@@ -237,8 +241,8 @@ MUTATIONS: dict[str, Mutation] = {
     "what a transaction has written stays": Mutation(2, [(MemorySession, "roll_back", _end)]),
     "a fork has nothing of what was recorded": Mutation(23, [(MemoryStore, "fork", _bare_fork)]),
     "what is to begin later begins at once": Mutation(1, [(machine, "create", _due_at_once)]),
-    "a handler goes on after its deadline": Mutation(149, [(Run, "_until_deadline", _without_end)]),
-    "steps are not cut": Mutation(2, [(context, "in_time", _without_limit)]),
+    "a handler goes on after its deadline": Mutation(149, [(Deadline, "wait_for", _without_end)]),
+    "steps are not cut": Mutation(2, [(step, "in_time", _without_limit)]),
     "what has ended expires at once": Mutation(5, [(Expiry, "_expire", _expire_everything)]),
     "nothing expires": Mutation(169, [(Expiry, "_expire", _nothing)]),
     "nothing is cleaned up": Mutation(45, [(CleanUps, "carry_out", _nothing)]),

@@ -7,6 +7,7 @@ from typing import Any, assert_never
 
 from bluestreak_core import Bluestreak
 from bluestreak_core.testing import Process
+from tests.run_watch import RunWatch
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.handler import Handler
 from tests.simulation.network import Network
@@ -48,6 +49,7 @@ class Worker:
             max_concurrency=scenario.slots,
             max_crashes=None,
             expire_ended_after=scenario.expire_after,
+            hooks=[RunWatch()],
         )
         pauses = self._setting.record.backoff
         rules: dict[str, Any] = {} if pauses is None else {"wait_retry_interval": pauses}

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from unittest.mock import patch
 
-from bluestreak_core.concurrency.race import first_of
-
 from bluestreak_core import Bluestreak, StoreUnavailable, retry
-from bluestreak_core.concurrency import outage as backoff
+from bluestreak_core.concurrency import outage
+from bluestreak_core.concurrency.race import first_of
 from bluestreak_core.testing.virtual.time import NothingLeftToHappen, TooManyTurns
-from bluestreak_core.worker.worker import expiry
-from bluestreak_core.worker.worker import worker as engine_worker
+from bluestreak_core.worker import claiming, expiry
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.client import Clients
 from tests.simulation.handler import Handler
@@ -70,7 +68,7 @@ def _chance_of_the_engine(seed: int) -> Iterator[None]:
     """
     chance = random.Random(seed)
     with ExitStack() as undo:
-        for module in (backoff, expiry, retry, engine_worker):
+        for module in (outage, expiry, retry, claiming):
             undo.enter_context(patch.object(module, "random", chance))
         yield
 

@@ -27,6 +27,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.testing import CrashUnsafe, Stuck, crash_everywhere
 from bluestreak_memory import MemoryStore
+from tests.run_watch import RunWatch, current_run
 
 
 async def order(ctx: Context, input: list[str]) -> list[Any]:
@@ -197,7 +198,7 @@ def test_a_step_that_fails_more_often_because_of_a_crash_is_a_difference() -> No
     calls: list[None] = []
 
     async def handler(ctx: Context, input: None) -> None:
-        workers = {entry.worker for entry in ctx._journal.workflow.claim_log}
+        workers = {entry.worker for entry in current_run().claim.workflow.claim_log}
         await ctx.step("s", fails, len(workers))
 
     def fails(times: int) -> None:
@@ -206,7 +207,7 @@ def test_a_step_that_fails_more_often_because_of_a_crash_is_a_difference() -> No
             raise ConnectionError
 
     with pytest.raises(CrashUnsafe) as raised:
-        crash_everywhere(handler, before_each=calls.clear)
+        crash_everywhere(handler, before_each=calls.clear, hooks=[RunWatch()])
     found = {str(point): told for point, told in raised.value.differences.items()}
     called = "step 's' was called 3 times, at most 2 are due"
     assert called in found["just after store call 3, fail"]

@@ -39,6 +39,7 @@ from bluestreak_core.testing import (
 )
 from bluestreak_core.testing.clock import START
 from bluestreak_memory import MemorySession, MemoryStore
+from tests.run_watch import RunWatch, current_run
 
 pytestmark = pytest.mark.slow
 
@@ -80,12 +81,15 @@ def test_a_handler_that_fails_is_tried_again_by_its_backoff() -> None:
     async def order(ctx: Context, input: None) -> str:
         await ctx.step("reserve", str)
         charged = await ctx.step("charge", gateway.charge)
-        ended_at.append(ctx._journal.clock.now())
+        ended_at.append(current_run().clock.now())
         return charged
 
     backoff = Backoff(initial=10, factor=3, max_delay=60, jitter=0)
     sweep = crash_everywhere(
-        order, policy={"wait_retry_interval": backoff}, before_each=gateway.reset
+        order,
+        policy={"wait_retry_interval": backoff},
+        before_each=gateway.reset,
+        hooks=[RunWatch()],
     )
     assert sweep.outcome.calls == ["reserve", *["charge"] * 4]
     assert sweep.outcome.workflow.failures == 3
@@ -257,10 +261,10 @@ def test_what_is_started_for_later_begins_then_once() -> None:
     async def remind(ctx: Context, whom: str | None) -> str:
         if whom is None:
             return "now"
-        return await ctx.step("remind", remember, ctx)
+        return await ctx.step("remind", remember)
 
-    def remember(ctx: Context) -> str:
-        begun.append(ctx._journal.clock.now())
+    def remember() -> str:
+        begun.append(current_run().clock.now())
         return "reminded"
 
     def start_others(env: Environment) -> None:
@@ -269,7 +273,7 @@ def test_what_is_started_for_later_begins_then_once() -> None:
         assert env.call(env.bluestreak.start_many(others)) == [True, False]
         assert not env.start("a", "remind", "ada", strict=True)
 
-    sweep = crash_everywhere(remind, meanwhile=start_others)
+    sweep = crash_everywhere(remind, meanwhile=start_others, hooks=[RunWatch()])
     assert set(sweep.outcomes) == {"workflow", "a", "b"}
     assert begun[:2] == [START + DAY, START + 2 * DAY]
     assert min(begun) == START + DAY

@@ -12,13 +12,13 @@ from bluestreak_core import (
     Claim,
     Context,
     Handler,
-    Health,
     Nap,
     Renewer,
     RenewsFromThread,
     Status,
     Step,
     Store,
+    WorkerHealth,
     Workflow,
     WorkflowAborted,
 )
@@ -82,7 +82,7 @@ async def use() -> None:
         assert_type(await bluestreak.find_workflow("w"), Workflow | None)
         assert_type(await bluestreak.find_step("w", "create"), Step | None)
         assert_type(await bluestreak.find_nap("w", "day"), Nap | None)
-        assert_type(bluestreak.health(), Health)
+        assert_type(bluestreak.health(), WorkerHealth)
         assert_type(bluestreak.handlers, Mapping[str, Handler])
         await bluestreak.poll(should_stop=lambda: True)
         try:

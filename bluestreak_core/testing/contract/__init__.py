@@ -1,0 +1,1 @@
+"""The Store protocol as test suites."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -15,14 +14,13 @@ from bluestreak_core.clock import Clock
 from bluestreak_core.errors import Unsupported
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Attempt, Claim, Failure, Status
-from bluestreak_core.run.call import call
-from bluestreak_core.run.context import Context
-from bluestreak_core.run.handler import Handler
+from bluestreak_core.run.handler import Handler, HandlerPolicy
+from bluestreak_core.run.hook import RunInfo, UserCall
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.wrapper import UNCOUNTED, StoreAround
 from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, Rerun
-from bluestreak_core.testing.virtual.environment import Environment, HandlerPolicy, Outcome
-from bluestreak_core.testing.virtual.watch import StepWatch, WatchedContext
+from bluestreak_core.testing.virtual.environment import Environment, Outcome
+from bluestreak_core.testing.virtual.watch import StepWatch
 
 T = TypeVar("T")
 
@@ -189,47 +187,24 @@ class _CrashingStore(StoreAround):
 
 
 class _SweepWatch(StepWatch):
-    """Lets steps return what they returned in the first run."""
+    """Lets steps return what they returned in the first run, and notes registered clean-ups."""
 
     def __init__(self, clock: Clock, rerun: Rerun) -> None:
         super().__init__(clock)
-        self.rerun = rerun
+        self._rerun = rerun
 
     @override
-    def watched(self, handler: Handler) -> Handler:
-        @functools.wraps(handler)
-        async def watched(context: Context, input: Any) -> Any:
-            return await handler(_SweptContext(context, self), input)
-
-        return watched
-
-    @override
-    def around(self, workflow_id: str, step_id: str, fn: Callable[..., Any]) -> Callable[..., Any]:
-        noted = super().around(workflow_id, step_id, fn)
-        rerun = self.rerun
-
-        @functools.wraps(fn, updated=())
-        async def as_before(*args: Any) -> Any:
-            rerun.seen[workflow_id].note_call(step_id, args)
-            output = await call(step_id, noted, *args)
-            outputs = rerun.outputs.get(workflow_id, {})
-            if step_id not in outputs:
-                return output
-            return rerun.conversion.output(workflow_id, step_id, fn, outputs[step_id])
-
-        return as_before
-
-
-class _SweptContext(WatchedContext):
-    """Notes which clean-ups are asked for."""
-
-    def __init__(self, context: Context, watch: _SweepWatch) -> None:
-        super().__init__(context, watch)
-        self._rerun = watch.rerun
+    async def around_step(
+        self, call: UserCall, step_id: str, proceed: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        workflow_id = call.run.claim.workflow_id
+        self._rerun.seen[workflow_id].note_call(step_id, call.args)
+        output = await proceed()
+        outputs = self._rerun.outputs.get(workflow_id, {})
+        if step_id not in outputs:
+            return output
+        return self._rerun.conversion.output(workflow_id, step_id, call.fn, outputs[step_id])
 
     @override
-    def on_cancel(  # type: ignore[override]
-        self, step_id: str, fn: Callable[..., Any], /, *args: Any
-    ) -> None:
-        super().on_cancel(step_id, fn, *args)
-        self._rerun.seen[self.workflow_id].asked_for.append(step_id)
+    def clean_up_registered(self, run: RunInfo, step_id: str) -> None:
+        self._rerun.seen[run.claim.workflow_id].asked_for.append(step_id)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluestreak_core.argument import check_callable
-from bluestreak_core.run.handler import Handler
+from bluestreak_core.run.handler import Handler, HandlerPolicy
 from bluestreak_core.testing.sweep.difference import find_differences
 from bluestreak_core.testing.sweep.environment import SweptEnvironment
 from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, CrashPoint, Rerun
-from bluestreak_core.testing.virtual.environment import Environment, HandlerPolicy, Outcome
+from bluestreak_core.testing.virtual.environment import Environment, Outcome
 from bluestreak_core.testing.virtual.stuck import Stuck
 
 Meanwhile = Callable[[Environment], object]

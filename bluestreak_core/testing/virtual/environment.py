@@ -8,7 +8,9 @@ from contextlib import contextmanager, suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Self, TypedDict, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
+
+from typing_extensions import Unpack
 
 from bluestreak_core.argument import Duration, check_count, to_instant, to_timedelta
 from bluestreak_core.bluestreak import Bluestreak
@@ -25,8 +27,7 @@ from bluestreak_core.errors import (
     WorkflowNotFound,
 )
 from bluestreak_core.model import Claim, History, Status, Workflow
-from bluestreak_core.retry import Backoff
-from bluestreak_core.run.handler import Handler
+from bluestreak_core.run.handler import Handler, HandlerPolicy
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.clock import START
 from bluestreak_core.testing.virtual.process import Process
@@ -52,16 +53,6 @@ and enough for a step that takes most of a day, whose lease is renewed every few
 
 _FOR_EVER = timedelta(days=365)
 _LATER = timedelta(milliseconds=1)
-
-
-class HandlerPolicy(TypedDict, total=False):
-    """The rules for the workflows of one handler, as `Bluestreak.register_handler` takes them."""
-
-    max_failures: int | None
-    max_crashes: int | None
-    wait_retry_interval: Duration | Backoff
-    timeout_interval: Duration
-    deadline: Duration | None
 
 
 def _as_it_is(value: Any) -> Any:
@@ -148,11 +139,13 @@ class Environment:
         self._watch = self._new_watch(self._clock)
         # In memory it is known when work will be due, so that polling is needed by nobody.
         defaults: dict[str, Any] = {"max_failures": MAX_FAILURES, "poll_interval": _FOR_EVER}
-        self._settings = defaults | settings | {"error_callback": self._note_error}
+        hooks = (self._watch, *settings.get("hooks", ()))
+        noted = {"error_callback": self._note_error, "hooks": hooks}
+        self._settings = defaults | settings | noted
         self._error_callback = settings.get("error_callback")
         self._errors: dict[str, list[BaseException]] = {}
         self._handlers: dict[str, Handler] = {}
-        self._policies: dict[str, dict[str, Any]] = {}
+        self._policies: dict[str, HandlerPolicy] = {}
         self._client = Process("client", self._loop)
         self._workers: list[Process] = []
         self._process: Process | None = None
@@ -196,18 +189,19 @@ class Environment:
 
     # Handlers ----------------------------------------------------------------------------------
 
-    def register_handler(self, handler_id: str, handler: Handler, **policy: Any) -> None:
+    def register_handler(
+        self, handler_id: str, handler: Handler, **policy: Unpack[HandlerPolicy]
+    ) -> None:
         """Like `Bluestreak.register_handler`, for all workers of this environment."""
-        watched = self._watch.watched(handler)
         # Which refuses what is no handler.
-        self._new_worker().register_handler(handler_id, watched, **policy)
-        self._handlers[handler_id] = watched
+        self._new_worker().register_handler(handler_id, handler, **policy)
+        self._handlers[handler_id] = handler
         self._policies[handler_id] = policy
         self.bluestreak.learn(handler_id, handler)
         if self._worker is not None:
-            self._worker.register_handler(handler_id, watched, **policy)
+            self._worker.register_handler(handler_id, handler, **policy)
 
-    def handler(self, handler_id: str, **policy: Any) -> Callable[[H], H]:
+    def handler(self, handler_id: str, **policy: Unpack[HandlerPolicy]) -> Callable[[H], H]:
         """`register_handler` as a decorator, which returns the function as it is."""
 
         def register(function: H) -> H:
@@ -330,8 +324,7 @@ class Environment:
         rules = _to_rules(policy)
         handler_id = handler if isinstance(handler, str) else _name_of(handler)
         known = self._handlers.get(handler_id)
-        is_known = known is not None and getattr(known, "__wrapped__", None) is handler
-        if not isinstance(handler, str) and not is_known:
+        if not isinstance(handler, str) and known is not handler:
             self.register_handler(handler_id, handler, **rules)
         elif policy is not None and rules != self._policies.get(handler_id):
             reason = f"handler {handler_id!r} is not registered with these rules"

@@ -1,0 +1,120 @@
+"""From the outcome of a run to the one store call that ends its claim."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any, assert_never
+
+from bluestreak_core import machine
+from bluestreak_core.argument import is_a
+from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.concurrency.cancellation import cancellations
+from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
+from bluestreak_core.model import Failure
+from bluestreak_core.run.deadline import Deadline
+from bluestreak_core.run.exit import AbortAtOnce, Drop, HandBack, Park
+from bluestreak_core.run.failure import in_one_line, record
+from bluestreak_core.run.handler import ErrorCallback, Registration
+from bluestreak_core.run.hook import CallKind, Calls
+from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.outcome import Outcome, Raised, Returned
+
+logger = logging.getLogger(__name__)
+
+
+class Ending:
+    """Ends the claim of one run.
+
+    `aside` awaits a callback of the application in a task that a stopping worker can cancel.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        calls: Calls,
+        registration: Registration,
+        deadline: Deadline,
+        aside: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
+    ) -> None:
+        self._journal = journal
+        self._calls = calls
+        self._handler = registration.handler
+        self._policy = registration.policy
+        self._deadline = deadline
+        self._aside = aside
+
+    async def end(self, outcome: Outcome) -> None:
+        """Make the call. Raises `ClaimLost`, and what the store raises."""
+        match outcome:
+            case Returned(result):
+                await self._finish(result)
+            case Raised(error, final):
+                await self._fail(error, final=final)
+            case Park(wake_up_at):
+                await self._journal.park(self._deadline.or_sooner(wake_up_at))
+            case HandBack():
+                await self._journal.release()
+            case AbortAtOnce(error):
+                await self._fail(error, final=True)
+            case Drop(error):
+                self._journal.lease.check()
+                if error is not None:
+                    raise error
+            case _:
+                assert_never(outcome)
+
+    async def _finish(self, result: Any) -> None:
+        try:
+            stored = self._stored(result)
+        except Exception as error:  # noqa: BLE001 - a codec of somebody else's may raise anything
+            await self._fail(error, final=is_a(error, InvalidValue))
+            return
+        try:
+            await self._journal.finish(stored)
+        except (UnstorableValue, ValueTooLarge) as refusal:
+            await self._fail(refusal, final=True)
+
+    def _stored(self, result: Any) -> Any:
+        conversion = self._policy.conversion
+        if conversion is None:
+            return result
+        return conversion.stored_result(self._journal.workflow.workflow_id, self._handler, result)
+
+    async def _fail(self, error: BaseException, *, final: bool) -> None:
+        workflow_id = self._journal.workflow.workflow_id
+        retry_at = None if final else self._retry_at()
+        recorded = record(error)
+        await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
+        future = "aborted" if retry_at is None else f"to be tried again at {retry_at}"
+        logger.warning("workflow %r failed, %s: %s", workflow_id, future, in_one_line(recorded))
+        if self._policy.error_callback is not None:
+            await self._aside(self._call_back(self._policy.error_callback, error))
+
+    def _retry_at(self) -> datetime | None:
+        workflow, now = self._journal.workflow, self._journal.clock.now()
+        wait = self._policy.pause_after(workflow.failures + 1)
+        retry_at = machine.retry_at(workflow, now, wait, self._policy.max_failures)
+        return None if retry_at is None else in_milliseconds(self._deadline.or_sooner(retry_at))
+
+    async def _call_back(self, callback: ErrorCallback, error: BaseException) -> None:
+        """Call the application's callback; what it raises is logged."""
+        workflow_id = self._journal.workflow.workflow_id
+
+        async def proceed() -> None:
+            answer = callback(workflow_id, error)
+            if inspect.isawaitable(answer):
+                await answer
+
+        args = (workflow_id, error)
+        try:
+            await self._calls.around(CallKind.ERROR_CALLBACK, None, callback, args, proceed)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as raised:
+            if is_a(raised, asyncio.CancelledError) and cancellations():
+                raise
+            logger.exception("workflow %r: error_callback raised", workflow_id)

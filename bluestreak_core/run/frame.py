@@ -1,0 +1,155 @@
+"""What the verbs of a context have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from bluestreak_core.errors import (
+    CorruptDocument,
+    DuplicateNap,
+    DuplicateStep,
+    InvalidValue,
+    StoreRefused,
+    UnstorableValue,
+    ValueTooLarge,
+)
+from bluestreak_core.errors.text import shown
+from bluestreak_core.run.attempts import failure_of
+from bluestreak_core.run.commit import Commits
+from bluestreak_core.run.exit import AbortAtOnce, Drop, Exit, Park
+from bluestreak_core.run.hook import Calls
+from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.operations import Operations
+from bluestreak_core.run.transaction_call import check_outside
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+_LOOK_AGAIN = timedelta(seconds=1)
+
+
+class Frame:
+    """One run of a handler, as the verbs of its context see it.
+
+    They ask here whether the run may go on, whether an id is free, and what is recorded under it;
+    they record through `record`, and wait through `doze`.
+    """
+
+    def __init__(
+        self, journal: Journal, calls: Calls, commits: Commits, operations: Operations, exit: Exit
+    ) -> None:
+        self.journal = journal
+        self.calls = calls
+        self.commits = commits
+        self.operations = operations
+        self.exit = exit
+        self.workflow_id = journal.workflow.workflow_id
+        self._failed_steps = journal.workflow.failed_steps
+        self._step_ids: set[str] = set()
+        self._nap_ids: set[str] = set()
+        self._has_warned = False
+
+    async def check(self, kind: str, used_id: object) -> None:
+        """Return if the run may go on; `kind` and `used_id` name what is about to begin.
+
+        Raises `CancelledError` if the run is to leave, and `ClaimLost`.
+        """
+        if self.exit.has_come:
+            self._warn_if_late(kind, used_id)
+            await self.exit.leave()
+        self.journal.lease.check()
+
+    def check_now(self, kind: str, used_id: object) -> None:
+        """`check`, for a verb that is not async."""
+        if self.exit.has_come:
+            self._warn_if_late(kind, used_id)
+            raise asyncio.CancelledError
+        self.journal.lease.check()
+
+    @property
+    def may_be_over(self) -> bool:
+        """Whether `check` may raise: a step asks this first, since it is cheaper."""
+        return self.exit.has_come or self.journal.lease.error is not None
+
+    def use_step(self, step_id: str) -> None:
+        """Take a step's id. Raises `DuplicateStep` and `UsedInTransaction`."""
+        check_outside(self.workflow_id, "step", step_id)
+        if step_id in self._step_ids:
+            raise DuplicateStep(self.workflow_id, step_id)
+        self._step_ids.add(step_id)
+
+    def use_nap(self, nap_id: str) -> None:
+        """Take a nap's id. Raises `DuplicateNap` and `UsedInTransaction`."""
+        check_outside(self.workflow_id, "nap", nap_id)
+        if nap_id in self._nap_ids:
+            raise DuplicateNap(self.workflow_id, nap_id)
+        self._nap_ids.add(nap_id)
+
+    def is_recorded(self, step_id: str) -> bool:
+        """Whether a step has an output.
+
+        Raises `StepFailed` if the step was given up. That outweighs an output which a stale run has
+        recorded afterwards: the holder of the claim may have acted on the failure.
+        """
+        for failed in self._failed_steps:
+            if failed.step_id == step_id:
+                raise failure_of(self.workflow_id, failed)
+        return step_id in self.journal.history.steps
+
+    def recorded(self, step_id: str, fn: Callable[..., Any]) -> Any:
+        """A recorded output, by the annotation of `fn`. One that does not fit ends the run."""
+        stored = self.journal.history.steps[step_id]
+        if self.journal.conversion is None:
+            return stored
+        try:
+            return self.journal.converted(step_id, stored, fn)
+        except InvalidValue as refusal:
+            self.exit.decide(AbortAtOnce(refusal))
+            raise
+
+    async def record(self, recording: Awaitable[T]) -> T:
+        """What was recorded.
+
+        A refusal of the value or of the store ends the run, even if the handler catches it. So does
+        a record of the same id that cannot be read.
+        """
+        try:
+            return await recording
+        except (InvalidValue, UnstorableValue, ValueTooLarge, CorruptDocument) as refusal:
+            self.exit.decide(AbortAtOnce(refusal))
+            raise
+        except StoreRefused as refusal:
+            self.exit.decide(Drop(refusal))
+            raise
+
+    async def doze(self, kind: str, id: str, wake_up_at: datetime) -> None:
+        """Wait in memory until an instant, and leave memory once that becomes possible."""
+        if wake_up_at <= self.journal.clock.now():
+            return
+        with self.operations.operation(kind, id, wake_up_at):
+            await self._doze(wake_up_at)
+
+    def _warn_if_late(self, kind: str, used_id: object) -> None:
+        """Log, once in each run, that a task goes on whose handler has ended by itself."""
+        if self.exit.decision is None and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "workflow %r: %s %s was asked for after its handler had ended, and is cancelled; "
+                "let the handler await the tasks that it starts",
+                *(self.workflow_id, kind, shown(used_id)),
+            )
+
+    async def _doze(self, wake_up_at: datetime) -> None:
+        clock = self.journal.clock
+        await clock.sleep(timedelta(0))  # branches that start together all get to begin
+        while (left := wake_up_at - clock.now()) > timedelta(0):
+            park_until = self.operations.park_until()
+            if park_until is not None:
+                self.exit.decide(Park(park_until))
+            if left > self.operations.park_after:
+                left = min(left, max(self.operations.park_after, _LOOK_AGAIN))
+            await clock.sleep(left)

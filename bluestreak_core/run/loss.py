@@ -1,0 +1,44 @@
+"""What to do when a claim turns out to be lost."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from bluestreak_core.concurrency.outage import until_answered
+from bluestreak_core.errors import ClaimLost, StoreError, StoreUnavailable
+from bluestreak_core.model import Claim, Status, Workflow
+from bluestreak_core.run.clean_up import CleanUps
+from bluestreak_core.store.protocol import Store
+
+logger = logging.getLogger(__name__)
+
+
+async def report_loss(store: Store, claim: Claim, clean_ups: CleanUps, lost: ClaimLost) -> None:
+    """Log what has become of a claim. If the workflow was cancelled under it, clean up."""
+    workflow = await _look_up(store, claim.workflow_id, is_needed=bool(clean_ups))
+    if workflow is not None and workflow.claims == claim.number:
+        match workflow.status:
+            case Status.PAUSED:
+                logger.info("workflow %r was paused", claim.workflow_id)
+                return
+            case Status.CANCELLED:
+                logger.info("workflow %r was cancelled: %r", claim.workflow_id, workflow.reason)
+                await clean_ups.carry_out()
+                return
+    logger.warning("%s; its run wrote nothing more", lost)
+
+
+async def _look_up(store: Store, workflow_id: str, *, is_needed: bool) -> Workflow | None:
+    """The workflow; None where it cannot be read, or not now and nothing depends on it."""
+
+    async def pause(span: timedelta, unavailable: StoreUnavailable) -> None:
+        if not is_needed:
+            raise unavailable
+        logger.warning("workflow %r cannot be looked at: %r", workflow_id, unavailable)
+        await store.clock.sleep(span)
+
+    try:
+        return await until_answered(lambda: store.find_workflow(workflow_id), pause)
+    except StoreError:
+        return None

@@ -1,0 +1,48 @@
+"""A store that counts its calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from typing_extensions import override
+
+from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.store.protocol import Store
+from bluestreak_core.store.wrapper import StoreAround
+
+T = TypeVar("T")
+
+
+class RecordingStore(StoreAround):
+    """Counts the calls that have begun and those that have returned, and lets a test await them."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.begun: Counter[str] = Counter()
+        self.returned: Counter[str] = Counter()
+        self.failing: dict[str, Exception] = {}
+        """An error for each call name that is to raise it instead of being carried out."""
+        self._changed = Signal()
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
+        self.begun[name] += 1
+        self._changed.notify()
+        if name in self.failing:
+            raise self.failing[name]
+        result = await call()
+        self.returned[name] += 1
+        self._changed.notify()
+        return result
+
+    async def until_begun(self, name: str, count: int = 1) -> None:
+        """Return when a call has begun so many times in all."""
+        while self.begun[name] < count:
+            await self._changed.wait()
+
+    async def until_returned(self, name: str, count: int = 1) -> None:
+        """Return when a call has returned so many times in all."""
+        while self.returned[name] < count:
+            await self._changed.wait()

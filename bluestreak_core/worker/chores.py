@@ -1,0 +1,32 @@
+"""What goes on beside a worker's claiming."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bluestreak_core.concurrency.cancellation import end_all
+
+
+@asynccontextmanager
+async def with_chores(
+    chores: Iterable[Coroutine[Any, Any, None]], on_error: Callable[[BaseException], None]
+) -> AsyncIterator[None]:
+    """Run each chore in a task of its own for as long as the block lasts.
+
+    `on_error` gets what one of them raises.
+    """
+
+    def report(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            on_error(error)
+
+    tasks = [asyncio.create_task(chore) for chore in chores]
+    for task in tasks:
+        task.add_done_callback(report)
+    try:
+        yield
+    finally:
+        await end_all(tasks)

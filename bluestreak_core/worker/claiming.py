@@ -1,0 +1,101 @@
+"""From due workflows to runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+
+from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError
+from bluestreak_core.model import Claim
+from bluestreak_core.run.handler import Handlers
+from bluestreak_core.run.history import Batch
+from bluestreak_core.run.lease import Lease
+from bluestreak_core.run.run import Run
+from bluestreak_core.store.protocol import Store
+from bluestreak_core.worker.health import Contact
+from bluestreak_core.worker.runs import Runs
+
+logger = logging.getLogger(__name__)
+
+
+class Claiming:
+    """Claims workflows for a worker and begins their runs.
+
+    A workflow whose handler is not registered here is handed back, and `on_error` gets a
+    `HandlerNotFound`; with `skip_unknown` it is never claimed.
+    """
+
+    def __init__(
+        self,
+        worker: str,
+        store: Store,
+        handlers: Handlers,
+        runs: Runs,
+        contact: Contact,
+        *,
+        skip_unknown: bool,
+        on_error: Callable[[BaseException], None],
+    ) -> None:
+        self._worker = worker
+        self._store = store
+        self._clock = store.clock
+        self._handlers = handlers
+        self._runs = runs
+        self._contact = contact
+        self._skip_unknown = skip_unknown
+        self._on_error = on_error
+
+    async def claim(self, limit: int) -> int:
+        """Claim up to `limit` workflows and begin their runs; how many there were."""
+        lease = self._handlers.shortest_lease
+        deadline = self._clock.monotonic() + lease.total_seconds()
+        handler_ids = self._handlers.ids if self._skip_unknown else None
+        now = self._clock.now()
+        claims = await self._store.claim(self._worker, now, lease, limit, handler_ids)
+        self._contact.succeeded()
+        await self._begin([self._new_run(one, deadline) for one in claims if self._knows(one)])
+        for claim in claims:
+            if not self._knows(claim):
+                await self._refuse(claim)
+        return len(claims)
+
+    def _knows(self, claim: Claim) -> bool:
+        return claim.workflow.handler_id in self._handlers
+
+    def _new_run(self, claim: Claim, deadline: float) -> Run:
+        registration = self._handlers[claim.workflow.handler_id]
+        lease = Lease(claim, self._clock, deadline, registration.lease)
+        return Run(self._store, lease, registration)
+
+    async def _begin(self, runs: Sequence[Run]) -> None:
+        """Begin runs, but of suspects only one at a time: so a death shows which of them it was."""
+        suspects = [run for run in runs if run.is_suspect]
+        is_taken = any(run.is_suspect for run in self._runs.all())
+        put_off = suspects if is_taken else suspects[1:]
+        batch = Batch(self._store, [run.lease.claim for run in runs if run not in put_off])
+        for run in runs:
+            if run not in suspects:
+                self._runs.begin(run, batch)
+        await self._put_off(put_off, batch)
+        for run in suspects:
+            if run not in put_off:
+                logger.warning("workflow %r may be what kills the workers", run.workflow_id)
+                self._runs.begin(run, batch)
+
+    async def _put_off(self, runs: Sequence[Run], batch: Batch) -> None:
+        """Give claims back, each until another time; return when they cannot be lost any more."""
+        for run in runs:
+            pause = self._handlers.lease * random.random()  # noqa: S311 - nothing secret
+            run.put_off(in_milliseconds(self._clock.now() + pause))
+        if tasks := [self._runs.begin(run, batch) for run in runs]:
+            await asyncio.wait(tasks)
+
+    async def _refuse(self, claim: Claim) -> None:
+        self._on_error(HandlerNotFound(claim.workflow.handler_id, claim.workflow_id))
+        try:
+            await self._store.release(claim, self._clock.now())
+        except (StoreError, ClaimLost) as error:
+            logger.warning("workflow %r could not be released: %r", claim.workflow_id, error)

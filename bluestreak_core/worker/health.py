@@ -1,0 +1,66 @@
+"""What a worker reports of itself."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from bluestreak_core.clock import Clock
+from bluestreak_core.errors import StoreUnavailable
+from bluestreak_core.errors.text import counted
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerState(StrEnum):
+    """What a worker is doing."""
+
+    POLLING = "polling"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHealth:
+    """A worker at one moment.
+
+    `runs` of its `max_concurrency` slots are taken. `store_failures` counts the store calls that
+    have failed in a row, `last_store_error` is the latest of these errors, and `last_contact_at`
+    is when the store last answered.
+    """
+
+    state: WorkerState
+    worker: str | None
+    runs: int
+    max_concurrency: int
+    store_failures: int = 0
+    last_store_error: str | None = None
+    last_contact_at: datetime | None = None
+
+
+class Contact:
+    """Whether the store answers one worker."""
+
+    def __init__(self, worker: str, clock: Clock) -> None:
+        self.failures = 0
+        """Calls that have failed since the last answer."""
+        self.last_error: str | None = None
+        self.last_at: datetime | None = None
+        self._worker = worker
+        self._clock = clock
+
+    def succeeded(self) -> None:
+        """The store has answered."""
+        if self.failures:
+            failures = counted(self.failures, "failure")
+            logger.info("%s: store back after %s", self._worker, failures)
+        self.failures = 0
+        self.last_at = self._clock.now()
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """The store has not answered; the caller asks again."""
+        self.failures += 1
+        self.last_error = str(error)
+        logger.warning("%s: store unavailable, trying again: %r", self._worker, error)

@@ -1,0 +1,64 @@
+"""The runs of a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.run.history import Batch
+from bluestreak_core.run.run import Run
+
+
+class Runs:
+    """The workflows that a worker runs now, each in a task of its own.
+
+    `on_error` gets what comes out of a run: an error of the store or of Bluestreak, never the
+    handler's. `all` and `location_of` may be called from any thread.
+    """
+
+    def __init__(self, on_error: Callable[[BaseException], None]) -> None:
+        self.ended = Signal()
+        """Notified whenever a run has ended, which frees a slot."""
+        self._on_error = on_error
+        self._by_task: dict[asyncio.Task[None], Run] = {}
+        self._began = Signal()
+        self._last_ended = Signal()
+
+    def __len__(self) -> int:
+        return len(self._by_task)
+
+    def all(self) -> list[Run]:
+        """A copy."""
+        return list(self._by_task.values())
+
+    def begin(self, run: Run, batch: Batch) -> asyncio.Task[None]:
+        """Execute a run. The task is done when its claim has ended."""
+        task = asyncio.create_task(run.execute(batch), name=f"workflow {run.workflow_id}")
+        self._by_task[task] = run
+        task.add_done_callback(self._on_end)
+        self._began.notify()
+        return task
+
+    async def until_some(self) -> None:
+        """Return when something runs."""
+        while not self._by_task:
+            await self._began.wait()
+
+    async def until_none(self) -> None:
+        """Return when nothing runs."""
+        while self._by_task:
+            await self._last_ended.wait()
+
+    def location_of(self, task: asyncio.Task[Any]) -> str | None:
+        """Which part of which workflow a task is in; None if it belongs to none of these runs."""
+        return next(filter(None, (run.location_of(task) for run in self.all())), None)
+
+    def _on_end(self, task: asyncio.Task[None]) -> None:
+        del self._by_task[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_error(error)
+        self.ended.notify()
+        if not self._by_task:
+            self._last_ended.notify()
