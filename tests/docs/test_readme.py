@@ -14,13 +14,17 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from pymongo import MongoClient
+
+from bluestreak_core import Bluestreak
+from bluestreak_mongo import MongoStore
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -122,26 +126,70 @@ def test_the_blocks_of_a_page_run(
         page.run("-c", RUN_PAGE, "page", str(path))
 
 
-@pytest.mark.asyncio
-async def test_the_worker_of_the_readme_hands_its_workflow_back_at_sigterm(
-    tmp_path: Path, mongodb_url: str, database: str
-) -> None:
-    read(README, tmp_path, mongodb_url, database)
+@asynccontextmanager
+async def started_worker(folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The README's worker, as a process that is killed at the end of the block."""
     worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-u", "-W", "error", "onboarding.py"), cwd=tmp_path, stdout=PIPE
+        *(sys.executable, "-u", "-W", "error", "worker.py"), cwd=folder, stdout=PIPE
     )
-    assert worker.stdout is not None
     try:
         async with asyncio.timeout(TIMEOUT):
-            lines = [(await worker.stdout.readline()).decode() for _ in range(2)]
-            worker.send_signal(signal.SIGTERM)
-            assert await worker.wait() == 0
+            yield worker
     finally:
         if worker.returncode is None:
             worker.kill()
             await worker.wait()
-    assert lines == ["create a user for ada@example.org\n", "send 'Welcome!' to ada@example.org\n"]
+
+
+async def printed(worker: asyncio.subprocess.Process, count: int) -> list[str]:
+    assert worker.stdout is not None
+    return [(await worker.stdout.readline()).decode().strip() for _ in range(count)]
+
+
+@pytest.mark.asyncio
+async def test_the_worker_of_the_readme_releases_its_workflow_at_sigterm(
+    tmp_path: Path, mongodb_url: str, database: str
+) -> None:
+    read(README, tmp_path, mongodb_url, database)
+    async with started_worker(tmp_path) as worker:
+        assert await printed(worker, 2) == ["charge 2495 cents to visa-4242", "ship kite"]
+        worker.send_signal(signal.SIGTERM)
+        assert await worker.wait() == 0
     with MongoClient[dict[str, object]](mongodb_url) as client:
-        workflow = client[database].workflows.find_one({"workflowId": "user-123"})
+        workflow = client[database].workflows.find_one({"workflowId": "order-17"})
     assert workflow is not None
     assert workflow["status"] == "idle"
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_is_killed_on_line_7_is_continued_on_line_7(
+    tmp_path: Path, mongodb_url: str, database: str
+) -> None:
+    page = read(README, tmp_path, mongodb_url, database)
+    assert '"ship"' in page.files["order.py"].strip().splitlines()[6]
+    stuck = page.files["shop.py"].replace(
+        'return "parcel-1"', "import signal; signal.sigwait({signal.SIGUSR1})"
+    )
+    hasty = page.files["worker.py"].replace("max_failures=3", "timeout_interval=1")
+    (tmp_path / "worker.py").write_text(hasty)
+    (tmp_path / "shop.py").write_text(stuck)
+    async with started_worker(tmp_path) as worker:
+        assert await printed(worker, 2) == ["charge 2495 cents to visa-4242", "ship kite"]
+        worker.kill()
+    (tmp_path / "shop.py").write_text(page.files["shop.py"])
+    async with started_worker(tmp_path) as worker:
+        assert await printed(worker, 1) == ["ship kite"]
+        async with Bluestreak(MongoStore(mongodb_url, database=database)) as bluestreak:
+            while await bluestreak.find_nap("order-17", "delivery") is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            shown = str(await bluestreak.describe("order-17"))
+    kinds = re.findall(r"Z  (created|claimed|step '\w+'|nap '\w+')", shown)
+    assert kinds == [
+        "created",
+        "claimed",
+        "step 'charge'",
+        "claimed",
+        "step 'ship'",
+        "nap 'delivery'",
+    ]
+    assert "since a lease had run out" in shown
