@@ -24,6 +24,7 @@ from benchmarks.rounds import Spread, interleaved
 from benchmarks.specimen import Specimens
 from benchmarks.workload import polling
 from bluestreak_core import Bluestreak, Context, NewWorkflow
+from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo import documents as doc
 
@@ -220,9 +221,11 @@ async def _claim(database: AsyncDatabase[Document], store: MongoStore) -> Timed:
     created = await asyncio.gather(*map(store.create, news))
     now = store.clock.now()
     began = time.perf_counter()
-    claims = await store.claim("benchmark", now, LEASE, CLAIMS, None)
+    claims = await store.claim(ClaimRequest(worker="benchmark", now=now, lease=LEASE, limit=CLAIMS))
     claimed = time.perf_counter()
-    in_vain = await store.claim("benchmark", now, LEASE, CLAIMS, None)
+    in_vain = await store.claim(
+        ClaimRequest(worker="benchmark", now=now, lease=LEASE, limit=CLAIMS)
+    )
     ended = time.perf_counter()
     await asyncio.gather(*(store.finish(claim, None, now) for claim in claims))
     theirs = {doc.WORKFLOW_ID: {"$in": list(names)}, doc.STATUS: "finished"}
@@ -279,7 +282,9 @@ async def _replay(database: AsyncDatabase[Document], count: int) -> Timed:
 
     bluestreak.register_handler(REPLAY, replay)
     async with asyncio.timeout(PATIENCE), bluestreak:
-        (claim,) = await store.claim("benchmark", store.clock.now(), LEASE, 1, None)
+        (claim,) = await store.claim(
+            ClaimRequest(worker="benchmark", now=store.clock.now(), lease=LEASE, limit=1)
+        )
         began = time.perf_counter()
         history = (await store.history([claim]))[REPLAY]
         read = time.perf_counter() - began

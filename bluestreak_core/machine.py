@@ -47,6 +47,7 @@ from bluestreak_core.model import (
     Attempt,
     Claim,
     ClaimEntry,
+    ClaimRequest,
     FailedStep,
     Failure,
     NewWorkflow,
@@ -175,20 +176,21 @@ def is_due(workflow: Workflow, now: datetime) -> bool:
     return workflow.status in sources(Event.CLAIM) and workflow.timeout_at <= now
 
 
-def claim(workflow: Workflow, token: str, worker: str, now: datetime, lease: timedelta) -> Workflow:
+def claim(workflow: Workflow, token: str, request: ClaimRequest) -> Workflow:
     """A due workflow, claimed. A lease that expired on the way counts as a crash."""
+    now = request.now
     if not is_due(workflow, now):
         raise TransitionRefused(workflow.workflow_id, workflow.status, Event.CLAIM)
     crashed = workflow.status is Status.RUNNING
-    entry = ClaimEntry(worker=worker, claimed_at=now, after_crash=crashed)
+    entry = ClaimEntry(worker=request.worker, claimed_at=now, after_crash=crashed)
     return replace(
         workflow,
         status=target(Event.CLAIM),
-        timeout_at=now + lease,
+        timeout_at=now + request.lease,
         claim_token=token,
         claims=workflow.claims + 1,
         crashes=workflow.crashes + crashed,
-        worker=worker,
+        worker=request.worker,
         started_at=min(workflow.started_at or now, now),
         claim_log=(*workflow.claim_log, entry)[-MAX_CLAIM_LOG:],
     )

@@ -6,8 +6,9 @@ in place; a changed record is made with `dataclasses.replace`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -172,6 +173,25 @@ class Claim:
     def number(self) -> int:
         """1 for the workflow's first claim."""
         return self.workflow.claims
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """What a worker asks for when it claims.
+
+    Up to `limit` workflows that are due at `now`, for `worker`, with a lease of this length.
+    `handlers` are the ids of the handlers whose workflows it can run; None is any.
+    """
+
+    worker: str
+    now: datetime
+    lease: timedelta
+    limit: int
+    handlers: Collection[str] | None = None
+
+    def accepts(self, handler_id: str) -> bool:
+        """Whether workflows of this handler are asked for."""
+        return self.handlers is None or handler_id in self.handlers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

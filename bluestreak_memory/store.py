@@ -41,6 +41,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
     Claim,
+    ClaimRequest,
     FailedStep,
     Failure,
     History,
@@ -172,23 +173,16 @@ class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
         return None if record is None else record.naps.get(nap_id)
 
     @override
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
-        self._hints.looking(now)
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
+        self._hints.looking(request.now)
         claims: list[Claim] = []
         passed_over: list[Workflow] = []
-        while len(claims) < limit and (due := self._agenda.pop_due(now)):
-            if handlers is not None and due.handler_id not in handlers:
+        while len(claims) < request.limit and (due := self._agenda.pop_due(request.now)):
+            if not request.accepts(due.handler_id):
                 passed_over.append(due)
                 continue
             token = uuid4().hex
-            claimed = machine.claim(due, token, worker, now, lease)
+            claimed = machine.claim(due, token, request)
             self._take_back(self._records[due.workflow_id])
             self._put(claimed)
             claims.append(Claim(token=token, workflow=self._copy_out(claimed)))

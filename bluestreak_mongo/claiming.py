@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
 
 from bluestreak_core import machine
 from bluestreak_core.errors import CorruptDocument
-from bluestreak_core.model import Claim, Status, Workflow
+from bluestreak_core.model import Claim, ClaimRequest, Status, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.documents import Document
@@ -50,20 +50,16 @@ class _Attempt:
     """What one claim stamps on all that it wins."""
 
     token: str
-    worker: str
-    now: datetime
-    lease: timedelta
+    request: ClaimRequest
 
     def stamp(self, *, crashed: bool) -> Document:
         """The update that claims."""
-        return transitions.claim(self.token, self.worker, self.now, self.lease, crashed=crashed)
+        return transitions.claim(self.token, self.request, crashed=crashed)
 
     def claim(self, workflow: Workflow) -> Claim:
         """The claim of a workflow that was stamped as it is here."""
-        return Claim(
-            token=self.token,
-            workflow=machine.claim(workflow, self.token, self.worker, self.now, self.lease),
-        )
+        claimed = machine.claim(workflow, self.token, self.request)
+        return Claim(token=self.token, workflow=claimed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,20 +109,13 @@ class Claiming:
         self._width = 1
         self._undisturbed = 0
 
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
         """See `Store.claim`. Without a rival it is one command where nothing is due, two for
         workflows that were never claimed (behind a router three), and at most four for others.
         """
         for _ in range(ROUNDS):
-            attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
-            tried = await self._choose(now, handlers, limit)
+            attempt = _Attempt(token=uuid4().hex, request=request)
+            tried = await self._choose(request)
             if tried and all(candidate.is_new for candidate in tried):
                 won = await self._try_for_new(tried, attempt)
             else:
@@ -137,9 +126,7 @@ class Claiming:
                 return won
         return []
 
-    async def claim_one(
-        self, worker: str, now: datetime, lease: timedelta, handlers: Collection[str] | None
-    ) -> Sequence[Claim]:
+    async def claim_one(self, request: ClaimRequest) -> Sequence[Claim]:
         """Claim a workflow that has become due since a look in vain: one command, the quickest way.
 
         A lease that has run out meanwhile is left to the next look. So is all behind a router: the
@@ -148,8 +135,9 @@ class Claiming:
         self.was_in_vain = False
         if self._is_routed:
             return []
-        attempt = _Attempt(token=uuid4().hex, worker=worker, now=now, lease=lease)
-        due = transitions.due(now, handlers, machine.waiting()) | self._strays.excluded(now)
+        attempt = _Attempt(token=uuid4().hex, request=request)
+        now, lease = request.now, request.lease
+        due = transitions.due(now, request.handlers, machine.waiting()) | self._strays.excluded(now)
         due[doc.WORKFLOW_ID] = {"$type": "string"}
         try:
             found = await self._workflows.find_one_and_update(
@@ -178,14 +166,13 @@ class Claiming:
             for stray in strays:
                 self._strays.meet(stray, "it will not be claimed")
 
-    async def _choose(
-        self, now: datetime, handlers: Collection[str] | None, limit: int
-    ) -> list[_Candidate]:
+    async def _choose(self, request: ClaimRequest) -> list[_Candidate]:
         """Due workflows to try for, the longest due first."""
+        now, limit = request.now, request.limit
         width = self._width
         count = limit * width
         for _ in range(PAST_STRAYS):
-            due = transitions.due(now, handlers) | self._strays.excluded(now)
+            due = transitions.due(now, request.handlers) | self._strays.excluded(now)
             found, strays = await self._look(due, count, whole=width == 1)
             self._leave_alone(strays, now)
             if found or not strays:
@@ -259,10 +246,10 @@ class Claiming:
         # Without an answer the token may have been stamped all the same: reading back tells.
         try:
             if self._is_routed:
-                targets = [still([workflow_id], attempt.now) for workflow_id in _ids(tried)]
+                targets = [still([workflow_id], attempt.request.now) for workflow_id in _ids(tried)]
                 each = [UpdateOne(target, update) for target in targets]
                 return (await write_each(self._workflows, each)).matched_count
-            target = still(_ids(tried), attempt.now)
+            target = still(_ids(tried), attempt.request.now)
             return (await self._workflows.update_many(target, update)).matched_count
         except ConnectionFailure:
             return 0
@@ -271,7 +258,7 @@ class Claiming:
                 raise
             # One of them cannot be changed so, and has kept the rest from being.
             if len(tried) == 1:
-                self._leave_alone([_unclaimable(tried[0], error)], attempt.now)
+                self._leave_alone([_unclaimable(tried[0], error)], attempt.request.now)
                 return 0
             for candidate in tried:
                 await self._stamp([candidate], still, attempt, crashed=crashed)
@@ -292,7 +279,7 @@ class Claiming:
             return workflows.find(stamped, batch_size=1000)
 
         claims, strays = await read_each(self._workflows, query, partial(_claim, attempt))
-        self._leave_alone(strays, attempt.now)
+        self._leave_alone(strays, attempt.request.now)
         return claims
 
     def _leave_alone(self, strays: Sequence[Stray], now: datetime) -> None:

@@ -24,6 +24,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
     Claim,
+    ClaimRequest,
     FailedStep,
     Failure,
     History,
@@ -335,16 +336,9 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
     @override
     @by_any_connection
     @writes
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
-        known = self._hints.looking(now)
-        self._open.feed.rivalry.knows(worker)
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
+        known = self._hints.looking(request.now)
+        self._open.feed.rivalry.knows(request.worker)
         timekeeper = self._open.timekeeper
         if timekeeper is not None and abs(await timekeeper.keep()) >= JUMP:
             # By `now`, other workflows are due, and leases would end at another time than meant.
@@ -352,8 +346,8 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
             return []
         claiming, claims = self._open.claiming, None
         if known == 1 and claiming.was_in_vain:
-            claims = await claiming.claim_one(worker, now, lease, handlers)
-        claims = claims or await claiming.claim(worker, now, lease, limit, handlers)
+            claims = await claiming.claim_one(request)
+        claims = claims or await claiming.claim(request)
         if claims:
             self._pace = _pace()
         return claims

@@ -8,7 +8,7 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.machine import MAX_CLAIM_LOG, Event
-from bluestreak_core.model import Claim, ClaimEntry, FailedStep, Failure, Status
+from bluestreak_core.model import Claim, ClaimEntry, ClaimRequest, FailedStep, Failure, Status
 from bluestreak_core.store.query import ENDED
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
@@ -81,18 +81,18 @@ def stamped_now(token: str, now: datetime, lease: timedelta) -> Document:
     }
 
 
-def claim(token: str, worker: str, now: datetime, lease: timedelta, *, crashed: bool) -> Document:
+def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Document:
     """Claims a workflow; `crashed` if it was running, so that a lease has expired."""
-    entry = ClaimEntry(worker=worker, claimed_at=now, after_crash=crashed)
+    entry = ClaimEntry(worker=request.worker, claimed_at=request.now, after_crash=crashed)
     return {
         "$set": {
             doc.STATUS: machine.target(Event.CLAIM).value,
-            doc.TIMEOUT_AT: now + lease,
+            doc.TIMEOUT_AT: request.now + request.lease,
             doc.CLAIM: token,
-            doc.WORKER: worker,
+            doc.WORKER: request.worker,
         },
         "$inc": {doc.CLAIMS: 1, doc.CRASHES: int(crashed)},
-        "$min": {doc.STARTED_AT: now},
+        "$min": {doc.STARTED_AT: request.now},
         "$push": {
             doc.CLAIM_LOG: {"$each": [doc.from_claim_entry(entry)], "$slice": -MAX_CLAIM_LOG}
         },

@@ -28,7 +28,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -37,6 +37,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
     Claim,
+    ClaimRequest,
     FailedStep,
     Failure,
     History,
@@ -107,19 +108,13 @@ class Store(Protocol):
 
     # Claiming ----------------------------------------------------------------------------------
 
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
-        """Claim up to `limit` due workflows for `worker`, the longest due first.
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
+        """Claim up to `request.limit` due workflows, the longest due first.
 
-        Eligible are `idle`, `failed` and `running` workflows with `timeout_at <= now`, of the given
-        handlers, or of any where that is None. Each becomes `running` with a token that was never
-        used for it before, `timeout_at = now + lease`, one more in `claims`, one more in `crashes`
+        Eligible are `idle`, `failed` and `running` workflows with `timeout_at <= now`, of the
+        requested handlers, or of any where that is None. `machine.claim` has the record of a
+        claimed workflow: it becomes `running` with a token that was never used for it before,
+        `timeout_at = now + lease`, one more in `claims`, one more in `crashes`
         if it was `running`, `worker` set, `started_at = now` unless it has an earlier one, and one
         entry more in the claim log, of which the newest 20 are kept.
 

@@ -13,6 +13,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
     Claim,
+    ClaimRequest,
     FailedStep,
     Failure,
     History,
@@ -98,17 +99,8 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         return await self.around("find_nap", lambda: self._store.find_nap(workflow_id, nap_id))
 
     @override
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
-        return await self.around(
-            "claim", lambda: self._store.claim(worker, now, lease, limit, handlers)
-        )
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
+        return await self.around("claim", lambda: self._store.claim(request))
 
     @override
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:

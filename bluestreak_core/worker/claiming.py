@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError
-from bluestreak_core.model import Claim
+from bluestreak_core.model import Claim, ClaimRequest
 from bluestreak_core.run.handler import Handlers
 from bluestreak_core.run.history import Batch
 from bluestreak_core.run.lease import Lease
@@ -54,7 +54,11 @@ class Claiming:
         deadline = self._clock.monotonic() + lease.total_seconds()
         handler_ids = self._handlers.ids if self._skip_unknown else None
         now = self._clock.now()
-        claims = await self._store.claim(self._worker, now, lease, limit, handler_ids)
+        claims = await self._store.claim(
+            ClaimRequest(
+                worker=self._worker, now=now, lease=lease, limit=limit, handlers=handler_ids
+            )
+        )
         self._contact.succeeded()
         await self._begin([self._new_run(one, deadline) for one in claims if self._knows(one)])
         for claim in claims:

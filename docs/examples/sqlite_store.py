@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -47,6 +47,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.concurrency.cancellation import see_through
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.values import MAX_VALUE_BYTES
 
 T = TypeVar("T")
@@ -154,21 +155,14 @@ class SQLiteStore(Store):
 
     # Claiming
 
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
-        self._hints.looking(now)
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
+        self._hints.looking(request.now)
 
         def claim(moved: list[Workflow]) -> list[Claim]:
             claims = []
-            for workflow in self._due(now, limit, handlers):
+            for workflow in self._due(request):
                 token = uuid4().hex
-                claimed = machine.claim(workflow, token, worker, now, lease)
+                claimed = machine.claim(workflow, token, request)
                 self._update(workflow, claimed, moved)
                 claims.append(Claim(token=token, workflow=claimed))
             return claims
@@ -302,21 +296,21 @@ class SQLiteStore(Store):
         row = self._db.execute(query, (workflow_id,)).fetchone()
         return None if row is None else to_workflow(row)
 
-    def _due(self, now: datetime, limit: int, handlers: Collection[str] | None) -> list[Workflow]:
+    def _due(self, request: ClaimRequest) -> list[Workflow]:
         """Those that can be read. The others are passed over, and take nobody's place."""
         rows = self._db.execute(
             "SELECT * FROM workflows WHERE timeout_at <= ?"
             " AND status IN (SELECT value FROM json_each(?))"
             " AND (? OR handler_id IN (SELECT value FROM json_each(?))) ORDER BY timeout_at",
             (
-                sortable(now),
+                sortable(request.now),
                 json.dumps(machine.sources(Event.CLAIM)),
-                handlers is None,
-                json.dumps(list(handlers or ())),
+                request.handlers is None,
+                json.dumps(list(request.handlers or ())),
             ),
         )
         due: list[Workflow] = []
-        while len(due) < limit and (row := rows.fetchone()) is not None:
+        while len(due) < request.limit and (row := rows.fetchone()) is not None:
             try:
                 due.append(to_workflow(row))
             except CorruptDocument as error:

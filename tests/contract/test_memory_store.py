@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from bluestreak_core import ClaimLost
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import (
     Application,
     ForkContract,
@@ -65,7 +66,7 @@ async def test_the_next_claim_takes_back_what_a_killed_process_has_written() -> 
     killed = asyncio.create_task(store.transact(claim, "s", die, lambda: NOW))
     await has_written.wait()
     assert await application.entries() == ["entry"]
-    assert await store.claim("other", NOW + LEASE, LEASE, 1, None)
+    assert await store.claim(ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1))
     assert await application.entries() == []
     killed.cancel()
     await asyncio.wait({killed})
@@ -81,7 +82,9 @@ async def test_who_writes_on_after_the_claim_was_taken_has_lost_it(by: Event) ->
     async def write(session: MemorySession) -> None:
         await application.write(session, "one")
         if by is Event.CLAIM:
-            assert await store.claim("other", NOW + LEASE, LEASE, 1, None)
+            assert await store.claim(
+                ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+            )
         else:
             await store.control("w", by, NOW)
         await application.write(session, "two")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.values import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ForkContract,
@@ -102,16 +103,9 @@ class WakesBeforeTheCommit(MemoryStore):
         await super().finish(claim, result, now)
 
     @override
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
-        self._early.looking(now)
-        return await super().claim(worker, now, lease, limit, handlers)
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
+        self._early.looking(request.now)
+        return await super().claim(request)
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:

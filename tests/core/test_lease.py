@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from bluestreak_core import Claim, ClaimLost, NewWorkflow, StoreUnavailable
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.testing import ManualClock
 from bluestreak_memory import MemoryStore
@@ -29,7 +30,9 @@ async def _claim(clock: ManualClock) -> Claim:
     await store.create(
         NewWorkflow(workflow_id="w", handler_id="h", input=None, created_at=clock.now())
     )
-    (claim,) = await store.claim("worker", clock.now(), SPAN, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=clock.now(), lease=SPAN, limit=1)
+    )
     return claim
 
 

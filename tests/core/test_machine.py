@@ -9,14 +9,24 @@ import pytest
 from bluestreak_core import machine
 from bluestreak_core.errors import TransitionRefused
 from bluestreak_core.machine import TRANSITIONS, Event
-from bluestreak_core.model import Claim, ErrorRecord, Failure, NewWorkflow, Status, Workflow
+from bluestreak_core.model import (
+    Claim,
+    ClaimRequest,
+    ErrorRecord,
+    Failure,
+    NewWorkflow,
+    Status,
+    Workflow,
+)
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 ERROR = ErrorRecord(type="E", message="m", traceback="t")
 
 IDLE = machine.create(NewWorkflow(workflow_id="w", handler_id="h", input=None, created_at=NOW))
-RUNNING = machine.claim(IDLE, "token", "worker", NOW, 10 * SECOND)
+RUNNING = machine.claim(
+    IDLE, "token", ClaimRequest(worker="worker", now=NOW, lease=10 * SECOND, limit=1)
+)
 CLAIM = Claim(token="token", workflow=RUNNING)
 
 STATES = {
@@ -88,20 +98,31 @@ def test_a_claim_needs_a_state_that_the_table_allows(status: Status) -> None:
     workflow = STATES[status]
     later = NOW + timedelta(days=1)
     if Event.CLAIM in TRANSITIONS[status]:
-        claimed = machine.claim(workflow, "new", "worker", later, SECOND)
+        claimed = machine.claim(
+            workflow, "new", ClaimRequest(worker="worker", now=later, lease=SECOND, limit=1)
+        )
         assert claimed.status is TRANSITIONS[status][Event.CLAIM]
     else:
         assert not machine.is_due(workflow, later)
         with pytest.raises(TransitionRefused, match=f"'claim' is refused while '{status}'"):
-            machine.claim(workflow, "new", "worker", later, SECOND)
+            machine.claim(
+                workflow, "new", ClaimRequest(worker="worker", now=later, lease=SECOND, limit=1)
+            )
 
 
 @pytest.mark.parametrize("status", machine.sources(Event.CLAIM))
 def test_a_claim_needs_a_workflow_that_is_due(status: Status) -> None:
     workflow = replace(STATES[status], timeout_at=NOW + SECOND)
     with pytest.raises(TransitionRefused):
-        machine.claim(workflow, "new", "worker", NOW, SECOND)
-    assert machine.claim(workflow, "new", "worker", NOW + SECOND, SECOND).claim_token == "new"
+        machine.claim(
+            workflow, "new", ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1)
+        )
+    assert (
+        machine.claim(
+            workflow, "new", ClaimRequest(worker="worker", now=NOW + SECOND, lease=SECOND, limit=1)
+        ).claim_token
+        == "new"
+    )
 
 
 @pytest.mark.parametrize("status", Status)
@@ -139,10 +160,18 @@ def test_a_failure_ends_a_claim_though_its_token_stays_when_another_library_runs
 @pytest.mark.parametrize("event", [Event.PARK, Event.RELEASE, Event.FAIL])
 def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Event) -> None:
     ended = EVENTS[event](RUNNING)
-    claimed = machine.claim(ended, "next", "worker", NOW + timedelta(days=1), SECOND)
+    claimed = machine.claim(
+        ended,
+        "next",
+        ClaimRequest(worker="worker", now=NOW + timedelta(days=1), lease=SECOND, limit=1),
+    )
     assert machine.has_ended_by(claimed, CLAIM, event)
     assert not machine.has_ended_by(claimed, CLAIM, Event.FINISH)
-    taken_over = machine.claim(RUNNING, "next", "worker", NOW + timedelta(days=1), SECOND)
+    taken_over = machine.claim(
+        RUNNING,
+        "next",
+        ClaimRequest(worker="worker", now=NOW + timedelta(days=1), lease=SECOND, limit=1),
+    )
     assert not machine.has_ended_by(taken_over, CLAIM, event)
     forgotten = replace(claimed, claims=RUNNING.claims + machine.MAX_CLAIM_LOG + 1)
     assert not machine.has_ended_by(forgotten, CLAIM, event)
@@ -161,13 +190,19 @@ def test_what_another_library_ran_until_it_was_paused_does_not_run_for_the_first
     by_javascript = replace(STATES[Status.IDLE], status=Status.RUNNING)
     paused = machine.control(by_javascript, Event.PAUSE, NOW, None)
     resumed = machine.control(paused, Event.RESUME, NOW, None)
-    assert not machine.is_first_run(machine.claim(resumed, "token", "worker", NOW, SECOND))
+    assert not machine.is_first_run(
+        machine.claim(
+            resumed, "token", ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1)
+        )
+    )
 
 
 def test_only_an_expired_lease_counts_as_a_crash() -> None:
     later = NOW + timedelta(days=1)
     crashes = {
-        status: machine.claim(STATES[status], "new", "worker", later, SECOND).crashes
+        status: machine.claim(
+            STATES[status], "new", ClaimRequest(worker="worker", now=later, lease=SECOND, limit=1)
+        ).crashes
         for status in machine.sources(Event.CLAIM)
     }
     assert crashes == {Status.IDLE: 0, Status.FAILED: 0, Status.RUNNING: 1}
@@ -225,7 +260,11 @@ def test_what_is_marked_for_deletion_is_not_retried(status: Status) -> None:
 
 
 def test_progress_resets_crashes_and_nothing_else() -> None:
-    crashed = machine.claim(RUNNING, "new", "worker", NOW + timedelta(days=1), SECOND)
+    crashed = machine.claim(
+        RUNNING,
+        "new",
+        ClaimRequest(worker="worker", now=NOW + timedelta(days=1), lease=SECOND, limit=1),
+    )
     assert machine.progress(crashed) == replace(crashed, crashes=0)
 
 

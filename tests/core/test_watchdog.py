@@ -13,6 +13,7 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import Claim, NewWorkflow, Renewer, SystemClock
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.testing import ManualClock
 from bluestreak_core.worker.watchdog import Watchdog
@@ -129,7 +130,9 @@ def test_a_lease_that_a_thread_renews_counts_from_when_that_was_sent(
     async def watch() -> Lease:
         store = MemoryStore(clock=clock)
         await store.create(new)
-        (claim,) = await store.claim("worker", clock.now(), span, 1, None)
+        (claim,) = await store.claim(
+            ClaimRequest(worker="worker", now=clock.now(), lease=span, limit=1)
+        )
         lease = Lease(claim, clock, clock.monotonic() + span.total_seconds(), span)
         clock.advance(timedelta(seconds=4))
         watchdog = Watchdog(

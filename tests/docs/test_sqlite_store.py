@@ -25,6 +25,7 @@ from bluestreak_core import (
     StoreUnavailable,
     Unsupported,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import StoreContract
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "sqlite_store.py"
@@ -91,7 +92,7 @@ async def test_two_connections_to_one_file_share_its_workflows(store: Store, pat
     claims = [
         claim
         for each in (store, other, store, other)
-        for claim in await each.claim("worker", NOW, LEASE, 1, None)
+        for claim in await each.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     ]
     await other.close()
     assert [claim.workflow_id for claim in claims] == ["w0", "w1", "w2", "w3"]
@@ -131,9 +132,11 @@ async def test_a_row_that_cannot_be_read_is_in_nobodys_way(
         await store.create(_new(workflow_id))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("UPDATE workflows SET status = 'idle', input = '{' WHERE workflow_id = 'bad'")
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     assert claim.workflow_id == "good"
-    assert list(await store.claim("worker", NOW, LEASE, 1, None)) == []
+    assert (
+        list(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))) == []
+    )
     assert caplog.text.count("workflows document 'bad'") == 1
     with pytest.raises(CorruptDocument, match=r"^workflows document 'bad': "):
         await store.find_workflow("bad")
@@ -142,7 +145,7 @@ async def test_a_row_that_cannot_be_read_is_in_nobodys_way(
 @pytest.mark.asyncio
 async def test_a_step_that_cannot_be_read_is_named(store: Store, path: Path) -> None:
     await store.create(_new("w"))
-    claims = await store.claim("worker", NOW, LEASE, 1, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     await store.save_step(claims[0], "s", 1, NOW)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("UPDATE steps SET output = '{'")
@@ -154,7 +157,7 @@ async def test_a_step_that_cannot_be_read_is_named(store: Store, path: Path) -> 
 @pytest.mark.asyncio
 async def test_a_step_does_not_write_its_workflow(store: Store, path: Path) -> None:
     await store.create(_new("w"))
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute(
             "CREATE TRIGGER t AFTER UPDATE ON workflows BEGIN SELECT RAISE(FAIL, 'no'); END"
@@ -167,7 +170,7 @@ async def test_what_a_later_version_has_added_is_kept(store: Store, path: Path) 
     await store.create(_new("w"))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("ALTER TABLE workflows ADD COLUMN priority DEFAULT 7")
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         await store.finish(claim, None, NOW)
         assert other.execute("SELECT priority FROM workflows").fetchall() == [(7,)]
 

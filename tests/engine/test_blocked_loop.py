@@ -29,6 +29,7 @@ from bluestreak_core import (
     StoreRefused,
     StoreUnavailable,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually
@@ -201,7 +202,9 @@ async def test_a_loop_that_is_blocked_for_three_leases_keeps_its_claims(
         for _ in range(6):
             clock.advance(LEASE / 2)
             store.fake.until_called()
-            taken = at_once(store.claim("other", clock.now(), LEASE, 10, None))
+            taken = at_once(
+                store.claim(ClaimRequest(worker="other", now=clock.now(), lease=LEASE, limit=10))
+            )
             assert list(taken) == []
         assert not store.fake.is_called_within(LEASE / 2)  # nothing is overdue now
 
@@ -219,7 +222,9 @@ async def test_what_another_worker_has_taken_is_not_kept(
 ) -> None:
     def block() -> None:
         clock.advance(LEASE * 0.4)
-        thief = store.claim("thief", clock.now() + LEASE, 9 * LEASE, 1, None)
+        thief = store.claim(
+            ClaimRequest(worker="thief", now=clock.now() + LEASE, lease=9 * LEASE, limit=1)
+        )
         assert [claim.workflow_id for claim in at_once(thief)] == ["w1"]
         for share in (0.4, 0.3):
             store.fake.until_called()

@@ -18,6 +18,7 @@ from bluestreak_core import (
     WorkflowCrashed,
     WorkflowNotFound,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from tests.engine.conftest import Fleet, eventually, pass_time
 
@@ -198,7 +199,9 @@ async def test_an_error_callback_that_hangs_does_not_keep_a_worker(
 async def _crash(fleet: Fleet, clock: ManualClock, times: int) -> None:
     """Claim as a worker that dies would, some times in a row."""
     for _ in range(times):
-        (claim,) = await fleet.store.claim("mortal", clock.now(), SECOND, 1, None)
+        (claim,) = await fleet.store.claim(
+            ClaimRequest(worker="mortal", now=clock.now(), lease=SECOND, limit=1)
+        )
         assert claim.workflow_id == "w"
         clock.advance(SECOND)
 

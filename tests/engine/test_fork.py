@@ -18,6 +18,7 @@ from bluestreak_core import (
     StepNotRecorded,
     WorkflowNotFound,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from tests.engine.conftest import Fleet
 
@@ -141,6 +142,8 @@ async def test_a_fork_begins_anew_in_all_but_its_records(
     assert [failed.step_id for failed in fork.failed_steps] == ["b"]
     assert isinstance(fork.failed_steps[0], FailedStep)
     assert other.failed_steps == ()
-    (claim, _) = await store.claim("worker", clock.now(), DAY, 2, None)
+    (claim, _) = await store.claim(
+        ClaimRequest(worker="worker", now=clock.now(), lease=DAY, limit=2)
+    )
     histories = await store.history([claim])
     assert histories[claim.workflow_id].attempts == {}

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from bluestreak_core import Bluestreak, ClaimLost, Context, Retry, Store
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
@@ -125,7 +126,9 @@ async def test_the_renewal_after_a_transaction_counts_from_when_it_was_sent(
     bluestreak = Bluestreak(store)
     await bluestreak.init()
     await bluestreak.start("w", "h")
-    (claim,) = await store.claim("worker", clock.now(), SPAN, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=clock.now(), lease=SPAN, limit=1)
+    )
     lease = Lease(claim, clock, clock.monotonic() + SPAN.total_seconds(), SPAN)
 
     async def fn(session: Any) -> str:
@@ -145,7 +148,9 @@ class Robbed(StoreAround):
     @override
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         if name == "renew":
-            await self.claim("thief", self.clock.now() + SPAN, SPAN, 1, None)
+            await self.claim(
+                ClaimRequest(worker="thief", now=self.clock.now() + SPAN, lease=SPAN, limit=1)
+            )
         return await call()
 
 
@@ -154,7 +159,9 @@ async def test_a_claim_that_is_lost_after_a_transaction_is_known_to_be(clock: Ma
     bluestreak = Bluestreak(store)
     await bluestreak.init()
     await bluestreak.start("w", "h")
-    (claim,) = await store.claim("worker", clock.now(), SPAN, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=clock.now(), lease=SPAN, limit=1)
+    )
     lease = Lease(claim, clock, clock.monotonic() + SPAN.total_seconds(), SPAN)
 
     async def fn(session: Any) -> None:

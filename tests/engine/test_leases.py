@@ -11,6 +11,7 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import Bluestreak, Claim, Context, Status, Store, StoreUnavailable
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
@@ -100,7 +101,9 @@ async def test_a_run_that_was_taken_over_is_stopped_and_writes_nothing(
         await bluestreak.start("w", "h")
         await gate.inside.wait()
         await clock.until_sleeping(3 * SECOND)
-        (thief,) = await store.claim("thief", clock.now() + 9 * SECOND, 99 * SECOND, 1, None)
+        (thief,) = await store.claim(
+            ClaimRequest(worker="thief", now=clock.now() + 9 * SECOND, lease=99 * SECOND, limit=1)
+        )
         before = await bluestreak.find_workflow("w")
         clock.advance(3 * SECOND)
         await store.until_returned("renew")
@@ -298,4 +301,6 @@ async def _claimed_by_a_dead_worker(store: RecordingStore, clock: ManualClock) -
     bluestreak = Bluestreak(store)
     await bluestreak.init()
     await bluestreak.start("w", "h")
-    return await store.claim("dead", clock.now(), 9 * SECOND, 1, None)
+    return await store.claim(
+        ClaimRequest(worker="dead", now=clock.now(), lease=9 * SECOND, limit=1)
+    )

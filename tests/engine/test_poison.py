@@ -26,6 +26,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
@@ -114,7 +115,9 @@ async def _crashed(store: Store, clock: ManualClock, workflows: int, crashes: in
         for number in range(workflows):
             await bluestreak.start(f"w{number}", "h")
     for _ in range(crashes + 1):
-        await store.claim("mortal", clock.now(), SECOND, workflows, None)
+        await store.claim(
+            ClaimRequest(worker="mortal", now=clock.now(), lease=SECOND, limit=workflows)
+        )
         clock.advance(SECOND)
 
 
@@ -604,7 +607,9 @@ async def test_a_run_that_ignores_that_its_claim_is_lost_writes_nothing_and_free
         await bluestreak.start("w", "h")
         await stubborn.inside.wait()
         await clock.until_sleeping(3 * SECOND)
-        (thief,) = await store.claim("thief", clock.now() + 9 * SECOND, 99 * SECOND, 1, None)
+        (thief,) = await store.claim(
+            ClaimRequest(worker="thief", now=clock.now() + 9 * SECOND, lease=99 * SECOND, limit=1)
+        )
         clock.advance(3 * SECOND)
         await eventually(lambda: stubborn.cancellations == 1)
         assert bluestreak.health().runs == 1
@@ -631,7 +636,11 @@ async def test_who_ignores_that_its_claim_is_lost_cleans_up_only_if_none_was_mad
         await stubborn.inside.wait()
         if not is_ours:
             await clock.until_sleeping(3 * SECOND)
-            await store.claim("thief", clock.now() + 9 * SECOND, 99 * SECOND, 1, None)
+            await store.claim(
+                ClaimRequest(
+                    worker="thief", now=clock.now() + 9 * SECOND, lease=99 * SECOND, limit=1
+                )
+            )
         await store.control("w", Event.CANCEL, clock.now())
         await pass_time(clock, lambda: stubborn.cancellations > 0)
         stubborn.end.set()

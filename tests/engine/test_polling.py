@@ -22,6 +22,7 @@ from bluestreak_core import (
     WorkerState,
     Workflow,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
@@ -172,7 +173,9 @@ async def test_a_refusal_anywhere_ends_polling(
 
     await bluestreak.start("w", "h")
     if call == "history":  # which a first run does not read
-        (claim,) = await store.claim("earlier", clock.now(), SECOND, 1, None)
+        (claim,) = await store.claim(
+            ClaimRequest(worker="earlier", now=clock.now(), lease=SECOND, limit=1)
+        )
         await store.release(claim, clock.now())
     store.failing[call] = StoreRefused("not authorised")
     poll = asyncio.create_task(bluestreak.poll())

@@ -32,6 +32,7 @@ from bluestreak_core import (
     WorkflowSummary,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
 from bluestreak_memory import MemoryStore
 from tests.engine.bad_input import (
@@ -269,9 +270,9 @@ async def lived(store: Store, clock: ManualClock) -> None:
     await store.create(
         NewWorkflow(workflow_id="w", handler_id="h", input={"n": 1}, created_at=begin)
     )
-    await store.claim("worker-1", begin + SECOND, LEASE, 1, None)
+    await store.claim(ClaimRequest(worker="worker-1", now=begin + SECOND, lease=LEASE, limit=1))
     later = begin + 20 * SECOND
-    (claim,) = await store.claim("worker-2", later, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker-2", now=later, lease=LEASE, limit=1))
     await store.save_step(claim, "reserve", {"seat": 7}, later + SECOND)
     await store.save_nap(claim, "think", later + 60 * SECOND, later + 2 * SECOND)
     await store.save_attempt(
@@ -327,7 +328,7 @@ async def test_events_of_one_millisecond_are_told_in_the_likely_order(
     bluestreak = await fleet.engine()
     now = clock.now()
     await bluestreak.start("w", "h")
-    (claim,) = await store.claim("worker", now, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=now, lease=LEASE, limit=1))
 
     async def fail(step_id: str, retry_at: datetime | None) -> None:
         attempt = Attempt(
@@ -372,7 +373,9 @@ async def test_a_timeline_cannot_give_orders_to_a_terminal(
     now = clock.now()
     orders = "\x1b[2J\x07\x9b31m\u202e\u2066"
     await bluestreak.start("w", "h", {"no orders": orders})
-    (claim,) = await store.claim(f"worker{orders}", now, LEASE, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker=f"worker{orders}", now=now, lease=LEASE, limit=1)
+    )
     harmless = "kein Müller \U0001f426 u\u0308 C:\\new"
     message = f"{harmless}{orders}\nsecond line"
     error = ErrorRecord(type=f"Bad{orders}", message=message, traceback="")
@@ -421,7 +424,7 @@ async def test_a_timeline_says_where_a_workflow_stands(
     await bluestreak.start("w", "h", "x" * 1000)
     assert await state() == ("idle, due 2030-01-01 00:00:00.000Z", EventKind.CREATED)
     assert len(str(await bluestreak.describe("w"))) < 400
-    (claim,) = await store.claim("worker", begin, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=begin, lease=LEASE, limit=1))
     running = "running on 'worker', lease until 2030-01-01 00:00:10.000Z"
     assert await state() == (running, EventKind.CLAIMED)
     await store.fail(claim, Failure(error=ERROR, retry_at=begin + SECOND), begin)
@@ -430,7 +433,9 @@ async def test_a_timeline_says_where_a_workflow_stands(
     assert await state() == ("cancelled, 'no more'", EventKind.CANCELLED)
     await store.control("w", Event.RETRY, begin + 2 * SECOND)
     assert (await state())[1] is EventKind.RETRIED
-    (claim,) = await store.claim("worker", begin + 2 * SECOND, LEASE, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=begin + 2 * SECOND, lease=LEASE, limit=1)
+    )
     await store.finish(claim, [1, 2], begin + 3 * SECOND)
     assert await state() == ("finished", EventKind.FINISHED)
     assert "  result [1, 2]" in str(await bluestreak.describe("w")).splitlines()

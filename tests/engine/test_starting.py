@@ -17,6 +17,7 @@ from bluestreak_core import (
     UnstorableValue,
     WorkflowConflict,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from tests.engine.conftest import Fleet
 
@@ -46,8 +47,13 @@ async def test_a_delayed_workflow_is_not_claimed_before(
     assert (workflow.timeout_at, workflow.start_at) == (NOW + DAY, NOW + DAY)
     assert workflow.created_at == NOW
     early = NOW + DAY - timedelta(milliseconds=1)
-    assert list(await store.claim("worker", early, DAY, 1, None)) == []
-    assert len(await store.claim("worker", NOW + DAY, DAY, 1, None)) == 1
+    assert (
+        list(await store.claim(ClaimRequest(worker="worker", now=early, lease=DAY, limit=1))) == []
+    )
+    assert (
+        len(await store.claim(ClaimRequest(worker="worker", now=NOW + DAY, lease=DAY, limit=1)))
+        == 1
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import (
     CrashUnsafe,
     Environment,
@@ -479,7 +480,9 @@ async def test_an_attempt_that_a_stale_run_has_recorded_first_is_what_counts(
         return await ctx.step("pay", pay, retry=Retry(initial=0))
 
     await bluestreak.start("w", "h")
-    (stale,) = await store.claim("stale", clock.now(), SECOND, 1, None)
+    (stale,) = await store.claim(
+        ClaimRequest(worker="stale", now=clock.now(), lease=SECOND, limit=1)
+    )
     clock.advance(2 * SECOND)
     theirs = Attempt(
         workflow_id="w",
@@ -528,7 +531,9 @@ async def test_what_the_owner_gave_up_outweighs_what_a_stale_run_records_late(
             return "compensated"
 
     await bluestreak.start("w", "h")
-    (stale,) = await store.claim("stale", clock.now(), SECOND, 1, None)
+    (stale,) = await store.claim(
+        ClaimRequest(worker="stale", now=clock.now(), lease=SECOND, limit=1)
+    )
     clock.advance(2 * SECOND)
     async with fleet.polling(bluestreak):
         await store.until_returned("park")

@@ -17,6 +17,7 @@ from bluestreak_core import (
     Status,
     WorkflowAborted,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from tests.engine.conftest import Fleet
 
@@ -122,7 +123,11 @@ async def test_racing_attempts_of_a_step_get_the_stored_output(
         await inside[0].wait()
         store.failing["renew"] = ValueError("renewing is not what is tested")
         claim = (
-            await store.claim("thief", clock.now() + timedelta(days=1), timedelta(0), 1, None)
+            await store.claim(
+                ClaimRequest(
+                    worker="thief", now=clock.now() + timedelta(days=1), lease=timedelta(0), limit=1
+                )
+            )
         )[0]
         await store.release(claim, clock.now())
         del store.failing["renew"]

@@ -19,6 +19,7 @@ from bluestreak_core import (
     Workflow,
     WorkflowAborted,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore, crash_everywhere
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually
@@ -95,7 +96,7 @@ async def test_a_handlers_own_limit_of_crashes_holds(fleet: Fleet, clock: Manual
     bluestreak = await fleet.engine()
     bluestreak.register_handler("h", _fail, max_crashes=0)
     await bluestreak.start("w", "h")
-    await fleet.store.claim("dead", clock.now(), SECOND, 1, None)
+    await fleet.store.claim(ClaimRequest(worker="dead", now=clock.now(), lease=SECOND, limit=1))
     clock.advance(SECOND)
     async with fleet.polling(bluestreak):
         with pytest.raises(WorkflowAborted, match="max_crashes is 0"):

@@ -26,6 +26,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from tests.model.reference import Reference
 
@@ -162,31 +163,27 @@ class Subject:
         except BluestreakError as error:
             return _facts(error)
 
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> None:
+    async def claim(self, request: ClaimRequest) -> None:
         """Claim without a rival: as many as there are, the longest due first."""
-        due = self._reference.due(now, handlers)
-        claims = await self._workers[worker].claim(worker, now, lease, limit, handlers)
+        due = self._reference.due(request.now, request.handlers)
+        claims = await self._workers[request.worker].claim(request)
         due_at = {workflow.workflow_id: workflow.timeout_at for workflow in due}
         assert due_at.keys() >= {claim.workflow_id for claim in claims}
         claimed = [due_at[claim.workflow_id] for claim in claims]
-        if claimed != _longest(due, limit):
+        if claimed != _longest(due, request.limit):
             waiting = [workflow for workflow in due if workflow.status is not Status.RUNNING]
             assert self._leaves_leases
             assert claimed == _longest(waiting, 1)
-        self._adopt(claims, worker, now, lease)
+        self._adopt(claims, request.worker, request.now, request.lease)
         await self.check()
 
     async def claim_together(self, now: datetime, lease: timedelta, limit: int) -> None:
         """Rivals may come away with little, but none gets what the other one has."""
         due = {workflow.workflow_id for workflow in self._reference.due(now, None)}
-        attempts = [self._workers[one].claim(one, now, lease, limit, None) for one in RIVALS]
+        attempts = [
+            self._workers[one].claim(ClaimRequest(worker=one, now=now, lease=lease, limit=limit))
+            for one in RIVALS
+        ]
         claims = await asyncio.gather(*attempts)
         claimed = [claim.workflow_id for theirs in claims for claim in theirs]
         assert len(set(claimed)) == len(claimed)
@@ -299,7 +296,13 @@ class Comparison(RuleBasedStateMachine):
     ) -> None:
         now = self._clock.now()
         for subject in self._subjects:
-            self._runner.run(subject.claim(worker, now, lease, limit, handlers))
+            self._runner.run(
+                subject.claim(
+                    ClaimRequest(
+                        worker=worker, now=now, lease=lease, limit=limit, handlers=handlers
+                    )
+                )
+            )
 
     @rule(worker=_WORKER, lease=_LEASE)
     def take_over(self, worker: str, lease: timedelta) -> None:

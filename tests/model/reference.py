@@ -13,6 +13,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
     Claim,
+    ClaimRequest,
     FailedStep,
     Failure,
     History,
@@ -69,7 +70,9 @@ class Reference:
         for claim in claims:
             before = self.workflows[claim.workflow_id]
             assert claim.token != before.claim_token, "a token was used again"
-            after = machine.claim(before, claim.token, worker, now, lease)
+            after = machine.claim(
+                before, claim.token, ClaimRequest(worker=worker, now=now, lease=lease, limit=1)
+            )
             assert claim == Claim(token=claim.token, workflow=after)
             self._put(after)
 

@@ -29,6 +29,7 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_core.testing.clock import START
@@ -146,7 +147,9 @@ class Run:
 
     async def run(self, outcome: str) -> None:
         """Claim something, and end the claim unless that is all."""
-        for claim in await self.store.claim("worker", LATER, SECOND, 1, None):
+        for claim in await self.store.claim(
+            ClaimRequest(worker="worker", now=LATER, lease=SECOND, limit=1)
+        ):
             if outcome == "finish":
                 await self.store.finish(claim, None, LATER)
             elif outcome != "claim":

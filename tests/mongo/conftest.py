@@ -38,6 +38,7 @@ from bluestreak_core import (
     Status,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_core.testing.clock import START
@@ -67,7 +68,7 @@ def failure(*, retry: bool) -> Failure:
 async def claimed(store: MongoStore, workflow_id: str = "w", input: Any = None) -> Claim:
     """A claim made at NOW, with nothing else due."""
     await store.create(new(workflow_id, input=input))
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     assert claim.workflow_id == workflow_id
     return claim
 
@@ -83,7 +84,9 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "find_standing": lambda store, _: store.find_standing("w"),
     "find_step": lambda store, _: store.find_step("w", "s"),
     "find_nap": lambda store, _: store.find_nap("w", "n"),
-    "claim": lambda store, _: store.claim("worker", NOW, LEASE, 1, None),
+    "claim": lambda store, _: store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)
+    ),
     "history": lambda store, claim: store.history([claim]),
     "renew": lambda store, claim: store.renew([claim], NOW + SECOND, LEASE),
     "save_step": lambda store, claim: store.save_step(claim, "s", 1, NOW),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from bluestreak_core.model import ClaimRequest
 from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, new
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -63,7 +64,7 @@ def stages(plan: Any) -> set[str]:
 
 async def claim_commands(application: Application, raw: Database[Document]) -> list[Document]:
     application.sent.commands.clear()
-    await application.store.claim("worker", NOW, LEASE, LIMIT, None)
+    await application.store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=LIMIT))
     return application.sent.named("find", "update")
 
 
@@ -75,7 +76,9 @@ async def test_a_claim_looks_at_as_many_workflows_as_it_takes(
     for number in range(DUE):
         await application.store.create(new(f"w{number}"))
     if parked:
-        for claim in await application.store.claim("worker", NOW, LEASE, DUE, None):
+        for claim in await application.store.claim(
+            ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=DUE)
+        ):
             await application.store.park(claim, NOW)
     before: Any = list(raw.workflows.find())
     commands = await claim_commands(application, raw)

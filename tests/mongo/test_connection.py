@@ -24,6 +24,7 @@ from bluestreak_core import (
     StoreUnavailable,
     SystemClock,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.connection import OwnClient
@@ -265,7 +266,10 @@ async def test_a_store_tells_time_by_a_motor_database(
     try:
         store = MongoStore.from_database(client[empty_database])
         await store.init()
-        assert list(await store.claim("worker", NOW, LEASE, 1, None)) == []
+        assert (
+            list(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)))
+            == []
+        )
     finally:
         client.close()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, VirtualLoop
 from bluestreak_mongo.contention import CALM, SLOW, WIDEST, Turns
 from tests.engine.conftest import eventually
@@ -28,7 +29,9 @@ async def test_transactions_that_change_one_document_call_their_functions_about_
 ) -> None:
     raw["accounts"].insert_one({"_id": "hot", "cents": 0})
     await application.store.create_many([new(f"w{number}") for number in range(TRANSACTIONS)])
-    claims = await application.store.claim("worker", NOW, LEASE, TRANSACTIONS, None)
+    claims = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=TRANSACTIONS)
+    )
     calls: list[None] = []
 
     async def pay(session: Any) -> None:
@@ -51,7 +54,9 @@ async def test_one_that_waits_to_try_again_can_be_cancelled(
 ) -> None:
     raw["accounts"].insert_one({"_id": "hot", "cents": 0})
     await application.store.create_many([new("w1"), new("w2")])
-    first, second = await application.store.claim("worker", NOW, LEASE, 2, None)
+    first, second = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=2)
+    )
     has_paid, may_go_on = asyncio.Event(), asyncio.Event()
     calls: list[None] = []
 

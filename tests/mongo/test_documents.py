@@ -27,6 +27,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from tests.mongo.conftest import (
@@ -184,7 +185,9 @@ async def test_a_claimed_workflow(store: MongoStore, raw: Database[Document]) ->
 
 async def test_a_workflow_that_was_taken_over(store: MongoStore, raw: Database[Document]) -> None:
     first = await claimed(store, input={"n": 1})
-    (second,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+    (second,) = await store.claim(
+        ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+    )
     before = after_claim(first.token)
     taken_over = before | {
         "timeoutAt": NOW + 2 * LEASE,
@@ -490,7 +493,7 @@ async def test_a_claimed_javascript_workflow_gets_our_fields_beside_its_own(
 ) -> None:
     given = from_javascript(status=status, failures=1.0)
     raw.workflows.insert_one(dict(given))
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     crashed = status == "running"
     expected = given | {
         "status": "running",
@@ -760,7 +763,7 @@ async def test_a_record_in_a_workflow_of_javascript_says_that_it_is_not_dated(
     raw.workflows.insert_one(
         {"workflowId": "w", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
     )
-    (claim,) = await store.claim("worker", NOW, DAY, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=DAY, limit=1))
     await store.save_step(claim, "s", 1, NOW)
     (step,) = documents(raw, "steps")
     assert step["workflowCreatedAt"] == exactly(None)

@@ -11,6 +11,7 @@ import pytest_asyncio
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, UnstorableValue, WorkflowAborted
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from tests.mongo.conftest import (
@@ -107,7 +108,7 @@ async def test_an_id_that_is_taken_is_taken_whichever_index_says_no(
     assert await store.create_many([new("w"), new("w2")]) == [False, True]
     assert await store.create_many([new("w"), new("w2")]) == [False, False]
     raw.workflows.delete_one({"workflowId": "w2"})
-    (claim,) = await store.claim("worker", NOW, SECOND, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1))
     assert await store.save_step(claim, "s", "first", NOW) == "first"
     assert await store.save_step(claim, "s", "second", NOW) == "first"
     both = (store.save_step(claim, "s", value, NOW) for value in ("third", "fourth"))

@@ -26,6 +26,7 @@ from bluestreak_core import (
     Store,
     WorkflowAborted,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.run.history import Batch
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
@@ -81,7 +82,7 @@ def engine(store: Store, **options: Any) -> Bluestreak:
 
 
 async def _claim(store: MongoStore, now: timedelta = timedelta(0)) -> dict[str, Claim]:
-    claims = await store.claim("worker", NOW + now, LEASE, 10, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW + now, lease=LEASE, limit=10))
     return {claim.workflow_id: claim for claim in claims}
 
 
@@ -156,7 +157,7 @@ async def test_any_number_of_strays_before_it_does_not_hide_a_workflow(
 ) -> None:
     insert(raw, *(named(f"stray {n}", {"failures": "many"}) for n in range(450)))
     await store.create(new("w"))
-    (claim,) = await store.claim("worker", NOW, LEASE, limit, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=limit))
     assert claim.workflow_id == "w"
     assert len(strays_logged(caplog)) == 450
 

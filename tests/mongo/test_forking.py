@@ -13,6 +13,7 @@ from pymongo.database import Database
 
 from bluestreak_core import Claim, Status, Step, TransitionRefused
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, forking, transitions
@@ -66,10 +67,19 @@ async def test_a_fork_that_was_broken_off_is_completed_by_the_same_call(
     await _source(store, 3)
     await store.fork("w", "f", None, NOW)
     _break_off(raw, kept)
-    assert list(await store.claim("worker", NOW + SECOND, SECOND, 1, None)) == []
+    assert (
+        list(
+            await store.claim(
+                ClaimRequest(worker="worker", now=NOW + SECOND, lease=SECOND, limit=1)
+            )
+        )
+        == []
+    )
     assert await store.fork("w", "f", None, NOW + SECOND)
     assert _records(raw, "f") == _records(raw, "w")
-    (claim,) = await store.claim("worker", NOW + SECOND, SECOND, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=NOW + SECOND, lease=SECOND, limit=1)
+    )
     assert claim.workflow_id == "f"
     assert not await store.fork("w", "f", None, NOW + SECOND)
 
@@ -116,7 +126,14 @@ async def test_a_fork_that_was_broken_off_is_not_run_without_its_records(
     with pytest.raises(TransitionRefused, match="'retry' is refused while 'forking'"):
         await store.control("f", Event.RETRY, NOW)
     assert not await store.fork("w", "f", None, NOW)
-    assert list(await store.claim("worker", NOW + SECOND, SECOND, 1, None)) == []
+    assert (
+        list(
+            await store.claim(
+                ClaimRequest(worker="worker", now=NOW + SECOND, lease=SECOND, limit=1)
+            )
+        )
+        == []
+    )
     assert (await store.prune(NOW + SECOND, ENDED, 10, NOW)).workflows == 2
 
 

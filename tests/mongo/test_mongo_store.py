@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
 from bluestreak_core import ClaimLost, NotInitialised, UnstorableValue
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, transitions
 from bluestreak_mongo.claiming import CALM
@@ -38,9 +39,11 @@ async def every_outcome(store: MongoStore) -> None:
     for name in ("w1", "w2", "w3", "w4"):
         await store.create(new(name))
         await store.create(new(name))
-    crashed = await store.claim("worker", NOW, LEASE, 4, None)
+    crashed = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=4))
     stale, *_ = crashed
-    owners = await store.claim("other", NOW + LEASE, LEASE, 4, {"h"})
+    owners = await store.claim(
+        ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=4, handlers={"h"})
+    )
     first, *_ = owners
     await store.renew([stale, *owners], NOW + LEASE, LEASE)
     for claim in (first, stale):
@@ -146,7 +149,14 @@ async def test_every_write_names_the_workflow(application: Application, clock: M
 
 
 async def test_looking_for_work_in_vain_is_one_command(application: Application) -> None:
-    assert list(await application.store.claim("worker", NOW, LEASE, 100, None)) == []
+    assert (
+        list(
+            await application.store.claim(
+                ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=100)
+            )
+        )
+        == []
+    )
     assert application.sent.names == ["find"]
 
 
@@ -157,7 +167,14 @@ async def test_a_claim_of_new_workflows_is_two_commands(
     for number in range(count):
         await application.store.create(new(f"w{number}"))
     application.sent.commands.clear()
-    assert len(await application.store.claim("worker", NOW, LEASE, 200, None)) == count
+    assert (
+        len(
+            await application.store.claim(
+                ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=200)
+            )
+        )
+        == count
+    )
     assert application.sent.names == ["find", "update"]
 
 
@@ -167,10 +184,19 @@ async def test_a_claim_of_workflows_that_were_parked_is_three_commands(
 ) -> None:
     for number in range(count):
         await application.store.create(new(f"w{number}"))
-    for claim in await application.store.claim("worker", NOW, LEASE, 200, None):
+    for claim in await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=200)
+    ):
         await application.store.park(claim, NOW)
     application.sent.commands.clear()
-    assert len(await application.store.claim("worker", NOW, LEASE, 200, None)) == count
+    assert (
+        len(
+            await application.store.claim(
+                ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=200)
+            )
+        )
+        == count
+    )
     assert application.sent.names == ["find", "update", "find"]
 
 
@@ -180,7 +206,9 @@ async def test_a_claim_of_workflows_in_any_state_is_four_commands(application: A
     await claimed(store, "crashed")
     await store.create(new("idle"))
     application.sent.commands.clear()
-    claims = await store.claim("worker", NOW + LEASE, LEASE, 100, None)
+    claims = await store.claim(
+        ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=100)
+    )
     assert sorted(claim.workflow_id for claim in claims) == ["crashed", "failed", "idle"]
     assert len(application.sent.names) <= 4
 
@@ -192,7 +220,7 @@ async def test_the_history_of_many_workflows_is_two_commands(
     store = application.store
     for number in range(count):
         await store.create(new(f"w{number}"))
-    claims = await store.claim("worker", NOW, LEASE, count, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=count))
     await store.save_step(claims[0], "s", 1, NOW)
     application.sent.commands.clear()
     assert len(await store.history(claims)) == count
@@ -204,7 +232,7 @@ async def test_renewing_many_claims_is_one_command(application: Application, cou
     store = application.store
     for number in range(count):
         await store.create(new(f"w{number}"))
-    claims = await store.claim("worker", NOW, LEASE, count, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=count))
     application.sent.commands.clear()
     assert await store.renew(claims, NOW + SECOND, LEASE) == []
     assert application.sent.names == ["update"]
@@ -261,7 +289,9 @@ async def test_racing_stores_share_all_the_work(
     taken: list[str] = []
 
     async def take_all(store: MongoStore) -> None:
-        while claims := await store.claim("worker", NOW, LEASE, 5, None):
+        while claims := await store.claim(
+            ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=5)
+        ):
             taken.extend(claim.workflow_id for claim in claims)
 
     async with asyncio.TaskGroup() as group:
@@ -312,7 +342,10 @@ async def test_a_claim_that_lost_everything_looks_again_at_once_and_wider(
     async def claim() -> list[int]:
         """How many workflows each look of a claim of two was for."""
         sent.commands.clear()
-        assert len(await store.claim("worker", NOW, LEASE, 2, None)) == 2
+        assert (
+            len(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=2)))
+            == 2
+        )
         return [command["limit"] for command in sent.commands if "limit" in command]
 
     sent.before["update"] = take_the_first
@@ -332,7 +365,7 @@ async def test_a_claim_that_lost_something_is_followed_by_wider_ones_until_it_ha
         if disturbed:
             sent.before["update"] = lambda: take_one(sent, raw)
         sent.commands.clear()
-        claims = await store.claim("worker", NOW, LEASE, 2, None)
+        claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=2))
         assert len(claims) == (1 if disturbed else 2)
         limit: int = sent.commands[0]["limit"]
         return limit
@@ -350,8 +383,10 @@ async def test_claims_side_by_side_keep_to_their_limits_while_the_range_changes(
         await store.create(new(f"w{number}"))
 
     sent.before["update"] = lambda: take_one(sent, raw)
-    assert len(await store.claim("worker", NOW, LEASE, 2, None)) == 1
-    claims = [store.claim("worker", NOW, LEASE, 2, None) for _ in range(20)]
+    assert len(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=2))) == 1
+    claims = [
+        store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=2)) for _ in range(20)
+    ]
     assert max(map(len, await asyncio.gather(*claims))) == 2
 
 
@@ -364,7 +399,9 @@ async def test_a_claim_keeps_what_it_won_and_leaves_what_it_lost(
     application.sent.before["update"] = lambda: raw.workflows.update_many(
         theirs, {"$set": {"status": "running", "claim": "theirs", "timeoutAt": NOW + LEASE}}
     )
-    claims = await application.store.claim("worker", NOW, LEASE, 4, None)
+    claims = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=4)
+    )
     assert {claim.workflow_id for claim in claims} == {"w0", "w3"}  # all have been due as long
     assert raw.workflows.count_documents({"claim": "theirs", "claims": 0}) == 2
 
@@ -378,9 +415,13 @@ async def test_a_workflow_that_is_new_no_longer_is_not_taken_for_new(
     application.sent.before["update"] = lambda: raw.workflows.update_one(
         {"workflowId": "w1"}, {"$set": {"claims": 1}}
     )
-    claims = await application.store.claim("worker", NOW, LEASE, 3, None)
+    claims = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3)
+    )
     assert {claim.workflow_id: claim.number for claim in claims} == {"w0": 1, "w2": 1}
-    (claim,) = await application.store.claim("worker", NOW, LEASE, 3, None)
+    (claim,) = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3)
+    )
     assert (claim.workflow_id, claim.number) == ("w1", 2)
 
 

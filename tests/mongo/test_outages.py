@@ -25,6 +25,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, StoreError, StoreRefused, StoreUnavailable
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.server_clock import ServerClock
@@ -214,7 +215,7 @@ async def test_what_a_server_meets_at_one_of_several_documents_does_not_fail_the
 ) -> None:
     with server.failing_once("insert", errorCode=UNKNOWN_ASSERTION):
         assert await asyncio.gather(store.create(new("w1")), store.create(new("w2")))
-    claims = await store.claim("worker", NOW, LEASE, 2, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=2))
     with server.failing_once("update", errorCode=UNKNOWN_ASSERTION):
         await asyncio.gather(*(store.finish(claim, None, NOW) for claim in claims))
     assert behind.workflows.count_documents({"status": "finished"}) == 2
@@ -353,7 +354,9 @@ async def test_a_creation_of_unknown_outcome_is_found_by_its_repeat(
     done = documents(behind)
     assert not await unlucky.store.create(new("w", input="second"))
     assert documents(behind) == done
-    (claim,) = await unlucky.store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await unlucky.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)
+    )
     assert claim.workflow.input == "first"
 
 
@@ -362,7 +365,7 @@ async def test_a_write_without_an_answer_is_found_by_reading_back(
 ) -> None:
     with link.losing("insert", times=2):
         assert await distant.create(new("w"))
-    (claim,) = await distant.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await distant.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     with link.losing("insert", times=2):
         assert await distant.save_step(claim, "s", "first", NOW) == "first"
     with link.losing("update", times=2):
@@ -396,7 +399,7 @@ async def test_many_writes_without_an_answer_are_found_each(
     names = [f"w{number}" for number in range(20)]
     with link.losing("insert", times=2):
         assert all(await asyncio.gather(*(distant.create(new(name)) for name in names)))
-    claims = await distant.claim("worker", NOW, LEASE, 20, None)
+    claims = await distant.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=20))
     with link.losing("update", times=2):
         await asyncio.gather(*(distant.finish(claim, claim.workflow_id, NOW) for claim in claims))
     assert behind.workflows.count_documents({"status": "finished"}) == 20
@@ -451,9 +454,13 @@ async def test_a_claim_that_is_not_replicated_runs_out_by_itself(
         server.failing("update", writeConcernError=NOT_REPLICATED),
         pytest.raises(StoreUnavailable),
     ):
-        await store.claim("worker", NOW, LEASE, 1, None)
-    assert list(await store.claim("worker", NOW, LEASE, 1, None)) == []
-    (claim,) = await store.claim("worker", NOW + LEASE, LEASE, 1, None)
+        await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
+    assert (
+        list(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))) == []
+    )
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=1)
+    )
     assert (claim.number, claim.workflow.crashes) == (2, 1)
 
 
@@ -462,7 +469,7 @@ async def test_a_claim_whose_answer_is_lost_is_read_back(
 ) -> None:
     await distant.create(new("w"))
     with link.losing("update", times=1):
-        (claim,) = await distant.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await distant.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     await distant.finish(claim, "done", NOW)
 
 
@@ -553,7 +560,9 @@ async def test_a_record_whose_caller_is_cancelled_counts_as_progress(
 ) -> None:
     store = application.store
     await claimed(store)
-    (claim,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+    )
     assert claim.workflow.crashes == 1
     await cancelled_at("insert", application.sent, store.save_step(claim, "s", 1, NOW))
     assert raw.steps.count_documents({}) == 1

@@ -21,6 +21,7 @@ from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, Status, machine
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.engine.conftest import eventually, pass_time
@@ -224,7 +225,9 @@ async def test_a_worker_hears_of_a_nap_that_was_parked_before_it_began(
     here, there = processes
     await there.store.park(await claimed(there.store), NOW + 5 * SECOND)
     await here.store.wait_for_work(HOUR)  # returns as the stream begins
-    assert await here.store.claim("worker", NOW, LEASE, 1, None) == []
+    assert (
+        await here.store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)) == []
+    )
     waiting = asyncio.create_task(here.store.wait_for_work(HOUR))
     await clock.until_sleeping(5 * SECOND)
     clock.advance(5 * SECOND)
@@ -301,7 +304,7 @@ async def test_an_id_may_be_anything(processes: list[Process]) -> None:
     here, there = processes
     due = {"workflowId": "w", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
     await there.store._open.database.workflows.insert_one({"_id": {"of": ["them"]}, **due})
-    (claim,) = await there.store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await there.store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     client = here.engine()
     await client.init()
     waiting = asyncio.create_task(client.wait("w", retries=2, pause_interval=HOUR))
@@ -631,7 +634,12 @@ async def test_what_falls_due_between_a_look_and_the_wait_after_it_is_not_missed
         _process(standalone, database, clock) as there,
     ):
         await there.store.park(await claimed(there.store), NOW + SECOND)
-        assert await here.store.claim("worker", clock.now(), LEASE, 1, None) == []
+        assert (
+            await here.store.claim(
+                ClaimRequest(worker="worker", now=clock.now(), lease=LEASE, limit=1)
+            )
+            == []
+        )
         clock.advance(SECOND)
         await here.store.wait_for_work(HOUR)
 

@@ -20,6 +20,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import MongoStore
 from tests.engine.conftest import eventually
 from tests.mongo.conftest import (
@@ -129,7 +130,9 @@ async def test_values_that_are_written_together_are_refused_each_by_itself(
 ) -> None:
     names = [f"w{number}" for number in range(20)]
     await application.store.create_many([new(name) for name in names])
-    claims = await application.store.claim("worker", NOW, LEASE, 20, None)
+    claims = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=20)
+    )
     raw.steps.create_index([("output", "2dsphere")])
     raw.workflows.create_index([("result", "2dsphere")])
     place = {"type": "Point", "coordinates": [1, 2]}
@@ -153,7 +156,9 @@ async def test_a_workflow_that_cannot_be_changed_does_not_keep_others_from_being
     application: Application, raw: Database[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
     await application.store.create_many([new(f"w{number}") for number in range(3)])
-    claims = await application.store.claim("worker", NOW, LEASE, 3, None)
+    claims = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3)
+    )
     refuse(raw, "workflows", workflowId="w1")
     lost = await application.store.renew(claims, NOW + SECOND, LEASE)
     assert [claim.workflow_id for claim in lost] == ["w1"]

@@ -26,6 +26,7 @@ from bluestreak_core import (
     StoreRefused,
     StoreUnavailable,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.connection import OwnClient
@@ -106,7 +107,9 @@ async def test_a_thread_is_told_what_is_lost_and_leaves_it_alone(
     mongodb_url: str, application: Application, raw: Database[Document]
 ) -> None:
     stale = await claimed(application.store, "w1")
-    (owner,) = await application.store.claim("other", NOW + LEASE, LEASE, 1, None)
+    (owner,) = await application.store.claim(
+        ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+    )
     ended, kept = [await claimed(application.store, name) for name in ("w2", "w3")]
     await application.store.finish(ended, None, NOW)
     before = list(raw.workflows.find({"workflowId": {"$ne": "w3"}}))
@@ -123,7 +126,9 @@ async def test_many_leases_are_renewed_by_one_command_of_a_majority(
 ) -> None:
     for number in range(count):
         await application.store.create(new(f"w{number}"))
-    claims = await application.store.claim("worker", NOW, LEASE, count, None)
+    claims = await application.store.claim(
+        ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=count)
+    )
     with renewing(with_options(mongodb_url, "w=1&journal=false"), raw.name) as (renewer, sent):
         for renewals in (1, 2):
             assert renewer.renew(claims, NOW + renewals * SECOND, LEASE) == []

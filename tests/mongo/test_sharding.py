@@ -32,6 +32,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
@@ -174,9 +175,9 @@ async def test_workflows_are_run_controlled_looked_at_and_deleted_behind_a_route
 async def test_what_has_become_due_is_claimed_behind_a_router_without_the_quick_command(
     cluster: Cluster, store: MongoStore
 ) -> None:
-    assert await store.claim("worker", NOW, LEASE, 1, None) == []
+    assert await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)) == []
     await store.create(new("w"))
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     assert (claim.workflow_id, claim.number) == ("w", 1)
     assert cluster.sent.named("findAndModify") == []
 
@@ -186,7 +187,7 @@ async def test_behind_a_router_each_workflow_is_claimed_and_renewed_by_its_id(
 ) -> None:
     """An update of several shards has no version: its count cannot be believed."""
     await store.create_many([new(f"w{number}") for number in range(4)])
-    claims = await store.claim("worker", NOW, LEASE, 4, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=4))
     assert await store.renew(claims, NOW + SECOND, LEASE) == []
     stamps, renewals = (update["updates"] for update in cluster.sent.named("update"))
     for updates in (stamps, renewals):
@@ -200,7 +201,7 @@ async def test_behind_a_router_those_that_another_has_claimed_are_lost_and_the_o
     await store.create_many([new(f"w{number}") for number in range(4)])
     taken = {"$set": {"claims": 1, "claim": "other", "status": "running", "timeoutAt": NOW + LEASE}}
     cluster.sent.before["update"] = lambda: raw.workflows.update_one({"workflowId": "w1"}, taken)
-    claims = await store.claim("worker", NOW, LEASE, 4, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=4))
     assert [claim.workflow_id for claim in claims] == ["w0", "w2", "w3"]
     assert [claim.number for claim in claims] == [1, 1, 1]
 
@@ -217,7 +218,7 @@ async def test_behind_a_router_a_claim_that_is_reported_and_not_stored_is_not_be
         raw.workflows.replace_one({"workflowId": "w1"}, before)
 
     cluster.sent.before["update"] = lambda: cluster.sent.before.update(find=lose_a_stamp)
-    claims = await store.claim("worker", NOW, LEASE, 4, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=4))
     assert [claim.workflow_id for claim in claims] == ["w0", "w2", "w3"]
 
 
@@ -225,7 +226,7 @@ async def test_behind_a_router_claims_that_are_not_in_force_are_told_apart(
     store: MongoStore,
 ) -> None:
     await store.create_many([new(f"w{number}") for number in range(3)])
-    claims = await store.claim("worker", NOW, LEASE, 3, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3))
     await store.control("w1", Event.CANCEL, NOW)
     assert await store.renew(claims, NOW + SECOND, LEASE) == [claims[1]]
 
@@ -234,12 +235,12 @@ async def test_behind_a_router_what_is_parked_or_abandoned_is_claimed(
     cluster: Cluster, store: MongoStore, raw: Database[Document]
 ) -> None:
     await store.create_many([new(f"w{number}") for number in range(4)])
-    claims = await store.claim("worker", NOW, LEASE, 4, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=4))
     await store.park(claims[0], NOW)
     await store.fail(claims[1], failure(retry=True), NOW)
     announced = {"$set": {"session": Binary.from_uuid(uuid4())}}
     raw.workflows.update_one({"workflowId": "w2"}, announced)
-    later = await store.claim("other", NOW + LEASE, LEASE, 4, None)
+    later = await store.claim(ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=4))
     assert sorted(claim.workflow_id for claim in later) == ["w0", "w1", "w2", "w3"]
     assert raw.workflows.count_documents({"session": {"$exists": True}}) == 0
 
@@ -251,7 +252,7 @@ async def test_behind_a_router_what_cannot_be_changed_keeps_no_other_from_being_
     full = {"workflowId": "w1", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
     room = LARGEST - len(bson.encode(full | {"_id": ObjectId(), "input": ""}))
     raw.workflows.replace_one({"workflowId": "w1"}, full | {"input": "x" * room})
-    claims = await store.claim("worker", NOW, LEASE, 3, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3))
     assert [claim.workflow_id for claim in claims] == ["w0", "w2"]
 
 
@@ -285,7 +286,7 @@ async def test_behind_a_router_each_workflow_is_pruned_by_its_id(
     cluster: Cluster, store: MongoStore, raw: Database[Document]
 ) -> None:
     await store.create_many([new(f"w{number}") for number in range(3)])
-    for claim in await store.claim("worker", NOW, LEASE, 3, None):
+    for claim in await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3)):
         await store.save_step(claim, "s", 1, NOW)
         await store.save_step(claim, "t", 1, NOW)
         await store.save_nap(claim, "n", NOW, NOW)
@@ -299,7 +300,7 @@ async def test_behind_a_router_a_thread_renews_each_lease_by_its_id(
     cluster: Cluster, store: MongoStore
 ) -> None:
     await store.create_many([new(f"w{number}") for number in range(3)])
-    claims = await store.claim("worker", NOW, LEASE, 3, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3))
     connection = RuledClient(cluster)
     with closing(BlockingRenewer(connection)) as renewer:
         assert await asyncio.to_thread(renewer.renew, claims, NOW + SECOND, LEASE) == []

@@ -13,6 +13,7 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 
 from bluestreak_core.clock import elapsed
+from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.server_clock import ServerClock
 from tests.mongo.conftest import CALLS, LEASE, NOW, Document, Sent, claimed, new
@@ -70,16 +71,16 @@ async def test_the_server_is_asked_for_the_time_once_a_minute(
     assert set(asked) == {"hello"}  # again, where the first answer was slow
     assert await server_time(store)
     sent.commands.clear()
-    await store.claim("worker", NOW, LEASE, 1, None)
+    await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     assert sent.names == ["find"]
     machine.suspended += 3600
     assert not await server_time(store)
     sent.commands.clear()
-    assert await store.claim("worker", NOW, LEASE, 1, None) == []
+    assert await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)) == []
     assert set(sent.names) == {"hello"}
     assert await server_time(store)
     sent.commands.clear()
-    await store.claim("worker", NOW, LEASE, 1, None)
+    await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     assert "hello" not in sent.names
 
 
@@ -88,9 +89,16 @@ async def test_a_worker_whose_clock_was_far_off_looks_again_at_once(timed: Timed
     await store.init()
     await store.create(replace(new("w"), created_at=store.clock.now()))
     machine.suspended += 3600
-    assert await store.claim("worker", store.clock.now(), LEASE, 1, None) == []
+    assert (
+        await store.claim(
+            ClaimRequest(worker="worker", now=store.clock.now(), lease=LEASE, limit=1)
+        )
+        == []
+    )
     await store.wait_for_work(timedelta(days=1))
-    (claim,) = await store.claim("worker", store.clock.now(), LEASE, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=store.clock.now(), lease=LEASE, limit=1)
+    )
     assert claim.workflow_id == "w"
 
 
@@ -103,7 +111,9 @@ async def test_a_time_of_day_that_somebody_sets_costs_a_measurement_and_no_claim
     await store.create(replace(new("w"), created_at=store.clock.now()))
     sent.commands.clear()
     machine.time_set_by += seconds
-    (claim,) = await store.claim("worker", store.clock.now(), LEASE, 1, None)
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=store.clock.now(), lease=LEASE, limit=1)
+    )
     assert claim.workflow_id == "w"
     assert "hello" in sent.names
     assert await server_time(store)

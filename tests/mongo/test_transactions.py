@@ -30,6 +30,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.mongo.conftest import LEASE, NOW, SECOND, Document, Sent, claimed, new, polling
@@ -381,7 +382,9 @@ async def test_whoever_takes_over_ends_the_transaction_of_the_dead(
         await session.start_transaction()
         lock = {"$inc": {"transactions": 1}}
         await dead[behind.name].workflows.update_one({}, lock, session=session)
-        (owner,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+        (owner,) = await store.claim(
+            ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+        )
         assert (owner.workflow_id, owner.number) == (claim.workflow_id, 2)
         found = behind.workflows.find_one({})
         assert found is not None

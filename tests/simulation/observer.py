@@ -20,6 +20,7 @@ from bluestreak_core import (
     Workflow,
 )
 from bluestreak_core.machine import Event
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import StoreAround
 from bluestreak_memory import MemoryStore
 from tests.simulation import store_invariant as invariant
@@ -110,20 +111,13 @@ class Observer(StoreAround):
     # Claiming ------------------------------------------------------------------------------------
 
     @override
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
         record = self._record
         before = {one: await self._found(one) for one in record.created - record.expired}
-        claims = await super().claim(worker, now, lease, limit, handlers)
+        claims = await super().claim(request)
         for claim in claims:
             record.note(f"claim {claim.workflow_id} -> claim {claim.number}")
-            self._note_claim(before[claim.workflow_id], claim, now)
+            self._note_claim(before[claim.workflow_id], claim, request.now)
         return claims
 
     def _note_claim(self, before: Workflow, claim: Claim, now: datetime) -> None:

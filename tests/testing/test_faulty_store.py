@@ -11,6 +11,7 @@ import pytest
 
 from bluestreak_core import NewWorkflow, StoreUnavailable
 from bluestreak_core.errors import InvalidArgument
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import Fault, FaultyStore, ManualClock, RecordingStore
 from bluestreak_core.testing.clock import START
 from bluestreak_memory import MemoryStore
@@ -46,8 +47,8 @@ async def test_a_call_whose_answer_is_lost_is_carried_out(inner: RecordingStore)
     store = FaultyStore(inner, faults={2: Fault.LOSE})
     await store.create(_new())
     with pytest.raises(StoreUnavailable, match="lose: injected into call 2, claim"):
-        await store.claim("worker", START, LEASE, 1, None)
-    assert await store.claim("worker", START, LEASE, 1, None) == []
+        await store.claim(ClaimRequest(worker="worker", now=START, lease=LEASE, limit=1))
+    assert await store.claim(ClaimRequest(worker="worker", now=START, lease=LEASE, limit=1)) == []
 
 
 @pytest.mark.asyncio
@@ -68,7 +69,7 @@ async def test_a_duplicated_call_is_carried_out_twice_and_answered_once(
 ) -> None:
     store = FaultyStore(inner, faults={1: Fault.DUPLICATE, 2: Fault.DUPLICATE})
     assert await store.create(_new())
-    (claim,) = await store.claim("worker", START, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=START, lease=LEASE, limit=1))
     assert (inner.begun["create"], inner.begun["claim"]) == (2, 2)
     await store.finish(claim, None, START)
 

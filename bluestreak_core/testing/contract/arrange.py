@@ -12,6 +12,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
     Claim,
+    ClaimRequest,
     ErrorRecord,
     Failure,
     NewWorkflow,
@@ -60,7 +61,7 @@ async def found(store: Store, workflow_id: str) -> Workflow:
 async def claimed(store: Store, workflow_id: str, input: Any = None) -> Claim:
     """A claim made at NOW, with nothing else due."""
     await store.create(new(workflow_id, input=input))
-    claims = await store.claim("worker", NOW, LEASE, 1, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     assert [claim.workflow_id for claim in claims] == [workflow_id]
     return claims[0]
 
@@ -68,7 +69,9 @@ async def claimed(store: Store, workflow_id: str, input: Any = None) -> Claim:
 async def superseded(store: Store, workflow_id: str) -> tuple[Claim, Claim]:
     """A stale claim, and the one of the worker that took over when its lease had run out."""
     stale = await claimed(store, workflow_id)
-    (owner,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+    (owner,) = await store.claim(
+        ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+    )
     return stale, owner
 
 

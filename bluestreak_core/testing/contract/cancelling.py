@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, FailedStep
+from bluestreak_core.model import Claim, ClaimRequest, FailedStep
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
     ENDINGS,
@@ -32,7 +32,9 @@ FAILED = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
 CALLS: Mapping[str, Callable[[Store, Claim], Awaitable[Any]]] = {
     "create": lambda store, _: store.create(new("other")),
     "create_many": lambda store, _: store.create_many([new("other")]),
-    "claim": lambda store, _: store.claim("worker", NOW + LEASE, LEASE, 1, None),
+    "claim": lambda store, _: store.claim(
+        ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=1)
+    ),
     "renew": lambda store, claim: store.renew([claim], NOW + LEASE, LEASE),
     "save_step": lambda store, claim: store.save_step(claim, "s", 1, NOW),
     "save_nap": lambda store, claim: store.save_nap(claim, "s", NOW, NOW),

@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from bluestreak_core import machine
-from bluestreak_core.model import Claim, ClaimEntry, History, Status, Workflow
+from bluestreak_core.model import Claim, ClaimEntry, ClaimRequest, History, Status, Workflow
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
     LEASE,
@@ -46,22 +46,35 @@ class ClaimingContract(Rules):
 
     @rule("Store.claim")
     async def test_nothing_due_is_no_claim(self, store: Store) -> None:
-        assert list(await store.claim("worker", NOW, LEASE, 10, None)) == []
+        assert (
+            list(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10)))
+            == []
+        )
 
     @rule("Store.claim")
     async def test_a_workflow_is_claimed_when_it_is_due_and_not_before(self, store: Store) -> None:
         await store.create(new("w", created_at=NOW + SECOND))
         before = await found(store, "w")
-        assert list(await store.claim("worker", NOW, LEASE, 10, None)) == []
+        assert (
+            list(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10)))
+            == []
+        )
         assert await found(store, "w") == before
-        assert len(await store.claim("worker", NOW + SECOND, LEASE, 10, None)) == 1
+        assert (
+            len(
+                await store.claim(
+                    ClaimRequest(worker="worker", now=NOW + SECOND, lease=LEASE, limit=10)
+                )
+            )
+            == 1
+        )
 
     @rule("Store.claim")
     async def test_at_most_limit_are_claimed_the_longest_due_first(self, store: Store) -> None:
         for name, age in (("b", 2), ("d", 0), ("a", 3), ("c", 1)):
             await store.create(new(name, created_at=NOW - age * SECOND))
-        first = await store.claim("worker", NOW, LEASE, 2, None)
-        second = await store.claim("worker", NOW, LEASE, 10, None)
+        first = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=2))
+        second = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10))
         assert [claim.workflow_id for claim in first] == ["a", "b"]
         assert [claim.workflow_id for claim in second] == ["c", "d"]
 
@@ -71,28 +84,51 @@ class ClaimingContract(Rules):
         later = NOW + LEASE
         for name in "abc":
             await store.create(new(name, created_at=later + SECOND))
-        (claim,) = await store.claim("worker", later + SECOND, LEASE, 1, None)
+        (claim,) = await store.claim(
+            ClaimRequest(worker="worker", now=later + SECOND, lease=LEASE, limit=1)
+        )
         assert claim.workflow_id == "expired"
 
     @rule("Store.claim")
     async def test_only_the_given_handlers_are_claimed(self, store: Store) -> None:
         await store.create(new("w1", handler_id="h1"))
         await store.create(new("w2", handler_id="h2"))
-        claims = await store.claim("worker", NOW, LEASE, 10, {"h2", "h3"})
+        claims = await store.claim(
+            ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10, handlers={"h2", "h3"})
+        )
         assert [claim.workflow_id for claim in claims] == ["w2"]
-        assert list(await store.claim("worker", NOW, LEASE, 10, [])) == []
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10, handlers=[])
+                )
+            )
+            == []
+        )
         assert (await found(store, "w1")).status is Status.IDLE
-        assert len(await store.claim("worker", NOW, LEASE, 10, None)) == 1
+        assert (
+            len(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10)))
+            == 1
+        )
 
     @rule("Store.claim")
     async def test_a_claimed_workflow_is_not_claimed_again(self, store: Store) -> None:
         await claimed(store, "w")
-        assert list(await store.claim("other", NOW + LEASE - SECOND, LEASE, 10, None)) == []
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="other", now=NOW + LEASE - SECOND, lease=LEASE, limit=10)
+                )
+            )
+            == []
+        )
 
     @rule("Store.claim")
     async def test_an_expired_lease_is_taken_over_and_counts_a_crash(self, store: Store) -> None:
         first = await claimed(store, "w")
-        (second,) = await store.claim("other", NOW + LEASE, LEASE, 10, None)
+        (second,) = await store.claim(
+            ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=10)
+        )
         assert second.token != first.token
         assert (second.number, second.workflow.crashes) == (2, 1)
         assert second.workflow.worker == "other"
@@ -106,15 +142,22 @@ class ClaimingContract(Rules):
     async def test_a_workflow_was_started_by_its_earliest_claim(self, store: Store) -> None:
         await store.release(await claimed(store, "w"), NOW - 2 * SECOND)
         earlier = NOW - SECOND  # clocks of servers disagree, and the other one is asked now
-        (again,) = await store.claim("worker", earlier, LEASE, 1, None)
+        (again,) = await store.claim(
+            ClaimRequest(worker="worker", now=earlier, lease=LEASE, limit=1)
+        )
         assert again.workflow.started_at == earlier
         assert await found(store, "w") == again.workflow
 
     @rule("Store.claim")
     async def test_a_failed_workflow_is_claimed_at_its_retry_instant(self, store: Store) -> None:
         await store.fail(await claimed(store, "w"), failure(NOW + SECOND), NOW)
-        assert list(await store.claim("worker", NOW, LEASE, 10, None)) == []
-        (claim,) = await store.claim("worker", NOW + SECOND, LEASE, 10, None)
+        assert (
+            list(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10)))
+            == []
+        )
+        (claim,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + SECOND, lease=LEASE, limit=10)
+        )
         assert (claim.workflow.failures, claim.workflow.crashes) == (1, 0)
 
     @rule("#atomic-calls")
@@ -130,7 +173,9 @@ class ClaimingContract(Rules):
     async def test_the_claim_log_keeps_the_newest_entries(self, store: Store) -> None:
         await store.create(new("w"))
         for _ in range(machine.MAX_CLAIM_LOG + 5):
-            (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+            (claim,) = await store.claim(
+                ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)
+            )
             await store.release(claim, NOW)
         workflow = await found(store, "w")
         assert len(workflow.claim_log) == machine.MAX_CLAIM_LOG
@@ -189,7 +234,14 @@ class ClaimingContract(Rules):
     async def test_renewing_revives_an_expired_lease_that_nobody_took(self, store: Store) -> None:
         claim = await claimed(store, "w")
         assert await store.renew([claim], NOW + 5 * LEASE, LEASE) == []
-        assert list(await store.claim("other", NOW + 5 * LEASE, LEASE, 10, None)) == []
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="other", now=NOW + 5 * LEASE, lease=LEASE, limit=10)
+                )
+            )
+            == []
+        )
 
     @rule("Store.renew")
     async def test_renewing_tells_which_claims_are_lost(self, store: Store) -> None:
@@ -207,7 +259,9 @@ class ClaimingContract(Rules):
     async def test_renewing_a_stale_claim_leaves_its_successor_alone(self, store: Store) -> None:
         stale = await claimed(store, "w1")
         await store.create(new("w2"))
-        claims = await store.claim("other", NOW + LEASE, LEASE, 2, None)
+        claims = await store.claim(
+            ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=2)
+        )
         (successor,) = [claim for claim in claims if claim.workflow_id == "w1"]
         (owner,) = [claim for claim in claims if claim.workflow_id == "w2"]
         assert await store.renew([stale, owner], NOW + 2 * LEASE, LEASE) == [stale]
@@ -220,7 +274,7 @@ class ClaimingContract(Rules):
 
 
 async def _claim_some(store: Store, worker: str) -> Sequence[Claim]:
-    return await store.claim(worker, NOW, LEASE, 3, None)
+    return await store.claim(ClaimRequest(worker=worker, now=NOW, lease=LEASE, limit=3))
 
 
 async def _race(*calls: Coroutine[Any, Any, Sequence[Claim]]) -> list[Claim]:

@@ -7,7 +7,7 @@ import pytest
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, TransitionRefused, WorkflowNotFound
 from bluestreak_core.machine import Event
-from bluestreak_core.model import FailedStep, History, Status
+from bluestreak_core.model import ClaimRequest, FailedStep, History, Status
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
     ENDINGS,
@@ -90,7 +90,7 @@ class ControlContract(Rules):
         stale = await claimed(store, "w")
         for event in events:
             await store.control("w", event, NOW)
-        assert await store.claim("other", NOW, LEASE, 1, None)
+        assert await store.claim(ClaimRequest(worker="other", now=NOW, lease=LEASE, limit=1))
         before = await found(store, "w")
         with pytest.raises(ClaimLost):
             await end(store, stale, ending)
@@ -115,15 +115,36 @@ class ControlContract(Rules):
         for name, event in (("w1", Event.PAUSE), ("w2", Event.CANCEL)):
             await store.create(new(name))
             await store.control(name, event, NOW)
-        assert list(await store.claim("worker", NOW + 100 * LEASE, LEASE, 10, None)) == []
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="worker", now=NOW + 100 * LEASE, lease=LEASE, limit=10)
+                )
+            )
+            == []
+        )
 
     @rule("Store.control")
     async def test_a_resumed_workflow_is_due_when_it_was_to_be(self, store: Store) -> None:
         await store.park(await claimed(store, "w"), NOW + 3 * SECOND)
         await store.control("w", Event.PAUSE, NOW + SECOND)
         await store.control("w", Event.RESUME, NOW + 2 * SECOND)
-        assert list(await store.claim("worker", NOW + 2 * SECOND, LEASE, 1, None)) == []
-        assert len(await store.claim("worker", NOW + 3 * SECOND, LEASE, 1, None)) == 1
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="worker", now=NOW + 2 * SECOND, lease=LEASE, limit=1)
+                )
+            )
+            == []
+        )
+        assert (
+            len(
+                await store.claim(
+                    ClaimRequest(worker="worker", now=NOW + 3 * SECOND, lease=LEASE, limit=1)
+                )
+            )
+            == 1
+        )
 
     @rule("Store.control")
     async def test_one_that_was_paused_while_it_ran_is_due_when_it_is_resumed(
@@ -132,7 +153,7 @@ class ControlContract(Rules):
         await claimed(store, "w")
         await store.control("w", Event.PAUSE, NOW)
         await store.control("w", Event.RESUME, NOW)
-        (again,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (again,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         assert (again.number, again.workflow.crashes) == (2, 0)
 
     @rule("Store.control")
@@ -143,7 +164,9 @@ class ControlContract(Rules):
         await store.fail_step(claim, failed)
         await store.fail(claim, failure(None), NOW)
         await store.control("w", Event.RETRY, NOW + SECOND)
-        (again,) = await store.claim("worker", NOW + SECOND, LEASE, 1, None)
+        (again,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + SECOND, lease=LEASE, limit=1)
+        )
         assert (again.workflow.failures, again.workflow.failed_steps) == (0, ())
         assert (again.workflow.retries, again.workflow.error) == (1, None)
         assert await store.history([again]) == {"w": History(steps={"s": "kept"})}
@@ -156,7 +179,9 @@ class ControlContract(Rules):
         assert before.crashes == 1
         await store.control("w", Event.RETRY, NOW + LEASE)
         assert await found(store, "w") == machine.control(before, Event.RETRY, NOW + LEASE, None)
-        (again,) = await store.claim("worker", NOW + LEASE, LEASE, 1, None)
+        (again,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=1)
+        )
         assert again.workflow.crashes == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, UnstorableValue
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, Status
+from bluestreak_core.model import Claim, ClaimRequest, Status
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
     ENDINGS,
@@ -37,8 +37,17 @@ class EndingContract(Rules):
         before = await found(store, "w")
         await store.park(claim, NOW + 5 * LEASE)
         assert await found(store, "w") == machine.park(before, NOW + 5 * LEASE)
-        assert list(await store.claim("other", NOW + 5 * LEASE - SECOND, LEASE, 1, None)) == []
-        (again,) = await store.claim("other", NOW + 5 * LEASE, LEASE, 1, None)
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="other", now=NOW + 5 * LEASE - SECOND, lease=LEASE, limit=1)
+                )
+            )
+            == []
+        )
+        (again,) = await store.claim(
+            ClaimRequest(worker="other", now=NOW + 5 * LEASE, lease=LEASE, limit=1)
+        )
         assert again.workflow.crashes == 0
 
     @rule("Store.release")
@@ -47,7 +56,9 @@ class EndingContract(Rules):
         before = await found(store, "w")
         await store.release(claim, NOW + SECOND)
         assert await found(store, "w") == machine.release(before, NOW + SECOND)
-        (again,) = await store.claim("other", NOW + SECOND, LEASE, 1, None)
+        (again,) = await store.claim(
+            ClaimRequest(worker="other", now=NOW + SECOND, lease=LEASE, limit=1)
+        )
         assert again.workflow.crashes == 0
 
     @rule("Store.finish")
@@ -85,7 +96,14 @@ class EndingContract(Rules):
     async def test_an_ended_workflow_is_never_claimed(self, store: Store, event: Event) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, event)
-        assert list(await store.claim("other", NOW + 100 * LEASE, LEASE, 10, None)) == []
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="other", now=NOW + 100 * LEASE, lease=LEASE, limit=10)
+                )
+            )
+            == []
+        )
 
     @pytest.mark.parametrize("event", ENDINGS)
     @rule("#repeated-calls")
@@ -103,7 +121,9 @@ class EndingContract(Rules):
     ) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, event)
-        (owner,) = await store.claim("other", NOW + LEASE, LEASE, 1, None)
+        (owner,) = await store.claim(
+            ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+        )
         await end(store, claim, event)
         assert await found(store, "w") == owner.workflow
 
@@ -111,8 +131,10 @@ class EndingContract(Rules):
     async def test_claims_that_end_together_share_no_fate(self, store: Store) -> None:
         for number in range(20):
             await store.create(new(f"w{number}"))
-        stale = await store.claim("worker", NOW, LEASE, 10, None)
-        owners = await store.claim("other", NOW + LEASE, LEASE, 20, None)
+        stale = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10))
+        owners = await store.claim(
+            ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=20)
+        )
         endings = [store.finish(claim, claim.number, NOW) for claim in (*stale, *owners)]
         outcomes = await asyncio.gather(*endings, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [ClaimLost] * 10 + [NoneType] * 20

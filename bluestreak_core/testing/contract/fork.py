@@ -7,7 +7,15 @@ from typing import Protocol
 import pytest
 
 from bluestreak_core.errors import StepNotRecorded, WorkflowNotFound
-from bluestreak_core.model import Attempt, Claim, FailedStep, History, Status, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    ClaimRequest,
+    FailedStep,
+    History,
+    Status,
+    Workflow,
+)
 from bluestreak_core.store.powers import Forks, Searches
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import ERROR, NOW, SECOND, found, new
@@ -62,7 +70,7 @@ class ForkContract(Rules):
         self, store: Forking
     ) -> None:
         await store.create(new("w"))
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         await store.fail_step(claim, GIVEN_UP)
         await store.save_step(claim, "next", 1, GIVEN_UP.failed_at)
         assert await store.fork("w", "f", "next", LATER)
@@ -96,7 +104,7 @@ class ForkContract(Rules):
     @rule("Forks.fork")
     async def test_records_keep_their_order(self, store: Forking) -> None:
         await store.create(new("w"))
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         for step_id in ("c", "a", "b", "d"):
             await store.save_step(claim, step_id, step_id, NOW)
         await store.fork("w", "f", None, LATER)
@@ -145,7 +153,7 @@ class ForkContract(Rules):
 async def _recorded(store: Store, workflow_id: str) -> Claim:
     """A running workflow with a record of each kind, a second apart."""
     await store.create(new(workflow_id, input={"a": [1]}))
-    (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     await store.save_step(claim, "s1", "output of s1", NOW)
     await store.save_step(claim, "s2", "output of s2", NOW + SECOND)
     await store.save_nap(claim, "n3", LATER, NOW + 2 * SECOND)
@@ -168,6 +176,6 @@ async def _recorded(store: Store, workflow_id: str) -> Claim:
 
 async def _history(store: Store, workflow_id: str) -> History:
     """What the next run of a workflow that is due goes on from."""
-    (claim,) = await store.claim("worker", LATER, LEASE, 1, None)
+    (claim,) = await store.claim(ClaimRequest(worker="worker", now=LATER, lease=LEASE, limit=1))
     assert claim.workflow_id == workflow_id
     return (await store.history([claim]))[workflow_id]

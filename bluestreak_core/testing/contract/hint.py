@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, NewWorkflow
+from bluestreak_core.model import Claim, ClaimRequest, NewWorkflow
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import LEASE, LONG, NOW, end, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
@@ -111,7 +111,11 @@ async def _claimed(store: Store) -> Claim:
 
 
 async def _claims(store: Store) -> Sequence[Claim]:
-    return list(await store.claim("worker", store.clock.now(), LEASE, 10, None))
+    return list(
+        await store.claim(
+            ClaimRequest(worker="worker", now=store.clock.now(), lease=LEASE, limit=10)
+        )
+    )
 
 
 async def _until_claimed(store: Store) -> Claim:

@@ -16,7 +16,7 @@ import pytest
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, TransitionRefused
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, Workflow
+from bluestreak_core.model import Claim, ClaimRequest, Workflow
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import ENDINGS, LEASE, NOW, claimed, end, ended, found
 from bluestreak_core.testing.contract.rule import Rules, rule
@@ -86,12 +86,16 @@ def _decide_renew(workflow: Workflow, claim: Claim) -> tuple[Workflow, Outcome]:
 
 
 async def _claim(store: Store, _: Claim) -> Outcome:
-    return len(await store.claim("other", LATER, LEASE, 1, None)) == 1
+    return (
+        len(await store.claim(ClaimRequest(worker="other", now=LATER, lease=LEASE, limit=1))) == 1
+    )
 
 
 def _decide_claim(workflow: Workflow, _: Claim) -> tuple[Workflow, Outcome]:
     if machine.is_due(workflow, LATER):
-        return machine.claim(workflow, "next", "other", LATER, LEASE), True
+        return machine.claim(
+            workflow, "next", ClaimRequest(worker="other", now=LATER, lease=LEASE, limit=1)
+        ), True
     return workflow, False
 
 

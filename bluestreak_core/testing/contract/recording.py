@@ -12,7 +12,7 @@ import pytest
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Claim, FailedStep, History
+from bluestreak_core.model import Claim, ClaimRequest, FailedStep, History
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
     ERROR,
@@ -175,7 +175,7 @@ class RecordingContract(Rules):
         await store.save_attempt(claim, attempt(4))
         await store.fail(claim, failure(None), NOW)
         await store.control("w", Event.RETRY, NOW)
-        (again,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (again,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         assert await store.history([again]) == {"w": History()}
         second = replace(attempt(1), round=1)
         await store.save_attempt(again, second)
@@ -199,7 +199,9 @@ class RecordingContract(Rules):
         assert after == machine.fail_step(machine.fail_step(before, failed[0]), failed[1])
         await store.fail_step(owner, replace(failed[0], attempts=4, failed_at=NOW + SECOND))
         assert await found(store, "w") == after
-        (again,) = await store.claim("worker", NOW + 2 * LEASE, LEASE, 1, None)
+        (again,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + 2 * LEASE, lease=LEASE, limit=1)
+        )
         assert again.workflow.failed_steps == tuple(failed)
 
     @rule("Store.fail_step")

@@ -14,6 +14,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import (
     Attempt,
     Claim,
+    ClaimRequest,
     FailedStep,
     Failure,
     History,
@@ -280,7 +281,7 @@ class SearchContract(Rules):
             assert await store.records("w") == Records()
         later = NOW + 2 * SECOND
         await store.create(new("w", created_at=later))
-        (claim,) = await store.claim("worker", later, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=later, lease=LEASE, limit=1))
         if when == "after it began":
             await _record_late(store, stale)
         tried = replace(_ATTEMPT, retry_at=later)
@@ -307,7 +308,7 @@ class SearchContract(Rules):
         await _record_late(store, stale)
         later = NOW + 2 * SECOND
         await store.create(new("w", created_at=later))
-        (claim,) = await store.claim("worker", later, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=later, lease=LEASE, limit=1))
         await store.save_step(claim, "s", "new", later)
         await store.save_step(claim, "s2", 2, later + SECOND)
         for before, steps in ((None, ["s", "s2"]), ("s2", ["s"]), ("s", [])):
@@ -315,7 +316,9 @@ class SearchContract(Rules):
             records = await store.records(f"fork before {before}")
             assert [step.step_id for step in records.steps] == steps
             assert records.naps == ()
-        forks = await store.claim("worker", later + LEASE, LEASE, 10, None)
+        forks = await store.claim(
+            ClaimRequest(worker="worker", now=later + LEASE, lease=LEASE, limit=10)
+        )
         (whole,) = [fork for fork in forks if fork.workflow_id == "fork before None"]
         assert (await store.history([whole]))[whole.workflow_id].steps == {"s": "new", "s2": 2}
 
@@ -327,7 +330,7 @@ class SearchContract(Rules):
         workflow = await found(store, "w")
         assert await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND) == NOTHING
         assert await found(store, "w") == workflow
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         await store.fail_step(
             claim, FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
         )
@@ -341,7 +344,9 @@ class SearchContract(Rules):
         await store.control("w1", Event.CANCEL, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
         await store.create(new("w1", created_at=NOW + SECOND))
-        claims = await store.claim("worker", NOW + SECOND, LEASE, 10, None)
+        claims = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + SECOND, lease=LEASE, limit=10)
+        )
         assert [claim.workflow_id for claim in claims] == ["w2", "w1"]
 
 
@@ -374,7 +379,7 @@ async def _one_of_each(store: Store) -> list[Workflow]:
     for number, name in enumerate(names):
         created_at = NOW + number // 2 * SECOND
         await store.create(new(name, handler_id=f"h{number % 2}", created_at=created_at))
-    claims = await store.claim("worker", NOW + LEASE, LEASE, 4, None)
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=4))
     by_name = {claim.workflow_id: claim for claim in claims}
     later = NOW + LEASE + SECOND
     await store.finish(by_name["w0"], "done", later)

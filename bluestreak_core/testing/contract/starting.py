@@ -8,7 +8,7 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import UnstorableValue
-from bluestreak_core.model import Status, Workflow
+from bluestreak_core.model import ClaimRequest, Status, Workflow
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, SECOND, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
@@ -41,8 +41,18 @@ class StartingContract(Rules):
         delayed = replace(new("w"), start_at=NOW + SECOND)
         await store.create(delayed)
         assert await found(store, "w") == machine.create(delayed)
-        assert list(await store.claim("worker", NOW, LEASE, 10, None)) == []
-        assert len(await store.claim("worker", NOW + SECOND, LEASE, 10, None)) == 1
+        assert (
+            list(await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10)))
+            == []
+        )
+        assert (
+            len(
+                await store.claim(
+                    ClaimRequest(worker="worker", now=NOW + SECOND, lease=LEASE, limit=10)
+                )
+            )
+            == 1
+        )
 
     @rule("Store.create_many")
     async def test_many_are_created_and_those_that_exist_left_alone(self, store: Store) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, timedelta
 from bluestreak_core import machine
 from bluestreak_core.clock import SystemClock, in_milliseconds
 from bluestreak_core.machine import Event
-from bluestreak_core.model import FailedStep, Failure
+from bluestreak_core.model import ClaimRequest, FailedStep, Failure
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract.arrange import ERROR, LEASE, NOW, attempt, claimed, found, new
@@ -45,10 +45,21 @@ class TimeContract(Rules):
         await store.create(delayed)
         await store.create(new("early", created_at=NOW + 4 * MS))
         assert await found(store, "late") == machine.create(delayed)
-        assert list(await store.claim("worker", NOW + 3 * MS, LEASE, 10, None)) == []
-        (early,) = await store.claim("worker", NOW + 4 * MS, LEASE, 10, None)
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="worker", now=NOW + 3 * MS, lease=LEASE, limit=10)
+                )
+            )
+            == []
+        )
+        (early,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + 4 * MS, lease=LEASE, limit=10)
+        )
         assert early.workflow_id == "early"
-        (late,) = await store.claim("worker", NOW + 5 * MS, LEASE, 10, None)
+        (late,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + 5 * MS, lease=LEASE, limit=10)
+        )
         assert late.workflow.timeout_at == NOW + 5 * MS + LEASE
         assert late.workflow.started_at == NOW + 5 * MS
 
@@ -58,7 +69,9 @@ class TimeContract(Rules):
     ) -> None:
         for name, place in (("a", 3), ("b", 1), ("c", 2)):
             await store.create(new(name, created_at=NOW + place * MS))
-        claims = await store.claim("worker", NOW + 3 * MS, LEASE, 2, None)
+        claims = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + 3 * MS, lease=LEASE, limit=2)
+        )
         assert [claim.workflow_id for claim in claims] == ["b", "c"]
 
     @rule("#time")
@@ -66,8 +79,22 @@ class TimeContract(Rules):
         claim = await claimed(store, "w")
         assert await store.renew([claim], NOW + 7 * MS, LEASE) == []
         assert (await found(store, "w")).timeout_at == NOW + 7 * MS + LEASE
-        assert list(await store.claim("other", NOW + 6 * MS + LEASE, LEASE, 1, None)) == []
-        assert len(await store.claim("other", NOW + 7 * MS + LEASE, LEASE, 1, None)) == 1
+        assert (
+            list(
+                await store.claim(
+                    ClaimRequest(worker="other", now=NOW + 6 * MS + LEASE, lease=LEASE, limit=1)
+                )
+            )
+            == []
+        )
+        assert (
+            len(
+                await store.claim(
+                    ClaimRequest(worker="other", now=NOW + 7 * MS + LEASE, lease=LEASE, limit=1)
+                )
+            )
+            == 1
+        )
 
     @rule("#time")
     async def test_records_have_their_instants_to_the_millisecond(self, store: Store) -> None:

@@ -17,7 +17,7 @@ from bluestreak_core.errors import (
     WorkflowNotFound,
 )
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Status
+from bluestreak_core.model import ClaimRequest, Status
 from bluestreak_core.store.powers import Transacts
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, claimed, found, new
@@ -168,7 +168,9 @@ class TransactionContract(Rules):
         self, store: Transacting, application: Application
     ) -> None:
         await claimed(store, "w")
-        (claim,) = await store.claim("worker", NOW + LEASE, LEASE, 1, None)
+        (claim,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=1)
+        )
         assert claim.workflow.crashes == 1
         await store.transact(claim, "s", _Writer(application), _now)
         assert (await found(store, "w")).crashes == 0
@@ -298,7 +300,9 @@ def _now() -> datetime:
 
 async def _take(store: Store, by: Event) -> None:
     if by is Event.CLAIM:
-        assert await store.claim("other", NOW + LEASE, LEASE, 1, None)
+        assert await store.claim(
+            ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
+        )
     else:
         await store.control("w", by, NOW)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
-from bluestreak_core.model import Status
+from bluestreak_core.model import ClaimRequest, Status
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.values import MAX_DEPTH, MAX_VALUE_BYTES
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, claimed, failure, found, new
@@ -159,7 +159,7 @@ class ValueContract(Rules):
         self, store: Store, given: Any, stored: Any
     ) -> None:
         await store.create(new("w", input=given))
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         first = await store.save_step(claim, "s", given, NOW)
         replayed = (await store.history([claim]))["w"].steps["s"]
         step = await store.find_step("w", "s")
@@ -173,7 +173,7 @@ class ValueContract(Rules):
     async def test_nothing_stored_is_the_callers_object(self, store: Store) -> None:
         value = {"list": [1]}
         await store.create(new("w", input=value))
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         output = await store.save_step(claim, "s", value, NOW)
         value["list"].append(2)
         claim.workflow.input["list"].append(3)
@@ -228,7 +228,7 @@ class ValueContract(Rules):
     async def test_a_value_may_be_as_large_as_the_limit(self, store: Store) -> None:
         largest = "x" * (MAX_VALUE_BYTES - 5)
         await store.create(new("w", input=largest))
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         assert claim.workflow.input == largest
         assert await store.save_step(claim, "s", largest, NOW) == largest
 
@@ -252,7 +252,7 @@ class ValueContract(Rules):
     async def test_a_result_has_the_room_that_the_input_leaves(self, store: Store) -> None:
         half = "x" * (MAX_VALUE_BYTES // 2 + 100_000)
         await store.create(new("w", input=half))
-        (claim,) = await store.claim("worker", NOW, LEASE, 1, None)
+        (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         with pytest.raises(ValueTooLarge, match="result of workflow 'w'") as refused:
             await store.finish(claim, half, NOW)
         assert refused.value.size > refused.value.limit

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from typing_extensions import override
@@ -13,7 +13,7 @@ from typing_extensions import override
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import Unsupported
 from bluestreak_core.machine import Event
-from bluestreak_core.model import Attempt, Claim, Failure, Status
+from bluestreak_core.model import Attempt, Claim, ClaimRequest, Failure, Status
 from bluestreak_core.run.handler import Handler, HandlerPolicy
 from bluestreak_core.run.hook import RunInfo, UserCall
 from bluestreak_core.store.protocol import Store
@@ -75,15 +75,8 @@ class _NotingStore(StoreAround):
         self._seen = rerun.seen
 
     @override
-    async def claim(
-        self,
-        worker: str,
-        now: datetime,
-        lease: timedelta,
-        limit: int,
-        handlers: Collection[str] | None,
-    ) -> Sequence[Claim]:
-        claims = await super().claim(worker, now, lease, limit, handlers)
+    async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
+        claims = await super().claim(request)
         for claim in claims:
             self._seen[claim.workflow_id].note_claim()
         return claims
