@@ -53,7 +53,12 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.store.hints import Hints
-from bluestreak_core.store.powers import Forks, Prunes, Searches, Transacts
+from bluestreak_core.store.powers import (
+    SupportsForks,
+    SupportsPruning,
+    SupportsSearch,
+    SupportsTransactions,
+)
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
     Count,
@@ -105,7 +110,7 @@ class _Record:
                 self.sessions.remove(session)
 
 
-class MemoryStore(Store, Forks, Transacts, Searches, Prunes):
+class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning):
     """A store in the memory of one process, which forgets everything when the process ends.
 
     It holds what every store holds; `rules` widens that, for example to BSON's types with

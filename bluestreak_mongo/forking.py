@@ -66,7 +66,7 @@ class _Part:
 async def fork(
     database: Database, workflow_id: str, new_id: str, before: str | None, now: datetime
 ) -> bool:
-    """See `Forks.fork`."""
+    """See `SupportsForks.fork`."""
     found = await _find_source(database, workflow_id)
     source = doc.to_workflow(found)
     part = await _part(database, source, before)

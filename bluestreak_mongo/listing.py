@@ -66,7 +66,7 @@ class _Condition:
 
 
 class Listing:
-    """Answers what `bluestreak_core.query.Searches` asks."""
+    """Answers what `bluestreak_core.query.SupportsSearch` asks."""
 
     def __init__(self, database: Database, strays: Strays) -> None:
         self._database = database
@@ -75,7 +75,7 @@ class Listing:
         self._has_snapshots = True
 
     async def page(self, query: Query, after: Position | None, limit: int) -> list[WorkflowSummary]:
-        """See `Searches.find_page`. Each stretch of an index is read by one command."""
+        """See `SupportsSearch.find_page`. Each stretch of an index is read by one command."""
         if query.statuses == _ALL:
             query = replace(query, statuses=None)
         conditions = _conditions(query)
@@ -88,7 +88,7 @@ class Listing:
         return await self._sorted(query, rare.index, after, limit)
 
     async def count(self, by: Count) -> dict[str, int]:
-        """See `Searches.count`. It reads an index, and no document, so marks are not seen."""
+        """See `SupportsSearch.count`. It reads an index, and no document, so marks are not seen."""
         field, index = _COUNTED[by]
         each: Document = {"$group": {"_id": f"${field}", "n": {"$sum": 1}}}
 
@@ -99,7 +99,7 @@ class Listing:
         return {row["_id"]: row["n"] for row in found if isinstance(row["_id"], str)}
 
     async def records(self, workflow_id: str) -> Records:
-        """See `Searches.records`."""
+        """See `SupportsSearch.records`."""
         key = {doc.WORKFLOW_ID: workflow_id}
         workflow = await self._workflows.find_one(key, {doc.CREATED_AT: 1})
         created_at = None if workflow is None else workflow.get(doc.CREATED_AT)

@@ -42,7 +42,7 @@ class _Doomed:
 
 
 class Pruning:
-    """Does what `bluestreak_core.query.Prunes` asks for."""
+    """Does what `bluestreak_core.query.SupportsPruning` asks for."""
 
     def __init__(self, database: Database) -> None:
         self._is_routed = database.is_routed
@@ -53,7 +53,7 @@ class Pruning:
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:
-        """See `Prunes.prune`. What an earlier call has left behind comes first.
+        """See `SupportsPruning.prune`. What an earlier call has left behind comes first.
 
         Of a batch nothing may be left to delete, since others were at the same, or since it has
         records that cannot be read: it is left alone then, and the next one has its turn.

@@ -36,7 +36,13 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.store.hints import Hints
-from bluestreak_core.store.powers import Forks, Prunes, RenewsFromThread, Searches, Transacts
+from bluestreak_core.store.powers import (
+    SupportsForks,
+    SupportsPruning,
+    SupportsSearch,
+    SupportsThreadRenewal,
+    SupportsTransactions,
+)
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
 from bluestreak_mongo import documents as doc
@@ -123,7 +129,14 @@ class _Opened:
             await self.timekeeper.close()
 
 
-class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
+class MongoStore(
+    Store,
+    SupportsThreadRenewal,
+    SupportsForks,
+    SupportsTransactions,
+    SupportsSearch,
+    SupportsPruning,
+):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
     `MongoStore(url, database=...)` owns its client. Any option of the driver goes into the URL;
@@ -367,7 +380,7 @@ class MongoStore(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     def renewer(self) -> BlockingRenewer:
-        """Renews leases on a connection of its own; see `RenewsFromThread`.
+        """Renews leases on a connection of its own; see `SupportsThreadRenewal`.
 
         It is refused in a database that was given without a `renewal_url`.
         """

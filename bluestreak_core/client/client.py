@@ -39,7 +39,7 @@ from bluestreak_core.machine import Event
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Standing, Status, Step, Workflow
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.handler import Handler
-from bluestreak_core.store.powers import Forks, Transacts, require
+from bluestreak_core.store.powers import SupportsForks, SupportsTransactions, require
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.values import same_value
 
@@ -160,7 +160,7 @@ class Client(Search):
         if session is None:
             created = await self._store.create(new)
         else:
-            store = require(self._store, Transacts, "start(session=)")
+            store = require(self._store, SupportsTransactions, "start(session=)")
             await store.check_transactions("start(session=)")
             created = await store.create_in(session, new)
         if not created and strict:
@@ -203,7 +203,7 @@ class Client(Search):
         if session is None:
             found = await self._store.find_workflow(new.workflow_id)
         else:
-            found = await require(self._store, Transacts, "start(session=)").find_in(
+            found = await require(self._store, SupportsTransactions, "start(session=)").find_in(
                 session, new.workflow_id
             )
         if found is None:
@@ -343,7 +343,7 @@ class Client(Search):
         workflow_id = check_id("workflow id", workflow_id)
         new_id = check_id("new id", new_id)
         before = None if before is None else check_id("before", before)
-        store = require(self._store, Forks, "fork()")
+        store = require(self._store, SupportsForks, "fork()")
         return await store.fork(workflow_id, new_id, before, self._store.clock.now())
 
     async def _control(
@@ -361,7 +361,7 @@ class Client(Search):
             await self._store.control(workflow_id, event, now, reason)
         else:
             with_session = call.replace("()", "(session=)")
-            store = require(self._store, Transacts, with_session)
+            store = require(self._store, SupportsTransactions, with_session)
             await store.check_transactions(with_session)
             await store.control_in(session, workflow_id, event, now, reason)
 

@@ -12,7 +12,7 @@ from bluestreak_core.argument import check_id, check_limit, is_a, to_instant
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
 from bluestreak_core.model import Status, Workflow
-from bluestreak_core.store.powers import Prunes, Searches, require
+from bluestreak_core.store.powers import SupportsPruning, SupportsSearch, require
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
     ENDED,
@@ -131,7 +131,7 @@ class Search:
         Raises `InvalidArgument`, before anything is deleted, and `Unsupported`.
         """
         self._check_open("prune()")
-        store = require(self._store, Prunes, "prune()")
+        store = require(self._store, SupportsPruning, "prune()")
         until = to_instant("ended_before", ended_before)
         ended = _to_statuses("statuses", statuses, ENDED)
         left = check_limit("limit", limit)
@@ -152,13 +152,13 @@ class Search:
             raise WorkflowNotFound(workflow_id)
         return workflow
 
-    def _searching(self, call: str) -> Searches:
+    def _searching(self, call: str) -> SupportsSearch:
         self._check_open(call)
-        return require(self._store, Searches, call)
+        return require(self._store, SupportsSearch, call)
 
 
 async def _listed(
-    store: Searches,
+    store: SupportsSearch,
     query: Query,
     after: Position | None,
     limit: int | None,

@@ -12,7 +12,7 @@ from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.lease import renewals
 from bluestreak_core.run.time_limit import in_time
 from bluestreak_core.run.transaction_call import Committed, RolledBack, TransactionCall
-from bluestreak_core.store.powers import Transacts, require
+from bluestreak_core.store.powers import SupportsTransactions, require
 from bluestreak_core.store.protocol import Store
 
 
@@ -49,7 +49,7 @@ class Commits:
         return Committed(self._journal.converted(call.step_id, outcome.output, call.fn))
 
     async def _try_to_commit(
-        self, store: Transacts, call: TransactionCall
+        self, store: SupportsTransactions, call: TransactionCall
     ) -> Committed | RolledBack:
         async def write(session: Any) -> Any:
             return self._journal.stored(call.step_id, await call.write(session), call.fn)
@@ -73,8 +73,8 @@ class Commits:
             step = await self._store.find_step(workflow_id, step_id)
             return RolledBack(error) if step is None else Committed(step.output)
 
-    async def _transacts(self, call: str) -> Transacts:
-        store = require(self._store, Transacts, call)
+    async def _transacts(self, call: str) -> SupportsTransactions:
+        store = require(self._store, SupportsTransactions, call)
         await self._lease.until_answered(lambda: store.check_transactions(call))
         return store
 

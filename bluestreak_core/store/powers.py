@@ -16,7 +16,7 @@ P = TypeVar("P")
 
 
 @runtime_checkable
-class Forks(Protocol):
+class SupportsForks(Protocol):
     """A store that can begin a workflow with the records of another one."""
 
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
@@ -34,7 +34,7 @@ class Forks(Protocol):
 
 
 @runtime_checkable
-class Transacts(Protocol):
+class SupportsTransactions(Protocol):
     """A store whose writes can be committed together with the application's own."""
 
     async def check_transactions(self, call: str) -> None:
@@ -96,7 +96,7 @@ class Renewer(Protocol):
 
 
 @runtime_checkable
-class RenewsFromThread(Protocol):
+class SupportsThreadRenewal(Protocol):
     """A store that can renew leases while the event loop is blocked."""
 
     def renewer(self) -> Renewer | None:
@@ -105,7 +105,7 @@ class RenewsFromThread(Protocol):
 
 
 @runtime_checkable
-class Searches(Protocol):
+class SupportsSearch(Protocol):
     """A store that can look at all of its workflows. None of it loads an input or a result."""
 
     async def find_page(
@@ -134,7 +134,7 @@ class Searches(Protocol):
 
 
 @runtime_checkable
-class Prunes(Protocol):
+class SupportsPruning(Protocol):
     """A store that can delete workflows that have ended, with all that they have recorded."""
 
     async def prune(
@@ -165,11 +165,11 @@ class Wraps(Protocol):
 
 _LACKS: Mapping[type, str] = MappingProxyType(
     {
-        Forks: "cannot copy records",
-        Transacts: "has no transactions",
-        Searches: "cannot search",
-        Prunes: "cannot delete",
-        RenewsFromThread: "cannot renew leases from a thread",
+        SupportsForks: "cannot copy records",
+        SupportsTransactions: "has no transactions",
+        SupportsSearch: "cannot search",
+        SupportsPruning: "cannot delete",
+        SupportsThreadRenewal: "cannot renew leases from a thread",
     }
 )
 """What is said of a store without a power."""

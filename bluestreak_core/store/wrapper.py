@@ -25,12 +25,12 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.store.powers import (
-    Forks,
-    Prunes,
     Renewer,
-    RenewsFromThread,
-    Searches,
-    Transacts,
+    SupportsForks,
+    SupportsPruning,
+    SupportsSearch,
+    SupportsThreadRenewal,
+    SupportsTransactions,
     require,
     supports,
 )
@@ -43,7 +43,14 @@ UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_f
 """The calls that neither read nor write what is stored."""
 
 
-class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
+class StoreAround(
+    Store,
+    SupportsThreadRenewal,
+    SupportsForks,
+    SupportsTransactions,
+    SupportsSearch,
+    SupportsPruning,
+):
     """Passes every call on to another store, through `around`; a renewer's calls go past it.
 
     A call for a power that the other store does not have raises `Unsupported`.
@@ -172,12 +179,12 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
-        store = require(self._store, Forks, "fork()")
+        store = require(self._store, SupportsForks, "fork()")
         return await self.around("fork", lambda: store.fork(workflow_id, new_id, before, now))
 
     @override
     async def check_transactions(self, call: str) -> None:
-        await require(self._store, Transacts, call).check_transactions(call)
+        await require(self._store, SupportsTransactions, call).check_transactions(call)
 
     @override
     async def transact(
@@ -187,53 +194,53 @@ class StoreAround(Store, RenewsFromThread, Forks, Transacts, Searches, Prunes):
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        store = require(self._store, Transacts, "transact()")
+        store = require(self._store, SupportsTransactions, "transact()")
         return await self.around("transact", lambda: store.transact(claim, step_id, fn, now))
 
     @override
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
-        store = require(self._store, Transacts, "create_in()")
+        store = require(self._store, SupportsTransactions, "create_in()")
         return await self.around("create_in", lambda: store.create_in(session, new))
 
     @override
     async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
-        store = require(self._store, Transacts, "find_in()")
+        store = require(self._store, SupportsTransactions, "find_in()")
         return await self.around("find_in", lambda: store.find_in(session, workflow_id))
 
     @override
     async def control_in(
         self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
     ) -> None:
-        store = require(self._store, Transacts, "control_in()")
+        store = require(self._store, SupportsTransactions, "control_in()")
         await self.around(
             "control_in", lambda: store.control_in(session, workflow_id, event, now, reason)
         )
 
     @override
     def renewer(self) -> Renewer | None:
-        """That of the other store, if it has the power; see `RenewsFromThread`."""
-        return self._store.renewer() if supports(self._store, RenewsFromThread) else None
+        """That of the other store, if it has the power; see `SupportsThreadRenewal`."""
+        return self._store.renewer() if supports(self._store, SupportsThreadRenewal) else None
 
     @override
     async def find_page(
         self, query: Query, after: Position | None, limit: int
     ) -> Sequence[WorkflowSummary]:
-        store = require(self._store, Searches, "find_page()")
+        store = require(self._store, SupportsSearch, "find_page()")
         return await self.around("find_page", lambda: store.find_page(query, after, limit))
 
     @override
     async def count(self, by: Count) -> Mapping[str, int]:
-        store = require(self._store, Searches, "count()")
+        store = require(self._store, SupportsSearch, "count()")
         return await self.around("count", lambda: store.count(by))
 
     @override
     async def records(self, workflow_id: str) -> Records:
-        store = require(self._store, Searches, "records()")
+        store = require(self._store, SupportsSearch, "records()")
         return await self.around("records", lambda: store.records(workflow_id))
 
     @override
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:
-        store = require(self._store, Prunes, "prune()")
+        store = require(self._store, SupportsPruning, "prune()")
         return await self.around("prune", lambda: store.prune(ended_before, statuses, limit, now))

@@ -13,7 +13,7 @@ from datetime import timedelta
 from bluestreak_core.argument import to_positive_timedelta
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import StoreUnavailable
-from bluestreak_core.store.powers import Prunes, require
+from bluestreak_core.store.powers import SupportsPruning, require
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import ENDED
 
@@ -33,7 +33,7 @@ class Expiry:
     Workers that start together do not look together, since each pause is of a random length.
     """
 
-    def __init__(self, store: Prunes, clock: Clock, after: timedelta) -> None:
+    def __init__(self, store: SupportsPruning, clock: Clock, after: timedelta) -> None:
         self._store = store
         self._clock = clock
         self._after = after
@@ -62,4 +62,4 @@ def to_expiry(name: str, store: Store, after: object) -> Expiry | None:
     if after is None:
         return None
     span = to_positive_timedelta(name, after)
-    return Expiry(require(store, Prunes, name), store.clock, span)
+    return Expiry(require(store, SupportsPruning, name), store.clock, span)

@@ -15,7 +15,7 @@ from bluestreak_core.errors import CorruptDocument, StoreUnavailable
 from bluestreak_core.run.handler import Handlers
 from bluestreak_core.run.lease import RENEWALS_PER_LEASE, renewals
 from bluestreak_core.run.run import Run
-from bluestreak_core.store.powers import RenewsFromThread
+from bluestreak_core.store.powers import SupportsThreadRenewal
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.worker.health import Contact
 from bluestreak_core.worker.runs import Runs
@@ -78,7 +78,7 @@ class Leases:
     async def kept_by_thread(self) -> AsyncIterator[None]:
         """Where the store can, keep the leases though something blocks the event loop."""
         store = self._store
-        renewer = store.renewer() if isinstance(store, RenewsFromThread) else None
+        renewer = store.renewer() if isinstance(store, SupportsThreadRenewal) else None
         if renewer is None:
             yield
             return

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from bluestreak_core import RenewsFromThread, Store, Transacts
+from bluestreak_core import Store, SupportsThreadRenewal, SupportsTransactions
 from bluestreak_core.testing import ForkContract, ManualClock, SearchContract, StoreContract
 from bluestreak_core.testing.contract.contract import VALUES
 from bluestreak_mongo import MongoStore
@@ -39,8 +39,8 @@ def _holds(value: Any, kind: type) -> bool:
 
 class TestMongoStoreOnMongomock(StoreContract, SearchContract, ForkContract):
     unproved: ClassVar[Mapping[type, str]] = {
-        Transacts: "mongomock has no sessions",
-        RenewsFromThread: "there is no server that a thread could connect to",
+        SupportsTransactions: "mongomock has no sessions",
+        SupportsThreadRenewal: "there is no server that a thread could connect to",
     }
 
     @pytest_asyncio.fixture

@@ -22,8 +22,8 @@ from bluestreak_core import (
     Position,
     Query,
     Renewer,
-    RenewsFromThread,
     StoreUnavailable,
+    SupportsThreadRenewal,
     SystemClock,
     Workflow,
     WorkflowNotFound,
@@ -311,7 +311,7 @@ class ForksRecordsInReverse(MemoryStore):
         return forked
 
 
-class RenewsInVain(MemoryStore, RenewsFromThread):
+class RenewsInVain(MemoryStore, SupportsThreadRenewal):
     @override
     def renewer(self) -> Renewer:
         class Refusing(Renewer):

@@ -22,9 +22,9 @@ from bluestreak_core import (
     Bluestreak,
     Context,
     InvalidArgument,
-    RenewsFromThread,
     StoreRefused,
     StoreUnavailable,
+    SupportsThreadRenewal,
 )
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
@@ -143,7 +143,7 @@ async def test_many_leases_are_renewed_by_one_command_of_a_majority(
 
 
 async def test_a_stores_power_is_asked_for_by_name() -> None:
-    assert isinstance(MongoStore(), RenewsFromThread)
+    assert isinstance(MongoStore(), SupportsThreadRenewal)
 
 
 async def test_the_options_are_those_of_the_url_but_for_the_size_of_the_pool() -> None:

@@ -1,4 +1,4 @@
-"""Searches among documents that others have written."""
+"""SupportsSearch among documents that others have written."""
 
 from __future__ import annotations
 

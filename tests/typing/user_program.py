@@ -14,10 +14,10 @@ from bluestreak_core import (
     Handler,
     Nap,
     Renewer,
-    RenewsFromThread,
     Status,
     Step,
     Store,
+    SupportsThreadRenewal,
     WorkerHealth,
     Workflow,
     WorkflowAborted,
@@ -101,7 +101,7 @@ def look(workflow: Workflow, nap: Nap, claim: Claim) -> None:
 
 
 def renew(store: Store, claim: Claim, now: datetime) -> None:
-    if isinstance(store, RenewsFromThread):
+    if isinstance(store, SupportsThreadRenewal):
         assert_type(store.renewer(), Renewer | None)
         if (renewer := store.renewer()) is not None:
             assert_type(renewer.renew([claim], now, timedelta(seconds=10)), list[Claim])

@@ -7,7 +7,13 @@ from typing import ClassVar
 
 import pytest
 
-from bluestreak_core.store.powers import Forks, Prunes, RenewsFromThread, Searches, Transacts
+from bluestreak_core.store.powers import (
+    SupportsForks,
+    SupportsPruning,
+    SupportsSearch,
+    SupportsThreadRenewal,
+    SupportsTransactions,
+)
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.cancelling import CancellingContract
 from bluestreak_core.testing.contract.claiming import ClaimingContract
@@ -28,11 +34,11 @@ from bluestreak_core.testing.contract.value import UNSTORABLE, VALUES, ValueCont
 __all__ = ["UNSTORABLE", "VALUES", "StoreContract"]
 
 POWERS: Mapping[type, type[Rules]] = {
-    Forks: ForkContract,
-    Searches: SearchContract,
-    Prunes: SearchContract,
-    Transacts: TransactionContract,
-    RenewsFromThread: RenewerContract,
+    SupportsForks: ForkContract,
+    SupportsSearch: SearchContract,
+    SupportsPruning: SearchContract,
+    SupportsTransactions: TransactionContract,
+    SupportsThreadRenewal: RenewerContract,
 }
 """What only some stores can do, each with the contract that proves it."""
 

@@ -1,4 +1,4 @@
-"""What `Forks` asks of a store, as a test suite; see `StoreContract`."""
+"""What `SupportsForks` asks of a store, as a test suite; see `StoreContract`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bluestreak_core.model import (
     Status,
     Workflow,
 )
-from bluestreak_core.store.powers import Forks, Searches
+from bluestreak_core.store.powers import SupportsForks, SupportsSearch
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import ERROR, NOW, SECOND, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
@@ -26,7 +26,7 @@ LEASE = 3600 * SECOND
 GIVEN_UP = FailedStep(step_id="given up", error=ERROR, attempts=2, failed_at=NOW + 3 * SECOND)
 
 
-class Forking(Store, Forks, Protocol):
+class Forking(Store, SupportsForks, Protocol):
     """A store with this power."""
 
 
@@ -48,7 +48,7 @@ class ForkContract(Rules):
             ("given up", {"s1", "s2"}, {"n3"}, ()),
         ],
     )
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_a_fork_has_what_was_recorded_before_a_step(
         self,
         store: Forking,
@@ -65,7 +65,7 @@ class ForkContract(Rules):
         assert set(history.naps) == naps
         assert all(history.steps[one] == f"output of {one}" for one in steps)
 
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_what_was_given_up_just_before_a_step_came_before_it(
         self, store: Forking
     ) -> None:
@@ -77,7 +77,7 @@ class ForkContract(Rules):
         assert (await found(store, "f")).failed_steps == (GIVEN_UP,)
         assert (await _history(store, "f")).steps == {}
 
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_a_fork_is_a_new_workflow_that_is_due(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)
@@ -92,7 +92,7 @@ class ForkContract(Rules):
             forked_from="w",
         )
 
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_records_keep_their_times(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)
@@ -101,27 +101,27 @@ class ForkContract(Rules):
         assert nap is not None
         assert (step.saved_at, nap.saved_at) == (NOW + SECOND, NOW + 2 * SECOND)
 
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_records_keep_their_order(self, store: Forking) -> None:
         await store.create(new("w"))
         (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         for step_id in ("c", "a", "b", "d"):
             await store.save_step(claim, step_id, step_id, NOW)
         await store.fork("w", "f", None, LATER)
-        if isinstance(store, Searches):
+        if isinstance(store, SupportsSearch):
             records = await store.records("f")
             assert [step.step_id for step in records.steps] == ["c", "a", "b", "d"]
         await store.fork("f", "g", "b", LATER)
         assert await store.find_step("g", "a") is not None
         assert await store.find_step("g", "d") is None
 
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_failed_attempts_are_not_copied(self, store: Forking) -> None:
         await _recorded(store, "w")
         await store.fork("w", "f", None, LATER)
         assert (await _history(store, "f")).attempts == {}
 
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_the_forked_workflow_stays_as_it_is(self, store: Forking) -> None:
         claim = await _recorded(store, "w")
         before = await found(store, "w")
@@ -130,7 +130,7 @@ class ForkContract(Rules):
         assert set((await store.history([claim]))["w"].steps) == {"s1", "s2", "s4"}
 
     @pytest.mark.parametrize("new_id", ["w", "taken", "f"])
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_an_id_that_exists_is_left_as_it_is(self, store: Forking, new_id: str) -> None:
         await _recorded(store, "w")
         await store.create(new("taken"))
@@ -139,7 +139,7 @@ class ForkContract(Rules):
         assert not await store.fork("w", new_id, None, LATER + SECOND)
         assert await found(store, new_id) == before
 
-    @rule("Forks.fork")
+    @rule("SupportsForks.fork")
     async def test_what_cannot_be_forked_creates_nothing(self, store: Forking) -> None:
         await _recorded(store, "w")
         with pytest.raises(WorkflowNotFound):

@@ -1,4 +1,4 @@
-"""What `RenewsFromThread` asks of a store, as a test suite; see `StoreContract`."""
+"""What `SupportsThreadRenewal` asks of a store, as a test suite; see `StoreContract`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from bluestreak_core.model import Claim, Status
-from bluestreak_core.store.powers import Renewer, RenewsFromThread
+from bluestreak_core.store.powers import Renewer, SupportsThreadRenewal
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, SECOND, claimed, found, superseded
 from bluestreak_core.testing.contract.rule import Rules, rule
@@ -20,7 +20,7 @@ PATIENCE = 30.0
 """Seconds after which a thread that has not returned is taken to wait for the event loop."""
 
 
-class RenewingStore(Store, RenewsFromThread, Protocol):
+class RenewingStore(Store, SupportsThreadRenewal, Protocol):
     """A store with this power."""
 
 

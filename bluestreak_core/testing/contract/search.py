@@ -1,4 +1,4 @@
-"""What `Searches` and `Prunes` ask of a store, as a test suite; see `StoreContract`."""
+"""What `SupportsSearch` and `SupportsPruning` ask of a store, as a test suite; see `StoreContract`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store.powers import Forks, Prunes, Searches
+from bluestreak_core.store.powers import SupportsForks, SupportsPruning, SupportsSearch
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
     ENDED,
@@ -83,24 +83,24 @@ QUERIES = [
 ]
 
 
-class SearchingStore(Store, Searches, Prunes, Protocol):
+class SearchingStore(Store, SupportsSearch, SupportsPruning, Protocol):
     """A store with both powers."""
 
 
 class SearchContract(Rules):
-    """Subclass it as `StoreContract`, for a store that `Searches` and `Prunes`."""
+    """Subclass it as `StoreContract`, for a store that `SupportsSearch` and `SupportsPruning`."""
 
     pytestmark = pytest.mark.asyncio
 
     # Pages -------------------------------------------------------------------------------------
 
-    @rule("Searches.find_page")
+    @rule("SupportsSearch.find_page")
     async def test_no_workflows_are_an_empty_page(self, store: SearchingStore) -> None:
         for query in QUERIES:
             assert list(await store.find_page(query, None, 10)) == []
 
     @pytest.mark.parametrize("order", Order)
-    @rule("Searches.find_page")
+    @rule("SupportsSearch.find_page")
     async def test_a_page_has_what_is_meant_in_order(
         self, store: SearchingStore, order: Order
     ) -> None:
@@ -115,7 +115,7 @@ class SearchContract(Rules):
                 assert list(behind) == expected[place + 1 : place + 3], query
 
     @pytest.mark.parametrize("order", Order)
-    @rule("Searches.find_page")
+    @rule("SupportsSearch.find_page")
     async def test_a_page_begins_behind_a_position_that_nobody_has(
         self, store: SearchingStore, order: Order
     ) -> None:
@@ -131,7 +131,7 @@ class SearchContract(Rules):
         assert list(await store.find_page(query, undated, 100)) == expected
 
     @pytest.mark.parametrize("prefix", [*IDS, "퟿xx", "A", "a%", "a_", "%", "_", "a*", "a[", "\\"])
-    @rule("Searches.find_page")
+    @rule("SupportsSearch.find_page")
     async def test_a_prefix_is_matched_character_by_character(
         self, store: SearchingStore, prefix: str
     ) -> None:
@@ -144,7 +144,7 @@ class SearchContract(Rules):
             assert [summary.workflow_id for summary in page] == in_order
 
     @pytest.mark.parametrize("order", Order)
-    @rule("Searches.find_page")
+    @rule("SupportsSearch.find_page")
     async def test_workflows_of_one_instant_are_in_the_order_of_their_code_points(
         self, store: SearchingStore, order: Order
     ) -> None:
@@ -154,7 +154,7 @@ class SearchContract(Rules):
         in_order = sorted(IDS, reverse=order is Order.NEWEST)
         assert [summary.workflow_id for summary in page] == in_order
 
-    @rule("Searches.find_page")
+    @rule("SupportsSearch.find_page")
     async def test_a_summary_is_of_the_workflow_as_it_is(self, store: SearchingStore) -> None:
         claim = await claimed(store, "w", input={"large": "x" * 1000})
         await store.fail(claim, Failure(error=ERROR, retry_at=NOW + SECOND), NOW)
@@ -164,7 +164,7 @@ class SearchContract(Rules):
 
     # Counts ------------------------------------------------------------------------------------
 
-    @rule("Searches.count")
+    @rule("SupportsSearch.count")
     async def test_workflows_are_counted(self, store: SearchingStore) -> None:
         assert dict(await store.count(Count.STATUS)) == {}
         await _one_of_each(store)
@@ -175,7 +175,7 @@ class SearchContract(Rules):
 
     # Records -----------------------------------------------------------------------------------
 
-    @rule("Searches.records")
+    @rule("SupportsSearch.records")
     async def test_records_are_in_the_order_in_which_they_were_made(
         self, store: SearchingStore
     ) -> None:
@@ -207,7 +207,7 @@ class SearchContract(Rules):
 
     # Pruning -----------------------------------------------------------------------------------
 
-    @rule("Searches.records")
+    @rule("SupportsSearch.records")
     async def test_what_ended_before_is_deleted_with_its_records(
         self, store: SearchingStore
     ) -> None:
@@ -227,7 +227,7 @@ class SearchContract(Rules):
         assert await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND) == NOTHING
 
     @pytest.mark.parametrize("status", Status)
-    @rule("Prunes.prune")
+    @rule("SupportsPruning.prune")
     async def test_only_the_given_ends_are_deleted(
         self, store: SearchingStore, status: Status
     ) -> None:
@@ -240,7 +240,7 @@ class SearchContract(Rules):
         after = {key: number for key, number in before.items() if key not in gone}
         assert dict(await store.count(Count.STATUS)) == after
 
-    @rule("Prunes.prune")
+    @rule("SupportsPruning.prune")
     async def test_a_call_deletes_no_more_than_it_is_told(self, store: SearchingStore) -> None:
         for number in range(5):
             await store.create(new(f"w{number}"))
@@ -250,7 +250,7 @@ class SearchContract(Rules):
         deleted = [(await store.prune(later, ENDED, 2, later)).workflows for _ in range(4)]
         assert deleted == [2, 2, 1, 0]
 
-    @rule("Prunes.prune")
+    @rule("SupportsPruning.prune")
     async def test_a_deleted_id_is_free_and_begins_with_nothing(
         self, store: SearchingStore
     ) -> None:
@@ -300,7 +300,7 @@ class SearchContract(Rules):
 
     @rule("#deleted-workflows")
     async def test_a_fork_has_no_records_of_a_deleted_workflow(self, store: SearchingStore) -> None:
-        if not isinstance(store, Forks):
+        if not isinstance(store, SupportsForks):
             return
         stale = await claimed(store, "w")
         await store.control("w", Event.CANCEL, NOW)
@@ -322,7 +322,7 @@ class SearchContract(Rules):
         (whole,) = [fork for fork in forks if fork.workflow_id == "fork before None"]
         assert (await store.history([whole]))[whole.workflow_id].steps == {"s": "new", "s2": 2}
 
-    @rule("Prunes.prune")
+    @rule("SupportsPruning.prune")
     async def test_what_has_been_retried_is_kept(self, store: SearchingStore) -> None:
         await store.create(new("w"))
         await store.control("w", Event.CANCEL, NOW)
@@ -335,7 +335,7 @@ class SearchContract(Rules):
             claim, FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
         )
 
-    @rule("Prunes.prune")
+    @rule("SupportsPruning.prune")
     async def test_other_work_goes_on_when_something_has_been_deleted(
         self, store: SearchingStore
     ) -> None:

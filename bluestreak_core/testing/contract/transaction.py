@@ -1,4 +1,4 @@
-"""What `Transacts` asks of a store, as a test suite; see `StoreContract`."""
+"""What `SupportsTransactions` asks of a store, as a test suite; see `StoreContract`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ClaimRequest, Status
-from bluestreak_core.store.powers import Transacts
+from bluestreak_core.store.powers import SupportsTransactions
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, claimed, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 
 
-class Transacting(Store, Transacts, Protocol):
+class Transacting(Store, SupportsTransactions, Protocol):
     """A store with this power."""
 
 
@@ -53,11 +53,11 @@ class TransactionContract(Rules):
 
     pytestmark = pytest.mark.asyncio
 
-    @rule("Transacts.check_transactions")
+    @rule("SupportsTransactions.check_transactions")
     async def test_transactions_are_possible(self, store: Transacting) -> None:
         await store.check_transactions("call")
 
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_a_step_is_committed_with_what_was_written(
         self, store: Transacting, application: Application
     ) -> None:
@@ -73,7 +73,7 @@ class TransactionContract(Rules):
         assert step is not None
         assert (step.output, step.saved_at) == ([1, "two"], NOW)
 
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_a_recorded_step_is_not_called_again(
         self, store: Transacting, application: Application
     ) -> None:
@@ -83,7 +83,7 @@ class TransactionContract(Rules):
         assert await store.transact(claim, "s", writer, _now) == "output 1"
         assert (await application.entries(), writer.calls) == (["entry"], 1)
 
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_nothing_is_left_where_the_function_raises(
         self, store: Transacting, application: Application
     ) -> None:
@@ -98,7 +98,7 @@ class TransactionContract(Rules):
         assert raised.value is error
         await _assert_nothing_done(store, application)
 
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_nothing_is_left_where_the_output_cannot_be_stored(
         self, store: Transacting, application: Application
     ) -> None:
@@ -112,7 +112,7 @@ class TransactionContract(Rules):
             await store.transact(claim, "s", write, _now)
         await _assert_nothing_done(store, application)
 
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_nothing_is_left_of_a_call_that_is_cancelled(
         self, store: Transacting, application: Application
     ) -> None:
@@ -132,7 +132,7 @@ class TransactionContract(Rules):
         assert await store.transact(claim, "s", _Writer(application), _now) == "output 1"
 
     @pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_nothing_is_committed_under_a_claim_that_is_taken_meanwhile(
         self, store: Transacting, application: Application, by: Event
     ) -> None:
@@ -143,7 +143,7 @@ class TransactionContract(Rules):
         await _assert_nothing_done(store, application)
 
     @pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_nothing_is_called_under_a_claim_that_was_taken(
         self, store: Transacting, application: Application, by: Event
     ) -> None:
@@ -154,7 +154,7 @@ class TransactionContract(Rules):
         assert writer.calls == 0
         await _assert_nothing_done(store, application)
 
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_a_step_that_is_recorded_meanwhile_wins(
         self, store: Transacting, application: Application
     ) -> None:
@@ -163,7 +163,7 @@ class TransactionContract(Rules):
         assert await store.transact(claim, "s", writer, _now) == "first"
         assert await application.entries() == []
 
-    @rule("Transacts.transact")
+    @rule("SupportsTransactions.transact")
     async def test_a_transaction_resets_crashes(
         self, store: Transacting, application: Application
     ) -> None:
@@ -177,7 +177,7 @@ class TransactionContract(Rules):
 
     # Inside a transaction of the caller's ------------------------------------------------------
 
-    @rule("Transacts.create_in")
+    @rule("SupportsTransactions.create_in")
     async def test_a_workflow_is_created_when_the_caller_commits(
         self, store: Transacting, application: Application
     ) -> None:
@@ -188,7 +188,7 @@ class TransactionContract(Rules):
         assert (await found(store, "w")).status is Status.IDLE
         assert await application.entries() == ["entry"]
 
-    @rule("Transacts.create_in")
+    @rule("SupportsTransactions.create_in")
     async def test_an_id_that_exists_does_not_keep_the_caller_from_committing(
         self, store: Transacting, application: Application
     ) -> None:
@@ -200,7 +200,7 @@ class TransactionContract(Rules):
         assert await found(store, "w") == before
         assert await application.entries() == ["entry"]
 
-    @rule("Transacts.create_in")
+    @rule("SupportsTransactions.create_in")
     async def test_a_workflow_is_moved_when_the_caller_commits(
         self, store: Transacting, application: Application
     ) -> None:
@@ -211,7 +211,7 @@ class TransactionContract(Rules):
         workflow = await found(store, "w")
         assert (workflow.status, workflow.reason) == (Status.CANCELLED, "why")
 
-    @rule("Transacts.find_in")
+    @rule("SupportsTransactions.find_in")
     async def test_a_transaction_sees_what_it_has_done(
         self, store: Transacting, application: Application
     ) -> None:
@@ -230,7 +230,7 @@ class TransactionContract(Rules):
         for name in ("v", "w"):
             assert (await found(store, name)).reason == "why"
 
-    @rule("Transacts.create_in")
+    @rule("SupportsTransactions.create_in")
     async def test_nothing_is_done_where_the_caller_rolls_back(
         self, store: Transacting, application: Application
     ) -> None:
@@ -247,7 +247,7 @@ class TransactionContract(Rules):
         assert await store.find_workflow("w") is None
         assert (await found(store, "v")).status is Status.IDLE
 
-    @rule("Transacts.control_in")
+    @rule("SupportsTransactions.control_in")
     async def test_what_is_refused_is_refused_in_a_transaction(
         self, store: Transacting, application: Application
     ) -> None:
@@ -259,7 +259,7 @@ class TransactionContract(Rules):
             async with application.transaction() as session:
                 await store.control_in(session, "no such workflow", Event.CANCEL, NOW)
 
-    @rule("Transacts.create_in")
+    @rule("SupportsTransactions.create_in")
     async def test_what_is_no_session_under_way_is_refused(
         self, store: Transacting, application: Application
     ) -> None:
