@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Signal:
+class WakeUp:
     """Wakes whoever waits when `notify` is called; `count` tells how often that has been."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency.race import first_of
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 
 REMEMBERED_ENDS = 10_000
 """How many ends are known by workflow; whoever asks about an earlier time is told to look."""
@@ -32,10 +32,10 @@ class Hints:
         self._arrivals_seen = 0
         self._is_due = False
         self._next_due: datetime | None = None
-        self._changed = Signal()
-        self._controlled = Signal()
+        self._changed = WakeUp()
+        self._controlled = WakeUp()
         self._controlled_at = _LONG_AGO
-        self._ends: WeakValueDictionary[str, Signal] = WeakValueDictionary()
+        self._ends: WeakValueDictionary[str, WakeUp] = WeakValueDictionary()
         self._ended_at: OrderedDict[str, datetime] = OrderedDict()
         self._unknown_until = _LONG_AGO
         """Up to when any workflow may have ended."""
@@ -116,7 +116,7 @@ class Hints:
         known = self._ended_at.get(workflow_id, _LONG_AGO)
         if max(known, self._unknown_until) >= since:
             return True
-        end = self._ends.setdefault(workflow_id, Signal())
+        end = self._ends.setdefault(workflow_id, WakeUp())
         seen = end.count
         await first_of(end.wait(seen), self._clock.sleep(timeout))
         return end.count != seen

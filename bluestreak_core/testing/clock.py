@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -24,7 +24,7 @@ class ManualClock:
         self._now = in_milliseconds(start)
         self._elapsed = timedelta(0)
         self._sleepers: dict[asyncio.Future[None], timedelta] = {}
-        self._changed = Signal()
+        self._changed = WakeUp()
 
     def now(self) -> datetime:
         """The instant that the clock stands at."""

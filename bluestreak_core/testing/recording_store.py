@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.wrapper import StoreAround
 
@@ -24,7 +24,7 @@ class RecordingStore(StoreAround):
         self.returned: Counter[str] = Counter()
         self.failing: dict[str, Exception] = {}
         """An error for each call name that is to raise it instead of being carried out."""
-        self._changed = Signal()
+        self._changed = WakeUp()
 
     @override
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:

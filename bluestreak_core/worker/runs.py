@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.run.history import Batch
 from bluestreak_core.run.run import Run
 
@@ -19,12 +19,12 @@ class Runs:
     """
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
-        self.ended = Signal()
+        self.ended = WakeUp()
         """Notified whenever a run has ended, which frees a slot."""
         self._on_error = on_error
         self._by_task: dict[asyncio.Task[None], Run] = {}
-        self._began = Signal()
-        self._last_ended = Signal()
+        self._began = WakeUp()
+        self._last_ended = WakeUp()
 
     def __len__(self) -> int:
         return len(self._by_task)

@@ -11,7 +11,7 @@ from typing import Any
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency.event_loop import running_loop
 from bluestreak_core.concurrency.race import first_of
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 
 ShouldStop = Callable[[], bool]
 """Asked several times a second; True stops a worker."""
@@ -28,9 +28,9 @@ class Stop:
         self.drain_skipped = asyncio.Event()
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        self._asked = Signal()
+        self._asked = WakeUp()
         self._should_stop = should_stop
-        self._should_stop_changed = Signal()
+        self._should_stop_changed = WakeUp()
 
     @property
     def is_decided(self) -> bool:

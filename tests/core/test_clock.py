@@ -9,7 +9,7 @@ import pytest
 
 from bluestreak_core.clock import SystemClock, elapsed, in_milliseconds, sleep_by
 from bluestreak_core.concurrency.race import first_of
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.store.hints import REMEMBERED_ENDS, Hints
 from bluestreak_core.testing import ManualClock, VirtualLoop
 
@@ -123,12 +123,12 @@ async def test_a_wait_that_raises_is_heard() -> None:
         raise ValueError("of the wait")
 
     with pytest.raises(ValueError, match="of the wait"):
-        await first_of(fail(), Signal().wait())
+        await first_of(fail(), WakeUp().wait())
 
 
 @pytest.mark.asyncio
 async def test_a_signal_that_was_missed_is_seen_by_its_count() -> None:
-    signal = Signal()
+    signal = WakeUp()
     seen = signal.count
     signal.notify()
     await signal.wait(seen)
@@ -136,7 +136,7 @@ async def test_a_signal_that_was_missed_is_seen_by_its_count() -> None:
 
 @pytest.mark.asyncio
 async def test_a_signal_wakes_everyone_who_waits() -> None:
-    signal = Signal()
+    signal = WakeUp()
     waiters = [signal.wait() for _ in range(3)]
     await asyncio.sleep(0)
     signal.notify()

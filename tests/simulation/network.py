@@ -15,7 +15,7 @@ from typing_extensions import override
 from bluestreak_core import Claim, Store
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency.cancellation import see_through
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing import Process, StoreAround
 from bluestreak_core.testing.virtual.process import ProcessState
@@ -35,7 +35,7 @@ class Network(StoreAround):
 
     def __init__(self, store: Store, clock: Clock, record: Record, chance: random.Random) -> None:
         super().__init__(store)
-        self.sent: dict[str, Signal] = defaultdict(Signal)
+        self.sent: dict[str, WakeUp] = defaultdict(WakeUp)
         """Tells by the name of a call that one has been sent."""
         self._own_clock = clock
         self._record = record

@@ -17,7 +17,7 @@ from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.clock import Clock
 from bluestreak_core.codec.codec import PLAIN
 from bluestreak_core.codec.conversion import Conversion
-from bluestreak_core.concurrency.wake_up import Signal
+from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.errors import (
     InvalidArgument,
     UsageError,
@@ -151,7 +151,7 @@ class Environment:
         self._process: Process | None = None
         self._worker: Bluestreak | None = None
         self._poll: asyncio.Task[None] | None = None
-        self._changed = Signal()
+        self._changed = WakeUp()
         self._conversion = Conversion(settings.get("codec", PLAIN))
         self.bluestreak = _Client(self._store, codec=settings.get("codec", PLAIN))
         """The client's engine, for `env.call(env.bluestreak...)`. It knows the handlers, too."""
