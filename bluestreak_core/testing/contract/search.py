@@ -1,4 +1,4 @@
-"""What `SupportsSearch` and `SupportsPruning` ask of a store, as a test suite; see `StoreContract`."""
+"""What searching and pruning ask of a store, as test suites; see `StoreContract`."""
 
 from __future__ import annotations
 
