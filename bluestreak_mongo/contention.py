@@ -47,10 +47,10 @@ class Turns:
             return await coming
         except asyncio.CancelledError:
             if not coming.cancelled():  # it has come just then
-                self.give_back(coming.result())
+                self.release(coming.result())
             raise
 
-    def give_back(self, turn: _Turn) -> None:
+    def release(self, turn: _Turn) -> None:
         """Let another one have the turn."""
         timer = self._trying.pop(turn, None)
         if timer is not None:
@@ -65,7 +65,7 @@ class Turns:
         self._calm = 0
         self._width = max(min(self._width, len(self._trying)) // 2, 1)
         if len(self._trying) > self._width:
-            self.give_back(turn)
+            self.release(turn)
             return await self.take()
         await asyncio.sleep(next(turn.pauses).total_seconds())
         return turn
@@ -80,7 +80,7 @@ class Turns:
     def _new_turn(self) -> _Turn:
         turn = _Turn()
         # A slow one may change something else than those that wait for it.
-        timer = asyncio.get_running_loop().call_later(SLOW, self.give_back, turn)
+        timer = asyncio.get_running_loop().call_later(SLOW, self.release, turn)
         self._trying[turn] = timer
         return turn
 

@@ -408,12 +408,12 @@ class MongoStore(
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        await self._end(claim, Event.PARK, transitions.give_back(Event.PARK, wake_up_at))
+        await self._end(claim, Event.PARK, transitions.release(Event.PARK, wake_up_at))
         self._hints.due(wake_up_at)
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Event.RELEASE, transitions.give_back(Event.RELEASE, now))
+        await self._end(claim, Event.RELEASE, transitions.release(Event.RELEASE, now))
         self._hints.due(now)
 
     @override

@@ -133,7 +133,7 @@ class Transactions:
                 with attempt.waiting():
                     turn = await turns.after_conflict(turn)
         finally:
-            turns.give_back(turn)
+            turns.release(turn)
 
     async def _announce(self, claim: Claim, session: Any) -> None:
         """So that whoever takes over can end the transaction, if this process dies in it."""

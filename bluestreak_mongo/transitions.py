@@ -253,7 +253,7 @@ def left_behind() -> Document:
     return _in_any(ENDED) | {doc.TIMEOUT_AT: _MARK} | marked()
 
 
-def give_back(event: Event, due_at: datetime) -> Document:
+def release(event: Event, due_at: datetime) -> Document:
     """Parks or releases a workflow."""
     return {"$set": {doc.STATUS: machine.target(event).value, doc.TIMEOUT_AT: due_at}}
 

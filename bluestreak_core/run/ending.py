@@ -16,7 +16,7 @@ from bluestreak_core.concurrency.cancellation import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Failure
 from bluestreak_core.run.deadline import Deadline
-from bluestreak_core.run.exit import AbortAtOnce, Drop, HandBack, Park
+from bluestreak_core.run.exit import AbortAtOnce, Drop, Park, Release
 from bluestreak_core.run.failure import in_one_line, record
 from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
@@ -56,7 +56,7 @@ class Ending:
                 await self._fail(error, final=final)
             case Park(wake_up_at):
                 await self._journal.park(self._deadline.or_sooner(wake_up_at))
-            case HandBack():
+            case Release():
                 await self._journal.release()
             case AbortAtOnce(error):
                 await self._fail(error, final=True)

@@ -16,7 +16,7 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
-class HandBack:
+class Release:
     """Leave the workflow to another worker, since this one is stopping."""
 
 
@@ -34,9 +34,9 @@ class Drop:
     error: Exception | None = None
 
 
-Decision = Park | HandBack | AbortAtOnce | Drop
+Decision = Park | Release | AbortAtOnce | Drop
 
-_RANKS: tuple[type[Decision], ...] = (Park, HandBack, AbortAtOnce, Drop)
+_RANKS: tuple[type[Decision], ...] = (Park, Release, AbortAtOnce, Drop)
 
 
 class Exit:

@@ -19,7 +19,7 @@ from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.ending import Ending
-from bluestreak_core.run.exit import AbortAtOnce, Drop, Exit, HandBack, Park
+from bluestreak_core.run.exit import AbortAtOnce, Drop, Exit, Park, Release
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Handler, Registration
 from bluestreak_core.run.history import Batch
@@ -99,11 +99,11 @@ class Run:
         if (wake_up_at := self._operations.park_until()) is not None:
             self._exit.decide(Park(wake_up_at))
 
-    def hand_back(self) -> None:
+    def release(self) -> None:
         """Cancel the handler, and leave the workflow to another worker; cancel the callback too,
         and the clean-up.
         """
-        self._exit.decide(HandBack())
+        self._exit.decide(Release())
         if self._callback_task is not None:
             self._callback_task.cancel()
 
@@ -136,12 +136,12 @@ class Run:
                 self._exit.decide(AbortAtOnce(too_late))
                 await ended(task)
         except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
-            self.hand_back()
+            self.release()
             await ended(task)
             # What the handler itself has done to the event loop counts as a crash, when the lease
             # has run out; else it would be handed from worker to worker for ever.
             is_to_blame = not task.cancelled() and task.exception() is not None
-            return self._exit.decision or (Drop() if is_to_blame else HandBack())
+            return self._exit.decision or (Drop() if is_to_blame else Release())
         return self._exit.decision or outcome_of(task)
 
     def _crashed_too_often(self) -> WorkflowCrashed | None:
@@ -194,6 +194,6 @@ class Run:
         return conversion.input(self.workflow_id, self._registration.handler, workflow.input)
 
     async def _aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await this in a task of its own, which `hand_back` can cancel."""
+        """Await this in a task of its own, which `release` can cancel."""
         self._callback_task = asyncio.create_task(work, context=self._context.copy())
         await self._callback_task

@@ -129,7 +129,7 @@ class Worker:
         await first_of(self._runs.until_none(), drained, self.stop.drain_skipped.wait())
         while self._runs:
             for run in self._runs.all():
-                run.hand_back()
+                run.release()
             # A handler that swallows its cancellation is cancelled again.
             again = self._store.clock.sleep(max(self._drain_timeout, _CANCEL_AGAIN))
             await first_of(self._runs.until_none(), again)

@@ -124,7 +124,7 @@ async def pay(turns: Turns, account: Account) -> None:
             turn = await turns.after_conflict(turn)
         turns.committed()
     finally:
-        turns.give_back(turn)
+        turns.release(turn)
 
 
 @pytest.mark.parametrize("processes", [1, 10])
@@ -145,7 +145,7 @@ def test_those_that_meet_nobody_do_not_wait_for_each_other(run: Run) -> None:
 
     async def take_all() -> None:
         for turn in [await turns.take() for _ in range(WIDEST)]:
-            turns.give_back(turn)
+            turns.release(turn)
 
     run(asyncio.wait_for(take_all(), SLOW / 2))
 
@@ -158,8 +158,8 @@ def test_a_slow_transaction_is_not_waited_for_any_more(run: Run) -> None:
         begun = asyncio.get_running_loop().time()
         other = await turns.take()
         waited = asyncio.get_running_loop().time() - begun
-        turns.give_back(turn)
-        turns.give_back(other)
+        turns.release(turn)
+        turns.release(other)
         return waited
 
     assert run(wait_behind_a_slow_one()) <= SLOW
@@ -173,8 +173,8 @@ def test_commits_without_a_conflict_let_more_try_at_once(run: Run) -> None:
         for _ in range(CALM):
             turns.committed()
         async with asyncio.timeout(0):
-            turns.give_back(await turns.take())
-        turns.give_back(turn)
+            turns.release(await turns.take())
+        turns.release(turn)
 
     run(recover())
 
@@ -186,10 +186,10 @@ def test_a_turn_that_comes_to_one_that_was_cancelled_goes_to_the_next(run: Run) 
         turn = await turns.after_conflict(await turns.take())
         cancelled, next_one = asyncio.create_task(turns.take()), asyncio.create_task(turns.take())
         await asyncio.sleep(0)
-        turns.give_back(turn)
+        turns.release(turn)
         cancelled.cancel()
         async with asyncio.timeout(SLOW / 2):
-            turns.give_back(await next_one)
+            turns.release(await next_one)
         assert cancelled.cancelled()
 
     run(cancel_as_it_comes())
@@ -204,8 +204,8 @@ def test_one_that_was_cancelled_while_it_waited_gets_no_turn(run: Run) -> None:
         await asyncio.sleep(0)
         cancelled.cancel()
         await asyncio.wait({cancelled})
-        turns.give_back(turn)
+        turns.release(turn)
         async with asyncio.timeout(SLOW / 2):
-            turns.give_back(await next_one)
+            turns.release(await next_one)
 
     run(cancel_while_waiting())

@@ -224,7 +224,7 @@ async def test_a_workflow_with_a_refused_value_is_aborted_at_once_and_its_worker
         return await ctx.step("look up", look_up, name)
 
     @bluestreak.handler("return")
-    async def give_back(ctx: Context, name: str) -> Any:
+    async def release(ctx: Context, name: str) -> Any:
         return look_up(name)
 
     async with polling(bluestreak):
