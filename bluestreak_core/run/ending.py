@@ -16,7 +16,7 @@ from bluestreak_core.concurrency.cancellation import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Failure
 from bluestreak_core.run.deadline import Deadline
-from bluestreak_core.run.exit import AbortAtOnce, Drop, Park, Release
+from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
 from bluestreak_core.run.failure import in_one_line, record
 from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
@@ -58,9 +58,9 @@ class Ending:
                 await self._journal.park(self._deadline.or_sooner(wake_up_at))
             case Release():
                 await self._journal.release()
-            case AbortAtOnce(error):
+            case AbortNow(error):
                 await self._fail(error, final=True)
-            case Drop(error):
+            case Abandon(error):
                 self._journal.lease.check()
                 if error is not None:
                     raise error

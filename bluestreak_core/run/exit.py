@@ -21,22 +21,22 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class AbortAtOnce:
+class AbortNow:
     """Abort the workflow: another try would repeat effects for the same refusal, or be too late."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class Abandon:
     """Write nothing more: the claim is lost, or the store refuses to serve us (`error`)."""
 
     error: Exception | None = None
 
 
-Decision = Park | Release | AbortAtOnce | Drop
+Decision = Park | Release | AbortNow | Abandon
 
-_RANKS: tuple[type[Decision], ...] = (Park, Release, AbortAtOnce, Drop)
+_RANKS: tuple[type[Decision], ...] = (Park, Release, AbortNow, Abandon)
 
 
 class Exit:
@@ -72,7 +72,7 @@ class Exit:
         self._closed = True
 
     @property
-    def has_come(self) -> bool:
+    def is_decided(self) -> bool:
         """Whether the end has been decided, or the handler has ended: nothing new may begin."""
         return self._closed or self.decision is not None
 

@@ -20,7 +20,7 @@ from bluestreak_core.errors import (
 from bluestreak_core.errors.text import shown
 from bluestreak_core.run.attempts import failure_of
 from bluestreak_core.run.commit import Commits
-from bluestreak_core.run.exit import AbortAtOnce, Drop, Exit, Park
+from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Park
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
@@ -58,14 +58,14 @@ class Frame:
 
         Raises `CancelledError` if the run is to leave, and `ClaimLost`.
         """
-        if self.exit.has_come:
+        if self.exit.is_decided:
             self._warn_if_late(kind, used_id)
             await self.exit.leave()
         self.journal.lease.check()
 
     def check_now(self, kind: str, used_id: object) -> None:
         """`check`, for a verb that is not async."""
-        if self.exit.has_come:
+        if self.exit.is_decided:
             self._warn_if_late(kind, used_id)
             raise asyncio.CancelledError
         self.journal.lease.check()
@@ -73,7 +73,7 @@ class Frame:
     @property
     def may_be_over(self) -> bool:
         """Whether `check` may raise: a step asks this first, since it is cheaper."""
-        return self.exit.has_come or self.journal.lease.error is not None
+        return self.exit.is_decided or self.journal.lease.error is not None
 
     def use_step(self, step_id: str) -> None:
         """Take a step's id. Raises `DuplicateStep` and `UsedInTransaction`."""
@@ -108,7 +108,7 @@ class Frame:
         try:
             return self.journal.converted(step_id, stored, fn)
         except InvalidValue as refusal:
-            self.exit.decide(AbortAtOnce(refusal))
+            self.exit.decide(AbortNow(refusal))
             raise
 
     async def record(self, recording: Awaitable[T]) -> T:
@@ -120,10 +120,10 @@ class Frame:
         try:
             return await recording
         except (InvalidValue, UnstorableValue, ValueTooLarge, CorruptDocument) as refusal:
-            self.exit.decide(AbortAtOnce(refusal))
+            self.exit.decide(AbortNow(refusal))
             raise
         except StoreRefused as refusal:
-            self.exit.decide(Drop(refusal))
+            self.exit.decide(Abandon(refusal))
             raise
 
     async def doze(self, kind: str, id: str, wake_up_at: datetime) -> None:

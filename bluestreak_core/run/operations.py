@@ -31,7 +31,7 @@ class _Operation:
         self._operations = operations
         self._helper: asyncio.Task[object] | None = None
 
-    def is_helped(self) -> None:
+    def helped_by_current_task(self) -> None:
         """The current task does a part of it."""
         self._helper = asyncio.current_task()
 

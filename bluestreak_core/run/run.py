@@ -19,7 +19,7 @@ from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.ending import Ending
-from bluestreak_core.run.exit import AbortAtOnce, Drop, Exit, Park, Release
+from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Park, Release
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Handler, Registration
 from bluestreak_core.run.history import Batch
@@ -113,7 +113,7 @@ class Run:
             return
         self.lost = True
         self.lease.lose(reason)
-        self._exit.decide(Drop())
+        self._exit.decide(Abandon())
 
     def location_of(self, task: asyncio.Task[Any]) -> str | None:
         """Which part of this workflow a task is in, or None if it is not its task.
@@ -133,7 +133,7 @@ class Run:
         self._exit.attach(task)
         try:
             if (too_late := await deadline.wait_for(task)) is not None:
-                self._exit.decide(AbortAtOnce(too_late))
+                self._exit.decide(AbortNow(too_late))
                 await ended(task)
         except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
             self.release()
@@ -141,7 +141,7 @@ class Run:
             # What the handler itself has done to the event loop counts as a crash, when the lease
             # has run out; else it would be handed from worker to worker for ever.
             is_to_blame = not task.cancelled() and task.exception() is not None
-            return self._exit.decision or (Drop() if is_to_blame else Release())
+            return self._exit.decision or (Abandon() if is_to_blame else Release())
         return self._exit.decision or outcome_of(task)
 
     def _crashed_too_often(self) -> WorkflowCrashed | None:

@@ -25,7 +25,7 @@ async def transaction(
         return frame.recorded(step_id, fn)
     with frame.operations.operation("transaction", step_id) as operation:
         call = TransactionCall(
-            frame.calls, frame.workflow_id, step_id, fn, args, operation.is_helped
+            frame.calls, frame.workflow_id, step_id, fn, args, operation.helped_by_current_task
         )
         with FinalMistakes():  # but for those of the function, which are not raised here
             outcome = await frame.record(frame.commits.transact(call))
