@@ -17,7 +17,7 @@ from pymongo.database import Database
 from pymongo.errors import InvalidName, PyMongoError
 
 from bluestreak_core.argument import is_a
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.errors import InvalidArgument, StoreRefused
 from bluestreak_mongo.documents import Document
 
@@ -100,7 +100,7 @@ class OwnClient:
         """Close the client, whatever the server is doing."""
         client, self._client = self._client, None
         if client is not None:
-            await see_through(self._close(client))
+            await finish_despite_cancel(self._close(client))
 
     async def _close(self, client: AsyncMongoClient[Document]) -> None:
         try:

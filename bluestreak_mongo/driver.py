@@ -19,7 +19,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from bluestreak_core.concurrency.cancellation import cancel_once, see_through
+from bluestreak_core.concurrency.cancellation import cancel_once, finish_despite_cancel
 from bluestreak_core.errors import (
     CorruptDocument,
     StoreError,
@@ -49,12 +49,12 @@ def reads(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with store_errors():
-            return await break_off(method(*args, **kwargs))
+            return await cancel_and_wait(method(*args, **kwargs))
 
     return call
 
 
-async def break_off(operation: Coroutine[Any, Any, T]) -> T:
+async def cancel_and_wait(operation: Coroutine[Any, Any, T]) -> T:
     """Await an operation of PyMongo; cancelled, cancel it, and be cancelled whatever it does.
 
     With a socket timeout PyMongo uses `asyncio.wait_for`, which before Python 3.12 forgets a
@@ -62,7 +62,7 @@ async def break_off(operation: Coroutine[Any, Any, T]) -> T:
     It must not be cancelled twice, see `cancel_once`.
     """
     task = asyncio.ensure_future(operation)
-    return await see_through(task, on_cancel=lambda: cancel_once(task))
+    return await finish_despite_cancel(task, on_cancel=lambda: cancel_once(task))
 
 
 def writes(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -75,7 +75,7 @@ def writes(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         with store_errors():
-            return await see_through(method(*args, **kwargs))
+            return await finish_despite_cancel(method(*args, **kwargs))
 
     return call
 

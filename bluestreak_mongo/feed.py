@@ -21,14 +21,14 @@ from pymongo.errors import PyMongoError
 
 from bluestreak_core import machine
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import end_all, see_through
+from bluestreak_core.concurrency.cancellation import end_all, finish_despite_cancel
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Status
 from bluestreak_core.store.hints import Hints
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, RAW
 from bluestreak_mongo.documents import Document
-from bluestreak_mongo.driver import break_off, is_passing
+from bluestreak_mongo.driver import cancel_and_wait, is_passing
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.rivalry import Rivalry
 
@@ -213,7 +213,7 @@ class Feed:
                 # Seen through, since PyMongo leaks the socket of a connection that is broken off
                 # while it is being made.
                 workflows = self._workflows.with_options(codec_options=RAW)
-                stream = await see_through(
+                stream = await finish_despite_cancel(
                     workflows.watch(_PIPELINE, max_await_time_ms=_await_ms(workflows))
                 )
             except PyMongoError as error:
@@ -236,7 +236,7 @@ class Feed:
         try:
             self._hints.missed_something()  # it may have happened before we listened
             while await self._is_wanted():
-                event = await break_off(stream.try_next())
+                event = await cancel_and_wait(stream.try_next())
                 if not stream.alive:  # the collection was dropped or renamed
                     raise _Invalidated("its collection is gone")
                 if event is not None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.errors import StoreUnavailable
 
 Item = TypeVar("Item")
@@ -78,7 +78,7 @@ class GroupCommit(Generic[Item]):
             return await call.outcome
         except asyncio.CancelledError:
             if call.write is not None:
-                await see_through(call.write)
+                await finish_despite_cancel(call.write)
             raise
 
     def _leave(self) -> None:

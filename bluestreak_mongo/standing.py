@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bson.errors import InvalidBSON
 from pymongo.asynchronous.collection import AsyncCollection
 
-from bluestreak_core.concurrency.cancellation import ended, see_through
+from bluestreak_core.concurrency.cancellation import ended, finish_despite_cancel
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Standing
 from bluestreak_mongo import documents as doc
@@ -58,7 +58,7 @@ class Standings:
             if not group.callers and not group.read.done():
                 self._close(group.asked)
                 group.read.cancel()
-                await see_through(group.read)
+                await finish_despite_cancel(group.read)
         with store_errors():
             found = group.read.result().get(workflow_id)
         if isinstance(found, CorruptDocument):

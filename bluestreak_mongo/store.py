@@ -16,7 +16,7 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.argument import check_has
 from bluestreak_core.clock import Clock, in_milliseconds
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.concurrency.event_loop import HomeLoop
 from bluestreak_core.concurrency.outage import pauses
 from bluestreak_core.errors import NotInitialised, StoreRefused, UnstorableValue, ValueTooLarge
@@ -98,7 +98,7 @@ def by_any_connection(
         try:
             return await method(self, *args, **kwargs)
         except Unauthenticated as error:
-            await see_through(self._reopen(opened, error))
+            await finish_despite_cancel(self._reopen(opened, error))
             return await method(self, *args, **kwargs)
 
     return call
@@ -203,7 +203,7 @@ class MongoStore(
             return
         self._home.enter("init()")
         try:
-            self._opened = await see_through(self._connect(self._connection))
+            self._opened = await finish_despite_cancel(self._connect(self._connection))
         except BaseException as error:
             self._home.leave()
             if isinstance(error, Unauthenticated):  # at once, so there are no credentials

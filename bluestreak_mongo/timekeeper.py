@@ -6,7 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from bluestreak_core.concurrency.cancellation import end_all, see_through
+from bluestreak_core.concurrency.cancellation import end_all, finish_despite_cancel
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.server_clock import ServerClock
@@ -29,7 +29,11 @@ class Timekeeper:
 
     async def keep(self) -> timedelta:
         """If the clock is stale, measure it; returns how far the server's time was ahead of it."""
-        return await see_through(self._measurement()) if self._clock.is_stale else timedelta(0)
+        return (
+            await finish_despite_cancel(self._measurement())
+            if self._clock.is_stale
+            else timedelta(0)
+        )
 
     async def close(self) -> None:
         """Leave no task behind."""

@@ -17,7 +17,7 @@ from pymongo import ReadPreference
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bluestreak_core import machine
-from bluestreak_core.concurrency.cancellation import cancel_once, see_through
+from bluestreak_core.concurrency.cancellation import cancel_once, finish_despite_cancel
 from bluestreak_core.errors import ClaimLost, InvalidArgument, Unsupported, UsageError
 from bluestreak_core.model import Claim, Step
 from bluestreak_mongo import documents as doc
@@ -87,7 +87,9 @@ class Transactions:
             now=now,
         )
         try:
-            return await see_through(self._carry_out(attempt), on_cancel=attempt.break_off)
+            return await finish_despite_cancel(
+                self._carry_out(attempt), on_cancel=attempt.cancel_and_wait
+            )
         except _Lost:
             raise await self._loss(claim, attempt) from None
         except (PyMongoError, InvalidBSON) as error:
@@ -185,7 +187,7 @@ class _Attempt:
     _is_broken_off: bool = False
     _calling: asyncio.Task[Any] | None = None
 
-    def break_off(self) -> None:
+    def cancel_and_wait(self) -> None:
         """Cancel the function, and try nothing again."""
         self._is_broken_off = True
         if self._calling is not None:

@@ -35,7 +35,7 @@ async def end_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
         cancel_once(task)
     # A mere future has ended by that; a task has something to end.
     if pending := [task for task in cancelled if not task.done()]:
-        await see_through(asyncio.gather(*pending, return_exceptions=True))
+        await finish_despite_cancel(asyncio.gather(*pending, return_exceptions=True))
 
 
 async def ended(task: asyncio.Future[Any]) -> None:
@@ -58,7 +58,7 @@ async def ended(task: asyncio.Future[Any]) -> None:
         task.remove_done_callback(tell)
 
 
-async def see_through(
+async def finish_despite_cancel(
     work: Coroutine[Any, Any, T] | asyncio.Future[T], on_cancel: Callable[[], object] | None = None
 ) -> T:
     """Await work to its end even when the caller is cancelled, and only then let it be cancelled.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from bluestreak_core import machine
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
 from bluestreak_core.model import Claim, History
 from bluestreak_core.store.protocol import Store
@@ -33,7 +33,7 @@ class Batch:
             self._read = asyncio.ensure_future(self._read_all())
         try:
             # Taken out, so that a long run does not keep the histories of all the others.
-            return (await see_through(self._read)).pop(workflow_id)
+            return (await finish_despite_cancel(self._read)).pop(workflow_id)
         except CorruptDocument:
             return await self._read_one(workflow_id)
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 
 
 class _Operation:
@@ -121,7 +121,7 @@ class Operations:
 
         cancel()
         if tasks:  # which may swallow that, and are cancelled again whenever the handler is
-            await see_through(asyncio.wait(tasks), on_cancel=cancel)
+            await finish_despite_cancel(asyncio.wait(tasks), on_cancel=cancel)
 
     def _here(self) -> asyncio.Task[object] | None:
         task = asyncio.current_task()

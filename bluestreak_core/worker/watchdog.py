@@ -27,7 +27,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.concurrency.outage import pauses
 from bluestreak_core.errors import StoreError, StoreUnavailable
 from bluestreak_core.errors.text import counted
@@ -131,7 +131,7 @@ class Watchdog:
     ) -> None:
         self._is_over.set()
         try:
-            await see_through(self._has_ended)
+            await finish_despite_cancel(self._has_ended)
         finally:
             self._thread.join()  # this was its last act
 

@@ -8,7 +8,7 @@ import socket
 from datetime import timedelta
 from uuid import uuid4
 
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.concurrency.outage import until_answered
 from bluestreak_core.concurrency.race import first_of
 from bluestreak_core.errors import StoreUnavailable
@@ -104,7 +104,7 @@ class Worker:
             self.stop.give_up(error)
         finally:
             self.stop.decide()
-            await see_through(self._leave(), on_cancel=self.stop.drain_skipped.set)
+            await finish_despite_cancel(self._leave(), on_cancel=self.stop.drain_skipped.set)
 
     async def _turn(self) -> None:
         """Claim what is due if there is a free slot; where nothing is, wait for work."""
@@ -114,7 +114,7 @@ class Worker:
         free = self._max_concurrency - len(self._runs)
         if free == 0:
             await self.stop.cuts_short(self._runs.ended.wait(runs_ended))
-        elif await see_through(self._claiming.claim(free)) == 0:
+        elif await finish_despite_cancel(self._claiming.claim(free)) == 0:
             await self.stop.cuts_short(self._store.wait_for_work(self._poll_interval))
 
     async def _pause(self, span: timedelta, error: StoreUnavailable) -> None:

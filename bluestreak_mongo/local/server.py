@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from pymongo.errors import PyMongoError
 
 from bluestreak_core.argument import check_count, to_timedelta
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.errors import InvalidArgument, StoreError, UsageError
 from bluestreak_mongo.local import deployment, guard
 from bluestreak_mongo.local.deployment import HOST, LOOK_AGAIN, SET_NAME, USER
@@ -253,14 +253,14 @@ class LocalMongo:
 
     async def __aenter__(self) -> Self:
         try:
-            await see_through(asyncio.to_thread(self.start))
+            await finish_despite_cancel(asyncio.to_thread(self.start))
         except asyncio.CancelledError:
-            await see_through(asyncio.to_thread(self.stop))
+            await finish_despite_cancel(asyncio.to_thread(self.stop))
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await see_through(asyncio.to_thread(self.stop))
+        await finish_despite_cancel(asyncio.to_thread(self.stop))
 
 
 class _Mongod:

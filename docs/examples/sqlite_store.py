@@ -45,7 +45,7 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.values import MAX_VALUE_BYTES
@@ -394,7 +394,7 @@ class SQLiteStore(Store):
                     self._hints.due(workflow.timeout_at)
             return result
 
-        return await see_through(write())
+        return await finish_despite_cancel(write())
 
     def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
         if self._thread is None:

@@ -5,7 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bluestreak_core.concurrency.cancellation import cancel_once, end_all, ended, see_through
+from bluestreak_core.concurrency.cancellation import (
+    cancel_once,
+    end_all,
+    ended,
+    finish_despite_cancel,
+)
 from bluestreak_core.concurrency.race import first_of
 
 
@@ -17,7 +22,7 @@ async def test_work_goes_on_when_its_caller_is_cancelled() -> None:
         await gate.wait()
         done.append(True)
 
-    caller = asyncio.create_task(see_through(work()))
+    caller = asyncio.create_task(finish_despite_cancel(work()))
     await asyncio.sleep(0)
     caller.cancel()
     await asyncio.sleep(0)
@@ -31,7 +36,7 @@ async def test_work_goes_on_when_its_caller_is_cancelled() -> None:
 @pytest.mark.asyncio
 async def test_the_callers_cancellation_is_told_to_the_work() -> None:
     gate = asyncio.Event()
-    caller = asyncio.create_task(see_through(gate.wait(), on_cancel=gate.set))
+    caller = asyncio.create_task(finish_despite_cancel(gate.wait(), on_cancel=gate.set))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -46,7 +51,7 @@ async def test_an_error_of_the_work_is_the_cause_of_the_cancellation() -> None:
         await gate.wait()
         raise ValueError("of the work")
 
-    caller = asyncio.create_task(see_through(work(), on_cancel=gate.set))
+    caller = asyncio.create_task(finish_despite_cancel(work(), on_cancel=gate.set))
     await asyncio.sleep(0)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError) as cancelled:
@@ -62,9 +67,9 @@ async def test_without_a_cancellation_the_outcome_is_the_works() -> None:
     async def failing() -> int:
         raise ValueError("of the work")
 
-    assert await see_through(work()) == 1
+    assert await finish_despite_cancel(work()) == 1
     with pytest.raises(ValueError, match="of the work"):
-        await see_through(failing())
+        await finish_despite_cancel(failing())
 
 
 @pytest.mark.asyncio

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from bluestreak_core import Claim, Store
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import see_through
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing import Process, StoreAround
@@ -76,7 +76,7 @@ class Network(StoreAround):
         self.sent[name].notify()
         delivery = self._deliver(Process.of(), call)
         loop = asyncio.get_running_loop()
-        return await see_through(loop.create_task(delivery, context=Variables()))
+        return await finish_despite_cancel(loop.create_task(delivery, context=Variables()))
 
     async def _deliver(self, sender: Process | None, call: Callable[[], Awaitable[T]]) -> T:
         if self._latency:
