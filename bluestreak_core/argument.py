@@ -39,7 +39,7 @@ Duration = int | float | timedelta
 
 def check_id(name: str, value: object) -> str:
     """The id as a plain string. Anything but a string could become a query operator."""
-    if not is_a(value, str):
+    if not has_real_type(value, str):
         raise InvalidId(name, value, f"an id is a str, not {type(value).__name__}")
     plain = str.__str__(value)
     if not plain:
@@ -58,11 +58,11 @@ def check_id(name: str, value: object) -> str:
 def to_timedelta(name: str, value: object) -> timedelta:
     """A duration as a `timedelta`."""
     seconds: float
-    if is_a(value, timedelta):
+    if has_real_type(value, timedelta):
         seconds = timedelta.total_seconds(value)
-    elif is_a(value, float):
+    elif has_real_type(value, float):
         seconds = float.__float__(value)
-    elif is_a(value, int) and not is_a(value, bool):
+    elif has_real_type(value, int) and not has_real_type(value, bool):
         seconds = int.__int__(value)
     else:
         raise InvalidDuration(
@@ -85,7 +85,7 @@ def to_positive_timedelta(name: str, value: object) -> timedelta:
 
 def to_instant(name: str, value: object) -> datetime:
     """An aware instant in UTC, cut to the millisecond. A naive one could be anybody's time."""
-    if not is_a(value, datetime):
+    if not has_real_type(value, datetime):
         raise InvalidArgument(name, value, f"expected a datetime, not {type(value).__name__}")
     try:
         plain = datetime.combine(datetime.date(value), datetime.timetz(value))
@@ -100,7 +100,9 @@ def to_instant(name: str, value: object) -> datetime:
 
 def check_count(name: str, value: object, least: int = 0) -> int:
     """A whole number, not below `least`."""
-    count = int.__int__(value) if is_a(value, int) and not is_a(value, bool) else None
+    count = (
+        int.__int__(value) if has_real_type(value, int) and not has_real_type(value, bool) else None
+    )
     if count is None or not least <= count <= MAX_COUNT:
         raise InvalidArgument(name, value, f"expected a whole number, {least} to {MAX_COUNT}")
     return count
@@ -108,7 +110,9 @@ def check_count(name: str, value: object, least: int = 0) -> int:
 
 def check_number(name: str, value: object, least: float, most: float = sys.float_info.max) -> None:
     """Refuse what is no finite number between two bounds."""
-    is_number = (is_a(value, float) or is_a(value, int)) and not is_a(value, bool)
+    is_number = (has_real_type(value, float) or has_real_type(value, int)) and not has_real_type(
+        value, bool
+    )
     if not is_number or not least <= value <= most:  # type: ignore[operator]
         bounds = f"from {least:g}" + (f" to {most:g}" if most < sys.float_info.max else "")
         raise InvalidArgument(name, value, f"expected a number {bounds}")
@@ -130,7 +134,7 @@ def check_reason(value: object) -> str | None:
     """A text for people, or None."""
     if value is None:
         return None
-    if not is_a(value, str):
+    if not has_real_type(value, str):
         raise InvalidArgument("reason", value, f"expected a str, not {type(value).__name__}")
     plain = str.__str__(value)
     if len(plain) > MAX_REASON_LENGTH:
@@ -198,11 +202,11 @@ def is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-def check_has(name: str, value: object, protocol: type) -> None:
+def check_implements(name: str, value: object, protocol: type) -> None:
     """Refuse what lacks a member of a protocol, and a class where an object of it is meant."""
     if isinstance(value, type):
         raise InvalidArgument(name, value, f"expected a {protocol.__name__}, not a class")
-    if is_a(value, str) and "://" in value:
+    if has_real_type(value, str) and "://" in value:
         address = value.partition("://")[0] + "://..."  # without the password in it
         reason = f"expected a {protocol.__name__}, not a URL: write MongoStore(url)"
         raise InvalidArgument(name, address, reason)
@@ -212,6 +216,6 @@ def check_has(name: str, value: object, protocol: type) -> None:
         raise InvalidArgument(name, value, reason)
 
 
-def is_a(value: object, kind: type[T]) -> TypeGuard[T]:
+def has_real_type(value: object, kind: type[T]) -> TypeGuard[T]:
     """Whether a value is of a type. `isinstance` would believe what a mock says of itself."""
     return issubclass(type(value), kind)

@@ -16,7 +16,7 @@ from bluestreak_core.argument import (
     check_id,
     check_limit,
     check_should_stop,
-    is_a,
+    has_real_type,
     to_positive_timedelta,
     to_timedelta,
 )
@@ -101,7 +101,7 @@ class Bluestreak(Client):
         hooks: Sequence[RunHook] = (),
     ) -> None:
         super().__init__(store, codec)
-        if not is_a(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
+        if not has_real_type(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
             raise InvalidArgument("unknown_handler", unknown_handler, "expected 'raise' or 'skip'")
         if error_callback is not None:
             check_callable("error_callback", error_callback)

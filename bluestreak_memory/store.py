@@ -27,7 +27,7 @@ from uuid import uuid4
 from typing_extensions import override
 
 from bluestreak_core import machine
-from bluestreak_core.argument import check_has, is_a
+from bluestreak_core.argument import check_implements, has_real_type
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.concurrency.cancellation import cancellations
 from bluestreak_core.concurrency.event_loop import HomeLoop
@@ -120,8 +120,8 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
     def __init__(self, *, clock: Clock | None = None, rules: ValueRules | None = None) -> None:
         self._clock = SystemClock() if clock is None else clock
         self._rules = PlainRules() if rules is None else rules
-        check_has("clock", self._clock, Clock)
-        check_has("rules", self._rules, ValueRules)
+        check_implements("clock", self._clock, Clock)
+        check_implements("rules", self._rules, ValueRules)
         self._records: dict[str, _Record] = {}
         self._agenda = Agenda(self._at)
         self._hints = Hints(self._clock)
@@ -491,7 +491,7 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
             raise
 
     def _check_session(self, session: object) -> None:
-        if not is_a(session, MemorySession):
+        if not has_real_type(session, MemorySession):
             raise InvalidArgument("session", session, "expected a session of a MemoryStore")
         if not session.is_open:
             raise InvalidArgument("session", session, "its transaction is over")

@@ -16,7 +16,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 from pymongo.errors import InvalidName, PyMongoError
 
-from bluestreak_core.argument import is_a
+from bluestreak_core.argument import has_real_type
 from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.errors import InvalidArgument, StoreRefused
 from bluestreak_mongo.documents import Document
@@ -79,7 +79,7 @@ class OwnClient:
     """
 
     def __init__(self, url: str, name: str, argument: str = "url") -> None:
-        if not is_a(url, str):
+        if not has_real_type(url, str):
             raise InvalidArgument(argument, type(url).__name__, "expected a MongoDB URL as a str")
         self._url = str.__str__(url)
         self._name = _text("database", name)
@@ -165,7 +165,7 @@ class GivenDatabase:
     """
 
     def __init__(self, database: AsyncDatabase[Document], renewal_url: str | None) -> None:
-        has_name = is_a(getattr(database, "name", None), str)
+        has_name = has_real_type(getattr(database, "name", None), str)
         if not has_name or not hasattr(type(database), "get_collection"):
             raise InvalidArgument("database", type(database).__name__, _WANTED)
         if isinstance(database, Database):
@@ -204,7 +204,7 @@ def _conversion(client: Any) -> DatetimeConversion:
 
 def _text(name: str, value: object) -> str:
     """A str, as far as PyMongo and the server do not look at it themselves."""
-    if not is_a(value, str):
+    if not has_real_type(value, str):
         raise InvalidArgument(name, value, f"expected a str, not {type(value).__name__}")
     plain = str.__str__(value)
     if not _is_utf8(plain):

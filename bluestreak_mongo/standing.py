@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bson.errors import InvalidBSON
 from pymongo.asynchronous.collection import AsyncCollection
 
-from bluestreak_core.concurrency.cancellation import ended, finish_despite_cancel
+from bluestreak_core.concurrency.cancellation import finish_despite_cancel, wait_ended
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Standing
 from bluestreak_mongo import documents as doc
@@ -52,7 +52,7 @@ class Standings:
         group.asked[workflow_id] = None
         group.callers += 1
         try:
-            await ended(group.read)
+            await wait_ended(group.read)
         finally:
             group.callers -= 1
             if not group.callers and not group.read.done():

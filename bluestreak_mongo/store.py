@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from typing_extensions import override
 
 from bluestreak_core import machine
-from bluestreak_core.argument import check_has
+from bluestreak_core.argument import check_implements
 from bluestreak_core.clock import Clock, in_milliseconds
 from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.concurrency.event_loop import HomeLoop
@@ -159,7 +159,7 @@ class MongoStore(
         self._connection = connection
         self._former: Connection | None = None
         self._clock: Clock = ServerClock() if clock is None else clock
-        check_has("clock", self._clock, Clock)
+        check_implements("clock", self._clock, Clock)
         self._rules = BsonRules()
         self._opened: _Opened | None = None
         self._hints = Hints(self._clock)

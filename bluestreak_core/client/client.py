@@ -11,10 +11,10 @@ from typing import Any, TypeVar, assert_never, overload
 from bluestreak_core.argument import (
     Duration,
     check_callable,
-    check_has,
     check_id,
+    check_implements,
     check_reason,
-    is_a,
+    has_real_type,
     is_async,
     to_instant,
     to_timedelta,
@@ -66,8 +66,8 @@ class Client(Search):
     """The part of `Bluestreak` that needs no handler."""
 
     def __init__(self, store: Store, codec: Codec = PLAIN) -> None:
-        check_has("store", store, Store)
-        check_has("codec", codec, Codec)
+        check_implements("store", store, Store)
+        check_implements("codec", codec, Codec)
         self._store = store
         self._conversion = Conversion(codec)
         self._handlers: dict[str, Handler] = {}
@@ -177,14 +177,14 @@ class Client(Search):
         `starts[3]`, or the workflow that a value belongs to.
         """
         self._check_open("start_many()")
-        if is_a(starts, str) or not isinstance(starts, Iterable):
+        if has_real_type(starts, str) or not isinstance(starts, Iterable):
             raise InvalidArgument("starts", starts, "expected several Start")
         return await self._store.create_many(
             [self._new(start, f"starts[{place}]: ") for place, start in enumerate(starts)]
         )
 
     def _new(self, start: Start, where: str = "") -> NewWorkflow:
-        if not is_a(start, Start):
+        if not has_real_type(start, Start):
             raise InvalidArgument(where.removesuffix(": "), start, "expected a Start")
         now = self._store.clock.now()
         start_at = _start_at(start, now, where)

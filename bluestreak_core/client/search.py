@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from bluestreak_core.argument import check_id, check_limit, is_a, to_instant
+from bluestreak_core.argument import check_id, check_limit, has_real_type, to_instant
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
 from bluestreak_core.model import Status, Workflow
@@ -88,7 +88,7 @@ class Search:
         just being deleted is counted until it is gone. Raises `InvalidArgument` and `Unsupported`.
         """
         store = self._searching("count()")
-        if not is_a(by, str) or by not in tuple(Count):
+        if not has_real_type(by, str) or by not in tuple(Count):
             raise InvalidArgument("by", by, "expected 'status' or 'handler_id'")
         count_by = Count(by)
         counts = await store.count(count_by)
@@ -180,8 +180,8 @@ async def _listed(
 def _to_statuses(name: str, value: object, allowed: tuple[Status, ...]) -> frozenset[Status]:
     """Some states, given as one or several."""
     known = {status.value: status for status in allowed}
-    given = [value] if is_a(value, str) else _members(value)
-    plain = [str.__str__(one) for one in given if is_a(one, str)]
+    given = [value] if has_real_type(value, str) else _members(value)
+    plain = [str.__str__(one) for one in given if has_real_type(one, str)]
     if not plain or len(plain) < len(given) or not known.keys() >= set(plain):
         raise InvalidArgument(name, value, f"expected one or several of {', '.join(allowed)}")
     return frozenset(known[one] for one in plain)
@@ -203,7 +203,7 @@ def _to_range(name: str, value: object) -> tuple[datetime | None, datetime | Non
     if value is None:
         return None, None
     expected = "expected two instants, from and until, or None for either"
-    if not (is_a(value, tuple) or is_a(value, list)):
+    if not (has_real_type(value, tuple) or has_real_type(value, list)):
         raise InvalidArgument(name, value, expected)
     bounds = [None if one is None else _to_bound(name, one) for one in value]
     if len(bounds) != 2:  # noqa: PLR2004 - from and until
@@ -214,14 +214,14 @@ def _to_range(name: str, value: object) -> tuple[datetime | None, datetime | Non
 def _to_bound(name: str, value: object) -> datetime:
     """An instant to compare stored ones with, which are whole milliseconds: it is rounded up."""
     instant = to_instant(name, value)
-    was_cut = is_a(value, datetime) and datetime.__gt__(value, instant)
+    was_cut = has_real_type(value, datetime) and datetime.__gt__(value, instant)
     return instant + _MILLISECOND if was_cut and instant < _LAST else instant
 
 
 def _to_order(name: str, value: object, default: Order) -> Order:
     if value is None:
         return default
-    if not is_a(value, str) or str.__str__(value) not in tuple(Order):
+    if not has_real_type(value, str) or str.__str__(value) not in tuple(Order):
         raise InvalidArgument(name, value, f"expected one of {', '.join(Order)}")
     return Order(str.__str__(value))
 
@@ -229,6 +229,6 @@ def _to_order(name: str, value: object, default: Order) -> Order:
 def _to_position(name: str, value: object, order: Order) -> Position | None:
     if value is None:
         return None
-    if not is_a(value, str):
+    if not has_real_type(value, str):
         raise InvalidArgument(name, value, "expected the cursor of a summary")
     return from_cursor(name, str.__str__(value), order, partial(check_id, name))

@@ -38,7 +38,7 @@ async def end_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
         await finish_despite_cancel(asyncio.gather(*pending, return_exceptions=True))
 
 
-async def ended(task: asyncio.Future[Any]) -> None:
+async def wait_ended(task: asyncio.Future[Any]) -> None:
     """Return when it has ended, in whichever way; being cancelled meanwhile is not passed on to it.
 
     `asyncio.wait` does that for any number of them, and takes five times as long.
@@ -70,7 +70,7 @@ async def finish_despite_cancel(
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
-            await ended(task)
+            await wait_ended(task)
         except asyncio.CancelledError as error:
             cancelled = error
             if on_cancel is not None:

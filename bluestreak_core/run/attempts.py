@@ -9,7 +9,7 @@ from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import StepFailed
 from bluestreak_core.model import Attempt, FailedStep
 from bluestreak_core.retry import Retry
-from bluestreak_core.run.failure import in_one_line, record
+from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Attempts:
             step_id=self.step_id,
             round=workflow.retries,
             number=self.number,
-            error=record(error),
+            error=error_record(error),
             retry_at=None if pause is None else in_milliseconds(now + pause),
             saved_at=now,
         )

@@ -14,10 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core.argument import is_a, is_async
+from bluestreak_core.argument import has_real_type, is_async
 from bluestreak_core.concurrency.cancellation import cancellations
 from bluestreak_core.errors.group import is_abort
-from bluestreak_core.run.failure import record
+from bluestreak_core.run.failure import error_record
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,7 +46,7 @@ async def call(
     except (Exception, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        is_ours = is_a(error, asyncio.CancelledError) and cancellations() > before
+        is_ours = has_real_type(error, asyncio.CancelledError) and cancellations() > before
         if is_ours or is_abort(error):
             raise
         raise _raisable(step_id, error) from error
@@ -101,7 +101,7 @@ def _outcome(
     try:
         return context.run(function, *args), None
     except BaseException as error:  # noqa: BLE001 - raised where the thread is awaited
-        is_plain = is_a(error, Exception) and not is_a(error, StopIteration)
+        is_plain = has_real_type(error, Exception) and not has_real_type(error, StopIteration)
         return None, error if is_plain or is_abort(error) else _raisable(step_id, error)
 
 
@@ -129,10 +129,10 @@ class _ThreadPerCall(Executor):
 
 def _raisable(step_id: str, error: BaseException) -> RuntimeError:
     """What stands for an error that would end a task, an iteration or the process."""
-    if is_a(error, asyncio.CancelledError):
+    if has_real_type(error, asyncio.CancelledError):
         reason = "was cancelled from within: what it awaits was cancelled by something else"
     else:
-        recorded = record(error)
+        recorded = error_record(error)
         reason = f"raised {recorded.type}: {recorded.message}"
     wrapped = RuntimeError(f"step {step_id!r} {reason}")
     wrapped.__cause__ = error

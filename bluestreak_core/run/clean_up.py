@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from bluestreak_core.argument import check_function, check_id, is_a
+from bluestreak_core.argument import check_function, check_id, has_real_type
 from bluestreak_core.codec.conversion import Conversion
 from bluestreak_core.concurrency.cancellation import cancellations
 from bluestreak_core.concurrency.outage import until_answered
@@ -76,7 +76,7 @@ class CleanUps:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever it raises, the others are called
-            if is_a(error, asyncio.CancelledError) and cancellations():
+            if has_real_type(error, asyncio.CancelledError) and cancellations():
                 raise
             logger.exception("workflow %r: clean-up %r raised", self._claim.workflow_id, step_id)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import ended
+from bluestreak_core.concurrency.cancellation import wait_ended
 from bluestreak_core.concurrency.race import first_of
 from bluestreak_core.errors import DeadlineExceeded
 from bluestreak_core.model import Workflow
@@ -36,8 +36,8 @@ class Deadline:
     async def wait_for(self, task: asyncio.Task[Any]) -> DeadlineExceeded | None:
         """Wait until the task has ended or its time is over; the error in the latter case."""
         if self.at is None:
-            await ended(task)
+            await wait_ended(task)
             return None
-        returned = asyncio.ensure_future(ended(task))
+        returned = asyncio.ensure_future(wait_ended(task))
         await first_of(returned, self._clock.sleep(self.at - self._clock.now()))
         return None if task.done() else DeadlineExceeded(self._workflow_id, self.at)

@@ -10,14 +10,14 @@ from datetime import datetime
 from typing import Any, assert_never
 
 from bluestreak_core import machine
-from bluestreak_core.argument import is_a
+from bluestreak_core.argument import has_real_type
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.concurrency.cancellation import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Failure
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
-from bluestreak_core.run.failure import in_one_line, record
+from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
@@ -71,7 +71,7 @@ class Ending:
         try:
             stored = self._stored(result)
         except Exception as error:  # noqa: BLE001 - a codec of somebody else's may raise anything
-            await self._fail(error, final=is_a(error, InvalidValue))
+            await self._fail(error, final=has_real_type(error, InvalidValue))
             return
         try:
             await self._journal.finish(stored)
@@ -87,7 +87,7 @@ class Ending:
     async def _fail(self, error: BaseException, *, final: bool) -> None:
         workflow_id = self._journal.workflow.workflow_id
         retry_at = None if final else self._retry_at()
-        recorded = record(error)
+        recorded = error_record(error)
         await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
         future = "aborted" if retry_at is None else f"to be tried again at {retry_at}"
         logger.warning("workflow %r failed, %s: %s", workflow_id, future, in_one_line(recorded))
@@ -115,6 +115,6 @@ class Ending:
         except KeyboardInterrupt:
             raise
         except BaseException as raised:
-            if is_a(raised, asyncio.CancelledError) and cancellations():
+            if has_real_type(raised, asyncio.CancelledError) and cancellations():
                 raise
             logger.exception("workflow %r: error_callback raised", workflow_id)

@@ -13,7 +13,7 @@ MAX_TRACEBACK = 16 * 1024
 """Bytes kept of a message and of a traceback; the middle is cut out of a longer one."""
 
 
-def record(error: BaseException) -> ErrorRecord:
+def error_record(error: BaseException) -> ErrorRecord:
     """The type, message and traceback of any exception, even of one that cannot be printed."""
     return ErrorRecord(
         type=_storable(_text(lambda: _type_name(error)), MAX_MESSAGE),

@@ -16,7 +16,7 @@ from bluestreak_core.argument import (
     check_handler,
     check_id,
     check_limit,
-    is_a,
+    has_real_type,
     to_positive_timedelta,
     to_timedelta,
 )
@@ -140,9 +140,9 @@ def to_rules(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_backoff(name: str, value: object) -> timedelta | Backoff:
     """The pauses between two tries of a workflow."""
-    if is_a(value, Retry):
+    if has_real_type(value, Retry):
         raise InvalidArgument(name, value, "expected a Backoff; max_failures says how often")
-    return value if is_a(value, Backoff) else to_timedelta(name, value)
+    return value if has_real_type(value, Backoff) else to_timedelta(name, value)
 
 
 def _to_deadline(name: str, value: object) -> timedelta | None:

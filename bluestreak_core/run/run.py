@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from bluestreak_core import machine
-from bluestreak_core.argument import is_a
-from bluestreak_core.concurrency.cancellation import ended
+from bluestreak_core.argument import has_real_type
+from bluestreak_core.concurrency.cancellation import wait_ended
 from bluestreak_core.errors import ClaimLost, CorruptDocument, InvalidValue, WorkflowCrashed
 from bluestreak_core.model import History
 from bluestreak_core.run.clean_up import CleanUps
@@ -134,10 +134,10 @@ class Run:
         try:
             if (too_late := await deadline.wait_for(task)) is not None:
                 self._exit.decide(AbortNow(too_late))
-                await ended(task)
+                await wait_ended(task)
         except asyncio.CancelledError:  # the event loop is being closed, under the handler as well
             self.release()
-            await ended(task)
+            await wait_ended(task)
             # What the handler itself has done to the event loop counts as a crash, when the lease
             # has run out; else it would be handed from worker to worker for ever.
             is_to_blame = not task.cancelled() and task.exception() is not None
@@ -158,7 +158,7 @@ class Run:
         try:
             given = self._input()
         except Exception as error:  # noqa: BLE001 - a codec of somebody else's may raise anything
-            return Raised(error, final=is_a(error, InvalidValue))
+            return Raised(error, final=has_real_type(error, InvalidValue))
         self._operations.begin()
         unawaited = Unawaited(self.workflow_id)
         commits = Commits(self._store, self._journal)

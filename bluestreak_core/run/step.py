@@ -11,7 +11,7 @@ from bluestreak_core.argument import (
     Duration,
     check_function,
     check_id,
-    is_a,
+    has_real_type,
     to_positive_timedelta,
 )
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
@@ -40,7 +40,7 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
         step_id = check_id("step id", step_id)
         check_function("ctx.step", "step", step_id, fn)
         limit = None if timeout is None else _limit(step_id, timeout)
-        if retry is not None and not is_a(retry, Retry):
+        if retry is not None and not has_real_type(retry, Retry):
             raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
         frame.use_step(step_id)
     if frame.is_recorded(step_id):

@@ -8,7 +8,6 @@ import pytest
 from bluestreak_core.concurrency.cancellation import (
     cancel_once,
     end_all,
-    ended,
     finish_despite_cancel,
 )
 from bluestreak_core.concurrency.race import first_of
@@ -76,7 +75,7 @@ async def test_without_a_cancellation_the_outcome_is_the_works() -> None:
 async def test_who_waits_for_an_end_may_be_cancelled_without_the_task() -> None:
     gate = asyncio.Event()
     task = asyncio.create_task(gate.wait())
-    waiting = asyncio.create_task(ended(task))
+    waiting = asyncio.create_task(wait_ended(task))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -93,12 +92,12 @@ async def test_an_end_is_an_end_whether_by_an_error_or_by_a_cancellation() -> No
         raise ValueError
 
     for task in (asyncio.create_task(failing()), asyncio.create_task(asyncio.sleep(3600))):
-        waiting = asyncio.create_task(ended(task))
+        waiting = asyncio.create_task(wait_ended(task))
         await asyncio.sleep(0)
         task.cancel()
         await waiting
         assert task.done()
-        await ended(task)
+        await wait_ended(task)
         assert task.cancelled() or task.exception() is not None
 
 
