@@ -88,7 +88,7 @@ class Transactions:
         )
         try:
             return await finish_despite_cancel(
-                self._carry_out(attempt), on_cancel=attempt.cancel_and_wait
+                self._carry_out(attempt), on_cancel=attempt.break_off
             )
         except _Lost:
             raise await self._loss(claim, attempt) from None
@@ -187,7 +187,7 @@ class _Attempt:
     _is_broken_off: bool = False
     _calling: asyncio.Task[Any] | None = None
 
-    def cancel_and_wait(self) -> None:
+    def break_off(self) -> None:
         """Cancel the function, and try nothing again."""
         self._is_broken_off = True
         if self._calling is not None:

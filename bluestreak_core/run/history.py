@@ -12,7 +12,7 @@ from bluestreak_core.model import Claim, History
 from bluestreak_core.store.protocol import Store
 
 
-class Batch:
+class SharedHistories:
     """One read of the store for many runs; a read that failed is begun again by the next to ask.
 
     Workflows that run for the first time have no history, and none is read.

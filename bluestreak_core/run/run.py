@@ -22,7 +22,7 @@ from bluestreak_core.run.ending import Ending
 from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Park, Release
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Handler, Registration
-from bluestreak_core.run.history import Batch
+from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.lease import Lease
@@ -71,7 +71,7 @@ class Run:
         suspected = machine.is_suspect(self.lease.claim.workflow, max_crashes)
         return suspected and not self._journal.has_progressed
 
-    async def execute(self, batch: Batch) -> None:
+    async def execute(self, histories: SharedHistories) -> None:
         """Run the handler over its history, and end the claim by one store call.
 
         A lost claim ends quietly; what the handler raises is recorded. A workflow that can no
@@ -83,7 +83,7 @@ class Run:
         deadline = Deadline(workflow, policy.deadline, self._journal.clock)
         ending = Ending(self._journal, self._calls, self._registration, deadline, self._aside)
         try:
-            await ending.end(await self._outcome(batch, deadline))
+            await ending.end(await self._outcome(histories, deadline))
         except ClaimLost as lost:
             await self._aside(report_loss(self._store, self.lease.claim, self._clean_ups, lost))
         except CorruptDocument as error:
@@ -126,10 +126,10 @@ class Run:
             return f"workflow {self.workflow_id!r}, outside of its steps"
         return None
 
-    async def _outcome(self, batch: Batch, deadline: Deadline) -> Outcome:
+    async def _outcome(self, histories: SharedHistories, deadline: Deadline) -> Outcome:
         if (error := self._crashed_too_often() or deadline.error) is not None:
             return Raised(error, final=True)
-        task = asyncio.create_task(self._call_handler(batch), context=self._context)
+        task = asyncio.create_task(self._call_handler(histories), context=self._context)
         self._exit.attach(task)
         try:
             if (too_late := await deadline.wait_for(task)) is not None:
@@ -150,9 +150,9 @@ class Run:
             return None
         return WorkflowCrashed(self.workflow_id, workflow.crashes, max_crashes)
 
-    async def _call_handler(self, batch: Batch) -> Returned | Raised:
+    async def _call_handler(self, histories: SharedHistories) -> Returned | Raised:
         try:
-            self._journal.history = await self._read_history(batch)
+            self._journal.history = await self._read_history(histories)
         except CorruptDocument as error:
             return Raised(error, final=True)
         try:
@@ -184,8 +184,8 @@ class Run:
 
         return self._calls.around(CallKind.HANDLER, None, handler, (context, given), proceed)
 
-    async def _read_history(self, batch: Batch) -> History:
-        return await self.lease.until_answered(lambda: batch.history(self.workflow_id))
+    async def _read_history(self, histories: SharedHistories) -> History:
+        return await self.lease.until_answered(lambda: histories.history(self.workflow_id))
 
     def _input(self) -> Any:
         workflow, conversion = self.lease.claim.workflow, self._registration.policy.conversion

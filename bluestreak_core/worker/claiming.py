@@ -11,7 +11,7 @@ from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError
 from bluestreak_core.model import Claim, ClaimRequest
 from bluestreak_core.run.handler import Handlers
-from bluestreak_core.run.history import Batch
+from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.run.run import Run
 from bluestreak_core.store.protocol import Store
@@ -79,22 +79,24 @@ class Claiming:
         suspects = [run for run in runs if run.is_suspect]
         is_taken = any(run.is_suspect for run in self._runs.all())
         put_off = suspects if is_taken else suspects[1:]
-        batch = Batch(self._store, [run.lease.claim for run in runs if run not in put_off])
+        histories = SharedHistories(
+            self._store, [run.lease.claim for run in runs if run not in put_off]
+        )
         for run in runs:
             if run not in suspects:
-                self._runs.begin(run, batch)
-        await self._put_off(put_off, batch)
+                self._runs.begin(run, histories)
+        await self._put_off(put_off, histories)
         for run in suspects:
             if run not in put_off:
                 logger.warning("workflow %r may be what kills the workers", run.workflow_id)
-                self._runs.begin(run, batch)
+                self._runs.begin(run, histories)
 
-    async def _put_off(self, runs: Sequence[Run], batch: Batch) -> None:
+    async def _put_off(self, runs: Sequence[Run], histories: SharedHistories) -> None:
         """Give claims back, each until another time; return when they cannot be lost any more."""
         for run in runs:
             pause = self._handlers.lease * random.random()  # noqa: S311 - nothing secret
             run.put_off(in_milliseconds(self._clock.now() + pause))
-        if tasks := [self._runs.begin(run, batch) for run in runs]:
+        if tasks := [self._runs.begin(run, histories) for run in runs]:
             await asyncio.wait(tasks)
 
     async def _refuse(self, claim: Claim) -> None:

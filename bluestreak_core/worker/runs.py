@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bluestreak_core.concurrency.wake_up import WakeUp
-from bluestreak_core.run.history import Batch
+from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.run import Run
 
 
@@ -33,9 +33,9 @@ class Runs:
         """A copy."""
         return list(self._by_task.values())
 
-    def begin(self, run: Run, batch: Batch) -> asyncio.Task[None]:
+    def begin(self, run: Run, histories: SharedHistories) -> asyncio.Task[None]:
         """Execute a run. The task is done when its claim has ended."""
-        task = asyncio.create_task(run.execute(batch), name=f"workflow {run.workflow_id}")
+        task = asyncio.create_task(run.execute(histories), name=f"workflow {run.workflow_id}")
         self._by_task[task] = run
         task.add_done_callback(self._on_end)
         self._began.notify()
