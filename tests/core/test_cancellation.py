@@ -9,6 +9,7 @@ from bluestreak_core.concurrency.cancellation import (
     cancel_once,
     end_all,
     finish_despite_cancel,
+    wait_ended,
 )
 from bluestreak_core.concurrency.race import first_of
 

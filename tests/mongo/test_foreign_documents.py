@@ -27,7 +27,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.run.history import Batch
+from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER
@@ -320,8 +320,8 @@ async def test_a_workflow_that_was_put_back_by_hand_keeps_its_steps(
     )
     raw.steps.insert_one({"workflowId": "w", "stepId": "s", "output": 1})
     claims = await _claim(store)
-    batch = Batch(store, list(claims.values()))
-    assert (await batch.history("w")).steps == {"s": 1}
+    histories = SharedHistories(store, list(claims.values()))
+    assert (await histories.history("w")).steps == {"s": 1}
 
 
 async def test_a_date_of_javascript_that_python_lacks_is_read(
