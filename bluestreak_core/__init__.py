@@ -82,9 +82,9 @@ from bluestreak_core.store.powers import (
 )
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
-    Count,
+    CountBy,
+    ListPosition,
     Order,
-    Position,
     Pruned,
     Query,
     Records,
@@ -110,7 +110,7 @@ __all__ = [
     "Codec",
     "Context",
     "CorruptDocument",
-    "Count",
+    "CountBy",
     "DeadlineExceeded",
     "DuplicateNap",
     "DuplicateStep",
@@ -132,6 +132,7 @@ __all__ = [
     "InvalidHandler",
     "InvalidId",
     "InvalidValue",
+    "ListPosition",
     "Nap",
     "NewWorkflow",
     "NotAwaited",
@@ -139,7 +140,6 @@ __all__ = [
     "Order",
     "PlainCodec",
     "PlainRules",
-    "Position",
     "Pruned",
     "Query",
     "Records",

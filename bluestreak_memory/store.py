@@ -61,8 +61,8 @@ from bluestreak_core.store.powers import (
 )
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
-    Count,
-    Position,
+    CountBy,
+    ListPosition,
     Pruned,
     Query,
     Records,
@@ -429,14 +429,14 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
 
     @override
     async def find_page(
-        self, query: Query, after: Position | None, limit: int
+        self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
         workflows = (record.workflow for record in self._records.values())
         meant = [to_summary(workflow) for workflow in workflows if query.accepts(workflow)]
-        return query.merged(meant, after, limit)
+        return query.page_of(meant, after, limit)
 
     @override
-    async def count(self, by: Count) -> Mapping[str, int]:
+    async def count(self, by: CountBy) -> Mapping[str, int]:
         return Counter(str(getattr(record.workflow, by)) for record in self._records.values())
 
     @override

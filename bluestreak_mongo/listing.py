@@ -22,7 +22,14 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
 from bluestreak_core.model import Attempt, Nap, Status
-from bluestreak_core.store.query import Count, Order, Position, Query, Records, WorkflowSummary
+from bluestreak_core.store.query import (
+    CountBy,
+    ListPosition,
+    Order,
+    Query,
+    Records,
+    WorkflowSummary,
+)
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import FIRST_DATE, Document, Index
@@ -35,8 +42,8 @@ FEW = 5000
 
 _PAGE = 10_000
 _COUNTED = {
-    Count.STATUS: (doc.STATUS, doc.BY_DUE),
-    Count.HANDLER_ID: (doc.HANDLER_ID, doc.BY_HANDLER),
+    CountBy.STATUS: (doc.STATUS, doc.BY_DUE),
+    CountBy.HANDLER_ID: (doc.HANDLER_ID, doc.BY_HANDLER),
 }
 _ALL = frozenset(Status)
 _FIELDS = dict.fromkeys(doc.SUMMARY_FIELDS, 1)
@@ -74,7 +81,9 @@ class Listing:
         self._strays = strays
         self._has_snapshots = True
 
-    async def page(self, query: Query, after: Position | None, limit: int) -> list[WorkflowSummary]:
+    async def page(
+        self, query: Query, after: ListPosition | None, limit: int
+    ) -> list[WorkflowSummary]:
         """See `SupportsSearch.find_page`. Each stretch of an index is read by one command."""
         if query.statuses == _ALL:
             query = replace(query, statuses=None)
@@ -87,7 +96,7 @@ class Listing:
             return await self._walked(query, index, after, limit)
         return await self._sorted(query, rare.index, after, limit)
 
-    async def count(self, by: Count) -> dict[str, int]:
+    async def count(self, by: CountBy) -> dict[str, int]:
         """See `SupportsSearch.count`. It reads an index, and no document, so marks are not seen."""
         field, index = _COUNTED[by]
         each: Document = {"$group": {"_id": f"${field}", "n": {"$sum": 1}}}
@@ -124,7 +133,7 @@ class Listing:
         return None
 
     async def _sorted(
-        self, query: Query, index: Index, after: Position | None, limit: int
+        self, query: Query, index: Index, after: ListPosition | None, limit: int
     ) -> list[WorkflowSummary]:
         """Read all that an index leads to; the server sorts what a list shows of them."""
         meant = [*_meant(query), {"$or": _segments(query.order, after)}]
@@ -143,7 +152,7 @@ class Listing:
         return await self._read(look, limit, in_snapshot=may_move)
 
     async def _walked(
-        self, query: Query, index: Index, after: Position | None, limit: int
+        self, query: Query, index: Index, after: ListPosition | None, limit: int
     ) -> list[WorkflowSummary]:
         """Read an index in its order, one stretch of it after the other."""
         found: list[WorkflowSummary] = []
@@ -296,7 +305,7 @@ def _sort(order: Order) -> dict[str, int]:
             return {doc.CREATED_AT: DESCENDING, doc.WORKFLOW_ID: DESCENDING}
 
 
-def _segments(order: Order, after: Position | None) -> list[Document]:
+def _segments(order: Order, after: ListPosition | None) -> list[Document]:
     """Match what stands behind a position: stretches of an index, in their order.
 
     A comparison with a date leaves out what has none, so that is a stretch of its own.

@@ -44,7 +44,14 @@ from bluestreak_core.store.powers import (
     SupportsTransactions,
 )
 from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
+from bluestreak_core.store.query import (
+    CountBy,
+    ListPosition,
+    Pruned,
+    Query,
+    Records,
+    WorkflowSummary,
+)
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
@@ -543,14 +550,14 @@ class MongoStore(
     @by_any_connection
     @reads
     async def find_page(
-        self, query: Query, after: Position | None, limit: int
+        self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
         return await self._open.listing.page(query, after, limit)
 
     @override
     @by_any_connection
     @reads
-    async def count(self, by: Count) -> Mapping[str, int]:
+    async def count(self, by: CountBy) -> Mapping[str, int]:
         return await self._open.listing.count(by)
 
     @override

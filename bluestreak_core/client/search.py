@@ -16,9 +16,9 @@ from bluestreak_core.store.powers import SupportsPruning, SupportsSearch, requir
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
     ENDED,
-    Count,
+    CountBy,
+    ListPosition,
     Order,
-    Position,
     Pruned,
     Query,
     WorkflowSummary,
@@ -88,11 +88,11 @@ class Search:
         just being deleted is counted until it is gone. Raises `InvalidArgument` and `Unsupported`.
         """
         store = self._searching("count()")
-        if not has_real_type(by, str) or by not in tuple(Count):
+        if not has_real_type(by, str) or by not in tuple(CountBy):
             raise InvalidArgument("by", by, "expected 'status' or 'handler_id'")
-        count_by = Count(by)
+        count_by = CountBy(by)
         counts = await store.count(count_by)
-        if count_by is Count.HANDLER_ID:
+        if count_by is CountBy.HANDLER_ID:
             return dict(sorted(counts.items()))
         return {status.value: counts.get(status.value, 0) for status in Status}
 
@@ -160,7 +160,7 @@ class Search:
 async def _listed(
     store: SupportsSearch,
     query: Query,
-    after: Position | None,
+    after: ListPosition | None,
     limit: int | None,
     check: Callable[[], None],
 ) -> AsyncIterator[WorkflowSummary]:
@@ -170,7 +170,7 @@ async def _listed(
         size = _PAGE if left is None else min(_PAGE, left)
         page = await store.find_page(query, after, size)
         for summary in page:
-            after = Position.of(summary)
+            after = ListPosition.of(summary)
             yield replace(summary, cursor=to_cursor(after, query.order))
         if len(page) < size:
             break
@@ -226,7 +226,7 @@ def _to_order(name: str, value: object, default: Order) -> Order:
     return Order(str.__str__(value))
 
 
-def _to_position(name: str, value: object, order: Order) -> Position | None:
+def _to_position(name: str, value: object, order: Order) -> ListPosition | None:
     if value is None:
         return None
     if not has_real_type(value, str):

@@ -81,12 +81,12 @@ class Operations:
         return _Operation(self, kind, id, self._here(), wake_up_at)
 
     def begun(self, operation: _Operation) -> None:
-        """Count an operation as pending."""
+        """CountBy an operation as pending."""
         self._pending[operation] = None
         self._quiet_since = self._clock.monotonic()
 
     def ended(self, operation: _Operation) -> None:
-        """Count it no more."""
+        """CountBy it no more."""
         del self._pending[operation]
         self._quiet_since = self._clock.monotonic()
 

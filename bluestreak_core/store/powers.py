@@ -10,7 +10,14 @@ from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 from bluestreak_core.errors import Unsupported
 from bluestreak_core.machine import Event
 from bluestreak_core.model import Claim, NewWorkflow, Status, Workflow
-from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
+from bluestreak_core.store.query import (
+    CountBy,
+    ListPosition,
+    Pruned,
+    Query,
+    Records,
+    WorkflowSummary,
+)
 
 P = TypeVar("P")
 
@@ -109,7 +116,7 @@ class SupportsSearch(Protocol):
     """A store that can look at all of its workflows. None of it loads an input or a result."""
 
     async def find_page(
-        self, query: Query, after: Position | None, limit: int
+        self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
         """The first `limit` workflows that are meant and stand behind a position, in order.
 
@@ -118,7 +125,7 @@ class SupportsSearch(Protocol):
         """
         ...
 
-    async def count(self, by: Count) -> Mapping[str, int]:
+    async def count(self, by: CountBy) -> Mapping[str, int]:
         """How many workflows there are by status or by handler id; only what there is.
 
         What is marked for deletion may be counted until it is gone.

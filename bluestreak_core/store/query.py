@@ -34,7 +34,7 @@ class Order(StrEnum):
     """By id, as UTF-8 is sorted."""
 
 
-class Count(StrEnum):
+class CountBy(StrEnum):
     """What workflows are counted by."""
 
     STATUS = "status"
@@ -69,7 +69,7 @@ class WorkflowSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
+class ListPosition:
     """Where a workflow stands among the others; what was created when nobody wrote is the oldest.
 
     No event of a workflow changes it.
@@ -79,7 +79,7 @@ class Position:
     created_at: datetime | None = None
 
     @classmethod
-    def of(cls, workflow: Workflow | WorkflowSummary) -> Position:
+    def of(cls, workflow: Workflow | WorkflowSummary) -> ListPosition:
         """The position of a workflow."""
         return cls(workflow_id=workflow.workflow_id, created_at=workflow.created_at)
 
@@ -130,8 +130,8 @@ class Query:
             and (self.created_until is None or created_at < self.created_until)
         )
 
-    def merged(
-        self, summaries: Collection[WorkflowSummary], after: Position | None, limit: int
+    def page_of(
+        self, summaries: Collection[WorkflowSummary], after: ListPosition | None, limit: int
     ) -> list[WorkflowSummary]:
         """The first of some summaries behind a position, in the order that is asked for."""
         ordered = sorted(summaries, key=self._key, reverse=self.order is Order.NEWEST)
@@ -140,9 +140,9 @@ class Query:
         return ordered[:limit]
 
     def _key(self, summary: WorkflowSummary) -> tuple[Any, ...]:
-        return Position.of(summary).key(self.order)
+        return ListPosition.of(summary).key(self.order)
 
-    def _is_behind(self, summary: WorkflowSummary, after: Position) -> bool:
+    def _is_behind(self, summary: WorkflowSummary, after: ListPosition) -> bool:
         mine, theirs = self._key(summary), after.key(self.order)
         return mine < theirs if self.order is Order.NEWEST else mine > theirs
 
@@ -195,7 +195,7 @@ def to_summary(workflow: Workflow) -> WorkflowSummary:
     )
 
 
-def to_cursor(position: Position, order: Order) -> str:
+def to_cursor(position: ListPosition, order: Order) -> str:
     """A position in a list of this order, as a text that means nothing to anybody else."""
     created_at = position.created_at
     at = None if created_at is None else (created_at - _EPOCH) // _MILLISECOND
@@ -204,13 +204,15 @@ def to_cursor(position: Position, order: Order) -> str:
     return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def from_cursor(name: str, cursor: str, order: Order, check_id: Callable[[str], str]) -> Position:
+def from_cursor(
+    name: str, cursor: str, order: Order, check_id: Callable[[str], str]
+) -> ListPosition:
     """The position that a cursor stands for. Raises `InvalidArgument` for any other text."""
     try:
         fields = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         version, was_in, at, workflow_id = fields
         created_at = None if at is None else _EPOCH + at * _MILLISECOND
-        position = Position(workflow_id=check_id(workflow_id), created_at=created_at)
+        position = ListPosition(workflow_id=check_id(workflow_id), created_at=created_at)
         is_sound = version == _CURSOR_VERSION and to_cursor(position, Order(was_in)) == cursor
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidArgument(name, cursor, "expected the cursor of a summary") from error

@@ -35,7 +35,14 @@ from bluestreak_core.store.powers import (
     supports,
 )
 from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import Count, Position, Pruned, Query, Records, WorkflowSummary
+from bluestreak_core.store.query import (
+    CountBy,
+    ListPosition,
+    Pruned,
+    Query,
+    Records,
+    WorkflowSummary,
+)
 
 T = TypeVar("T")
 
@@ -223,13 +230,13 @@ class StoreAround(
 
     @override
     async def find_page(
-        self, query: Query, after: Position | None, limit: int
+        self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
         store = require(self._store, SupportsSearch, "find_page()")
         return await self.around("find_page", lambda: store.find_page(query, after, limit))
 
     @override
-    async def count(self, by: Count) -> Mapping[str, int]:
+    async def count(self, by: CountBy) -> Mapping[str, int]:
         store = require(self._store, SupportsSearch, "count()")
         return await self.around("count", lambda: store.count(by))
 

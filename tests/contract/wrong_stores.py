@@ -16,10 +16,10 @@ from bluestreak_core import (
     Clock,
     Failure,
     Hints,
+    ListPosition,
     NewWorkflow,
     Order,
     PlainRules,
-    Position,
     Query,
     Renewer,
     StoreUnavailable,
@@ -263,7 +263,7 @@ class _Searching(MemoryStore):
 
     @override
     async def find_page(
-        self, query: Query, after: Position | None, limit: int
+        self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
         everything = await super().find_page(Query(), None, 1000)
         found = []

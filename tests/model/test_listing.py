@@ -18,9 +18,9 @@ from bluestreak_core import (
     Bluestreak,
     ErrorRecord,
     Failure,
+    ListPosition,
     NewWorkflow,
     Order,
-    Position,
     Query,
     Status,
     Store,
@@ -110,8 +110,8 @@ class Run:
     def __init__(self, store: SearchingStore, arguments: Asked) -> None:
         self.store = store
         self.arguments = arguments
-        self.always: dict[str, Position] = {}
-        self.ever: dict[str, Position] = {}
+        self.always: dict[str, ListPosition] = {}
+        self.ever: dict[str, ListPosition] = {}
         from_, until = arguments["created"] or (None, None)
         self.query = Query(
             statuses=None if arguments["status"] is None else frozenset(arguments["status"]),
@@ -122,11 +122,11 @@ class Run:
             order=Order(arguments["order"]),
         )
 
-    async def meant(self) -> dict[str, Position]:
+    async def meant(self) -> dict[str, ListPosition]:
         """What there is and is meant now."""
         found: list[Workflow | None] = await asyncio.gather(*map(self.store.find_workflow, IDS))
         return {
-            one.workflow_id: Position.of(one)
+            one.workflow_id: ListPosition.of(one)
             for one in found
             if one is not None and self.query.accepts(one)
         }
@@ -168,7 +168,7 @@ class Run:
             self.always = {one: at for one, at in self.always.items() if now.get(one) == at}
             self.ever = self.ever | now
 
-    async def pages(self, store: Store, size: int) -> AsyncIterator[list[Position]]:
+    async def pages(self, store: Store, size: int) -> AsyncIterator[list[ListPosition]]:
         """The whole list, as it is shown page by page."""
         bluestreak = Bluestreak(store)
         await bluestreak.init()
@@ -176,10 +176,10 @@ class Run:
         while page := [
             one async for one in bluestreak.list(**self.arguments, limit=size, after=after)
         ]:
-            yield [Position.of(one) for one in page]
+            yield [ListPosition.of(one) for one in page]
             after = page[-1].cursor
 
-    def judge(self, listed: list[Position]) -> None:
+    def judge(self, listed: list[ListPosition]) -> None:
         keys = [position.key(self.query.order) for position in listed]
         assert keys == sorted(set(keys), reverse=self.query.order is Order.NEWEST)
         assert set(self.always.values()) <= set(listed)
@@ -189,7 +189,7 @@ class Run:
     async def check(self, begin: list[Any], size: int, meanwhile: list[list[Any]]) -> None:
         """Let each of the changes happen between two pages."""
         await self.begin(begin)
-        listed: list[Position] = []
+        listed: list[ListPosition] = []
         async for page in self.pages(self.store, size):
             listed += page
             await self.happen(meanwhile.pop() if meanwhile else [])

@@ -29,7 +29,7 @@ from bluestreak_core import (
     Bluestreak,
     Claim,
     Context,
-    Count,
+    CountBy,
     ErrorRecord,
     FailedStep,
     Failure,
@@ -102,7 +102,7 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "fork": lambda store, _: store.fork("w", "f", None, NOW),
     "wait_for_control": lambda store, _: store.wait_for_control("worker", NOW, timedelta(0)),
     "find_page": lambda store, _: store.find_page(Query(handler_id="h", id_prefix="w"), None, 1),
-    "count": lambda store, _: store.count(Count.HANDLER_ID),
+    "count": lambda store, _: store.count(CountBy.HANDLER_ID),
     "records": lambda store, _: store.records("w"),
     "prune": lambda store, _: store.prune(NOW + LEASE, ENDED, 10, NOW),
 }

@@ -17,7 +17,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient, UpdateOne
 from pymongo.database import Database
 
-from bluestreak_core import Bluestreak, Count, Order, Query, Status, StoreRefused
+from bluestreak_core import Bluestreak, CountBy, Order, Query, Status, StoreRefused
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, listing
@@ -372,7 +372,7 @@ async def test_strays_are_counted_as_far_as_they_have_a_status(
 ) -> None:
     insert(raw, *(named(*stray) for stray in (UNREADABLE | NEVER_DUE).items()))
     await application.store.create(new("w", handler_id="mine"))
-    assert (await application.store.count(Count.HANDLER_ID))["mine"] == 1
+    assert (await application.store.count(CountBy.HANDLER_ID))["mine"] == 1
     bluestreak = Bluestreak(application.store)
     await bluestreak.init()
     counts = await bluestreak.count()
@@ -411,7 +411,7 @@ async def test_a_motor_database_is_searched_and_pruned_too(
         for statuses in (None, frozenset({Status.FINISHED, Status.RUNNING})):
             page = await store.find_page(Query(statuses=statuses), None, 10)
             assert [summary.workflow_id for summary in page] == ["w2", "w1"]
-        assert dict(await store.count(Count.STATUS)) == {"finished": 1, "running": 1}
+        assert dict(await store.count(CountBy.STATUS)) == {"finished": 1, "running": 1}
         later = NOW + timedelta(days=1)
         assert (await store.prune(later, ENDED, 10, later)).workflows == 1
     finally:

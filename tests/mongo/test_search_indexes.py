@@ -14,7 +14,7 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
-from bluestreak_core import Bluestreak, Count, Order, Position, Query, Status
+from bluestreak_core import Bluestreak, CountBy, ListPosition, Order, Query, Status
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, listing
@@ -118,7 +118,7 @@ def _statistics(explanation: Document) -> Iterator[Document]:
             yield stage["$cursor"]["executionStats"]
 
 
-MIDDLE = Position(workflow_id="order-10000", created_at=NOW + 10_000 * SECOND)
+MIDDLE = ListPosition(workflow_id="order-10000", created_at=NOW + 10_000 * SECOND)
 IN_TIME = (Order.NEWEST, Order.OLDEST)
 RARE_STATUSES = (Status.FAILED, Status.ABORTED, Status.PAUSED, Status.CANCELLED)
 ALL_RARE = frozenset(RARE_STATUSES)
@@ -149,7 +149,7 @@ EXACT: dict[str, Query] = {
 @pytest.mark.parametrize("after", [None, MIDDLE], ids=["first page", "next page"])
 @pytest.mark.parametrize("name", EXACT)
 async def test_a_page_of_what_an_index_holds_costs_what_is_in_it(
-    large: Large, name: str, after: Position | None
+    large: Large, name: str, after: ListPosition | None
 ) -> None:
     page = await large.store.find_page(EXACT[name], after, LIMIT)
     assert len(page) == LIMIT
@@ -257,7 +257,7 @@ SEVERAL: dict[str, Query] = {
 @pytest.mark.parametrize("after", [None, MIDDLE], ids=["first page", "next page"])
 @pytest.mark.parametrize("name", SEVERAL)
 async def test_several_rare_states_are_merged_by_the_server(
-    large: Large, name: str, after: Position | None
+    large: Large, name: str, after: ListPosition | None
 ) -> None:
     query = SEVERAL[name]
     page = await large.store.find_page(query, after, LIMIT)
@@ -291,8 +291,8 @@ async def test_what_does_not_exist_costs_nothing(large: Large) -> None:
         assert spent.keys <= 2
 
 
-@pytest.mark.parametrize("by", Count)
-async def test_a_count_reads_an_index_and_no_document(large: Large, by: Count) -> None:
+@pytest.mark.parametrize("by", CountBy)
+async def test_a_count_reads_an_index_and_no_document(large: Large, by: CountBy) -> None:
     assert sum((await large.store.count(by)).values()) == COUNT
     spent = cost(large)
     assert spent.documents == 0

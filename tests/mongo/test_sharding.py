@@ -21,8 +21,8 @@ from typing_extensions import override
 from bluestreak_core import (
     Bluestreak,
     Context,
+    ListPosition,
     Order,
-    Position,
     Pruned,
     Query,
     Retry,
@@ -278,7 +278,7 @@ async def test_lists_work_behind_a_router(
     assert len(first) == (0 if statuses and Status.IDLE not in statuses else 2)
     if first:
         last = first[-1]
-        position = Position(workflow_id=last.workflow_id, created_at=last.created_at)
+        position = ListPosition(workflow_id=last.workflow_id, created_at=last.created_at)
         assert len(await store.find_page(query, position, 2)) == 1
 
 

@@ -114,7 +114,7 @@ class Handler:
         return output
 
     def _called(self, ctx: Context, step_id: str) -> str:
-        """Count a call of a step; its output tells this call from all others."""
+        """CountBy a call of a step; its output tells this call from all others."""
         workflow_id, claim = ctx.workflow_id, current_run().claim
         if self._record.has_one_time:
             store_invariant.only_owners_call_a_step(self._record, claim, step_id)

@@ -28,7 +28,7 @@ from bluestreak_core import (
     WorkflowSummary,
 )
 from bluestreak_core.clock import Clock
-from bluestreak_core.store.query import Position, Query
+from bluestreak_core.store.query import ListPosition, Query
 from bluestreak_core.testing import (
     CrashUnsafe,
     Environment,
@@ -533,7 +533,7 @@ class Bare(StoreAround):
 
     @override
     async def find_page(
-        self, query: Query, after: Position | None, limit: int
+        self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
         raise Unsupported("find_page()", "Bare cannot search")
 

@@ -27,9 +27,9 @@ from bluestreak_core.store.powers import SupportsForks, SupportsPruning, Support
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
     ENDED,
-    Count,
+    CountBy,
+    ListPosition,
     Order,
-    Position,
     Pruned,
     Query,
     Records,
@@ -107,11 +107,11 @@ class SearchContract(Rules):
         workflows = await _one_of_each(store)
         for query in [one for one in QUERIES if one.order is order]:
             meant = [to_summary(one) for one in workflows if query.accepts(one)]
-            expected = query.merged(meant, None, 100)
+            expected = query.page_of(meant, None, 100)
             assert list(await store.find_page(query, None, 100)) == expected, query
             assert list(await store.find_page(query, None, 3)) == expected[:3], query
             for place, summary in enumerate(expected):
-                behind = await store.find_page(query, Position.of(summary), 2)
+                behind = await store.find_page(query, ListPosition.of(summary), 2)
                 assert list(behind) == expected[place + 1 : place + 3], query
 
     @pytest.mark.parametrize("order", Order)
@@ -123,11 +123,11 @@ class SearchContract(Rules):
         workflows = await _one_of_each(store)
         for workflow in workflows:
             for near in ("v", "w", "w2x", "x"):
-                after = Position(workflow_id=near, created_at=workflow.created_at)
-                expected = query.merged([to_summary(one) for one in workflows], after, 100)
+                after = ListPosition(workflow_id=near, created_at=workflow.created_at)
+                expected = query.page_of([to_summary(one) for one in workflows], after, 100)
                 assert list(await store.find_page(query, after, 100)) == expected
-        undated = Position(workflow_id="w3")  # as the JavaScript library leaves them
-        expected = query.merged([to_summary(one) for one in workflows], undated, 100)
+        undated = ListPosition(workflow_id="w3")  # as the JavaScript library leaves them
+        expected = query.page_of([to_summary(one) for one in workflows], undated, 100)
         assert list(await store.find_page(query, undated, 100)) == expected
 
     @pytest.mark.parametrize("prefix", [*IDS, "퟿xx", "A", "a%", "a_", "%", "_", "a*", "a[", "\\"])
@@ -166,11 +166,11 @@ class SearchContract(Rules):
 
     @rule("SupportsSearch.count")
     async def test_workflows_are_counted(self, store: SearchingStore) -> None:
-        assert dict(await store.count(Count.STATUS)) == {}
+        assert dict(await store.count(CountBy.STATUS)) == {}
         await _one_of_each(store)
-        by_status = dict(await store.count(Count.STATUS))
+        by_status = dict(await store.count(CountBy.STATUS))
         assert by_status == dict.fromkeys((status.value for status in Status), 1) | {"idle": 3}
-        by_handler = dict(await store.count(Count.HANDLER_ID))
+        by_handler = dict(await store.count(CountBy.HANDLER_ID))
         assert by_handler == {"h0": 5, "h1": 4}
 
     # Records -----------------------------------------------------------------------------------
@@ -232,13 +232,13 @@ class SearchContract(Rules):
         self, store: SearchingStore, status: Status
     ) -> None:
         await _one_of_each(store)
-        before = dict(await store.count(Count.STATUS))
+        before = dict(await store.count(CountBy.STATUS))
         statuses = [status] if status.ended else ENDED
         pruned = await store.prune(NOW + 90 * SECOND, statuses, 10, NOW + 90 * SECOND)
         assert pruned.workflows == len(statuses)
         gone = {one.value for one in statuses}
         after = {key: number for key, number in before.items() if key not in gone}
-        assert dict(await store.count(Count.STATUS)) == after
+        assert dict(await store.count(CountBy.STATUS)) == after
 
     @rule("SupportsPruning.prune")
     async def test_a_call_deletes_no_more_than_it_is_told(self, store: SearchingStore) -> None:
