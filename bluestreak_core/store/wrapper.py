@@ -50,7 +50,7 @@ UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_f
 """The calls that neither read nor write what is stored."""
 
 
-class StoreAround(
+class StoreWrapper(
     Store,
     SupportsThreadRenewal,
     SupportsForks,

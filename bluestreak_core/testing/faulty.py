@@ -14,7 +14,7 @@ from typing_extensions import override
 from bluestreak_core.argument import Duration, check_count, to_timedelta
 from bluestreak_core.errors import BluestreakError, InvalidArgument, StoreUnavailable
 from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.wrapper import UNCOUNTED, StoreAround
+from bluestreak_core.store.wrapper import UNCOUNTED, StoreWrapper
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Injected:
     fault: Fault
 
 
-class FaultyStore(StoreAround):
+class FaultyStore(StoreWrapper):
     """Passes calls on to a store, and lets some of them go wrong.
 
     Calls are numbered from 1 in the order in which they begin; `init`, `close` and the two hints

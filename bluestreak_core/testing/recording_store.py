@@ -10,12 +10,12 @@ from typing_extensions import override
 
 from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.wrapper import StoreAround
+from bluestreak_core.store.wrapper import StoreWrapper
 
 T = TypeVar("T")
 
 
-class RecordingStore(StoreAround):
+class RecordingStore(StoreWrapper):
     """Counts the calls that have begun and those that have returned, and lets a test await them."""
 
     def __init__(self, store: Store) -> None:

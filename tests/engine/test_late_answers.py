@@ -18,7 +18,7 @@ from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.run.transaction_call import Committed, RolledBack, TransactionCall
-from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
+from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import eventually
 
@@ -30,7 +30,7 @@ SECOND = timedelta(seconds=1)
 SPAN = 9 * SECOND
 
 
-class LateAnswers(StoreAround):
+class LateAnswers(StoreWrapper):
     """Carries the first call of a name out, and answers when so much time has passed."""
 
     def __init__(self, store: Store, clock: ManualClock, name: str, late: timedelta) -> None:
@@ -142,7 +142,7 @@ async def test_the_renewal_after_a_transaction_counts_from_when_it_was_sent(
     assert workflow.timeout_at == clock.now() + lease.left
 
 
-class Robbed(StoreAround):
+class Robbed(StoreWrapper):
     """Lets a thief have what is about to be renewed."""
 
     @override
@@ -195,7 +195,7 @@ async def test_no_attempt_begins_under_a_lease_that_was_over_when_the_last_one_w
     await eventually(lambda: bluestreak.health().runs == 0)
 
 
-class Cancelling(StoreAround):
+class Cancelling(StoreWrapper):
     """Cancels another workflow while the first renewal is on its way back, which takes a while."""
 
     def __init__(self, store: Store, clock: ManualClock) -> None:

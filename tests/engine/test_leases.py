@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from bluestreak_core import Bluestreak, Claim, Context, Status, Store, StoreUnavailable
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
+from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
 
@@ -214,7 +214,7 @@ async def test_a_step_that_returns_after_the_lease_is_not_recorded(
     assert await bluestreak.find_step("w", "s") is None
 
 
-class LateRenewals(StoreAround):
+class LateRenewals(StoreWrapper):
     """Carries renewals out, and holds their answers back."""
 
     def __init__(self, store: Store) -> None:

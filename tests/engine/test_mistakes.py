@@ -21,7 +21,7 @@ from bluestreak_core import (
     UsageError,
     WorkflowAborted,
 )
-from bluestreak_core.testing import Environment, StoreAround
+from bluestreak_core.testing import Environment, StoreWrapper
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet
 
@@ -138,7 +138,7 @@ async def test_a_handler_is_not_tried_again_after(fleet: Fleet, name: str) -> No
     assert runs == [name]
 
 
-class _WithoutTransactions(StoreAround):
+class _WithoutTransactions(StoreWrapper):
     async def check_transactions(self, call: str) -> None:
         raise Unsupported(call, "the server is standalone")
 

@@ -27,7 +27,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
+from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
 from tests.engine.conftest import Fleet, eventually, pass_time
 
@@ -39,7 +39,7 @@ SECOND = timedelta(seconds=1)
 # Killing the process -----------------------------------------------------------------------------
 
 
-class Mortal(StoreAround):
+class Mortal(StoreWrapper):
     """A store as one process sees it. From a dead process nothing arrives any more."""
 
     dead = False
@@ -53,7 +53,7 @@ class Mortal(StoreAround):
         return await call()
 
 
-class Ends(StoreAround):
+class Ends(StoreWrapper):
     """Counts the workflows that have ended."""
 
     def __init__(self, store: Store) -> None:

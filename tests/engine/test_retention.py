@@ -24,7 +24,7 @@ from bluestreak_core import (
     Unsupported,
 )
 from bluestreak_core.machine import Event
-from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
+from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_core.worker.expiry import AT_ONCE, BREATH, SHORTEST_PAUSE
 from bluestreak_memory import MemoryStore
 from tests.engine.bad_input import BAD_COUNTS, BAD_DURATIONS, BAD_INSTANTS, BAD_STATUSES
@@ -110,7 +110,7 @@ async def test_it_is_deleted_in_batches_up_to_the_limit(
 async def test_it_goes_on_though_others_have_taken_some_of_a_batch(
     store: RecordingStore, fleet: Fleet, clock: ManualClock
 ) -> None:
-    class Contended(StoreAround):
+    class Contended(StoreWrapper):
         """Of the first batch, somebody else deletes all but one."""
 
         @override
@@ -151,7 +151,7 @@ async def test_a_prune_needs_an_open_store_that_can_delete(
     with pytest.raises(NotInitialised, match=r"^prune\(\) "):
         await Bluestreak(store).prune(ended_before=clock.now())
     bare: Any = Bare(MemoryStore())
-    for given in (bare, StoreAround(bare)):
+    for given in (bare, StoreWrapper(bare)):
         bluestreak = await fleet.engine(given)
         with pytest.raises(Unsupported, match=r"^prune\(\) is not possible here: Bare cannot del"):
             await bluestreak.prune(ended_before=clock.now())

@@ -33,7 +33,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.testing import ManualClock, RecordingStore, StoreAround
+from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
 from tests.engine.bad_input import (
     BAD_COUNTS,
@@ -548,7 +548,7 @@ async def test_a_store_without_the_power_is_refused_by_its_name(fleet: Fleet) ->
 
 async def test_a_store_around_one_without_the_power_has_it_neither(fleet: Fleet) -> None:
     bare: Any = Bare(MemoryStore())
-    bluestreak = await fleet.engine(StoreAround(bare))
+    bluestreak = await fleet.engine(StoreWrapper(bare))
     with pytest.raises(Unsupported, match="Bare cannot search"):
         await listed(bluestreak.list())
     with pytest.raises(Unsupported, match="Bare cannot search"):

@@ -33,7 +33,7 @@ from bluestreak_core.testing import (
     Environment,
     ManualClock,
     RecordingStore,
-    StoreAround,
+    StoreWrapper,
     crash_everywhere,
 )
 from bluestreak_memory import MemorySession, MemoryStore
@@ -384,7 +384,7 @@ async def test_a_function_cannot_end_the_claim_that_it_is_committed_under(
     assert await bank.balance() == 0
 
 
-class Lagging(StoreAround):
+class Lagging(StoreWrapper):
     """Loses the answer to a commit, of which a majority knows when it confirms the next write."""
 
     is_behind = False

@@ -17,7 +17,7 @@ from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.concurrency.wake_up import WakeUp
 from bluestreak_core.store.wrapper import UNCOUNTED
-from bluestreak_core.testing import Process, StoreAround
+from bluestreak_core.testing import Process, StoreWrapper
 from bluestreak_core.testing.virtual.process import ProcessState
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.record import Record
@@ -26,7 +26,7 @@ from tests.simulation.scenario import LEASE
 T = TypeVar("T")
 
 
-class Network(StoreAround):
+class Network(StoreWrapper):
     """The way from one process to the store.
 
     What has been sent arrives, some time later, even if its sender is dead by then or stands still;

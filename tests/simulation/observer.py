@@ -21,7 +21,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Event
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.testing import StoreAround
+from bluestreak_core.testing import StoreWrapper
 from bluestreak_memory import MemoryStore
 from tests.simulation import store_invariant as invariant
 from tests.simulation.record import Record
@@ -33,7 +33,7 @@ class Disappeared(AssertionError):
     """A workflow is not there that must be."""
 
 
-class Observer(StoreAround):
+class Observer(StoreWrapper):
     """Stands right before the store, behind all faults.
 
     Each call is checked against the invariants as it is carried out, and noted in `timeline`.

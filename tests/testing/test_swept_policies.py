@@ -32,7 +32,7 @@ from bluestreak_core.store.query import ListPosition, Query
 from bluestreak_core.testing import (
     CrashUnsafe,
     Environment,
-    StoreAround,
+    StoreWrapper,
     Stuck,
     Sweep,
     crash_everywhere,
@@ -528,7 +528,7 @@ def test_a_workflow_is_started_and_cancelled_in_transactions() -> None:
         assert sweep.outcomes[workflow_id].calls[-1] == "cancel flight"
 
 
-class Bare(StoreAround):
+class Bare(StoreWrapper):
     """A store that cannot search."""
 
     @override

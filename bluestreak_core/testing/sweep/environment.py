@@ -17,7 +17,7 @@ from bluestreak_core.model import Attempt, Claim, ClaimRequest, Failure, Status
 from bluestreak_core.run.handler import Handler, HandlerPolicy
 from bluestreak_core.run.hook import RunInfo, UserCall
 from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.wrapper import UNCOUNTED, StoreAround
+from bluestreak_core.store.wrapper import UNCOUNTED, StoreWrapper
 from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, Rerun
 from bluestreak_core.testing.virtual.environment import Environment, Outcome
 from bluestreak_core.testing.virtual.watch import StepWatch
@@ -67,7 +67,7 @@ class SweptEnvironment(Environment):
             await asyncio.sleep(1)  # of virtual time
 
 
-class _NotingStore(StoreAround):
+class _NotingStore(StoreWrapper):
     """Tells a run of what is carried out, whoever asked for it."""
 
     def __init__(self, store: Store, rerun: Rerun) -> None:
@@ -140,7 +140,7 @@ class _NotingStore(StoreAround):
         self._seen[workflow_id].note_control(event)
 
 
-class _CrashingStore(StoreAround):
+class _CrashingStore(StoreWrapper):
     """What a worker sees of the store, until it dies of one of its calls."""
 
     def __init__(self, store: Store, rerun: Rerun, crash: Callable[[], None]) -> None:
