@@ -57,7 +57,7 @@ class GroupCommit(Generic[Item]):
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_writes = max_writes
-        self._gathered: deque[_Call[Item]] = deque()
+        self._pending: deque[_Call[Item]] = deque()
         self._writes: set[asyncio.Task[None] | None] = set()
         self._slow_writes: set[asyncio.Task[None] | None] = set()
         self._about_to_leave = False
@@ -70,10 +70,10 @@ class GroupCommit(Generic[Item]):
         """
         loop = asyncio.get_running_loop()
         call = _Call(item, size, loop.create_future())
-        self._gathered.append(call)
+        self._pending.append(call)
         if not self._about_to_leave and len(self._writes) < self._max_writes:
             self._about_to_leave = True
-            loop.call_soon(self._leave)  # so that calls of the same turn of the loop come along
+            loop.call_soon(self._flush)  # so that calls of the same turn of the loop come along
         try:
             return await call.outcome
         except asyncio.CancelledError:
@@ -81,30 +81,30 @@ class GroupCommit(Generic[Item]):
                 await finish_despite_cancel(call.write)
             raise
 
-    def _leave(self) -> None:
+    def _flush(self) -> None:
         self._about_to_leave = False
         while len(self._writes) < self._max_writes and (group := self._next_group()):
             write = asyncio.get_running_loop().create_task(self._carry_out(group))
             self._writes.add(write)
-            asyncio.get_running_loop().call_later(SLOW, self._overtake, write)
+            asyncio.get_running_loop().call_later(SLOW, self._detach_slow, write)
             for call in group:
                 call.write = write
 
-    def _overtake(self, write: asyncio.Task[None]) -> None:
+    def _detach_slow(self, write: asyncio.Task[None]) -> None:
         if write in self._writes and len(self._slow_writes) < MAX_SLOW_WRITES:
             self._writes.remove(write)
             self._slow_writes.add(write)
-            self._leave()
+            self._flush()
 
     def _next_group(self) -> list[_Call[Item]]:
         group: list[_Call[Item]] = []
         size = 0
-        while self._gathered and len(group) < self._max_items:
-            call = self._gathered[0]
+        while self._pending and len(group) < self._max_items:
+            call = self._pending[0]
             size += call.size
             if group and size > self._max_bytes:
                 break
-            self._gathered.popleft()
+            self._pending.popleft()
             if call.outcome.done():  # its caller was cancelled
                 size -= call.size
             else:
@@ -121,7 +121,7 @@ class GroupCommit(Generic[Item]):
             outcomes = [error] * len(group)
         self._writes.discard(asyncio.current_task())
         self._slow_writes.discard(asyncio.current_task())
-        self._leave()  # the next group is on its way before those who waited go on
+        self._flush()  # the next group is on its way before those who waited go on
         for call, outcome in zip(group, outcomes, strict=True):
             if not call.outcome.done():
                 call.outcome.set_result(outcome)
