@@ -49,7 +49,7 @@ class MemorySession:
         self._check_open()
         self._undo.append(callback)
 
-    def on_commit(self, callback: Callable[[], object]) -> None:
+    def before_commit(self, callback: Callable[[], object]) -> None:
         """Have this called when the transaction is through; what it raises makes it fail."""
         self._check_open()
         self._commit.append(callback)

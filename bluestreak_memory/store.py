@@ -327,7 +327,7 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
                 session.roll_back()
             else:
                 check_claim()
-                session.on_commit(check_claim)  # which the commit itself may have taken
+                session.before_commit(check_claim)  # which the commit itself may have taken
                 session.commit()
                 record.steps[step_id] = Step(
                     workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now()
@@ -354,7 +354,7 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
                 raise StoreUnavailable(f"workflow {new.workflow_id!r} was created meanwhile")
 
         session.workflows[new.workflow_id] = record.workflow
-        session.on_commit(check)
+        session.before_commit(check)
         session.act(lambda: self._create(record))
         return True
 
@@ -380,7 +380,7 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
                 raise StoreUnavailable(f"workflow {workflow_id!r} was moved meanwhile")
 
         session.workflows[workflow_id] = moved
-        session.on_commit(check)
+        session.before_commit(check)
         session.act(lambda: self._control(self._records[workflow_id], event, now, reason))
 
     @override
