@@ -54,7 +54,7 @@ class MemorySession:
         self._check_open()
         self._commit.append(callback)
 
-    def act(self, callback: Callable[[], object]) -> None:
+    def after_commit(self, callback: Callable[[], object]) -> None:
         """Have this called when nothing can make the transaction fail any more. It must not."""
         self._check_open()
         self._acts.append(callback)

@@ -355,7 +355,7 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
 
         session.workflows[new.workflow_id] = record.workflow
         session.before_commit(check)
-        session.act(lambda: self._create(record))
+        session.after_commit(lambda: self._create(record))
         return True
 
     @override
@@ -381,7 +381,7 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
 
         session.workflows[workflow_id] = moved
         session.before_commit(check)
-        session.act(lambda: self._control(self._records[workflow_id], event, now, reason))
+        session.after_commit(lambda: self._control(self._records[workflow_id], event, now, reason))
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:

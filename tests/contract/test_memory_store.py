@@ -106,7 +106,7 @@ async def test_nothing_is_committed_whose_commit_takes_its_own_claim() -> None:
 
     async def write(session: MemorySession) -> None:
         await application.write(session, "entry")
-        session.on_commit(cancel)
+        session.before_commit(cancel)
 
     with pytest.raises(ClaimLost):
         await store.transact(claim, "s", write, lambda: NOW)

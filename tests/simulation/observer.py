@@ -66,7 +66,7 @@ class Observer(StoreWrapper):
         if created:
             self._record.written[session][new.workflow_id] = "created"
             await self._check_isolated(new.workflow_id, None)
-            session.act(lambda: self._note_start("commit", new, is_new=True))
+            session.after_commit(lambda: self._note_start("commit", new, is_new=True))
         return created
 
     @override
@@ -265,7 +265,7 @@ class Observer(StoreWrapper):
     ) -> None:
         stored = await self._store.find_workflow(workflow_id)
         before: list[Workflow] = []
-        session.act(lambda: before.extend(self._stored(workflow_id)))
+        session.after_commit(lambda: before.extend(self._stored(workflow_id)))
         try:
             await super().control_in(session, workflow_id, event, now, reason)
         except Exception as refusal:
@@ -275,7 +275,7 @@ class Observer(StoreWrapper):
             await self._check_isolated(workflow_id, stored)
         self._record.note(f"{event} {workflow_id} in a transaction")
         self._record.written[session][workflow_id] = event
-        session.act(lambda: self._note_commit(before[0], event))
+        session.after_commit(lambda: self._note_commit(before[0], event))
 
     def _note_commit(self, before: Workflow, event: Event) -> None:
         (after,) = self._stored(before.workflow_id)
