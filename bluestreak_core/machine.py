@@ -65,7 +65,7 @@ FORKING = "forking"
 """What a fork is said to be until it has all the records that it begins with."""
 
 
-class Event(StrEnum):
+class Transition(StrEnum):
     """What can happen to a workflow."""
 
     CLAIM = "claim"
@@ -80,46 +80,46 @@ class Event(StrEnum):
     RETRY = "retry"
 
 
-TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
+TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
     Status.IDLE: {
-        Event.CLAIM: Status.RUNNING,
-        Event.PAUSE: Status.PAUSED,
-        Event.CANCEL: Status.CANCELLED,
+        Transition.CLAIM: Status.RUNNING,
+        Transition.PAUSE: Status.PAUSED,
+        Transition.CANCEL: Status.CANCELLED,
     },
     Status.FAILED: {
-        Event.CLAIM: Status.RUNNING,
-        Event.PAUSE: Status.PAUSED,
-        Event.CANCEL: Status.CANCELLED,
+        Transition.CLAIM: Status.RUNNING,
+        Transition.PAUSE: Status.PAUSED,
+        Transition.CANCEL: Status.CANCELLED,
     },
     Status.RUNNING: {
-        Event.CLAIM: Status.RUNNING,
-        Event.PARK: Status.IDLE,
-        Event.RELEASE: Status.IDLE,
-        Event.FINISH: Status.FINISHED,
-        Event.FAIL: Status.FAILED,
-        Event.ABORT: Status.ABORTED,
-        Event.PAUSE: Status.PAUSED,
-        Event.CANCEL: Status.CANCELLED,
+        Transition.CLAIM: Status.RUNNING,
+        Transition.PARK: Status.IDLE,
+        Transition.RELEASE: Status.IDLE,
+        Transition.FINISH: Status.FINISHED,
+        Transition.FAIL: Status.FAILED,
+        Transition.ABORT: Status.ABORTED,
+        Transition.PAUSE: Status.PAUSED,
+        Transition.CANCEL: Status.CANCELLED,
     },
     Status.PAUSED: {
-        Event.RESUME: Status.IDLE,
-        Event.CANCEL: Status.CANCELLED,
+        Transition.RESUME: Status.IDLE,
+        Transition.CANCEL: Status.CANCELLED,
     },
     Status.FINISHED: {},
     Status.ABORTED: {
-        Event.RETRY: Status.IDLE,
+        Transition.RETRY: Status.IDLE,
     },
     Status.CANCELLED: {
-        Event.RETRY: Status.IDLE,
+        Transition.RETRY: Status.IDLE,
     },
 }
 
-CONTROL = (Event.CANCEL, Event.PAUSE, Event.RESUME, Event.RETRY)
+CONTROL = (Transition.CANCEL, Transition.PAUSE, Transition.RESUME, Transition.RETRY)
 """The events that come from outside, without a claim."""
 
 
 @cache
-def sources(event: Event) -> tuple[Status, ...]:
+def sources(event: Transition) -> tuple[Status, ...]:
     """The states in which an event is accepted."""
     return tuple(status for status, row in TRANSITIONS.items() if event in row)
 
@@ -127,19 +127,19 @@ def sources(event: Event) -> tuple[Status, ...]:
 @cache
 def waiting() -> tuple[Status, ...]:
     """The states of a workflow that is nobody's, and will be claimed when it is due."""
-    return tuple(status for status in sources(Event.CLAIM) if status is not Status.RUNNING)
+    return tuple(status for status in sources(Transition.CLAIM) if status is not Status.RUNNING)
 
 
 @cache
-def target(event: Event) -> Status:
+def target(event: Transition) -> Status:
     """The state that an event leads to, which is the same from each of its sources."""
     (status,) = {row[event] for row in TRANSITIONS.values() if event in row}
     return status
 
 
-def failure_event(failure: Failure) -> Event:
+def failure_transition(failure: Failure) -> Transition:
     """`fail` while there is another try to come, else `abort`."""
-    return Event.ABORT if failure.retry_at is None else Event.FAIL
+    return Transition.ABORT if failure.retry_at is None else Transition.FAIL
 
 
 def create(new: NewWorkflow) -> Workflow:
@@ -173,19 +173,19 @@ def fork(
 
 def is_due(workflow: Workflow, now: datetime) -> bool:
     """Whether a workflow may be claimed now."""
-    return workflow.status in sources(Event.CLAIM) and workflow.timeout_at <= now
+    return workflow.status in sources(Transition.CLAIM) and workflow.timeout_at <= now
 
 
 def claim(workflow: Workflow, token: str, request: ClaimRequest) -> Workflow:
     """A due workflow, claimed. A lease that expired on the way counts as a crash."""
     now = request.now
     if not is_due(workflow, now):
-        raise TransitionRefused(workflow.workflow_id, workflow.status, Event.CLAIM)
+        raise TransitionRefused(workflow.workflow_id, workflow.status, Transition.CLAIM)
     crashed = workflow.status is Status.RUNNING
     entry = ClaimEntry(worker=request.worker, claimed_at=now, after_crash=crashed)
     return replace(
         workflow,
-        status=target(Event.CLAIM),
+        status=target(Transition.CLAIM),
         timeout_at=now + request.lease,
         claim_token=token,
         claims=workflow.claims + 1,
@@ -230,15 +230,15 @@ def is_of(claim: Claim, workflow: Workflow | None) -> bool:
     return workflow is not None and workflow.created_at == claim.workflow.created_at
 
 
-def has_ended_by(workflow: Workflow | None, claim: Claim, event: Event) -> bool:
+def has_ended_by(workflow: Workflow | None, claim: Claim, event: Transition) -> bool:
     """Whether this event of this claim was carried out before, so that the call is a repeat."""
     if workflow is None:
         return False
     if workflow.claim_token == claim.token:
         runs_again = workflow.failures > claim.workflow.failures and not workflow.status.ended
-        return workflow.status is target(event) or (event is Event.FAIL and runs_again)
+        return workflow.status is target(event) or (event is Transition.FAIL and runs_again)
     was_left_alone = workflow.controls == claim.workflow.controls
-    can_go_on = Event.CLAIM in TRANSITIONS[target(event)]
+    can_go_on = Transition.CLAIM in TRANSITIONS[target(event)]
     return was_left_alone and can_go_on and _was_ended(workflow, claim)
 
 
@@ -278,18 +278,18 @@ def progress(workflow: Workflow) -> Workflow:
 
 def park(workflow: Workflow, wake_up_at: datetime) -> Workflow:
     """The claim is given back until the nap ends."""
-    return replace(workflow, status=target(Event.PARK), timeout_at=wake_up_at)
+    return replace(workflow, status=target(Transition.PARK), timeout_at=wake_up_at)
 
 
 def release(workflow: Workflow, now: datetime) -> Workflow:
     """The claim is given back, and the workflow is due at once."""
-    return replace(workflow, status=target(Event.RELEASE), timeout_at=now)
+    return replace(workflow, status=target(Transition.RELEASE), timeout_at=now)
 
 
 def finish(workflow: Workflow, result: Any, now: datetime) -> Workflow:
     """The handler returned."""
     return replace(
-        workflow, status=target(Event.FINISH), timeout_at=now, result=result, finished_at=now
+        workflow, status=target(Transition.FINISH), timeout_at=now, result=result, finished_at=now
     )
 
 
@@ -297,7 +297,7 @@ def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
     """The handler raised: due again at the retry instant, or aborted where there is none."""
     return replace(
         workflow,
-        status=target(failure_event(failure)),
+        status=target(failure_transition(failure)),
         timeout_at=failure.retry_at or now,
         failures=workflow.failures + 1,
         finished_at=now if failure.retry_at is None else None,
@@ -316,7 +316,7 @@ def latest_attempts(attempts: Iterable[Attempt], round: int) -> dict[str, Attemp
     return {attempt.step_id: attempt for attempt in ordered if attempt.round == round}
 
 
-def control(workflow: Workflow, event: Event, now: datetime, reason: str | None) -> Workflow:
+def control(workflow: Workflow, event: Transition, now: datetime, reason: str | None) -> Workflow:
     """A workflow that somebody cancels, pauses, resumes or retries, whoever has a claim on it."""
     if event not in CONTROL or event not in TRANSITIONS[workflow.status]:
         raise TransitionRefused(workflow.workflow_id, workflow.status, event)
@@ -326,9 +326,9 @@ def control(workflow: Workflow, event: Event, now: datetime, reason: str | None)
         workflow, status=target(event), claim_token=None, controls=workflow.controls + 1
     )
     match event:
-        case Event.CANCEL:
+        case Transition.CANCEL:
             return replace(moved, timeout_at=now, finished_at=now, reason=reason)
-        case Event.RETRY:
+        case Transition.RETRY:
             return replace(
                 moved,
                 timeout_at=now,
@@ -341,7 +341,7 @@ def control(workflow: Workflow, event: Event, now: datetime, reason: str | None)
                 error=None,
                 reason=None,
             )
-        case Event.PAUSE if workflow.status is Status.RUNNING:
+        case Transition.PAUSE if workflow.status is Status.RUNNING:
             # Somebody has claimed it, though the JavaScript library does not count that.
             return replace(moved, timeout_at=now, claims=max(workflow.claims, 1))
     return moved

@@ -37,7 +37,7 @@ from bluestreak_core.errors import (
     StoreUnavailable,
     WorkflowNotFound,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -256,12 +256,12 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        if workflow := self._to_end(claim, Event.PARK):
+        if workflow := self._to_end(claim, Transition.PARK):
             self._put(machine.park(workflow, wake_up_at))
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        if workflow := self._to_end(claim, Event.RELEASE):
+        if workflow := self._to_end(claim, Transition.RELEASE):
             self._put(machine.release(workflow, now))
 
     @override
@@ -270,17 +270,17 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
         room = MAX_VALUE_BYTES - (record.input_size if record else 0)
         what = f"result of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(result, what, room)
-        if workflow := self._to_end(claim, Event.FINISH):
+        if workflow := self._to_end(claim, Transition.FINISH):
             self._put(machine.finish(workflow, value, now))
 
     @override
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
-        if workflow := self._to_end(claim, machine.failure_event(failure)):
+        if workflow := self._to_end(claim, machine.failure_transition(failure)):
             self._put(machine.fail(workflow, failure, now))
 
     @override
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         record = self._records.get(workflow_id)
         if record is None:
@@ -366,7 +366,12 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
 
     @override
     async def control_in(
-        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self,
+        session: Any,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         workflow = await self.find_in(session, workflow_id)
         if workflow is None:
@@ -471,10 +476,12 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
 
     # What the methods above share ----------------------------------------------------------------
 
-    def _control(self, record: _Record, event: Event, now: datetime, reason: str | None) -> None:
+    def _control(
+        self, record: _Record, event: Transition, now: datetime, reason: str | None
+    ) -> None:
         was_running = record.workflow.status is Status.RUNNING
         self._put(machine.control(record.workflow, event, now, reason))
-        if event is Event.RETRY:
+        if event is Transition.RETRY:
             kept = (one for one in record.recorded if one[0] is not FailedStep)
             record.recorded = dict.fromkeys(kept)
         if was_running:
@@ -538,7 +545,7 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
         if machine.in_force(record.workflow, claim):
             record.workflow = machine.progress(record.workflow)
 
-    def _to_end(self, claim: Claim, event: Event) -> Workflow | None:
+    def _to_end(self, claim: Claim, event: Transition) -> Workflow | None:
         """The workflow that an event is to end the claim of; None if it has done so before."""
         workflow = self._at(claim.workflow_id)
         if workflow is not None and machine.in_force(workflow, claim):

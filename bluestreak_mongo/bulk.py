@@ -25,7 +25,7 @@ from pymongo.errors import (
 
 from bluestreak_core import machine
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, Workflow
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
@@ -50,7 +50,7 @@ class Ending:
     """One call that ends a claim."""
 
     claim: Claim
-    event: Event
+    event: Transition
     update: Document
 
 

@@ -10,7 +10,7 @@ from pymongo.errors import WriteError
 
 from bluestreak_core import machine
 from bluestreak_core.errors import TransitionRefused, WorkflowNotFound
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
@@ -31,7 +31,7 @@ class Control:
     async def move(
         self,
         workflow_id: str,
-        event: Event,
+        event: Transition,
         now: datetime,
         reason: str | None,
         session: Any = None,
@@ -70,11 +70,11 @@ class Control:
         return False
 
 
-def _refusing(found: Document, event: Event) -> str | None:
+def _refusing(found: Document, event: Transition) -> str | None:
     """The state that a workflow is in, or is said to be in, if that refuses an event."""
     if found.get(doc.PRUNED_AT) is not None:
         return machine.PRUNED
-    if found.get(doc.FORKING) is not None and event is not Event.CANCEL:
+    if found.get(doc.FORKING) is not None and event is not Transition.CANCEL:
         return machine.FORKING
     status = found.get(doc.STATUS)
     return None if status in machine.sources(event) else str(status)

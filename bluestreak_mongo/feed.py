@@ -22,7 +22,7 @@ from pymongo.errors import PyMongoError
 from bluestreak_core import machine
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency.cancellation import end_all, finish_despite_cancel
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Status
 from bluestreak_core.store.hints import Hints
 from bluestreak_mongo import documents as doc
@@ -54,7 +54,7 @@ _REMEMBERED = 10_000
 
 _DUE = {status.value for status in machine.waiting()}
 _ENDED = {status.value for status in Status if status.ended}
-_TAKEN = {machine.target(event).value for event in (Event.CANCEL, Event.PAUSE)}
+_TAKEN = {machine.target(event).value for event in (Transition.CANCEL, Transition.PAUSE)}
 
 
 def _changed(field: str) -> Document:

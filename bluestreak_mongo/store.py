@@ -20,7 +20,7 @@ from bluestreak_core.concurrency.cancellation import finish_despite_cancel
 from bluestreak_core.concurrency.event_loop import HomeLoop
 from bluestreak_core.concurrency.outage import pauses
 from bluestreak_core.errors import NotInitialised, StoreRefused, UnstorableValue, ValueTooLarge
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -415,26 +415,29 @@ class MongoStore(
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        await self._end(claim, Event.PARK, transitions.release(Event.PARK, wake_up_at))
+        await self._end(claim, Transition.PARK, transitions.release(Transition.PARK, wake_up_at))
         self._hints.due(wake_up_at)
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Event.RELEASE, transitions.release(Event.RELEASE, now))
+        await self._end(claim, Transition.RELEASE, transitions.release(Transition.RELEASE, now))
         self._hints.due(now)
 
     @override
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         what = f"result of workflow {claim.workflow_id!r}"
         value, size = self._rules.round_trip(result, what)
-        ending = Ending(claim=claim, event=Event.FINISH, update=transitions.finish(value, now))
+        ending = Ending(claim=claim, event=Transition.FINISH, update=transitions.finish(value, now))
         outcome = await self._open.groups.endings.call(ending, size)
         check_written(outcome, value, what, beside=claim.workflow.input)
         self._hints.ended(claim.workflow_id)
 
     @override
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
-        event, what = machine.failure_event(failure), f"error of workflow {claim.workflow_id!r}"
+        event, what = (
+            machine.failure_transition(failure),
+            f"error of workflow {claim.workflow_id!r}",
+        )
         ending = Ending(claim=claim, event=event, update=transitions.fail(failure, now))
         outcome = await self._open.groups.endings.call(ending, 0)
         try:
@@ -450,7 +453,7 @@ class MongoStore(
     @by_any_connection
     @writes
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         self._look_at_clock()
         await self._open.control.move(workflow_id, event, now, reason)
@@ -495,7 +498,12 @@ class MongoStore(
 
     @override
     async def control_in(
-        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self,
+        session: Any,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         self._look_at_clock()
         self._open.transactions.check_session(session)
@@ -581,11 +589,11 @@ class MongoStore(
         if (timekeeper := self._open.timekeeper) is not None:
             timekeeper.look()
 
-    def _tell(self, workflow_id: str, event: Event, now: datetime) -> None:
+    def _tell(self, workflow_id: str, event: Transition, now: datetime) -> None:
         """Those in this process who may wait for what has been done from outside."""
         if machine.target(event).ended:
             self._hints.ended(workflow_id)
-        if event in (Event.CANCEL, Event.PAUSE):
+        if event in (Transition.CANCEL, Transition.PAUSE):
             self._hints.controlled()
         else:
             self._hints.due(now)
@@ -620,7 +628,7 @@ class MongoStore(
         if found is not None and isinstance(found[doc.TIMEOUT_AT], datetime):
             self._hints.due(in_milliseconds(found[doc.TIMEOUT_AT]))
 
-    async def _end(self, claim: Claim, event: Event, update: Document) -> None:
+    async def _end(self, claim: Claim, event: Transition, update: Document) -> None:
         """Move a workflow under its claim, or find out why that cannot be."""
         ending = Ending(claim=claim, event=event, update=update)
         check_moved(await self._open.groups.endings.call(ending, 0), claim.workflow_id)

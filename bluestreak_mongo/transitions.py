@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bluestreak_core import machine
-from bluestreak_core.machine import MAX_CLAIM_LOG, Event
+from bluestreak_core.machine import MAX_CLAIM_LOG, Transition
 from bluestreak_core.model import Claim, ClaimEntry, ClaimRequest, FailedStep, Failure, Status
 from bluestreak_core.store.query import ENDED
 from bluestreak_mongo import documents as doc
@@ -20,7 +20,7 @@ _MARK = datetime(1970, 1, 1, tzinfo=UTC)
 def due(
     now: datetime,
     handlers: Collection[str] | None,
-    statuses: Collection[Status] = machine.sources(Event.CLAIM),
+    statuses: Collection[Status] = machine.sources(Transition.CLAIM),
 ) -> Document:
     """Matches the workflows that may be claimed."""
     found: Document = {
@@ -40,7 +40,7 @@ def due_between(after: datetime, until: datetime) -> Document:
 
 def never_due() -> list[Document]:
     """Match what is stored among the workflows, and is in no state or due at no instant."""
-    claimable = [status.value for status in machine.sources(Event.CLAIM)]
+    claimable = [status.value for status in machine.sources(Transition.CLAIM)]
     return [
         {doc.STATUS: {"$nin": [status.value for status in Status]}},
         {doc.STATUS: {"$in": claimable}, doc.TIMEOUT_AT: {"$not": {"$gte": doc.FIRST_DATE}}},
@@ -75,7 +75,7 @@ def stamped(workflow_ids: list[str], token: str) -> Document:
 def stamped_now(token: str, now: datetime, lease: timedelta) -> Document:
     """Matches what a claim has just won, by the index that leads to due workflows."""
     return {
-        doc.STATUS: machine.target(Event.CLAIM).value,
+        doc.STATUS: machine.target(Transition.CLAIM).value,
         doc.TIMEOUT_AT: now + lease,
         doc.CLAIM: token,
     }
@@ -86,7 +86,7 @@ def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Document:
     entry = ClaimEntry(worker=request.worker, claimed_at=request.now, after_crash=crashed)
     return {
         "$set": {
-            doc.STATUS: machine.target(Event.CLAIM).value,
+            doc.STATUS: machine.target(Transition.CLAIM).value,
             doc.TIMEOUT_AT: request.now + request.lease,
             doc.CLAIM: token,
             doc.WORKER: request.worker,
@@ -157,23 +157,25 @@ def fail_step(failed: FailedStep) -> Document:
     return {"$push": {doc.FAILED_STEPS: doc.from_failed_step(failed)}, **progress()}
 
 
-def control(event: Event, now: datetime, reason: str | None) -> list[tuple[Document, Document]]:
+def control(
+    event: Transition, now: datetime, reason: str | None
+) -> list[tuple[Document, Document]]:
     """Which states an event from outside is accepted in, and what it changes in each of them."""
     moved: Document = {doc.STATUS: machine.target(event).value}
     unset: Document = {doc.CLAIM: 1}
     increased = {doc.CONTROLS: 1}
     match event:
-        case Event.CANCEL:
+        case Transition.CANCEL:
             moved |= {doc.TIMEOUT_AT: now, doc.FINISHED_AT: now, doc.REASON: reason}
-        case Event.RETRY:
+        case Transition.RETRY:
             moved |= {doc.TIMEOUT_AT: now, doc.START_AT: now, doc.FAILURES: 0, doc.CRASHES: 0}
             unset |= {doc.FAILED_STEPS: 1, doc.FINISHED_AT: 1, doc.ERROR: 1, doc.REASON: 1}
             increased |= {doc.RETRIES: 1}
     update = {"$set": moved, "$unset": unset, "$inc": increased}
-    if event is not Event.PAUSE:
+    if event is not Transition.PAUSE:
         # A fork without all of its records may be cancelled, and nothing else.
         whole: Document = {doc.PRUNED_AT: None}
-        if event is not Event.CANCEL:
+        if event is not Transition.CANCEL:
             whole[doc.FORKING] = None
         return [(_in_any(machine.sources(event)) | whole, update)]
     # Who has a claim on it loses it now, counted or not; what waits for an instant goes on waiting.
@@ -183,7 +185,7 @@ def control(event: Event, now: datetime, reason: str | None) -> list[tuple[Docum
 
 def complete_fork(now: datetime) -> Document:
     """Lets a workflow begin that has all the records of the one that it was forked from."""
-    due = {doc.STATUS: machine.target(Event.RESUME).value, doc.TIMEOUT_AT: now}
+    due = {doc.STATUS: machine.target(Transition.RESUME).value, doc.TIMEOUT_AT: now}
     return {"$set": due, "$unset": {doc.FORKING: 1}}
 
 
@@ -198,7 +200,9 @@ def taken_from(worker: str, since: datetime, until: datetime) -> Document:
     it still runs.
     """
     return {
-        doc.STATUS: {"$in": [machine.target(event).value for event in (Event.CANCEL, Event.PAUSE)]},
+        doc.STATUS: {
+            "$in": [machine.target(event).value for event in (Transition.CANCEL, Transition.PAUSE)]
+        },
         doc.TIMEOUT_AT: {"$gte": since, "$lte": until},
         doc.WORKER: worker,
     }
@@ -239,7 +243,7 @@ def mark(now: datetime) -> Document:
 
 def discard(now: datetime) -> Document:
     """Marks what never was whole for deletion, whatever state it is in."""
-    cancelled: Document = {doc.STATUS: machine.target(Event.CANCEL).value}
+    cancelled: Document = {doc.STATUS: machine.target(Transition.CANCEL).value}
     return {"$set": mark(now)["$set"] | cancelled}
 
 
@@ -253,7 +257,7 @@ def left_behind() -> Document:
     return _in_any(ENDED) | {doc.TIMEOUT_AT: _MARK} | marked()
 
 
-def release(event: Event, due_at: datetime) -> Document:
+def release(event: Transition, due_at: datetime) -> Document:
     """Parks or releases a workflow."""
     return {"$set": {doc.STATUS: machine.target(event).value, doc.TIMEOUT_AT: due_at}}
 
@@ -262,7 +266,7 @@ def finish(result: Any, now: datetime) -> Document:
     """Ends a workflow well."""
     return {
         "$set": {
-            doc.STATUS: machine.target(Event.FINISH).value,
+            doc.STATUS: machine.target(Transition.FINISH).value,
             doc.TIMEOUT_AT: now,
             doc.RESULT: result,
             doc.FINISHED_AT: now,
@@ -273,7 +277,7 @@ def finish(result: Any, now: datetime) -> Document:
 def fail(failure: Failure, now: datetime) -> Document:
     """Records a failure, to be retried or not."""
     changes: Document = {
-        doc.STATUS: machine.target(machine.failure_event(failure)).value,
+        doc.STATUS: machine.target(machine.failure_transition(failure)).value,
         doc.TIMEOUT_AT: failure.retry_at or now,
         doc.ERROR: doc.from_error(failure.error),
     }
@@ -285,7 +289,7 @@ def fail(failure: Failure, now: datetime) -> Document:
 def fail_without_error(failure: Failure, now: datetime) -> Document:
     """Records a failure, without the error, in a document that cannot hold it."""
     changes: Document = {
-        doc.STATUS: machine.target(machine.failure_event(failure)).value,
+        doc.STATUS: machine.target(machine.failure_transition(failure)).value,
         doc.TIMEOUT_AT: failure.retry_at or now,
     }
     return {"$set": changes, "$unset": {doc.ERROR: 1}, "$inc": {doc.FAILURES: 1}}

@@ -35,7 +35,7 @@ from bluestreak_core.errors import (
     WorkflowConflict,
     WorkflowNotFound,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Standing, Status, Step, Workflow
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.handler import Handler
@@ -298,7 +298,7 @@ class Client(Search):
         """
         reason = check_reason(reason)
         try:
-            await self._control("cancel()", workflow_id, Event.CANCEL, reason, session)
+            await self._control("cancel()", workflow_id, Transition.CANCEL, reason, session)
         except TransitionRefused:
             return False
         return True
@@ -309,14 +309,14 @@ class Client(Search):
         Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is paused or has
         ended.
         """
-        await self._control("pause()", workflow_id, Event.PAUSE)
+        await self._control("pause()", workflow_id, Transition.PAUSE)
 
     async def resume(self, workflow_id: str) -> None:
         """Let a paused workflow go on: at once, or when the nap or the pause ends that it was in.
 
         Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is not paused.
         """
-        await self._control("resume()", workflow_id, Event.RESUME)
+        await self._control("resume()", workflow_id, Transition.RESUME)
 
     async def retry(self, workflow_id: str) -> None:
         """Let an aborted or cancelled workflow run again, over what it has recorded.
@@ -325,7 +325,7 @@ class Client(Search):
 
         Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
         """
-        await self._control("retry()", workflow_id, Event.RETRY)
+        await self._control("retry()", workflow_id, Transition.RETRY)
 
     async def fork(self, workflow_id: str, new_id: str, before: str | None = None) -> bool:
         """Start a workflow with the handler and the input of another one, and with what that had
@@ -350,7 +350,7 @@ class Client(Search):
         self,
         call: str,
         workflow_id: str,
-        event: Event,
+        event: Transition,
         reason: str | None = None,
         session: Any = None,
     ) -> None:

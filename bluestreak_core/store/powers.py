@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 from bluestreak_core.errors import Unsupported
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, NewWorkflow, Status, Workflow
 from bluestreak_core.store.query import (
     CountBy,
@@ -77,7 +77,12 @@ class SupportsTransactions(Protocol):
         ...
 
     async def control_in(
-        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self,
+        session: Any,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         """`control`, as a part of the caller's transaction, like `create_in`."""
         ...

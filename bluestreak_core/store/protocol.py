@@ -33,7 +33,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -213,7 +213,7 @@ class Store(Protocol):
     # From outside ------------------------------------------------------------------------------
 
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         """Cancel, pause, resume or retry a workflow, as `machine.control` does. Atomic.
 

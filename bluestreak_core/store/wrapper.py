@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -164,7 +164,7 @@ class StoreWrapper(
 
     @override
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         await self.around("control", lambda: self._store.control(workflow_id, event, now, reason))
 
@@ -216,7 +216,12 @@ class StoreWrapper(
 
     @override
     async def control_in(
-        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self,
+        session: Any,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         store = require(self._store, SupportsTransactions, "control_in()")
         await self.around(

@@ -46,7 +46,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.concurrency.cancellation import finish_despite_cancel
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.values import MAX_VALUE_BYTES
 
@@ -234,25 +234,25 @@ class SQLiteStore(Store):
     # Ending a claim
 
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        await self._end(claim, Event.PARK, lambda workflow: machine.park(workflow, wake_up_at))
+        await self._end(claim, Transition.PARK, lambda workflow: machine.park(workflow, wake_up_at))
 
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Event.RELEASE, lambda workflow: machine.release(workflow, now))
+        await self._end(claim, Transition.RELEASE, lambda workflow: machine.release(workflow, now))
 
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         _, taken = self._rules.round_trip(claim.workflow.input, "input")
         what = f"result of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(result, what, MAX_VALUE_BYTES - taken)
-        await self._end(claim, Event.FINISH, lambda one: machine.finish(one, value, now))
+        await self._end(claim, Transition.FINISH, lambda one: machine.finish(one, value, now))
 
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
-        event = machine.failure_event(failure)
+        event = machine.failure_transition(failure)
         await self._end(claim, event, lambda workflow: machine.fail(workflow, failure, now))
 
     # From outside
 
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         def control(moved: list[Workflow]) -> Status:
             workflow = self._find(workflow_id)
@@ -304,7 +304,7 @@ class SQLiteStore(Store):
             " AND (? OR handler_id IN (SELECT value FROM json_each(?))) ORDER BY timeout_at",
             (
                 sortable(request.now),
-                json.dumps(machine.sources(Event.CLAIM)),
+                json.dumps(machine.sources(Transition.CLAIM)),
                 request.handlers is None,
                 json.dumps(list(request.handlers or ())),
             ),
@@ -364,7 +364,9 @@ class SQLiteStore(Store):
 
         return await self._write(save)
 
-    async def _end(self, claim: Claim, event: Event, move: Callable[[Workflow], Workflow]) -> None:
+    async def _end(
+        self, claim: Claim, event: Transition, move: Callable[[Workflow], Workflow]
+    ) -> None:
         def end(moved: list[Workflow]) -> None:
             workflow = self._find(claim.workflow_id)
             if workflow is not None and machine.in_force(workflow, claim):

@@ -7,7 +7,7 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import ClaimLost
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import (
     Application,
@@ -73,15 +73,15 @@ async def test_the_next_claim_takes_back_what_a_killed_process_has_written() -> 
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
-async def test_who_writes_on_after_the_claim_was_taken_has_lost_it(by: Event) -> None:
+@pytest.mark.parametrize("by", [Transition.CANCEL, Transition.PAUSE, Transition.CLAIM])
+async def test_who_writes_on_after_the_claim_was_taken_has_lost_it(by: Transition) -> None:
     store = MemoryStore(clock=ManualClock())
     application = _Entries(store)
     claim = await claimed(store, "w")
 
     async def write(session: MemorySession) -> None:
         await application.write(session, "one")
-        if by is Event.CLAIM:
+        if by is Transition.CLAIM:
             assert await store.claim(
                 ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
             )
@@ -102,7 +102,7 @@ async def test_nothing_is_committed_whose_commit_takes_its_own_claim() -> None:
 
     def cancel() -> None:
         with pytest.raises(StopIteration):  # all of it is done when it is begun
-            store.control("w", Event.CANCEL, NOW).send(None)
+            store.control("w", Transition.CANCEL, NOW).send(None)
 
     async def write(session: MemorySession) -> None:
         await application.write(session, "entry")

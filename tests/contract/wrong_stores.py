@@ -30,7 +30,7 @@ from bluestreak_core import (
     WorkflowSummary,
     machine,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.values import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
@@ -168,7 +168,9 @@ class GoesBack(SystemClock):
 class DecidesWithoutALock(MemoryStore):
     """Reads, decides, and writes a little later."""
 
-    async def _end(self, claim: Claim, event: Event, move: Callable[[Workflow], Workflow]) -> None:
+    async def _end(
+        self, claim: Claim, event: Transition, move: Callable[[Workflow], Workflow]
+    ) -> None:
         workflow = await self.find_workflow(claim.workflow_id)
         await _take_turns()
         if workflow is not None and machine.in_force(workflow, claim):
@@ -178,17 +180,17 @@ class DecidesWithoutALock(MemoryStore):
 
     @override
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
-        await self._end(claim, Event.FINISH, lambda one: machine.finish(one, result, now))
+        await self._end(claim, Transition.FINISH, lambda one: machine.finish(one, result, now))
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Event.RELEASE, lambda one: machine.release(one, now))
+        await self._end(claim, Transition.RELEASE, lambda one: machine.release(one, now))
 
 
 class ControlsWithoutALock(MemoryStore):
     @override
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         workflow = await self.find_workflow(workflow_id)
         if workflow is None:

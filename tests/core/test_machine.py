@@ -8,7 +8,7 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import TransitionRefused
-from bluestreak_core.machine import TRANSITIONS, Event
+from bluestreak_core.machine import TRANSITIONS, Transition
 from bluestreak_core.model import (
     Claim,
     ClaimRequest,
@@ -35,16 +35,20 @@ STATES = {
     Status.FAILED: machine.fail(RUNNING, Failure(error=ERROR, retry_at=NOW), NOW),
     Status.FINISHED: machine.finish(RUNNING, "result", NOW),
     Status.ABORTED: machine.fail(RUNNING, Failure(error=ERROR, retry_at=None), NOW),
-    Status.PAUSED: machine.control(RUNNING, Event.PAUSE, NOW, None),
-    Status.CANCELLED: machine.control(RUNNING, Event.CANCEL, NOW, "why"),
+    Status.PAUSED: machine.control(RUNNING, Transition.PAUSE, NOW, None),
+    Status.CANCELLED: machine.control(RUNNING, Transition.CANCEL, NOW, "why"),
 }
 
-EVENTS: dict[Event, Callable[[Workflow], Workflow]] = {
-    Event.PARK: lambda workflow: machine.park(workflow, NOW + SECOND),
-    Event.RELEASE: lambda workflow: machine.release(workflow, NOW),
-    Event.FINISH: lambda workflow: machine.finish(workflow, "result", NOW),
-    Event.FAIL: lambda workflow: machine.fail(workflow, Failure(error=ERROR, retry_at=NOW), NOW),
-    Event.ABORT: lambda workflow: machine.fail(workflow, Failure(error=ERROR, retry_at=None), NOW),
+EVENTS: dict[Transition, Callable[[Workflow], Workflow]] = {
+    Transition.PARK: lambda workflow: machine.park(workflow, NOW + SECOND),
+    Transition.RELEASE: lambda workflow: machine.release(workflow, NOW),
+    Transition.FINISH: lambda workflow: machine.finish(workflow, "result", NOW),
+    Transition.FAIL: lambda workflow: machine.fail(
+        workflow, Failure(error=ERROR, retry_at=NOW), NOW
+    ),
+    Transition.ABORT: lambda workflow: machine.fail(
+        workflow, Failure(error=ERROR, retry_at=None), NOW
+    ),
 }
 
 
@@ -57,51 +61,51 @@ def test_the_table_is_the_designs() -> None:
         (start, event, end) for start, row in TRANSITIONS.items() for event, end in row.items()
     }
     assert arrows == {
-        (Status.IDLE, Event.CLAIM, Status.RUNNING),
-        (Status.FAILED, Event.CLAIM, Status.RUNNING),
-        (Status.RUNNING, Event.CLAIM, Status.RUNNING),
-        (Status.RUNNING, Event.PARK, Status.IDLE),
-        (Status.RUNNING, Event.RELEASE, Status.IDLE),
-        (Status.RUNNING, Event.FINISH, Status.FINISHED),
-        (Status.RUNNING, Event.FAIL, Status.FAILED),
-        (Status.RUNNING, Event.ABORT, Status.ABORTED),
-        (Status.IDLE, Event.PAUSE, Status.PAUSED),
-        (Status.FAILED, Event.PAUSE, Status.PAUSED),
-        (Status.RUNNING, Event.PAUSE, Status.PAUSED),
-        (Status.PAUSED, Event.RESUME, Status.IDLE),
-        (Status.IDLE, Event.CANCEL, Status.CANCELLED),
-        (Status.FAILED, Event.CANCEL, Status.CANCELLED),
-        (Status.RUNNING, Event.CANCEL, Status.CANCELLED),
-        (Status.PAUSED, Event.CANCEL, Status.CANCELLED),
-        (Status.ABORTED, Event.RETRY, Status.IDLE),
-        (Status.CANCELLED, Event.RETRY, Status.IDLE),
+        (Status.IDLE, Transition.CLAIM, Status.RUNNING),
+        (Status.FAILED, Transition.CLAIM, Status.RUNNING),
+        (Status.RUNNING, Transition.CLAIM, Status.RUNNING),
+        (Status.RUNNING, Transition.PARK, Status.IDLE),
+        (Status.RUNNING, Transition.RELEASE, Status.IDLE),
+        (Status.RUNNING, Transition.FINISH, Status.FINISHED),
+        (Status.RUNNING, Transition.FAIL, Status.FAILED),
+        (Status.RUNNING, Transition.ABORT, Status.ABORTED),
+        (Status.IDLE, Transition.PAUSE, Status.PAUSED),
+        (Status.FAILED, Transition.PAUSE, Status.PAUSED),
+        (Status.RUNNING, Transition.PAUSE, Status.PAUSED),
+        (Status.PAUSED, Transition.RESUME, Status.IDLE),
+        (Status.IDLE, Transition.CANCEL, Status.CANCELLED),
+        (Status.FAILED, Transition.CANCEL, Status.CANCELLED),
+        (Status.RUNNING, Transition.CANCEL, Status.CANCELLED),
+        (Status.PAUSED, Transition.CANCEL, Status.CANCELLED),
+        (Status.ABORTED, Transition.RETRY, Status.IDLE),
+        (Status.CANCELLED, Transition.RETRY, Status.IDLE),
     }
 
 
-@pytest.mark.parametrize("event", Event)
-def test_an_event_leads_to_one_state(event: Event) -> None:
+@pytest.mark.parametrize("event", Transition)
+def test_an_event_leads_to_one_state(event: Transition) -> None:
     assert {row[event] for row in TRANSITIONS.values() if event in row} == {machine.target(event)}
 
 
-@pytest.mark.parametrize("event", Event)
-def test_the_sources_of_an_event_are_the_rows_that_have_it(event: Event) -> None:
+@pytest.mark.parametrize("event", Transition)
+def test_the_sources_of_an_event_are_the_rows_that_have_it(event: Transition) -> None:
     assert set(machine.sources(event)) == {s for s, row in TRANSITIONS.items() if event in row}
 
 
 @pytest.mark.parametrize("status", Status)
 def test_only_a_retry_leads_away_from_an_end(status: Status) -> None:
-    assert status.ended is (set(TRANSITIONS[status]) <= {Event.RETRY})
+    assert status.ended is (set(TRANSITIONS[status]) <= {Transition.RETRY})
 
 
 @pytest.mark.parametrize("status", Status)
 def test_a_claim_needs_a_state_that_the_table_allows(status: Status) -> None:
     workflow = STATES[status]
     later = NOW + timedelta(days=1)
-    if Event.CLAIM in TRANSITIONS[status]:
+    if Transition.CLAIM in TRANSITIONS[status]:
         claimed = machine.claim(
             workflow, "new", ClaimRequest(worker="worker", now=later, lease=SECOND, limit=1)
         )
-        assert claimed.status is TRANSITIONS[status][Event.CLAIM]
+        assert claimed.status is TRANSITIONS[status][Transition.CLAIM]
     else:
         assert not machine.is_due(workflow, later)
         with pytest.raises(TransitionRefused, match=f"'claim' is refused while '{status}'"):
@@ -110,7 +114,7 @@ def test_a_claim_needs_a_state_that_the_table_allows(status: Status) -> None:
             )
 
 
-@pytest.mark.parametrize("status", machine.sources(Event.CLAIM))
+@pytest.mark.parametrize("status", machine.sources(Transition.CLAIM))
 def test_a_claim_needs_a_workflow_that_is_due(status: Status) -> None:
     workflow = replace(STATES[status], timeout_at=NOW + SECOND)
     with pytest.raises(TransitionRefused):
@@ -136,12 +140,12 @@ def test_another_token_is_never_in_force() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_an_event_of_the_claim_in_force_follows_its_arrow(event: Event) -> None:
+def test_an_event_of_the_claim_in_force_follows_its_arrow(event: Transition) -> None:
     assert EVENTS[event](RUNNING).status is TRANSITIONS[Status.RUNNING][event]
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_a_repeat_is_told_from_a_stale_call(event: Event) -> None:
+def test_a_repeat_is_told_from_a_stale_call(event: Transition) -> None:
     ended = EVENTS[event](RUNNING)
     assert machine.has_ended_by(ended, CLAIM, event)
     assert not machine.has_ended_by(ended, Claim(token="o", workflow=RUNNING), event)
@@ -150,15 +154,15 @@ def test_a_repeat_is_told_from_a_stale_call(event: Event) -> None:
 
 
 def test_a_failure_ends_a_claim_though_its_token_stays_when_another_library_runs_it_again() -> None:
-    failed = EVENTS[Event.FAIL](RUNNING)
+    failed = EVENTS[Transition.FAIL](RUNNING)
     by_javascript = replace(failed, status=Status.RUNNING)
     assert not machine.in_force(by_javascript, CLAIM)
-    assert machine.has_ended_by(by_javascript, CLAIM, Event.FAIL)
-    assert not machine.has_ended_by(by_javascript, CLAIM, Event.FINISH)
+    assert machine.has_ended_by(by_javascript, CLAIM, Transition.FAIL)
+    assert not machine.has_ended_by(by_javascript, CLAIM, Transition.FINISH)
 
 
-@pytest.mark.parametrize("event", [Event.PARK, Event.RELEASE, Event.FAIL])
-def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Event) -> None:
+@pytest.mark.parametrize("event", [Transition.PARK, Transition.RELEASE, Transition.FAIL])
+def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Transition) -> None:
     ended = EVENTS[event](RUNNING)
     claimed = machine.claim(
         ended,
@@ -166,7 +170,7 @@ def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Event) -> None
         ClaimRequest(worker="worker", now=NOW + timedelta(days=1), lease=SECOND, limit=1),
     )
     assert machine.has_ended_by(claimed, CLAIM, event)
-    assert not machine.has_ended_by(claimed, CLAIM, Event.FINISH)
+    assert not machine.has_ended_by(claimed, CLAIM, Transition.FINISH)
     taken_over = machine.claim(
         RUNNING,
         "next",
@@ -188,8 +192,8 @@ def test_a_first_run_is_one_that_nothing_came_before() -> None:
 
 def test_what_another_library_ran_until_it_was_paused_does_not_run_for_the_first_time() -> None:
     by_javascript = replace(STATES[Status.IDLE], status=Status.RUNNING)
-    paused = machine.control(by_javascript, Event.PAUSE, NOW, None)
-    resumed = machine.control(paused, Event.RESUME, NOW, None)
+    paused = machine.control(by_javascript, Transition.PAUSE, NOW, None)
+    resumed = machine.control(paused, Transition.RESUME, NOW, None)
     assert not machine.is_first_run(
         machine.claim(
             resumed, "token", ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1)
@@ -203,14 +207,14 @@ def test_only_an_expired_lease_counts_as_a_crash() -> None:
         status: machine.claim(
             STATES[status], "new", ClaimRequest(worker="worker", now=later, lease=SECOND, limit=1)
         ).crashes
-        for status in machine.sources(Event.CLAIM)
+        for status in machine.sources(Transition.CLAIM)
     }
     assert crashes == {Status.IDLE: 0, Status.FAILED: 0, Status.RUNNING: 1}
 
 
 @pytest.mark.parametrize("status", Status)
-@pytest.mark.parametrize("event", Event)
-def test_control_follows_the_table_and_takes_the_claim(status: Status, event: Event) -> None:
+@pytest.mark.parametrize("event", Transition)
+def test_control_follows_the_table_and_takes_the_claim(status: Status, event: Transition) -> None:
     workflow = STATES[status]
     if event in machine.CONTROL and event in TRANSITIONS[status]:
         moved = machine.control(workflow, event, NOW, "why")
@@ -221,22 +225,22 @@ def test_control_follows_the_table_and_takes_the_claim(status: Status, event: Ev
 
 
 def test_a_claim_that_was_taken_is_not_in_force_when_another_library_runs_the_workflow() -> None:
-    resumed = machine.control(STATES[Status.PAUSED], Event.RESUME, NOW, None)
+    resumed = machine.control(STATES[Status.PAUSED], Transition.RESUME, NOW, None)
     assert not machine.in_force(replace(resumed, status=Status.RUNNING), CLAIM)
 
 
 def test_a_pause_keeps_the_instant_that_was_waited_for_unless_that_was_a_leases_end() -> None:
     later = NOW + timedelta(days=1)
-    parked = machine.control(machine.park(RUNNING, later), Event.PAUSE, NOW, None)
+    parked = machine.control(machine.park(RUNNING, later), Transition.PAUSE, NOW, None)
     assert parked.timeout_at == later
     assert STATES[Status.PAUSED].timeout_at == NOW
 
 
-@pytest.mark.parametrize("status", machine.sources(Event.RETRY))
+@pytest.mark.parametrize("status", machine.sources(Transition.RETRY))
 def test_a_retry_forgets_failures_and_why_it_ended_and_nothing_else(status: Status) -> None:
     ended = replace(STATES[status], failures=2, crashes=3, retries=1, error=ERROR)
     later = NOW + SECOND
-    assert machine.control(ended, Event.RETRY, later, None) == replace(
+    assert machine.control(ended, Transition.RETRY, later, None) == replace(
         ended,
         status=Status.IDLE,
         timeout_at=later,
@@ -252,11 +256,11 @@ def test_a_retry_forgets_failures_and_why_it_ended_and_nothing_else(status: Stat
     )
 
 
-@pytest.mark.parametrize("status", machine.sources(Event.RETRY))
+@pytest.mark.parametrize("status", machine.sources(Transition.RETRY))
 def test_what_is_marked_for_deletion_is_not_retried(status: Status) -> None:
     marked = replace(STATES[status], pruned_at=NOW)
     with pytest.raises(TransitionRefused, match="'retry' is refused while 'pruned'"):
-        machine.control(marked, Event.RETRY, NOW, None)
+        machine.control(marked, Transition.RETRY, NOW, None)
 
 
 def test_progress_resets_crashes_and_nothing_else() -> None:

@@ -11,7 +11,7 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import Bluestreak, ClaimLost, Context, Retry, Store
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.hook import Calls
@@ -208,7 +208,7 @@ class Cancelling(StoreWrapper):
         result = await call()
         if name == "renew" and self._is_first:
             self._is_first = False
-            await self.control("w2", Event.CANCEL, self.clock.now())
+            await self.control("w2", Transition.CANCEL, self.clock.now())
             self._manual.advance(SECOND / 2)
         return result
 

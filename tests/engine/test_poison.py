@@ -25,7 +25,7 @@ from bluestreak_core import (
     Workflow,
     WorkflowAborted,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
@@ -641,7 +641,7 @@ async def test_who_ignores_that_its_claim_is_lost_cleans_up_only_if_none_was_mad
                     worker="thief", now=clock.now() + 9 * SECOND, lease=99 * SECOND, limit=1
                 )
             )
-        await store.control("w", Event.CANCEL, clock.now())
+        await store.control("w", Transition.CANCEL, clock.now())
         await pass_time(clock, lambda: stubborn.cancellations > 0)
         stubborn.end.set()
         await eventually(lambda: bluestreak.health().runs == 0)

@@ -23,7 +23,7 @@ from bluestreak_core import (
     StoreUnavailable,
     Unsupported,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_core.worker.expiry import AT_ONCE, BREATH, SHORTEST_PAUSE
 from bluestreak_memory import MemoryStore
@@ -49,7 +49,7 @@ async def cancelled(store: RecordingStore, count: int, prefix: str = "w") -> Non
         ]
     )
     for number in range(count):
-        await store.control(f"{prefix}{number:03}", Event.CANCEL, now)
+        await store.control(f"{prefix}{number:03}", Transition.CANCEL, now)
 
 
 # prune() -----------------------------------------------------------------------------------------

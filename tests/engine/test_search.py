@@ -31,7 +31,7 @@ from bluestreak_core import (
     WorkflowNotFound,
     WorkflowSummary,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
@@ -108,7 +108,7 @@ async def test_what_is_listed_fulfils_all_that_is_asked(
     ids = await many(store)
     begin = clock.now()
     for workflow_id in ids[:20]:
-        await store.control(workflow_id, Event.CANCEL, begin)
+        await store.control(workflow_id, Transition.CANCEL, begin)
     for status in (Status.CANCELLED, "cancelled", ["cancelled"], {"cancelled", Status.FAILED}):
         found = await listed(bluestreak.list(status=status, handler_id="h0"))
         assert found == ids[:20:2][::-1]
@@ -161,7 +161,7 @@ async def test_states_are_given_in_any_collection(
 ) -> None:
     bluestreak = await fleet.engine()
     await many(store, 2)
-    await store.control("w001", Event.CANCEL, clock.now())
+    await store.control("w001", Transition.CANCEL, clock.now())
     assert await listed(bluestreak.list(status=COLLECTIONS[name])) == ["w001"]
     every: Any = Status  # a collection of states, though not to a type checker
     assert await listed(bluestreak.list(status=every)) == ["w001", "w000"]
@@ -218,7 +218,7 @@ async def test_a_cursor_outlives_what_it_points_to(
     ids = await many(store, 10)
     *_, last = [one async for one in bluestreak.list(order="oldest", limit=3)]
     for workflow_id in ids[:4]:
-        await store.control(workflow_id, Event.CANCEL, clock.now())
+        await store.control(workflow_id, Transition.CANCEL, clock.now())
     assert (await bluestreak.prune(ended_before=clock.now() + SECOND)).workflows == 4
     assert await listed(bluestreak.list(order="oldest", after=last.cursor)) == ids[4:]
 
@@ -256,7 +256,7 @@ async def test_workflows_are_counted_by_status_and_by_handler(
     assert await bluestreak.count() == nothing
     assert await bluestreak.count("handler_id") == {}
     ids = await many(store, 7)
-    await store.control(ids[0], Event.CANCEL, clock.now())
+    await store.control(ids[0], Transition.CANCEL, clock.now())
     assert await bluestreak.count(by="status") == nothing | {"idle": 6, "cancelled": 1}
     assert list((await bluestreak.count("handler_id")).items()) == [("h0", 4), ("h1", 3)]
 
@@ -429,9 +429,9 @@ async def test_a_timeline_says_where_a_workflow_stands(
     assert await state() == (running, EventKind.CLAIMED)
     await store.fail(claim, Failure(error=ERROR, retry_at=begin + SECOND), begin)
     assert await state() == ("failed, due 2030-01-01 00:00:01.000Z", EventKind.FAILED)
-    await store.control("w", Event.CANCEL, begin + SECOND, "no more")
+    await store.control("w", Transition.CANCEL, begin + SECOND, "no more")
     assert await state() == ("cancelled, 'no more'", EventKind.CANCELLED)
-    await store.control("w", Event.RETRY, begin + 2 * SECOND)
+    await store.control("w", Transition.RETRY, begin + 2 * SECOND)
     assert (await state())[1] is EventKind.RETRIED
     (claim,) = await store.claim(
         ClaimRequest(worker="worker", now=begin + 2 * SECOND, lease=LEASE, limit=1)

@@ -27,7 +27,7 @@ from bluestreak_core import (
     StepTimeout,
     WorkflowAborted,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import (
     CrashUnsafe,
@@ -436,7 +436,7 @@ async def test_a_retried_workflow_tries_a_step_afresh_that_was_given_up(
         await bluestreak.start("w", "h")
         with pytest.raises(WorkflowAborted):
             await bluestreak.wait("w")
-        await store.control("w", Event.RETRY, clock.now())
+        await store.control("w", Transition.RETRY, clock.now())
         assert await bluestreak.wait("w") == "paid"
     assert (pay.calls, pack.calls) == (4, 1)
 

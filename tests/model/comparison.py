@@ -25,7 +25,7 @@ from bluestreak_core import (
     Workflow,
     machine,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from tests.model.reference import Reference
@@ -285,7 +285,7 @@ class Comparison(RuleBasedStateMachine):
             self._runner.run(subject.perform(worker, Call("create_many", (new,))))
 
     @rule(worker=_WORKER, workflow_id=_WORKFLOW_ID, event=_CONTROL)
-    def control(self, worker: str, workflow_id: str, event: Event) -> None:
+    def control(self, worker: str, workflow_id: str, event: Transition) -> None:
         call = Call("control", (workflow_id, event, self._clock.now(), "because"))
         for subject in self._subjects:
             self._runner.run(subject.perform(worker, call))

@@ -9,7 +9,7 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.errors import WorkflowNotFound
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -48,7 +48,9 @@ class Reference:
             _stored(one.input, f"input of workflow {one.workflow_id!r}")
         return [self.create(one) for one in new]
 
-    def control(self, workflow_id: str, event: Event, now: datetime, reason: str | None) -> None:
+    def control(
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None
+    ) -> None:
         if workflow_id not in self.workflows:
             raise WorkflowNotFound(workflow_id)
         self._put(machine.control(self.workflows[workflow_id], event, now, reason))
@@ -124,20 +126,20 @@ class Reference:
     # Ending a claim ----------------------------------------------------------------------------
 
     def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        for workflow in self._to_end(claim, Event.PARK):
+        for workflow in self._to_end(claim, Transition.PARK):
             self._put(machine.park(workflow, wake_up_at))
 
     def release(self, claim: Claim, now: datetime) -> None:
-        for workflow in self._to_end(claim, Event.RELEASE):
+        for workflow in self._to_end(claim, Transition.RELEASE):
             self._put(machine.release(workflow, now))
 
     def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         value = _stored(result, f"result of workflow {claim.workflow_id!r}")
-        for workflow in self._to_end(claim, Event.FINISH):
+        for workflow in self._to_end(claim, Transition.FINISH):
             self._put(machine.finish(workflow, value, now))
 
     def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
-        for workflow in self._to_end(claim, machine.failure_event(failure)):
+        for workflow in self._to_end(claim, machine.failure_transition(failure)):
             self._put(machine.fail(workflow, failure, now))
 
     # What the calls above share ----------------------------------------------------------------
@@ -152,7 +154,7 @@ class Reference:
         if self._in_force(claim):
             self._put(machine.progress(self.workflows[claim.workflow_id]))
 
-    def _to_end(self, claim: Claim, event: Event) -> Iterator[Workflow]:
+    def _to_end(self, claim: Claim, event: Transition) -> Iterator[Workflow]:
         """The workflow, if it is to be moved; nothing for a repeat."""
         workflow = self.workflows[claim.workflow_id]
         if self._in_force(claim):

@@ -28,7 +28,7 @@ from bluestreak_core import (
     Workflow,
     WorkflowNotFound,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
@@ -76,7 +76,8 @@ asked = st.fixed_dictionaries(
     }
 )
 controls = st.tuples(
-    st.sampled_from([Event.CANCEL, Event.PAUSE, Event.RESUME, Event.RETRY]), st.sampled_from(IDS)
+    st.sampled_from([Transition.CANCEL, Transition.PAUSE, Transition.RESUME, Transition.RETRY]),
+    st.sampled_from(IDS),
 )
 runs = st.sampled_from(["claim", "finish", "fail", "abort"])
 of_several_states = st.fixed_dictionaries(

@@ -37,7 +37,7 @@ from bluestreak_core import (
     Query,
     Status,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
@@ -98,7 +98,7 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "release": lambda store, claim: store.release(claim, NOW),
     "finish": lambda store, claim: store.finish(claim, None, NOW),
     "fail": lambda store, claim: store.fail(claim, failure(retry=True), NOW),
-    "control": lambda store, _: store.control("w", Event.PAUSE, NOW),
+    "control": lambda store, _: store.control("w", Transition.PAUSE, NOW),
     "fork": lambda store, _: store.fork("w", "f", None, NOW),
     "wait_for_control": lambda store, _: store.wait_for_control("worker", NOW, timedelta(0)),
     "find_page": lambda store, _: store.find_page(Query(handler_id="h", id_prefix="w"), None, 1),

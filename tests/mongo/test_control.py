@@ -11,7 +11,7 @@ from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, ClaimLost, Context, Status
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, claimed, polling
@@ -50,13 +50,15 @@ async def bluestreak(store: MongoStore) -> Bluestreak:
     return bluestreak
 
 
-@pytest.mark.parametrize("events", [(Event.PAUSE, Event.RESUME), (Event.CANCEL, Event.RETRY)])
+@pytest.mark.parametrize(
+    "events", [(Transition.PAUSE, Transition.RESUME), (Transition.CANCEL, Transition.RETRY)]
+)
 async def test_what_is_taken_from_the_seed_is_resumed_over_the_steps_that_it_recorded(
     bluestreak: Bluestreak,
     store: MongoStore,
     seed: SeedWorker,
     clock: ManualClock,
-    events: tuple[Event, Event],
+    events: tuple[Transition, Transition],
 ) -> None:
     await bluestreak.start("w", "h")
     clock.advance(SECOND)
@@ -76,19 +78,19 @@ async def test_what_the_seed_has_given_up_is_retried_over_the_steps_that_it_reco
     assert await seed.claim() == "w"
     await seed.step("w", "s", lambda: "the seed's")
     await seed.fail("w", retry_in=timedelta(0))
-    await store.control("w", Event.CANCEL, clock.now())
-    await store.control("w", Event.RETRY, clock.now())
+    await store.control("w", Transition.CANCEL, clock.now())
+    await store.control("w", Transition.RETRY, clock.now())
     async with polling(bluestreak):
         assert await bluestreak.wait("w") == "the seed's"
 
 
-@pytest.mark.parametrize("event", [Event.CANCEL, Event.PAUSE])
+@pytest.mark.parametrize("event", [Transition.CANCEL, Transition.PAUSE])
 async def test_the_seed_never_claims_what_was_cancelled_or_paused(
     bluestreak: Bluestreak,
     store: MongoStore,
     seed: SeedWorker,
     clock: ManualClock,
-    event: Event,
+    event: Transition,
 ) -> None:
     await bluestreak.start("w", "h")
     await store.control("w", event, clock.now())
@@ -100,7 +102,7 @@ async def test_what_was_paused_and_is_run_by_the_seed_is_not_moved_by_whoever_ha
     store: MongoStore, seed: SeedWorker, clock: ManualClock
 ) -> None:
     stale = await claimed(store)
-    for event in (Event.PAUSE, Event.RESUME):
+    for event in (Transition.PAUSE, Transition.RESUME):
         await store.control("w", event, clock.now())
     clock.advance(SECOND)
     assert await seed.claim() == "w"
@@ -115,9 +117,13 @@ async def test_what_was_paused_and_is_run_by_the_seed_is_not_moved_by_whoever_ha
     assert (found.status, found.result) == (Status.FINISHED, "the seed's")
 
 
-@pytest.mark.parametrize("event", [Event.CANCEL, Event.PAUSE])
+@pytest.mark.parametrize("event", [Transition.CANCEL, Transition.PAUSE])
 async def test_the_seed_is_not_told_and_ends_what_it_runs(
-    bluestreak: Bluestreak, store: MongoStore, seed: SeedWorker, clock: ManualClock, event: Event
+    bluestreak: Bluestreak,
+    store: MongoStore,
+    seed: SeedWorker,
+    clock: ManualClock,
+    event: Transition,
 ) -> None:
     await bluestreak.start("w", "h")
     clock.advance(SECOND)
@@ -131,7 +137,7 @@ async def test_what_the_seed_puts_off_after_it_was_taken_keeps_nobody_busy(
     store: MongoStore, raw: Database[Document], clock: ManualClock
 ) -> None:
     await claimed(store)
-    await store.control("w", Event.CANCEL, NOW)
+    await store.control("w", Transition.CANCEL, NOW)
     assert await store.wait_for_control("worker", NOW, timedelta(0))
     month = timedelta(days=30)
     raw.workflows.update_one({}, {"$set": {"timeoutAt": NOW + month}})  # by a nap that it begins
@@ -153,7 +159,7 @@ async def test_a_workflow_is_paused_whatever_its_worker_does_just_then(
         )
 
     application.sent.before["update"] = park_before_the_second
-    await application.store.control("w", Event.PAUSE, NOW)
+    await application.store.control("w", Transition.PAUSE, NOW)
     (paused,) = raw.workflows.find()
     assert paused["status"] == "paused"
 
@@ -162,10 +168,10 @@ async def test_a_refusal_names_a_status_in_which_it_is_due(
     application: Application, raw: Database[Document]
 ) -> None:
     await claimed(application.store)
-    await application.store.control("w", Event.CANCEL, NOW)
+    await application.store.control("w", Transition.CANCEL, NOW)
     application.sent.before["find"] = lambda: raw.workflows.update_one(
         {}, {"$set": {"status": "idle"}}
     )
-    await application.store.control("w", Event.CANCEL, NOW)
+    await application.store.control("w", Transition.CANCEL, NOW)
     (cancelled,) = raw.workflows.find()
     assert cancelled["status"] == "cancelled"

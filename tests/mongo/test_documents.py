@@ -26,7 +26,7 @@ from bluestreak_core import (
     Workflow,
     WorkflowAborted,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
@@ -354,9 +354,9 @@ async def test_a_step_that_is_given_up_without_room_for_its_error_is_too_large(
 @pytest.mark.parametrize(
     ("event", "changes"),
     [
-        (Event.PAUSE, {"status": "paused", "timeoutAt": NOW + SECOND}),
+        (Transition.PAUSE, {"status": "paused", "timeoutAt": NOW + SECOND}),
         (
-            Event.CANCEL,
+            Transition.CANCEL,
             {
                 "status": "cancelled",
                 "timeoutAt": NOW + SECOND,
@@ -367,7 +367,7 @@ async def test_a_step_that_is_given_up_without_room_for_its_error_is_too_large(
     ],
 )
 async def test_a_workflow_that_was_running_and_is_paused_or_cancelled(
-    store: MongoStore, raw: Database[Document], event: Event, changes: Document
+    store: MongoStore, raw: Database[Document], event: Transition, changes: Document
 ) -> None:
     claim = await claimed(store, input={"n": 1})
     await store.control("w", event, NOW + SECOND, "why")
@@ -381,7 +381,7 @@ async def test_a_retried_workflow(store: MongoStore, raw: Database[Document]) ->
     failed = FailedStep(step_id="s", error=ERROR, attempts=3, failed_at=NOW)
     await store.fail_step(claim, failed)
     await store.fail(claim, failure(retry=False), NOW)
-    await store.control("w", Event.RETRY, NOW + SECOND)
+    await store.control("w", Transition.RETRY, NOW + SECOND)
     retried = after_claim(claim.token) | {
         "status": "idle",
         "timeoutAt": NOW + SECOND,

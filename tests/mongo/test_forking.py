@@ -12,7 +12,7 @@ import pytest_asyncio
 from pymongo.database import Database
 
 from bluestreak_core import Claim, Status, Step, TransitionRefused
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
@@ -89,13 +89,13 @@ async def test_a_fork_that_somebody_has_paused_is_none_that_was_broken_off(
 ) -> None:
     await _source(store, 3)
     await store.fork("w", "f", "s0001", NOW)
-    await store.control("f", Event.PAUSE, NOW)
+    await store.control("f", Transition.PAUSE, NOW)
     before = raw.workflows.find_one({"workflowId": "f"})
     for same in ("s0001", None):
         assert not await store.fork("w", "f", same, NOW)
     assert raw.workflows.find_one({"workflowId": "f"}) == before
     assert raw.steps.count_documents({"workflowId": "f"}) == 1
-    await store.control("f", Event.RESUME, NOW)
+    await store.control("f", Transition.RESUME, NOW)
 
 
 @pytest.mark.parametrize("other", [("v", None), ("w", "s0002")])
@@ -119,12 +119,12 @@ async def test_a_fork_that_was_broken_off_is_not_run_without_its_records(
     await store.fork("w", "f", None, NOW)
     _break_off(raw, 1)
     with pytest.raises(TransitionRefused, match="'resume' is refused while 'forking'"):
-        await store.control("f", Event.RESUME, NOW)
+        await store.control("f", Transition.RESUME, NOW)
     with pytest.raises(TransitionRefused, match="'fork' is refused while 'forking'"):
         await store.fork("f", "g", None, NOW)
-    await store.control("f", Event.CANCEL, NOW)
+    await store.control("f", Transition.CANCEL, NOW)
     with pytest.raises(TransitionRefused, match="'retry' is refused while 'forking'"):
-        await store.control("f", Event.RETRY, NOW)
+        await store.control("f", Transition.RETRY, NOW)
     assert not await store.fork("w", "f", None, NOW)
     assert (
         list(
@@ -144,7 +144,7 @@ async def test_a_fork_that_is_cancelled_meanwhile_is_new_all_the_same(
     await _source(store, 1)
 
     def cancel() -> None:
-        ((accepted, update),) = transitions.control(Event.CANCEL, NOW, "enough")
+        ((accepted, update),) = transitions.control(Transition.CANCEL, NOW, "enough")
         assert raw.workflows.update_one({"workflowId": "f"} | accepted, update).matched_count
 
     application.sent.before["update"] = cancel

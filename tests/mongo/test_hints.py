@@ -11,7 +11,7 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 
 from bluestreak_core import Bluestreak, Context, Start
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from tests.mongo.conftest import NOW, SECOND, Document, claimed, polling
@@ -73,6 +73,6 @@ async def test_a_cancellation_is_noticed_by_a_clock_that_differs_by_less_than_a_
     await claimed(store)
     there = MongoStore(mongodb_url, database=empty_database, clock=ManualClock())
     await there.init()
-    await there.control("w", Event.CANCEL, NOW + late * SECOND)
+    await there.control("w", Transition.CANCEL, NOW + late * SECOND)
     await there.close()
     assert await store.wait_for_control("worker", NOW, timedelta(0)) is is_noticed

@@ -23,7 +23,7 @@ from bluestreak_core import (
     TransitionRefused,
     WorkflowNotFound,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, pruning, transitions
@@ -152,7 +152,7 @@ async def test_what_is_retried_in_between_keeps_its_steps_or_is_refused(
 
     def retry() -> None:
         raw.workflows.update_one({"workflowId": "w"}, {"$set": {"status": "aborted"}})
-        ((accepted, update),) = transitions.control(Event.RETRY, LATER, None)
+        ((accepted, update),) = transitions.control(Transition.RETRY, LATER, None)
         done = raw.workflows.update_one({"workflowId": "w"} | accepted, update)
         retried.append(done.modified_count)
 
@@ -222,7 +222,7 @@ async def test_a_fork_of_what_is_being_deleted_is_whole_or_is_none(
         else:
             with pytest.raises(WorkflowNotFound, match="'w'"):
                 await store.fork("w", "fork", None, LATER)
-            for event in (Event.RETRY, Event.RESUME):
+            for event in (Transition.RETRY, Transition.RESUME):
                 with pytest.raises((TransitionRefused, WorkflowNotFound)):
                     await store.control("fork", event, LATER)
             await store.prune(LATER, ENDED, 10, LATER)
@@ -279,7 +279,7 @@ async def test_nothing_can_be_done_with_what_is_marked(
     raw.workflows.update_one({"workflowId": "w"}, {"$set": {"status": "aborted"}})
     before = raw.workflows.find_one()
     with pytest.raises(TransitionRefused, match="'retry' is refused while 'pruned'"):
-        await store.control("w", Event.RETRY, LATER)
+        await store.control("w", Transition.RETRY, LATER)
     assert not await store.create(new("w"))
     assert raw.workflows.find_one() == before
     found = await store.find_workflow("w")
@@ -316,7 +316,7 @@ async def test_what_the_other_library_moves_after_it_was_marked_is_deleted_later
     application: Application, raw: Database[Document], clock: ManualClock
 ) -> None:
     await claimed(application.store)
-    await application.store.control("w", Event.CANCEL, NOW)
+    await application.store.control("w", Transition.CANCEL, NOW)
     raw.workflows.update_one({"workflowId": "w"}, transitions.mark(NOW))
     await SeedWorker(application.database, clock).step("w", "s", lambda: 1)
     year = NOW + timedelta(days=365)

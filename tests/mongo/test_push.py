@@ -20,7 +20,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, Status, machine
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import LocalMongo, MongoStore
@@ -155,9 +155,9 @@ HEED_AFTER = timedelta(milliseconds=200)
 HALF_A_SECOND = timedelta(milliseconds=500)
 
 
-@pytest.mark.parametrize("event", [Event.CANCEL, Event.PAUSE])
+@pytest.mark.parametrize("event", [Transition.CANCEL, Transition.PAUSE])
 async def test_a_worker_hears_of_what_another_process_takes_from_it(
-    processes: list[Process], clock: ManualClock, event: Event
+    processes: list[Process], clock: ManualClock, event: Transition
 ) -> None:
     here, there = processes
     worker, stuck = here.engine(), Stuck()
@@ -194,7 +194,7 @@ async def test_a_worker_without_free_slots_hears_of_it_though_nobody_reads_the_s
         clock.advance(HEED_AFTER)
         await clock.until_sleeping(HALF_A_SECOND)  # it has looked by itself, and found nothing
         await there.store.create(new("v", "stuck"))  # is read, and nothing after it
-        await there.store.control("w", Event.CANCEL, clock.now())
+        await there.store.control("w", Transition.CANCEL, clock.now())
         await pass_time(clock, stuck.cancelled.is_set)
         found = await there.store.find_workflow("w")
         assert found is not None

@@ -19,7 +19,7 @@ from bluestreak_core import (
     UnstorableValue,
     WorkflowAborted,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import MongoStore
 from tests.engine.conftest import eventually
@@ -171,7 +171,7 @@ ENDINGS: dict[str, Call] = {
     "park": lambda store, claim: store.park(claim, NOW),
     "release": lambda store, claim: store.release(claim, NOW),
     "fail": lambda store, claim: store.fail(claim, failure(retry=False), NOW),
-    "cancel": lambda store, _: store.control("w", Event.CANCEL, NOW),
+    "cancel": lambda store, _: store.control("w", Transition.CANCEL, NOW),
 }
 
 

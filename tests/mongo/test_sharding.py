@@ -31,7 +31,7 @@ from bluestreak_core import (
     StepFailed,
     WorkflowAborted,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
@@ -227,7 +227,7 @@ async def test_behind_a_router_claims_that_are_not_in_force_are_told_apart(
 ) -> None:
     await store.create_many([new(f"w{number}") for number in range(3)])
     claims = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=3))
-    await store.control("w1", Event.CANCEL, NOW)
+    await store.control("w1", Transition.CANCEL, NOW)
     assert await store.renew(claims, NOW + SECOND, LEASE) == [claims[1]]
 
 
@@ -304,7 +304,7 @@ async def test_behind_a_router_a_thread_renews_each_lease_by_its_id(
     connection = RuledClient(cluster)
     with closing(BlockingRenewer(connection)) as renewer:
         assert await asyncio.to_thread(renewer.renew, claims, NOW + SECOND, LEASE) == []
-    await store.control("w1", Event.CANCEL, NOW)
+    await store.control("w1", Transition.CANCEL, NOW)
     with closing(BlockingRenewer(connection)) as renewer:
         lost = await asyncio.to_thread(renewer.renew, claims, NOW + SECOND, LEASE)
     assert lost == [claims[1]]

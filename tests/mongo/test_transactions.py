@@ -29,7 +29,7 @@ from bluestreak_core import (
     Unsupported,
     WorkflowAborted,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
@@ -466,7 +466,7 @@ async def test_what_fails_while_a_loss_is_looked_into_is_the_stores_error(
     server: FallibleServer, store: MongoStore, behind: Database[Document], clock: ManualClock
 ) -> None:
     claim = await claimed(store)
-    await store.control("w", Event.CANCEL, NOW)
+    await store.control("w", Transition.CANCEL, NOW)
     book = Booking(behind.name)
     # A write has the server look for its own session, which is no affair of this test's.
     place = f"{behind.name}.workflows"

@@ -19,7 +19,7 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core import Start as NewStart
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.scenario import Fork, Order, Start, Way
 from tests.simulation.setting import Setting
@@ -166,13 +166,13 @@ class Clients:
                 if not order.commits:
                     raise _RollBack
 
-    async def _order(self, engine: Bluestreak, event: Event, workflow_id: str) -> None:
+    async def _order(self, engine: Bluestreak, event: Transition, workflow_id: str) -> None:
         match event:
-            case Event.CANCEL:
+            case Transition.CANCEL:
                 await engine.cancel(workflow_id, "ordered")
-            case Event.PAUSE:
+            case Transition.PAUSE:
                 await engine.pause(workflow_id)
-            case Event.RESUME:
+            case Transition.RESUME:
                 await engine.resume(workflow_id)
             case _:
                 await engine.retry(workflow_id)
@@ -182,7 +182,7 @@ class Clients:
         engine = await self._engine()
         await asyncio.sleep(invariant.CALM_AFTER)
         retries = self._setting.scenario.retries
-        last = [Event.RESUME, Event.RETRY] if retries else [Event.RESUME]
+        last = [Transition.RESUME, Transition.RETRY] if retries else [Transition.RESUME]
         for workflow_id in sorted(self._record.created):
             for event in last:
                 with suppress(TransitionRefused, WorkflowNotFound):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 from bluestreak_core import machine
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from tests.simulation.scenario import (
     CHAOS,
     DEADLINES,
@@ -156,7 +156,7 @@ def _with_ways(draw: Random, start: Start) -> Start:
 
 
 def _with_session(draw: Random, order: Order) -> Order:
-    if order.event is not Event.CANCEL:
+    if order.event is not Transition.CANCEL:
         return order
     return replace(order, commits=draw.choice((None, True, False)))
 
@@ -177,7 +177,7 @@ def _forks(draw: Random, starts: tuple[Start, ...]) -> tuple[Fork, ...]:
 
 
 def _orders(draw: Random, count: int) -> tuple[Order, ...]:
-    events = (*machine.CONTROL, Event.CANCEL, Event.RETRY)
+    events = (*machine.CONTROL, Transition.CANCEL, Transition.RETRY)
     victims = draw.choice((count, count, 1))
     return tuple(
         Order(

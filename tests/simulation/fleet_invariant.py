@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from bluestreak_core import Claim, Status, Workflow
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from tests.simulation.record import Record
 from tests.simulation.scenario import AMID_WITHIN, CHAOS, LEASE, Kind, Operation, Start
 
@@ -187,7 +187,7 @@ def clean_ups_are_recorded(record: Record) -> None:
             continue
         orders = record.orders[workflow_id]
         soon = [event for at, event in orders if taken_at <= at <= taken_at + _TIME_TO_LOOK]
-        if soon != [Event.CANCEL]:
+        if soon != [Transition.CANCEL]:
             continue
         for step_id in record.asked_for[key]:
             if (workflow_id, f"step {step_id}") not in record.outputs:
@@ -222,7 +222,7 @@ def accepted_workflows_end(record: Record, workflow_id: str, workflow: Workflow 
     """What was accepted has finished, or was cancelled, given up or deleted as it was to be."""
     status = workflow.status if workflow else "gone"
     orders = [event for _, event in record.orders[workflow_id]]
-    is_wanted = status is Status.CANCELLED and orders[-1:] == [Event.CANCEL]
+    is_wanted = status is Status.CANCELLED and orders[-1:] == [Transition.CANCEL]
     is_expired = workflow is None and workflow_id in record.expired
     is_late = workflow is not None and _is_given_up_late(record, workflow)
     is_aborted = workflow is not None and _has_aborted(record, workflow)

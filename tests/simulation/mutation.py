@@ -24,7 +24,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.client.client import Client
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import History
 from bluestreak_core.run import outcome, step
 from bluestreak_core.run.attempts import Attempts
@@ -105,7 +105,9 @@ def _end(session: MemorySession) -> None:
 _control = machine.control
 
 
-def _from_anywhere(workflow: Workflow, event: Event, now: datetime, reason: str | None) -> Workflow:
+def _from_anywhere(
+    workflow: Workflow, event: Transition, now: datetime, reason: str | None
+) -> Workflow:
     return _control(replace(workflow, status=machine.sources(event)[0]), event, now, reason)
 
 

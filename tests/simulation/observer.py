@@ -19,7 +19,7 @@ from bluestreak_core import (
     Status,
     Workflow,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import StoreWrapper
 from bluestreak_memory import MemoryStore
@@ -123,7 +123,7 @@ class Observer(StoreWrapper):
     def _note_claim(self, before: Workflow, claim: Claim, now: datetime) -> None:
         record, workflow_id = self._record, claim.workflow_id
         status = claim.workflow.status
-        invariant.moves_follow_the_table(record, workflow_id, Event.CLAIM, before, status)
+        invariant.moves_follow_the_table(record, workflow_id, Transition.CLAIM, before, status)
         invariant.nothing_is_claimed_before_it_is_due(record, before, claim, now)
         if before.status is not Status.RUNNING:
             ordered_at = max((at for at, _ in record.orders[workflow_id]), default=now)
@@ -241,7 +241,7 @@ class Observer(StoreWrapper):
 
     @override
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         record = self._record
         before = await self._store.find_workflow(workflow_id)
@@ -261,7 +261,12 @@ class Observer(StoreWrapper):
 
     @override
     async def control_in(
-        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self,
+        session: Any,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         stored = await self._store.find_workflow(workflow_id)
         before: list[Workflow] = []
@@ -277,7 +282,7 @@ class Observer(StoreWrapper):
         self._record.written[session][workflow_id] = event
         session.after_commit(lambda: self._note_commit(before[0], event))
 
-    def _note_commit(self, before: Workflow, event: Event) -> None:
+    def _note_commit(self, before: Workflow, event: Transition) -> None:
         (after,) = self._stored(before.workflow_id)
         self._record.note(f"commit {event} {after.workflow_id}")
         invariant.moves_follow_the_table(
@@ -285,14 +290,14 @@ class Observer(StoreWrapper):
         )
         self._note_order(after, event, was_running=before.status is Status.RUNNING)
 
-    def _note_order(self, workflow: Workflow, event: Event, *, was_running: bool) -> None:
+    def _note_order(self, workflow: Workflow, event: Transition, *, was_running: bool) -> None:
         record, workflow_id, now = self._record, workflow.workflow_id, self.clock.now()
         record.orders[workflow_id].append((now, event))
         if was_running:
             record.taken[record.newest[workflow_id].key] = now
-        if event is Event.RETRY:
+        if event is Transition.RETRY:
             record.given_up = {key for key in record.given_up if key[0] != workflow_id}
-        if event is Event.CANCEL:
+        if event is Transition.CANCEL:
             record.cancelled[workflow_id, workflow.claims] = now
 
     @override

@@ -9,7 +9,7 @@ from typing import Any
 
 from bluestreak_core import Attempt, Backoff, Claim, Workflow, machine
 from bluestreak_core.clock import Clock
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.run.lease import Lease
 from bluestreak_memory import MemorySession
 from tests.simulation.scenario import DEADLINES, Operation, Scenario, handler_id
@@ -44,7 +44,7 @@ class Record:
     """When each claim was taken from outside, if it was."""
     cancelled: dict[tuple[str, int], datetime] = field(default_factory=dict)
     """When each workflow was cancelled, by the number of its newest claim then."""
-    orders: defaultdict[str, list[tuple[datetime, Event]]] = field(
+    orders: defaultdict[str, list[tuple[datetime, Transition]]] = field(
         default_factory=lambda: defaultdict(list)
     )
     """What was done to each workflow from outside."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 
 CHAOS = 90.0
 """Seconds for which things go wrong; then all is healed, and everything has to come to its end."""
@@ -157,7 +157,7 @@ class Order:
     """
 
     at: float
-    event: Event
+    event: Transition
     workflow_id: str
     commits: bool | None = None
 

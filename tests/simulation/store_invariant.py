@@ -18,7 +18,7 @@ from bluestreak_core import (
     Workflow,
     machine,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from tests.simulation.record import Record
 from tests.simulation.scenario import LEASE
 
@@ -60,7 +60,11 @@ def nothing_is_claimed_before_it_is_due(
 
 
 def moves_follow_the_table(
-    record: Record, workflow_id: str, event: Event, before: Workflow | None, after: Status | None
+    record: Record,
+    workflow_id: str,
+    event: Transition,
+    before: Workflow | None,
+    after: Status | None,
 ) -> None:
     """Nothing moves a workflow along an arrow that the state machine does not have."""
     if before is None or machine.TRANSITIONS[before.status].get(event) is not after:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bluestreak_core import machine
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from tests.simulation import fleet_invariant, store_invariant
 from tests.simulation.drawing import drawn
 from tests.simulation.mutation import MUTATIONS, is_noticed, mutated, seeds_needed
@@ -64,7 +64,9 @@ def test_the_seeds_differ_in_all_that_can_happen() -> None:
     kinds = {op.kind for one in scenarios for start in one.starts for op in start.operations}
     assert kinds == set(Kind)
     assert {order.event for one in scenarios for order in one.orders} == set(machine.CONTROL)
-    cancellations = [one for seed in scenarios for one in seed.orders if one.event is Event.CANCEL]
+    cancellations = [
+        one for seed in scenarios for one in seed.orders if one.event is Transition.CANCEL
+    ]
     assert {one.commits for one in cancellations} == {None, True, False}
     starts = [start for one in scenarios for start in one.starts]
     assert {(start.way, start.is_strict) for start in starts} == set(product(Way, (True, False)))

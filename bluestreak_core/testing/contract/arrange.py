@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from bluestreak_core import machine
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -32,7 +32,7 @@ LONG = timedelta(hours=1)
 ENDINGS = [
     event
     for event in machine.TRANSITIONS[Status.RUNNING]
-    if event not in (Event.CLAIM, *machine.CONTROL)
+    if event not in (Transition.CLAIM, *machine.CONTROL)
 ]
 """The events by which the holder of a claim ends it."""
 
@@ -82,35 +82,35 @@ async def gather(*calls: Coroutine[Any, Any, T]) -> list[T]:
     return [task.result() for task in tasks]
 
 
-async def end(store: Store, claim: Claim, event: Event) -> None:
+async def end(store: Store, claim: Claim, event: Transition) -> None:
     """End a claim by one of `ENDINGS`, always at the same instants."""
     match event:
-        case Event.PARK:
+        case Transition.PARK:
             await store.park(claim, NOW + 3 * SECOND)
-        case Event.RELEASE:
+        case Transition.RELEASE:
             await store.release(claim, NOW + 3 * SECOND)
-        case Event.FINISH:
+        case Transition.FINISH:
             await store.finish(claim, "result", NOW + 3 * SECOND)
-        case Event.FAIL:
+        case Transition.FAIL:
             await store.fail(claim, failure(NOW + 4 * SECOND), NOW + 3 * SECOND)
-        case Event.ABORT:
+        case Transition.ABORT:
             await store.fail(claim, failure(None), NOW + 3 * SECOND)
         case _:
             raise AssertionError(f"{event} does not end a claim")
 
 
-def ended(workflow: Workflow, event: Event) -> Workflow:
+def ended(workflow: Workflow, event: Transition) -> Workflow:
     """What `end` makes of a workflow whose claim is in force."""
     match event:
-        case Event.PARK:
+        case Transition.PARK:
             return machine.park(workflow, NOW + 3 * SECOND)
-        case Event.RELEASE:
+        case Transition.RELEASE:
             return machine.release(workflow, NOW + 3 * SECOND)
-        case Event.FINISH:
+        case Transition.FINISH:
             return machine.finish(workflow, "result", NOW + 3 * SECOND)
-        case Event.FAIL:
+        case Transition.FAIL:
             return machine.fail(workflow, failure(NOW + 4 * SECOND), NOW + 3 * SECOND)
-        case Event.ABORT:
+        case Transition.ABORT:
             return machine.fail(workflow, failure(None), NOW + 3 * SECOND)
     raise AssertionError(f"{event} does not end a claim")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, FailedStep
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
@@ -40,7 +40,7 @@ CALLS: Mapping[str, Callable[[Store, Claim], Awaitable[Any]]] = {
     "save_nap": lambda store, claim: store.save_nap(claim, "s", NOW, NOW),
     "save_attempt": lambda store, claim: store.save_attempt(claim, attempt(1)),
     "fail_step": lambda store, claim: store.fail_step(claim, FAILED),
-    "control": lambda store, _: store.control("w", Event.CANCEL, NOW),
+    "control": lambda store, _: store.control("w", Transition.CANCEL, NOW),
 } | {event.value: lambda store, claim, event=event: end(store, claim, event) for event in ENDINGS}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, TransitionRefused, WorkflowNotFound
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, FailedStep, History, Status
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
@@ -44,7 +44,7 @@ class ControlContract(Rules):
     @pytest.mark.parametrize(("status", "event"), CONTROLLED)
     @rule("Store.control")
     async def test_an_event_from_outside_follows_its_arrow(
-        self, store: Store, status: Status, event: Event
+        self, store: Store, status: Status, event: Transition
     ) -> None:
         await _bring(store, "w", status)
         before = await found(store, "w")
@@ -67,7 +67,7 @@ class ControlContract(Rules):
     @pytest.mark.parametrize(("status", "event"), REFUSED)
     @rule("Store.control")
     async def test_an_event_from_outside_is_refused_where_it_has_no_arrow(
-        self, store: Store, status: Status, event: Event
+        self, store: Store, status: Status, event: Transition
     ) -> None:
         await _bring(store, "w", status)
         before = await found(store, "w")
@@ -81,11 +81,13 @@ class ControlContract(Rules):
             with pytest.raises(WorkflowNotFound, match="'w'"):
                 await store.control("w", event, NOW)
 
-    @pytest.mark.parametrize("events", [(Event.PAUSE, Event.RESUME), (Event.CANCEL, Event.RETRY)])
+    @pytest.mark.parametrize(
+        "events", [(Transition.PAUSE, Transition.RESUME), (Transition.CANCEL, Transition.RETRY)]
+    )
     @pytest.mark.parametrize("ending", ENDINGS)
     @rule("Store.control")
     async def test_a_claim_that_was_taken_from_outside_has_not_ended_by_its_own_doing(
-        self, store: Store, events: tuple[Event, ...], ending: Event
+        self, store: Store, events: tuple[Transition, ...], ending: Transition
     ) -> None:
         stale = await claimed(store, "w")
         for event in events:
@@ -96,11 +98,11 @@ class ControlContract(Rules):
             await end(store, stale, ending)
         assert await found(store, "w") == before
 
-    @pytest.mark.parametrize("taken", [Event.CANCEL, Event.PAUSE])
+    @pytest.mark.parametrize("taken", [Transition.CANCEL, Transition.PAUSE])
     @pytest.mark.parametrize("event", ENDINGS)
     @rule("Store.control")
     async def test_whoever_had_the_claim_has_lost_it(
-        self, store: Store, taken: Event, event: Event
+        self, store: Store, taken: Transition, event: Transition
     ) -> None:
         claim = await claimed(store, "w")
         await store.control("w", taken, NOW)
@@ -112,7 +114,7 @@ class ControlContract(Rules):
 
     @rule("Store.control")
     async def test_a_paused_or_cancelled_workflow_is_never_claimed(self, store: Store) -> None:
-        for name, event in (("w1", Event.PAUSE), ("w2", Event.CANCEL)):
+        for name, event in (("w1", Transition.PAUSE), ("w2", Transition.CANCEL)):
             await store.create(new(name))
             await store.control(name, event, NOW)
         assert (
@@ -127,8 +129,8 @@ class ControlContract(Rules):
     @rule("Store.control")
     async def test_a_resumed_workflow_is_due_when_it_was_to_be(self, store: Store) -> None:
         await store.park(await claimed(store, "w"), NOW + 3 * SECOND)
-        await store.control("w", Event.PAUSE, NOW + SECOND)
-        await store.control("w", Event.RESUME, NOW + 2 * SECOND)
+        await store.control("w", Transition.PAUSE, NOW + SECOND)
+        await store.control("w", Transition.RESUME, NOW + 2 * SECOND)
         assert (
             list(
                 await store.claim(
@@ -151,8 +153,8 @@ class ControlContract(Rules):
         self, store: Store
     ) -> None:
         await claimed(store, "w")
-        await store.control("w", Event.PAUSE, NOW)
-        await store.control("w", Event.RESUME, NOW)
+        await store.control("w", Transition.PAUSE, NOW)
+        await store.control("w", Transition.RESUME, NOW)
         (again,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         assert (again.number, again.workflow.crashes) == (2, 0)
 
@@ -163,7 +165,7 @@ class ControlContract(Rules):
         failed = FailedStep(step_id="t", error=ERROR, attempts=3, failed_at=NOW)
         await store.fail_step(claim, failed)
         await store.fail(claim, failure(None), NOW)
-        await store.control("w", Event.RETRY, NOW + SECOND)
+        await store.control("w", Transition.RETRY, NOW + SECOND)
         (again,) = await store.claim(
             ClaimRequest(worker="worker", now=NOW + SECOND, lease=LEASE, limit=1)
         )
@@ -177,8 +179,10 @@ class ControlContract(Rules):
         await store.fail(owner, failure(None), NOW + LEASE)
         before = await found(store, "w")
         assert before.crashes == 1
-        await store.control("w", Event.RETRY, NOW + LEASE)
-        assert await found(store, "w") == machine.control(before, Event.RETRY, NOW + LEASE, None)
+        await store.control("w", Transition.RETRY, NOW + LEASE)
+        assert await found(store, "w") == machine.control(
+            before, Transition.RETRY, NOW + LEASE, None
+        )
         (again,) = await store.claim(
             ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=1)
         )
@@ -199,6 +203,6 @@ async def _bring(store: Store, workflow_id: str, status: Status) -> None:
         case Status.FINISHED:
             await store.finish(claim, "result", NOW)
         case Status.PAUSED:
-            await store.control(workflow_id, Event.PAUSE, NOW)
+            await store.control(workflow_id, Transition.PAUSE, NOW)
         case Status.CANCELLED:
-            await store.control(workflow_id, Event.CANCEL, NOW, "reason")
+            await store.control(workflow_id, Transition.CANCEL, NOW, "reason")

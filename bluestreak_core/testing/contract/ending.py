@@ -9,7 +9,7 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, UnstorableValue
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, Status
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
@@ -91,9 +91,11 @@ class EndingContract(Rules):
         assert (after.status, after.failures, after.error) == (Status.ABORTED, 1, ERROR)
         assert (after.timeout_at, after.finished_at) == (NOW + SECOND, NOW + SECOND)
 
-    @pytest.mark.parametrize("event", [Event.FINISH, Event.ABORT])
+    @pytest.mark.parametrize("event", [Transition.FINISH, Transition.ABORT])
     @rule("Store.claim")
-    async def test_an_ended_workflow_is_never_claimed(self, store: Store, event: Event) -> None:
+    async def test_an_ended_workflow_is_never_claimed(
+        self, store: Store, event: Transition
+    ) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, event)
         assert (
@@ -107,17 +109,17 @@ class EndingContract(Rules):
 
     @pytest.mark.parametrize("event", ENDINGS)
     @rule("#repeated-calls")
-    async def test_a_repeated_ending_changes_nothing(self, store: Store, event: Event) -> None:
+    async def test_a_repeated_ending_changes_nothing(self, store: Store, event: Transition) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, event)
         before = await found(store, "w")
         await end(store, claim, event)
         assert await found(store, "w") == before
 
-    @pytest.mark.parametrize("event", [Event.PARK, Event.RELEASE, Event.FAIL])
+    @pytest.mark.parametrize("event", [Transition.PARK, Transition.RELEASE, Transition.FAIL])
     @rule("#repeated-calls")
     async def test_an_ending_repeated_after_the_next_claim_changes_nothing(
-        self, store: Store, event: Event
+        self, store: Store, event: Transition
     ) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, event)
@@ -153,7 +155,9 @@ class EndingContract(Rules):
 
     @pytest.mark.parametrize("event", ENDINGS)
     @rule("#stale-callers")
-    async def test_a_stale_claim_cannot_end_its_successor(self, store: Store, event: Event) -> None:
+    async def test_a_stale_claim_cannot_end_its_successor(
+        self, store: Store, event: Transition
+    ) -> None:
         stale, owner = await superseded(store, "w")
         before = await found(store, "w")
         with pytest.raises(ClaimLost, match=r"workflow 'w': claim 1 was superseded by claim 2"):
@@ -165,7 +169,7 @@ class EndingContract(Rules):
     @pytest.mark.parametrize("event", ENDINGS)
     @rule("#stale-callers")
     async def test_a_stale_claim_cannot_end_what_its_successor_ended(
-        self, store: Store, event: Event
+        self, store: Store, event: Transition
     ) -> None:
         stale, owner = await superseded(store, "w")
         await end(store, owner, event)
@@ -176,7 +180,7 @@ class EndingContract(Rules):
 
     @pytest.mark.parametrize("first", ENDINGS)
     @rule("#stale-callers")
-    async def test_a_claim_ends_once(self, store: Store, first: Event) -> None:
+    async def test_a_claim_ends_once(self, store: Store, first: Transition) -> None:
         claim = await claimed(store, "w")
         await end(store, claim, first)
         before = await found(store, "w")

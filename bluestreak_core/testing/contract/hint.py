@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, NewWorkflow
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import LEASE, LONG, NOW, end, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 
-ENDS = [Event.FINISH, Event.ABORT, Event.CANCEL]
+ENDS = [Transition.FINISH, Transition.ABORT, Transition.CANCEL]
 LONG_AFTER = datetime(9000, 1, 1, tzinfo=UTC)
 
 
@@ -65,7 +65,7 @@ class HintContract(Rules):
 
     @pytest.mark.parametrize("event", ENDS)
     @rule("Store.wait_for_end")
-    async def test_an_end_ends_a_wait_for_it(self, store: Store, event: Event) -> None:
+    async def test_an_end_ends_a_wait_for_it(self, store: Store, event: Transition) -> None:
         claim = await _claimed(store)
         async with (
             _begun(store.wait_for_end("w", store.clock.now(), LONG)) as waiting,
@@ -75,9 +75,11 @@ class HintContract(Rules):
             await _until_ended(store, "w")
             await ending
 
-    @pytest.mark.parametrize("event", [Event.CANCEL, Event.PAUSE])
+    @pytest.mark.parametrize("event", [Transition.CANCEL, Transition.PAUSE])
     @rule("Store.wait_for_control")
-    async def test_a_worker_whose_claim_is_taken_is_woken(self, store: Store, event: Event) -> None:
+    async def test_a_worker_whose_claim_is_taken_is_woken(
+        self, store: Store, event: Transition
+    ) -> None:
         claim = await _claimed(store)
         since = store.clock.now()
         async with _begun(store.wait_for_control("worker", since, LONG)) as waiting:
@@ -124,8 +126,8 @@ async def _until_claimed(store: Store) -> Claim:
     return claims[0]
 
 
-async def _end(store: Store, claim: Claim, event: Event) -> None:
-    if event is Event.CANCEL:
+async def _end(store: Store, claim: Claim, event: Transition) -> None:
+    if event is Transition.CANCEL:
         await store.control(claim.workflow_id, event, store.clock.now())
     else:
         await end(store, claim, event)

@@ -15,7 +15,7 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, TransitionRefused
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, Workflow
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import ENDINGS, LEASE, NOW, claimed, end, ended, found
@@ -43,7 +43,7 @@ class Move:
         return self.name
 
 
-def _ending(event: Event) -> Move:
+def _ending(event: Transition) -> Move:
     async def call(store: Store, claim: Claim) -> Outcome:
         try:
             await end(store, claim, event)
@@ -59,7 +59,7 @@ def _ending(event: Event) -> Move:
     return Move(name=event.value, call=call, decide=decide)
 
 
-def _control(event: Event) -> Move:
+def _control(event: Transition) -> Move:
     async def call(store: Store, claim: Claim) -> Outcome:
         try:
             await store.control(claim.workflow_id, event, LATER)
@@ -99,11 +99,11 @@ def _decide_claim(workflow: Workflow, _: Claim) -> tuple[Workflow, Outcome]:
     return workflow, False
 
 
-CLAIM = Event.CLAIM.value
+CLAIM = Transition.CLAIM.value
 
 MOVES = [
     *map(_ending, ENDINGS),
-    *map(_control, (Event.CANCEL, Event.PAUSE)),
+    *map(_control, (Transition.CANCEL, Transition.PAUSE)),
     Move(name="renew", call=_renew, decide=_decide_renew),
     Move(name=CLAIM, call=_claim, decide=_decide_claim),
 ]
@@ -128,7 +128,7 @@ class RacingContract(Rules):
                 said = ", ".join(map(_shown, outcomes))
                 pytest.fail(f"{one} and {other} said {said}, and left it {after.status.value!r}")
             if not after.status.ended:
-                await store.control(claim.workflow_id, Event.CANCEL, LATER)
+                await store.control(claim.workflow_id, Transition.CANCEL, LATER)
 
 
 def _possible(

@@ -11,7 +11,7 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, FailedStep, History
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.arrange import (
@@ -88,11 +88,11 @@ class RecordingContract(Rules):
         assert await found(store, "w") == before
         assert await store.renew([owner], NOW + LEASE, LEASE) == []
 
-    @pytest.mark.parametrize("event", [Event.RELEASE, Event.FAIL])
+    @pytest.mark.parametrize("event", [Transition.RELEASE, Transition.FAIL])
     @pytest.mark.parametrize("kind", RECORDS)
     @rule("#stale-callers")
     async def test_a_record_under_a_claim_that_has_ended_leaves_the_crashes_alone(
-        self, store: Store, kind: str, event: Event
+        self, store: Store, kind: str, event: Transition
     ) -> None:
         _, ended = await superseded(store, "w")
         await end(store, ended, event)
@@ -174,7 +174,7 @@ class RecordingContract(Rules):
         claim = await claimed(store, "w")
         await store.save_attempt(claim, attempt(4))
         await store.fail(claim, failure(None), NOW)
-        await store.control("w", Event.RETRY, NOW)
+        await store.control("w", Transition.RETRY, NOW)
         (again,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
         assert await store.history([again]) == {"w": History()}
         second = replace(attempt(1), round=1)

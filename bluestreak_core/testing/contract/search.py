@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from bluestreak_core.errors import ClaimLost, WorkflowNotFound
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -244,7 +244,7 @@ class SearchContract(Rules):
     async def test_a_call_deletes_no_more_than_it_is_told(self, store: SearchingStore) -> None:
         for number in range(5):
             await store.create(new(f"w{number}"))
-            await store.control(f"w{number}", Event.CANCEL, NOW)
+            await store.control(f"w{number}", Transition.CANCEL, NOW)
         later = NOW + SECOND
         assert await store.prune(later, ENDED, 0, later) == NOTHING
         deleted = [(await store.prune(later, ENDED, 2, later)).workflows for _ in range(4)]
@@ -259,7 +259,7 @@ class SearchContract(Rules):
         await store.finish(claim, None, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
         with pytest.raises(WorkflowNotFound):
-            await store.control("w", Event.RETRY, NOW)
+            await store.control("w", Transition.RETRY, NOW)
         with pytest.raises(ClaimLost):
             await store.finish(claim, "again", NOW)
         again = await claimed(store, "w")
@@ -272,7 +272,7 @@ class SearchContract(Rules):
         self, store: SearchingStore, when: str
     ) -> None:
         stale = await claimed(store, "w")
-        await store.control("w", Event.CANCEL, NOW)
+        await store.control("w", Transition.CANCEL, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
         if when == "before the next one":
             await _record_late(store, stale)
@@ -303,7 +303,7 @@ class SearchContract(Rules):
         if not isinstance(store, SupportsForks):
             return
         stale = await claimed(store, "w")
-        await store.control("w", Event.CANCEL, NOW)
+        await store.control("w", Transition.CANCEL, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
         await _record_late(store, stale)
         later = NOW + 2 * SECOND
@@ -325,8 +325,8 @@ class SearchContract(Rules):
     @rule("SupportsPruning.prune")
     async def test_what_has_been_retried_is_kept(self, store: SearchingStore) -> None:
         await store.create(new("w"))
-        await store.control("w", Event.CANCEL, NOW)
-        await store.control("w", Event.RETRY, NOW)
+        await store.control("w", Transition.CANCEL, NOW)
+        await store.control("w", Transition.RETRY, NOW)
         workflow = await found(store, "w")
         assert await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND) == NOTHING
         assert await found(store, "w") == workflow
@@ -341,7 +341,7 @@ class SearchContract(Rules):
     ) -> None:
         for name in ("w1", "w2"):
             await store.create(new(name))
-        await store.control("w1", Event.CANCEL, NOW)
+        await store.control("w1", Transition.CANCEL, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)
         await store.create(new("w1", created_at=NOW + SECOND))
         claims = await store.claim(
@@ -385,8 +385,8 @@ async def _one_of_each(store: Store) -> list[Workflow]:
     await store.finish(by_name["w0"], "done", later)
     await store.fail(by_name["w1"], Failure(error=ERROR, retry_at=None), later)
     await store.fail(by_name["w2"], Failure(error=ERROR, retry_at=later + LEASE), later)
-    await store.control("w5", Event.CANCEL, later, "no more")
-    await store.control("w6", Event.PAUSE, later)
+    await store.control("w5", Transition.CANCEL, later, "no more")
+    await store.control("w6", Transition.PAUSE, later)
     workflows = [await found(store, name) for name in names]
     assert {workflow.status for workflow in workflows} == set(Status)
     return workflows

@@ -7,7 +7,7 @@ from datetime import UTC, timedelta
 
 from bluestreak_core import machine
 from bluestreak_core.clock import SystemClock, in_milliseconds
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, FailedStep, Failure
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.clock import ManualClock
@@ -122,7 +122,7 @@ class TimeContract(Rules):
         await store.fail(claim, to_retry, NOW + 2 * MS)
         expected = machine.fail(expected, to_retry, NOW + 2 * MS)
         assert await found(store, "w") == expected
-        await store.control("w", Event.CANCEL, NOW + 4 * MS)
+        await store.control("w", Transition.CANCEL, NOW + 4 * MS)
         assert await found(store, "w") == machine.control(
-            expected, Event.CANCEL, NOW + 4 * MS, None
+            expected, Transition.CANCEL, NOW + 4 * MS, None
         )

@@ -16,7 +16,7 @@ from bluestreak_core.errors import (
     UnstorableValue,
     WorkflowNotFound,
 )
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, Status
 from bluestreak_core.store.powers import SupportsTransactions
 from bluestreak_core.store.protocol import Store
@@ -131,10 +131,10 @@ class TransactionContract(Rules):
         await _assert_nothing_done(store, application)
         assert await store.transact(claim, "s", _Writer(application), _now) == "output 1"
 
-    @pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
+    @pytest.mark.parametrize("by", [Transition.CANCEL, Transition.PAUSE, Transition.CLAIM])
     @rule("SupportsTransactions.transact")
     async def test_nothing_is_committed_under_a_claim_that_is_taken_meanwhile(
-        self, store: Transacting, application: Application, by: Event
+        self, store: Transacting, application: Application, by: Transition
     ) -> None:
         claim = await claimed(store, "w")
         writer = _Writer(application, lambda: _take(store, by))
@@ -142,10 +142,10 @@ class TransactionContract(Rules):
             await store.transact(claim, "s", writer, _now)
         await _assert_nothing_done(store, application)
 
-    @pytest.mark.parametrize("by", [Event.CANCEL, Event.PAUSE, Event.CLAIM])
+    @pytest.mark.parametrize("by", [Transition.CANCEL, Transition.PAUSE, Transition.CLAIM])
     @rule("SupportsTransactions.transact")
     async def test_nothing_is_called_under_a_claim_that_was_taken(
-        self, store: Transacting, application: Application, by: Event
+        self, store: Transacting, application: Application, by: Transition
     ) -> None:
         claim, writer = await claimed(store, "w"), _Writer(application)
         await _take(store, by)
@@ -206,7 +206,7 @@ class TransactionContract(Rules):
     ) -> None:
         await store.create(new("w"))
         async with application.transaction() as session:
-            await store.control_in(session, "w", Event.CANCEL, NOW, "why")
+            await store.control_in(session, "w", Transition.CANCEL, NOW, "why")
             assert (await found(store, "w")).status is Status.IDLE
         workflow = await found(store, "w")
         assert (workflow.status, workflow.reason) == (Status.CANCELLED, "why")
@@ -221,9 +221,9 @@ class TransactionContract(Rules):
             assert await store.create_in(session, new("w"))
             assert not await store.create_in(session, new("w"))
             for name in ("v", "w"):
-                await store.control_in(session, name, Event.CANCEL, NOW, "why")
+                await store.control_in(session, name, Transition.CANCEL, NOW, "why")
                 with pytest.raises(TransitionRefused):
-                    await store.control_in(session, name, Event.CANCEL, NOW)
+                    await store.control_in(session, name, Transition.CANCEL, NOW)
                 seen = await store.find_in(session, name)
                 assert seen is not None
                 assert (seen.status, seen.reason) == (Status.CANCELLED, "why")
@@ -239,7 +239,7 @@ class TransactionContract(Rules):
         async def fail() -> None:
             async with application.transaction() as session:
                 await store.create_in(session, new("w"))
-                await store.control_in(session, "v", Event.CANCEL, NOW)
+                await store.control_in(session, "v", Transition.CANCEL, NOW)
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
@@ -254,10 +254,10 @@ class TransactionContract(Rules):
         await store.finish(await claimed(store, "w"), None, NOW)
         with pytest.raises(TransitionRefused):
             async with application.transaction() as session:
-                await store.control_in(session, "w", Event.CANCEL, NOW)
+                await store.control_in(session, "w", Transition.CANCEL, NOW)
         with pytest.raises(WorkflowNotFound):
             async with application.transaction() as session:
-                await store.control_in(session, "no such workflow", Event.CANCEL, NOW)
+                await store.control_in(session, "no such workflow", Transition.CANCEL, NOW)
 
     @rule("SupportsTransactions.create_in")
     async def test_what_is_no_session_under_way_is_refused(
@@ -271,7 +271,7 @@ class TransactionContract(Rules):
             with pytest.raises(InvalidArgument, match="session"):
                 await store.find_in(bad, "w")
             with pytest.raises(InvalidArgument, match="session"):
-                await store.control_in(bad, "w", Event.CANCEL, NOW)
+                await store.control_in(bad, "w", Transition.CANCEL, NOW)
         assert await store.find_workflow("w") is None
 
 
@@ -298,8 +298,8 @@ def _now() -> datetime:
     return NOW
 
 
-async def _take(store: Store, by: Event) -> None:
-    if by is Event.CLAIM:
+async def _take(store: Store, by: Transition) -> None:
+    if by is Transition.CLAIM:
         assert await store.claim(
             ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
         )

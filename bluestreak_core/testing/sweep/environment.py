@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import Unsupported
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Attempt, Claim, ClaimRequest, Failure, Status
 from bluestreak_core.run.handler import Handler, HandlerPolicy
 from bluestreak_core.run.hook import RunInfo, UserCall
@@ -127,14 +127,19 @@ class _NotingStore(StoreWrapper):
 
     @override
     async def control(
-        self, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         await super().control(workflow_id, event, now, reason)
         self._seen[workflow_id].note_control(event)
 
     @override
     async def control_in(
-        self, session: Any, workflow_id: str, event: Event, now: datetime, reason: str | None = None
+        self,
+        session: Any,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         await super().control_in(session, workflow_id, event, now, reason)
         self._seen[workflow_id].note_control(event)

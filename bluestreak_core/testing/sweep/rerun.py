@@ -10,7 +10,7 @@ from typing import Any
 from bluestreak_core.codec.codec import PLAIN
 from bluestreak_core.codec.conversion import Conversion
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
-from bluestreak_core.machine import Event
+from bluestreak_core.machine import Transition
 from bluestreak_core.store.values import PlainRules
 from bluestreak_core.testing.virtual.environment import Outcome
 
@@ -80,9 +80,9 @@ class Seen:
         self.unsettled.clear()
         self.is_held = False
 
-    def note_control(self, event: Event) -> None:
+    def note_control(self, event: Transition) -> None:
         """Somebody has done something from outside, which takes the claim."""
-        self.due = list(self.asked_for) if self.is_held and event is Event.CANCEL else []
+        self.due = list(self.asked_for) if self.is_held and event is Transition.CANCEL else []
         self.is_held = False
 
     def note_crash(self) -> None:
