@@ -11,7 +11,7 @@ from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.client.client import Start
 from bluestreak_core.client.timeline import EventKind, Timeline, TimelineEvent
 from bluestreak_core.clock import Clock, SystemClock
-from bluestreak_core.codec.codec import Codec, PlainCodec
+from bluestreak_core.codec import Codec, PlainCodec
 from bluestreak_core.errors import (
     Abort,
     AlreadyPolling,
@@ -69,30 +69,28 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.retry import Backoff, Retry
-from bluestreak_core.run.context import Context
-from bluestreak_core.run.handler import ErrorCallback, Handler, HandlerPolicy
-from bluestreak_core.store.hints import Hints
-from bluestreak_core.store.powers import (
+from bluestreak_core.run import Context, ErrorCallback, Handler, HandlerPolicy
+from bluestreak_core.store import (
+    MAX_VALUE_BYTES,
+    CountBy,
+    Hints,
+    ListPosition,
+    Order,
+    PlainRules,
+    Pruned,
+    Query,
+    Records,
     Renewer,
+    Store,
     SupportsForks,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
-)
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import (
-    CountBy,
-    ListPosition,
-    Order,
-    Pruned,
-    Query,
-    Records,
+    ValueRules,
     WorkflowSummary,
 )
-from bluestreak_core.store.values import MAX_VALUE_BYTES, PlainRules, ValueRules
-from bluestreak_core.worker.health import WorkerHealth, WorkerState
-from bluestreak_core.worker.stop import ShouldStop
+from bluestreak_core.worker import ShouldStop, WorkerHealth, WorkerState
 
 __all__ = [
     "MAX_VALUE_BYTES",

@@ -21,26 +21,17 @@ from bluestreak_core.argument import (
     to_timedelta,
 )
 from bluestreak_core.client.client import Client
-from bluestreak_core.codec.codec import PLAIN, Codec
+from bluestreak_core.codec import PLAIN, Codec
 from bluestreak_core.errors import (
     AlreadyPolling,
     InvalidArgument,
 )
 from bluestreak_core.retry import Backoff
-from bluestreak_core.run.handler import (
-    ErrorCallback,
-    Handler,
-    HandlerPolicy,
-    Handlers,
-    Policy,
-    to_backoff,
-)
-from bluestreak_core.run.hook import RunHook
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.run import ErrorCallback, Handler, HandlerPolicy, Handlers, Policy, RunHook
+from bluestreak_core.run.handler import to_backoff
+from bluestreak_core.store import Store
+from bluestreak_core.worker import ShouldStop, Worker, WorkerHealth, WorkerState
 from bluestreak_core.worker.expiry import to_expiry
-from bluestreak_core.worker.health import WorkerHealth, WorkerState
-from bluestreak_core.worker.stop import ShouldStop
-from bluestreak_core.worker.worker import Worker
 
 H = TypeVar("H", bound=Handler)
 logger = logging.getLogger(__name__)

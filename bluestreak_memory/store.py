@@ -29,8 +29,7 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.argument import check_implements, has_real_type
 from bluestreak_core.clock import Clock, SystemClock
-from bluestreak_core.concurrency.cancellation import cancellations
-from bluestreak_core.concurrency.event_loop import HomeLoop
+from bluestreak_core.concurrency import HomeLoop, cancellations
 from bluestreak_core.errors import (
     InvalidArgument,
     StepNotRecorded,
@@ -52,24 +51,24 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store.hints import Hints
-from bluestreak_core.store.powers import (
+from bluestreak_core.store import (
+    MAX_VALUE_BYTES,
+    CountBy,
+    Hints,
+    ListPosition,
+    PlainRules,
+    Pruned,
+    Query,
+    Records,
+    Store,
     SupportsForks,
     SupportsPruning,
     SupportsSearch,
     SupportsTransactions,
-)
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import (
-    CountBy,
-    ListPosition,
-    Pruned,
-    Query,
-    Records,
+    ValueRules,
     WorkflowSummary,
-    to_summary,
 )
-from bluestreak_core.store.values import MAX_VALUE_BYTES, PlainRules, ValueRules
+from bluestreak_core.store.query import to_summary
 from bluestreak_memory.agenda import Agenda
 from bluestreak_memory.session import MemorySession
 

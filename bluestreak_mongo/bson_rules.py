@@ -26,7 +26,8 @@ from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
-from bluestreak_core.store.values import MAX_VALUE_BYTES, find_unstorable
+from bluestreak_core.store import MAX_VALUE_BYTES
+from bluestreak_core.store.values import find_unstorable
 
 
 class _PlainInt(TypeDecoder):

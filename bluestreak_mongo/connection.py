@@ -17,7 +17,7 @@ from pymongo.database import Database
 from pymongo.errors import InvalidName, PyMongoError
 
 from bluestreak_core.argument import has_real_type
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
+from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.errors import InvalidArgument, StoreRefused
 from bluestreak_mongo.documents import Document
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from bluestreak_core.concurrency.outage import pauses
+from bluestreak_core.concurrency import pauses
 
 WIDEST = 1024
 

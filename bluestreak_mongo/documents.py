@@ -26,7 +26,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store.query import WorkflowSummary
+from bluestreak_core.store import WorkflowSummary
 
 Document = dict[str, Any]
 Index = list[tuple[str, int]]

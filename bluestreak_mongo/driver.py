@@ -19,7 +19,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from bluestreak_core.concurrency.cancellation import cancel_once, finish_despite_cancel
+from bluestreak_core.concurrency import cancel_once, finish_despite_cancel
 from bluestreak_core.errors import (
     CorruptDocument,
     StoreError,

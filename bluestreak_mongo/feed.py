@@ -21,10 +21,10 @@ from pymongo.errors import PyMongoError
 
 from bluestreak_core import machine
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import end_all, finish_despite_cancel
+from bluestreak_core.concurrency import end_all, finish_despite_cancel
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Status
-from bluestreak_core.store.hints import Hints
+from bluestreak_core.store import Hints
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, RAW
 from bluestreak_mongo.documents import Document

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
+from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.errors import StoreUnavailable
 
 Item = TypeVar("Item")

@@ -22,14 +22,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
 from bluestreak_core.model import Attempt, Nap, Status
-from bluestreak_core.store.query import (
-    CountBy,
-    ListPosition,
-    Order,
-    Query,
-    Records,
-    WorkflowSummary,
-)
+from bluestreak_core.store import CountBy, ListPosition, Order, Query, Records, WorkflowSummary
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import FIRST_DATE, Document, Index

@@ -7,7 +7,7 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from bluestreak_core.errors import CorruptDocument, UnstorableValue, ValueTooLarge
-from bluestreak_core.store.values import MAX_VALUE_BYTES
+from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
 from bluestreak_mongo.driver import store_errors

@@ -18,7 +18,7 @@ from pymongo import DeleteMany, UpdateMany
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bluestreak_core.model import Status
-from bluestreak_core.store.query import Pruned
+from bluestreak_core.store import Pruned
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database

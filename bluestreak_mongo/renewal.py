@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Claim
-from bluestreak_core.run.lease import RENEWALS_PER_LEASE
-from bluestreak_core.store.powers import Renewer
+from bluestreak_core.run import RENEWALS_PER_LEASE
+from bluestreak_core.store import Renewer
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.connection import GOODBYE, Connection

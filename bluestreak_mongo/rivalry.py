@@ -7,7 +7,7 @@ import random
 from datetime import timedelta
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.store.hints import Hints
+from bluestreak_core.store import Hints
 
 ANSWERS = 3.0
 """How many processes are to answer an arrival at once, on average."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bson.errors import InvalidBSON
 from pymongo.asynchronous.collection import AsyncCollection
 
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel, wait_ended
+from bluestreak_core.concurrency import finish_despite_cancel, wait_ended
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Standing
 from bluestreak_mongo import documents as doc

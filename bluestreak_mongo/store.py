@@ -16,9 +16,7 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.argument import check_implements
 from bluestreak_core.clock import Clock, in_milliseconds
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
-from bluestreak_core.concurrency.event_loop import HomeLoop
-from bluestreak_core.concurrency.outage import pauses
+from bluestreak_core.concurrency import HomeLoop, finish_despite_cancel, pauses
 from bluestreak_core.errors import NotInitialised, StoreRefused, UnstorableValue, ValueTooLarge
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
@@ -35,21 +33,19 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store.hints import Hints
-from bluestreak_core.store.powers import (
+from bluestreak_core.store import (
+    CountBy,
+    Hints,
+    ListPosition,
+    Pruned,
+    Query,
+    Records,
+    Store,
     SupportsForks,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
-)
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import (
-    CountBy,
-    ListPosition,
-    Pruned,
-    Query,
-    Records,
     WorkflowSummary,
 )
 from bluestreak_mongo import documents as doc

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from bluestreak_core.concurrency.cancellation import end_all, finish_despite_cancel
+from bluestreak_core.concurrency import end_all, finish_despite_cancel
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.server_clock import ServerClock

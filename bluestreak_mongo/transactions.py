@@ -17,7 +17,7 @@ from pymongo import ReadPreference
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 
 from bluestreak_core import machine
-from bluestreak_core.concurrency.cancellation import cancel_once, finish_despite_cancel
+from bluestreak_core.concurrency import cancel_once, finish_despite_cancel
 from bluestreak_core.errors import ClaimLost, InvalidArgument, Unsupported, UsageError
 from bluestreak_core.model import Claim, Step
 from bluestreak_mongo import documents as doc

@@ -9,7 +9,7 @@ from typing import Any
 from bluestreak_core import machine
 from bluestreak_core.machine import MAX_CLAIM_LOG, Transition
 from bluestreak_core.model import Claim, ClaimEntry, ClaimRequest, FailedStep, Failure, Status
-from bluestreak_core.store.query import ENDED
+from bluestreak_core.store import ENDED
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from bluestreak_core.run.hook import RunHook, RunInfo, UserCall
+from bluestreak_core.run import RunHook, RunInfo, UserCall
 
 _RUN: ContextVar[RunInfo] = ContextVar("run")
 

@@ -22,9 +22,8 @@ from bluestreak_core.argument import (
 from bluestreak_core.client.patience import to_patience
 from bluestreak_core.client.search import Search
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.codec.codec import PLAIN, Codec
-from bluestreak_core.codec.conversion import Conversion
-from bluestreak_core.concurrency.event_loop import HomeLoop
+from bluestreak_core.codec import PLAIN, Codec, Conversion
+from bluestreak_core.concurrency import HomeLoop
 from bluestreak_core.errors import (
     HandlerNotRegistered,
     InvalidArgument,
@@ -37,10 +36,8 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Standing, Status, Step, Workflow
-from bluestreak_core.run.context import Context
-from bluestreak_core.run.handler import Handler
-from bluestreak_core.store.powers import SupportsForks, SupportsTransactions, require
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.run import Context, Handler
+from bluestreak_core.store import Store, SupportsForks, SupportsTransactions, require
 from bluestreak_core.store.values import same_value
 
 Input = TypeVar("Input")

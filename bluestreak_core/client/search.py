@@ -12,19 +12,20 @@ from bluestreak_core.argument import check_id, check_limit, has_real_type, to_in
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
 from bluestreak_core.model import Status, Workflow
-from bluestreak_core.store.powers import SupportsPruning, SupportsSearch, require
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import (
+from bluestreak_core.store import (
     ENDED,
     CountBy,
     ListPosition,
     Order,
     Pruned,
     Query,
+    Store,
+    SupportsPruning,
+    SupportsSearch,
     WorkflowSummary,
-    from_cursor,
-    to_cursor,
+    require,
 )
+from bluestreak_core.store.query import from_cursor, to_cursor
 
 _PAGE = 200
 _PRUNED_AT_ONCE = 500

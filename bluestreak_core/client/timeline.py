@@ -19,7 +19,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store.query import Records
+from bluestreak_core.store import Records
 
 Record = ClaimEntry | Step | Nap | Attempt | FailedStep | ErrorRecord
 

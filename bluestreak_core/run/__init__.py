@@ -1,1 +1,37 @@
-"""One claimed workflow while it runs: its handler, its context, its lease, its end."""
+"""One claimed workflow while it runs.
+
+`run` calls the handler and ends the claim; `context` is what the handler sees, and each of its
+verbs has a module: `step`, `nap`, `transaction`, `clean_up`. They share a `frame`.
+"""
+
+from bluestreak_core.run.context import Context
+from bluestreak_core.run.handler import (
+    ErrorCallback,
+    Handler,
+    HandlerPolicy,
+    Handlers,
+    Policy,
+    Registration,
+)
+from bluestreak_core.run.history import SharedHistories
+from bluestreak_core.run.hook import CallKind, RunHook, RunInfo, UserCall
+from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease
+from bluestreak_core.run.run import Run
+
+__all__ = [
+    "RENEWALS_PER_LEASE",
+    "CallKind",
+    "Context",
+    "ErrorCallback",
+    "Handler",
+    "HandlerPolicy",
+    "Handlers",
+    "Lease",
+    "Policy",
+    "Registration",
+    "Run",
+    "RunHook",
+    "RunInfo",
+    "SharedHistories",
+    "UserCall",
+]

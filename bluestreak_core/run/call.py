@@ -15,7 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from typing_extensions import override
 
 from bluestreak_core.argument import has_real_type, is_async
-from bluestreak_core.concurrency.cancellation import cancellations
+from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors.group import is_abort
 from bluestreak_core.run.failure import error_record
 

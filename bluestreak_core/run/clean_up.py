@@ -12,14 +12,13 @@ from functools import partial
 from typing import Any
 
 from bluestreak_core.argument import check_function, check_id, has_real_type
-from bluestreak_core.codec.conversion import Conversion
-from bluestreak_core.concurrency.cancellation import cancellations
-from bluestreak_core.concurrency.outage import until_answered
+from bluestreak_core.codec import Conversion
+from bluestreak_core.concurrency import cancellations, until_answered
 from bluestreak_core.errors import FinalMistakes, StoreUnavailable
 from bluestreak_core.model import Claim
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.hook import CallKind, Calls
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 
 logger = logging.getLogger(__name__)
 

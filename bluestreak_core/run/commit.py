@@ -12,8 +12,7 @@ from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.lease import renewals
 from bluestreak_core.run.time_limit import in_time
 from bluestreak_core.run.transaction_call import Committed, RolledBack, TransactionCall
-from bluestreak_core.store.powers import SupportsTransactions, require
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store, SupportsTransactions, require
 
 
 class Commits:

@@ -8,8 +8,7 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import wait_ended
-from bluestreak_core.concurrency.race import first_of
+from bluestreak_core.concurrency import first_of, wait_ended
 from bluestreak_core.errors import DeadlineExceeded
 from bluestreak_core.model import Workflow
 

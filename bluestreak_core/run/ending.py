@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from bluestreak_core import machine
 from bluestreak_core.argument import has_real_type
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.concurrency.cancellation import cancellations
+from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Failure
 from bluestreak_core.run.deadline import Deadline

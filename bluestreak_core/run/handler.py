@@ -20,7 +20,7 @@ from bluestreak_core.argument import (
     to_positive_timedelta,
     to_timedelta,
 )
-from bluestreak_core.codec.conversion import Conversion
+from bluestreak_core.codec import Conversion
 from bluestreak_core.errors import HandlerAlreadyRegistered, InvalidArgument
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run.hook import RunHook

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Sequence
 
 from bluestreak_core import machine
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
+from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
 from bluestreak_core.model import Claim, History
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 
 
 class SharedHistories:

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.codec.conversion import Conversion
+from bluestreak_core.codec import Conversion
 from bluestreak_core.model import Attempt, FailedStep, Failure, History, Workflow
 from bluestreak_core.run.lease import Lease
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 
 
 class Journal:

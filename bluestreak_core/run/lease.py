@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.outage import until_answered
+from bluestreak_core.concurrency import until_answered
 from bluestreak_core.errors import ClaimLost, StoreUnavailable
 from bluestreak_core.model import Claim
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from bluestreak_core.concurrency.outage import until_answered
+from bluestreak_core.concurrency import until_answered
 from bluestreak_core.errors import ClaimLost, StoreError, StoreUnavailable
 from bluestreak_core.model import Claim, Status, Workflow
 from bluestreak_core.run.clean_up import CleanUps
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 
 logger = logging.getLogger(__name__)
 

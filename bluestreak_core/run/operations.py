@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
+from bluestreak_core.concurrency import finish_despite_cancel
 
 
 class _Operation:

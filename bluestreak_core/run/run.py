@@ -11,7 +11,7 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.argument import has_real_type
-from bluestreak_core.concurrency.cancellation import wait_ended
+from bluestreak_core.concurrency import wait_ended
 from bluestreak_core.errors import ClaimLost, CorruptDocument, InvalidValue, WorkflowCrashed
 from bluestreak_core.model import History
 from bluestreak_core.run.clean_up import CleanUps
@@ -30,7 +30,7 @@ from bluestreak_core.run.loss import report_loss
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.run.outcome import Outcome, Raised, Returned, is_final, outcome_of
 from bluestreak_core.run.unawaited import Unawaited
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 
 logger = logging.getLogger(__name__)
 

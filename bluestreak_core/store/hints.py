@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from weakref import WeakValueDictionary
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.race import first_of
-from bluestreak_core.concurrency.wake_up import WakeUp
+from bluestreak_core.concurrency import WakeUp, first_of
 
 REMEMBERED_ENDS = 10_000
 """How many ends are known by workflow; whoever asks about an earlier time is told to look."""

@@ -3,8 +3,8 @@
 The contracts need pytest, and the plugin is for it; the others do without.
 """
 
-from bluestreak_core.run.handler import HandlerPolicy
-from bluestreak_core.store.wrapper import StoreWrapper
+from bluestreak_core.run import HandlerPolicy
+from bluestreak_core.store import StoreWrapper
 from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract.contract import StoreContract
 from bluestreak_core.testing.contract.fork import ForkContract

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.concurrency.wake_up import WakeUp
+from bluestreak_core.concurrency import WakeUp
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 

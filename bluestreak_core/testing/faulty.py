@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from bluestreak_core.argument import Duration, check_count, to_timedelta
 from bluestreak_core.errors import BluestreakError, InvalidArgument, StoreUnavailable
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.wrapper import UNCOUNTED, StoreWrapper
+from bluestreak_core.store import Store, StoreWrapper
+from bluestreak_core.store.wrapper import UNCOUNTED
 
 T = TypeVar("T")
 

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core.concurrency.wake_up import WakeUp
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.wrapper import StoreWrapper
+from bluestreak_core.concurrency import WakeUp
+from bluestreak_core.store import Store, StoreWrapper
 
 T = TypeVar("T")
 

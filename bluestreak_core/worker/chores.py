@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bluestreak_core.concurrency.cancellation import end_all
+from bluestreak_core.concurrency import end_all
 
 
 @asynccontextmanager

@@ -10,11 +10,8 @@ from collections.abc import Callable, Sequence
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError
 from bluestreak_core.model import Claim, ClaimRequest
-from bluestreak_core.run.handler import Handlers
-from bluestreak_core.run.history import SharedHistories
-from bluestreak_core.run.lease import Lease
-from bluestreak_core.run.run import Run
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.run import Handlers, Lease, Run, SharedHistories
+from bluestreak_core.store import Store
 from bluestreak_core.worker.health import Contact
 from bluestreak_core.worker.runs import Runs
 

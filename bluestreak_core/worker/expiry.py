@@ -13,9 +13,7 @@ from datetime import timedelta
 from bluestreak_core.argument import to_positive_timedelta
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import StoreUnavailable
-from bluestreak_core.store.powers import SupportsPruning, require
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import ENDED
+from bluestreak_core.store import ENDED, Store, SupportsPruning, require
 
 logger = logging.getLogger(__name__)
 

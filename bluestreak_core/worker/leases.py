@@ -9,14 +9,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from bluestreak_core import machine
-from bluestreak_core.concurrency.outage import until_answered
-from bluestreak_core.concurrency.race import first_of
+from bluestreak_core.concurrency import first_of, until_answered
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
-from bluestreak_core.run.handler import Handlers
-from bluestreak_core.run.lease import RENEWALS_PER_LEASE, renewals
-from bluestreak_core.run.run import Run
-from bluestreak_core.store.powers import SupportsThreadRenewal
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.run import RENEWALS_PER_LEASE, Handlers, Run
+from bluestreak_core.run.lease import renewals
+from bluestreak_core.store import Store, SupportsThreadRenewal
 from bluestreak_core.worker.health import Contact
 from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.watchdog import Watchdog

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from bluestreak_core.concurrency.wake_up import WakeUp
-from bluestreak_core.run.history import SharedHistories
-from bluestreak_core.run.run import Run
+from bluestreak_core.concurrency import WakeUp
+from bluestreak_core.run import Run, SharedHistories
 
 
 class Runs:

@@ -9,9 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.event_loop import running_loop
-from bluestreak_core.concurrency.race import first_of
-from bluestreak_core.concurrency.wake_up import WakeUp
+from bluestreak_core.concurrency import WakeUp, first_of, running_loop
 
 ShouldStop = Callable[[], bool]
 """Asked several times a second; True stops a worker."""

@@ -27,12 +27,12 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
-from bluestreak_core.concurrency.outage import pauses
+from bluestreak_core.concurrency import finish_despite_cancel, pauses
 from bluestreak_core.errors import StoreError, StoreUnavailable
 from bluestreak_core.errors.text import counted
-from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease, renewals
-from bluestreak_core.store.powers import Renewer
+from bluestreak_core.run import RENEWALS_PER_LEASE, Lease
+from bluestreak_core.run.lease import renewals
+from bluestreak_core.store import Renewer
 
 logger = logging.getLogger(__name__)
 

@@ -8,12 +8,10 @@ import socket
 from datetime import timedelta
 from uuid import uuid4
 
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
-from bluestreak_core.concurrency.outage import until_answered
-from bluestreak_core.concurrency.race import first_of
+from bluestreak_core.concurrency import finish_despite_cancel, first_of, until_answered
 from bluestreak_core.errors import StoreUnavailable
-from bluestreak_core.run.handler import Handlers
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.run import Handlers
+from bluestreak_core.store import Store
 from bluestreak_core.worker.chores import with_chores
 from bluestreak_core.worker.claiming import Claiming
 from bluestreak_core.worker.expiry import Expiry

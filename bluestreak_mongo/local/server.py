@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from pymongo.errors import PyMongoError
 
 from bluestreak_core.argument import check_count, to_timedelta
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
+from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.errors import InvalidArgument, StoreError, UsageError
 from bluestreak_mongo.local import deployment, guard
 from bluestreak_mongo.local.deployment import HOST, LOOK_AGAIN, SET_NAME, USER

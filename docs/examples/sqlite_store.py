@@ -45,10 +45,10 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
+from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.store.values import MAX_VALUE_BYTES
+from bluestreak_core.store import MAX_VALUE_BYTES
 
 T = TypeVar("T")
 Row = sqlite3.Row

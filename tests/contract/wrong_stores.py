@@ -32,7 +32,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.store.values import MAX_VALUE_BYTES
+from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ForkContract,
     ManualClock,

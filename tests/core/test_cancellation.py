@@ -5,13 +5,13 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bluestreak_core.concurrency.cancellation import (
+from bluestreak_core.concurrency import (
     cancel_once,
     end_all,
     finish_despite_cancel,
+    first_of,
     wait_ended,
 )
-from bluestreak_core.concurrency.race import first_of
 
 
 @pytest.mark.asyncio

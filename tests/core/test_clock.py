@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from bluestreak_core.clock import SystemClock, elapsed, in_milliseconds, sleep_by
-from bluestreak_core.concurrency.race import first_of
-from bluestreak_core.concurrency.wake_up import WakeUp
-from bluestreak_core.store.hints import REMEMBERED_ENDS, Hints
+from bluestreak_core.concurrency import WakeUp, first_of
+from bluestreak_core.store import Hints
+from bluestreak_core.store.hints import REMEMBERED_ENDS
 from bluestreak_core.testing import ManualClock, VirtualLoop
 
 SECOND = timedelta(seconds=1)

@@ -10,7 +10,7 @@ import pytest
 
 from bluestreak_core import Claim, ClaimLost, NewWorkflow, StoreUnavailable
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.run.lease import Lease
+from bluestreak_core.run import Lease
 from bluestreak_core.testing import ManualClock
 from bluestreak_memory import MemoryStore
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from bluestreak_core import Claim, NewWorkflow, Renewer, SystemClock
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.run.lease import Lease
+from bluestreak_core.run import Lease
 from bluestreak_core.testing import ManualClock
 from bluestreak_core.worker.watchdog import Watchdog
 from bluestreak_memory import MemoryStore

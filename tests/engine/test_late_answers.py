@@ -13,10 +13,10 @@ from typing_extensions import override
 from bluestreak_core import Bluestreak, ClaimLost, Context, Retry, Store
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
+from bluestreak_core.run import Lease
 from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
-from bluestreak_core.run.lease import Lease
 from bluestreak_core.run.transaction_call import Committed, RolledBack, TransactionCall
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore

@@ -22,7 +22,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store.values import PlainRules
+from bluestreak_core.store import PlainRules
 
 _RULES = PlainRules()
 

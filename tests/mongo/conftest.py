@@ -39,7 +39,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.store.query import ENDED
+from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_core.testing.clock import START
 from bluestreak_mongo import MongoStore

@@ -27,7 +27,7 @@ from bluestreak_core import (
     WorkflowAborted,
 )
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.run.history import SharedHistories
+from bluestreak_core.run import SharedHistories
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from bluestreak_core import Claim, Status, Step, TransitionRefused
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.store.query import ENDED
+from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, forking, transitions
 from bluestreak_mongo import documents as doc

@@ -24,7 +24,7 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core.machine import Transition
-from bluestreak_core.store.query import ENDED
+from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, pruning, transitions
 from tests.mongo.conftest import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bluestreak_core.store.hints import Hints
+from bluestreak_core.store import Hints
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo.rivalry import ANSWERS, GRACE, HOLD_OFF, Rivalry
 

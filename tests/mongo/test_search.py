@@ -18,7 +18,7 @@ from pymongo import AsyncMongoClient, MongoClient, UpdateOne
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, CountBy, Order, Query, Status, StoreRefused
-from bluestreak_core.store.query import ENDED
+from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, listing
 from tests.mongo.conftest import NOW, SECOND, Application, Document, Sent, claimed, new

@@ -15,7 +15,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, CountBy, ListPosition, Order, Query, Status
-from bluestreak_core.store.query import ENDED
+from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, listing
 from tests.mongo.conftest import NOW, SECOND, Document, Sent

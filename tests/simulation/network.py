@@ -14,8 +14,7 @@ from typing_extensions import override
 
 from bluestreak_core import Claim, Store
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency.cancellation import finish_despite_cancel
-from bluestreak_core.concurrency.wake_up import WakeUp
+from bluestreak_core.concurrency import WakeUp, finish_despite_cancel
 from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing import Process, StoreWrapper
 from bluestreak_core.testing.virtual.process import ProcessState

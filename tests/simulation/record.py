@@ -10,7 +10,7 @@ from typing import Any
 from bluestreak_core import Attempt, Backoff, Claim, Workflow, machine
 from bluestreak_core.clock import Clock
 from bluestreak_core.machine import Transition
-from bluestreak_core.run.lease import Lease
+from bluestreak_core.run import Lease
 from bluestreak_memory import MemorySession
 from tests.simulation.scenario import DEADLINES, Operation, Scenario, handler_id
 

@@ -12,8 +12,7 @@ from datetime import timedelta
 from unittest.mock import patch
 
 from bluestreak_core import Bluestreak, StoreUnavailable, retry
-from bluestreak_core.concurrency import outage
-from bluestreak_core.concurrency.race import first_of
+from bluestreak_core.concurrency import first_of, outage
 from bluestreak_core.testing.virtual.time import NothingLeftToHappen, TooManyTurns
 from bluestreak_core.worker import claiming, expiry
 from tests.simulation import fleet_invariant as invariant

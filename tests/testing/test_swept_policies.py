@@ -28,7 +28,7 @@ from bluestreak_core import (
     WorkflowSummary,
 )
 from bluestreak_core.clock import Clock
-from bluestreak_core.store.query import ListPosition, Query
+from bluestreak_core.store import ListPosition, Query
 from bluestreak_core.testing import (
     CrashUnsafe,
     Environment,

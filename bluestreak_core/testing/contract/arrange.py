@@ -19,7 +19,7 @@ from bluestreak_core.model import (
     Status,
     Workflow,
 )
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, FailedStep
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import (
     ENDINGS,
     ERROR,

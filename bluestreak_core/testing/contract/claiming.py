@@ -7,7 +7,7 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.model import Claim, ClaimEntry, ClaimRequest, History, Status, Workflow
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import (
     LEASE,
     NOW,

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import pytest
 
-from bluestreak_core.store.powers import (
+from bluestreak_core.store import (
+    Store,
     SupportsForks,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
 )
-from bluestreak_core.store.protocol import Store
 from bluestreak_core.testing.contract.cancelling import CancellingContract
 from bluestreak_core.testing.contract.claiming import ClaimingContract
 from bluestreak_core.testing.contract.control import ControlContract

@@ -8,7 +8,7 @@ from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, TransitionRefused, WorkflowNotFound
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, FailedStep, History, Status
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import (
     ENDINGS,
     ERROR,

@@ -11,7 +11,7 @@ from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, UnstorableValue
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, Status
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import (
     ENDINGS,
     ERROR,

@@ -16,8 +16,7 @@ from bluestreak_core.model import (
     Status,
     Workflow,
 )
-from bluestreak_core.store.powers import SupportsForks, SupportsSearch
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store, SupportsForks, SupportsSearch
 from bluestreak_core.testing.contract.arrange import ERROR, NOW, SECOND, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 

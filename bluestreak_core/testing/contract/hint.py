@@ -12,7 +12,7 @@ import pytest
 
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, NewWorkflow
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import LEASE, LONG, NOW, end, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 

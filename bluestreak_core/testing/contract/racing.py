@@ -17,7 +17,7 @@ from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, TransitionRefused
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, Workflow
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import ENDINGS, LEASE, NOW, claimed, end, ended, found
 from bluestreak_core.testing.contract.rule import Rules, rule
 

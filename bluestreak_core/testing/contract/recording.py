@@ -13,7 +13,7 @@ from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, FailedStep, History
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import (
     ERROR,
     LEASE,

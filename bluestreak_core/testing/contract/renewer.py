@@ -11,8 +11,7 @@ from typing import Protocol
 import pytest
 
 from bluestreak_core.model import Claim, Status
-from bluestreak_core.store.powers import Renewer, SupportsThreadRenewal
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Renewer, Store, SupportsThreadRenewal
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, SECOND, claimed, found, superseded
 from bluestreak_core.testing.contract.rule import Rules, rule
 

@@ -23,9 +23,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.store.powers import SupportsForks, SupportsPruning, SupportsSearch
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.query import (
+from bluestreak_core.store import (
     ENDED,
     CountBy,
     ListPosition,
@@ -33,8 +31,12 @@ from bluestreak_core.store.query import (
     Pruned,
     Query,
     Records,
-    to_summary,
+    Store,
+    SupportsForks,
+    SupportsPruning,
+    SupportsSearch,
 )
+from bluestreak_core.store.query import to_summary
 from bluestreak_core.testing.contract.arrange import ERROR, LEASE, NOW, SECOND, claimed, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 

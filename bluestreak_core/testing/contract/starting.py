@@ -9,7 +9,7 @@ import pytest
 from bluestreak_core import machine
 from bluestreak_core.errors import UnstorableValue
 from bluestreak_core.model import ClaimRequest, Status, Workflow
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, SECOND, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 

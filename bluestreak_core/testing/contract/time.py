@@ -9,7 +9,7 @@ from bluestreak_core import machine
 from bluestreak_core.clock import SystemClock, in_milliseconds
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, FailedStep, Failure
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store
 from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract.arrange import ERROR, LEASE, NOW, attempt, claimed, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule

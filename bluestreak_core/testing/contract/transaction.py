@@ -18,8 +18,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, Status
-from bluestreak_core.store.powers import SupportsTransactions
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.store import Store, SupportsTransactions
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, claimed, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 

@@ -13,8 +13,8 @@ import pytest
 
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.model import ClaimRequest, Status
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.values import MAX_DEPTH, MAX_VALUE_BYTES
+from bluestreak_core.store import MAX_VALUE_BYTES, Store
+from bluestreak_core.store.values import MAX_DEPTH
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, claimed, failure, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 

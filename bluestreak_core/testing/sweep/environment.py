@@ -14,10 +14,9 @@ from bluestreak_core.clock import Clock
 from bluestreak_core.errors import Unsupported
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Attempt, Claim, ClaimRequest, Failure, Status
-from bluestreak_core.run.handler import Handler, HandlerPolicy
-from bluestreak_core.run.hook import RunInfo, UserCall
-from bluestreak_core.store.protocol import Store
-from bluestreak_core.store.wrapper import UNCOUNTED, StoreWrapper
+from bluestreak_core.run import Handler, HandlerPolicy, RunInfo, UserCall
+from bluestreak_core.store import Store, StoreWrapper
+from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, Rerun
 from bluestreak_core.testing.virtual.environment import Environment, Outcome
 from bluestreak_core.testing.virtual.watch import StepWatch

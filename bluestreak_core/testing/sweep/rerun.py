@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bluestreak_core.codec.codec import PLAIN
-from bluestreak_core.codec.conversion import Conversion
+from bluestreak_core.codec import PLAIN, Conversion
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.machine import Transition
-from bluestreak_core.store.values import PlainRules
+from bluestreak_core.store import PlainRules
 from bluestreak_core.testing.virtual.environment import Outcome
 
 WORKFLOW_ID = "workflow"

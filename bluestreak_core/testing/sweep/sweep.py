@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluestreak_core.argument import check_callable
-from bluestreak_core.run.handler import Handler, HandlerPolicy
+from bluestreak_core.run import Handler, HandlerPolicy
 from bluestreak_core.testing.sweep.difference import find_differences
 from bluestreak_core.testing.sweep.environment import SweptEnvironment
 from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, CrashPoint, Rerun

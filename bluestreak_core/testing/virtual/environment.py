@@ -15,9 +15,8 @@ from typing_extensions import Unpack
 from bluestreak_core.argument import Duration, check_count, to_instant, to_timedelta
 from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.clock import Clock
-from bluestreak_core.codec.codec import PLAIN
-from bluestreak_core.codec.conversion import Conversion
-from bluestreak_core.concurrency.wake_up import WakeUp
+from bluestreak_core.codec import PLAIN, Conversion
+from bluestreak_core.concurrency import WakeUp
 from bluestreak_core.errors import (
     InvalidArgument,
     UsageError,
@@ -27,8 +26,8 @@ from bluestreak_core.errors import (
     WorkflowNotFound,
 )
 from bluestreak_core.model import Claim, History, Status, Workflow
-from bluestreak_core.run.handler import Handler, HandlerPolicy
-from bluestreak_core.store.protocol import Store
+from bluestreak_core.run import Handler, HandlerPolicy
+from bluestreak_core.store import Store
 from bluestreak_core.testing.clock import START
 from bluestreak_core.testing.virtual.process import Process
 from bluestreak_core.testing.virtual.stuck import Stuck

@@ -10,7 +10,7 @@ from typing import Any
 from typing_extensions import override
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.run.hook import RunHook, UserCall
+from bluestreak_core.run import RunHook, UserCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
