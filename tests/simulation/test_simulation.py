@@ -28,10 +28,8 @@ SEEDS = 500
 PART = 50
 
 
-@pytest.mark.parametrize(
-    "first",
-    [0, *(pytest.param(first, marks=pytest.mark.slow) for first in range(PART, SEEDS, PART))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
 @pytest.mark.usefixtures("unmeasured")
 def test_nothing_is_violated(first: int) -> None:
     for seed in range(first, first + PART):
