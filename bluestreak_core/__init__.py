@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
-from bluestreak_core.client.client import Start
+from bluestreak_core.client.client import Client, Start
 from bluestreak_core.client.timeline import EventKind, Timeline, TimelineEvent
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.codec import Codec, PlainCodec
@@ -69,7 +69,16 @@ from bluestreak_core.model import (
     Workflow,
 )
 from bluestreak_core.retry import Backoff, Retry
-from bluestreak_core.run import Context, ErrorCallback, Handler, HandlerPolicy
+from bluestreak_core.run import (
+    CallKind,
+    Context,
+    ErrorCallback,
+    Handler,
+    HandlerPolicy,
+    RunHook,
+    RunInfo,
+    UserCall,
+)
 from bluestreak_core.store import (
     MAX_VALUE_BYTES,
     CountBy,
@@ -100,10 +109,12 @@ __all__ = [
     "Backoff",
     "Bluestreak",
     "BluestreakError",
+    "CallKind",
     "Claim",
     "ClaimEntry",
     "ClaimLost",
     "ClaimRequest",
+    "Client",
     "Clock",
     "Codec",
     "Context",
@@ -143,6 +154,8 @@ __all__ = [
     "Records",
     "Renewer",
     "Retry",
+    "RunHook",
+    "RunInfo",
     "ShouldStop",
     "Standing",
     "Start",
@@ -169,6 +182,7 @@ __all__ = [
     "Unsupported",
     "UsageError",
     "UsedInTransaction",
+    "UserCall",
     "ValueRules",
     "ValueTooLarge",
     "WaitTimeout",
