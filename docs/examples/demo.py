@@ -1,10 +1,10 @@
-"""A worker is killed in the middle of a step, and another one finishes its workflow.
+"""Demo: a worker is killed in the middle of a step, and another one finishes its workflow.
 
     python docs/examples/demo.py
 
-It starts a MongoDB server of its own. BLUESTREAK_MONGODB_URL names another one, on which it uses a
-new database and drops it at the end. The workflow is that of onboarding.py with a shorter day. The
-workers are processes of their own: `demo.py worker DATABASE`.
+The demo starts a MongoDB server. To use yours, set BLUESTREAK_MONGODB_URL: the demo creates a
+database on it and drops that at the end. The workflow is the one of onboarding.py, with a shorter
+day. Each worker is a separate process, `demo.py worker DATABASE`.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from bluestreak_mongo import documents as doc
 URL = "BLUESTREAK_MONGODB_URL"
 WORKFLOW_ID = "user-123"
 
-STEP = 0.8  # seconds, as all of these
+STEP = 0.8  # all in seconds
 DAY = 3
 LEASE = 2.5
 PATIENCE = 5
@@ -50,10 +50,10 @@ BEGAN = time.monotonic()
 
 
 class BrokenPromise(Exception):
-    """Something went otherwise than Bluestreak promises."""
+    """Bluestreak did not do what it promises."""
 
 
-# What there is to see ------------------------------------------------------------------------
+# The show ------------------------------------------------------------------------------------
 
 
 async def demonstrate() -> None:
@@ -88,7 +88,7 @@ async def run_and_crash(
         tell(f"worker 2 may take over when the lease of worker 1 ends, {LEASE} s at most")
         await second.heard(WELCOME)
         tell("worker 2 has taken over")
-        # Another process records it, so there is no event to wait for.
+        # Another process records the nap, so there is no event to wait for.
         while await bluestreak.find_nap(WORKFLOW_ID, "wait-day") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         tell("its nap is recorded, and the workflow leaves the memory of worker 2")
@@ -108,12 +108,12 @@ def elapsed() -> float:
     return time.monotonic() - BEGAN
 
 
-# What the database has to say ----------------------------------------------------------------
+# The records in the database -----------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """The workflow, as the three collections hold it."""
+    """The workflow, as the three collections store it."""
 
     workflow: Workflow
     steps: list[Step]
@@ -183,7 +183,7 @@ def broken_promises(record: Record, calls: Mapping[str, int]) -> list[str]:
 
 
 class Worker:
-    """A process that runs workflows, and writes a line whenever it calls a step."""
+    """A process that runs workflows, and prints a line for each call of a step."""
 
     def __init__(self, name: str, process: Process, calls: Counter[str]) -> None:
         self._name = name
@@ -191,14 +191,14 @@ class Worker:
         self._calls = calls
 
     async def heard(self, awaited: str) -> None:
-        """Return when it makes this call; show and count all that it makes."""
+        """Show and count the calls of steps, until the awaited one."""
         async for call in self._announced():
             if call == awaited:
                 return
         raise BrokenPromise(f"{self._name} ended before it came to: {awaited}")
 
     async def end(self, number: signal.Signals) -> int:
-        """Send a signal, and return the exit code when the process is gone."""
+        """Send a signal, and return the exit code once the process has ended."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
         async for _ in self._announced():
@@ -216,13 +216,13 @@ class Worker:
 
 @asynccontextmanager
 async def worker(name: str, url: str, database: str, calls: Counter[str]) -> AsyncIterator[Worker]:
-    """Start a worker process, and make certain that it ends."""
+    """Start a worker process, and end it at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-u", __file__, "worker", database),
         env=os.environ | {URL: url},
         stdin=DEVNULL,
         stdout=PIPE,
-        start_new_session=True,  # Ctrl-C is for this process alone, which then ends its workers
+        start_new_session=True,  # Ctrl-C reaches this process only, which then ends its workers
     )
     try:
         tell(f"{name} is started, process {process.pid}")
@@ -240,7 +240,7 @@ async def end(process: Process) -> None:
 
 
 async def work(url: str, database: str) -> None:
-    """What a worker process does, until SIGTERM."""
+    """Run workflows in a worker process, until SIGTERM."""
     demo = os.getppid()
     bluestreak = Bluestreak(
         MongoStore(url, database=database),
@@ -248,7 +248,7 @@ async def work(url: str, database: str) -> None:
         poll_interval=0.2,
         park_after=1,
         drain_timeout=1,
-        should_stop=lambda: os.getppid() != demo,  # which was killed, and cannot say so
+        should_stop=lambda: os.getppid() != demo,  # if the demo is killed, it sends no SIGTERM
     )
     onboarding.register(bluestreak, onboarding.Services(latency=STEP), day=timedelta(seconds=DAY))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, bluestreak.stop)
@@ -258,7 +258,7 @@ async def work(url: str, database: str) -> None:
 
 @asynccontextmanager
 async def new_database() -> AsyncIterator[tuple[str, AsyncDatabase[dict[str, Any]]]]:
-    """The URL of a server, and a database on it that is dropped at the end."""
+    """Yield the URL of a server and a new database, which is dropped at the end."""
     async with AsyncExitStack() as stack:
         url = os.environ.get(URL)
         if url is None:
@@ -273,7 +273,7 @@ async def new_database() -> AsyncIterator[tuple[str, AsyncDatabase[dict[str, Any
 
 
 def clean_up_at_ctrl_c() -> None:
-    """Cancel this task at the first Ctrl-C; a second one must not disturb the cleaning up."""
+    """Cancel this task at the first Ctrl-C. A second one must not interrupt the clean-up."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 

@@ -1,9 +1,9 @@
-"""Email campaign: three mails within ten days, and no process has to live that long.
+"""Email campaign: send three mails in ten days, without a process that lives that long.
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/email_campaign.py
 
-It polls until Ctrl-C. In between the mails a workflow is a document, and takes no memory. One that
-could not be completed in two weeks, say since no worker was there, is given up.
+It polls until Ctrl-C. Between two mails a workflow is one document, and takes no memory. A workflow
+that is not done after two weeks, say because no worker ran, is aborted.
 """
 
 import asyncio

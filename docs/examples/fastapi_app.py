@@ -1,4 +1,4 @@
-"""A web application that starts workflows, tells how they are doing, and runs them itself.
+"""A web application that starts workflows, shows their progress, and runs them itself.
 
 MONGODB_URL=mongodb://localhost:27017 uvicorn --app-dir docs/examples fastapi_app:app
 """
@@ -57,7 +57,7 @@ router = APIRouter()
 
 @router.post("/orders", status_code=202)
 async def place_order(order: Order, response: Response, workflows: Workflows) -> Progress:
-    """202 for a new order, 200 for the same one again, 409 for a different one of its id."""
+    """202 for a new order, 200 for a repeat, 409 for a different order of the same id."""
     is_new = await workflows.start(order.order_id, "order-fulfilment", order.model_dump())
     workflow = await existing(order.order_id, workflows)
     if workflow.input != order.model_dump():
@@ -74,7 +74,7 @@ async def show_order(order_id: OrderId, workflows: Workflows) -> Progress:
 
 @router.delete("/orders/{order_id}")
 async def cancel_order(order_id: OrderId, workflows: Workflows) -> Progress:
-    """What its worker has done so far, it undoes. 409 for an order that has ended."""
+    """The worker undoes the steps of a cancelled order. 409 for an order that has ended."""
     await existing(order_id, workflows)
     if not await workflows.cancel(order_id, "by the customer"):
         raise HTTPException(409, f"order {order_id!r} has ended")
@@ -83,7 +83,7 @@ async def cancel_order(order_id: OrderId, workflows: Workflows) -> Progress:
 
 @router.get("/health")
 async def show_health(response: Response, workflows: Workflows) -> WorkerHealth:
-    """503 once the worker has ended, so that somebody restarts this process."""
+    """503 once the worker has ended, so that the platform restarts this process."""
     health = workflows.health()
     if health.state is WorkerState.STOPPED:
         response.status_code = 503
@@ -107,13 +107,13 @@ def progress(workflow: Workflow) -> Progress:
 
 
 async def ask_again(_: Request, error: Exception) -> JSONResponse:
-    """Whether an order was stored is unknown now; placing it again is safe, and finds out."""
+    """The order may or may not be stored. Placing it again is safe, and shows which."""
     return JSONResponse({"detail": str(error)}, status_code=503, headers={"Retry-After": "5"})
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Run a worker for as long as the application is up; its error becomes the shutdown's."""
+    """Run a worker while the application is up; the shutdown raises the worker's error."""
     bluestreak: Bluestreak = app.state.bluestreak
     async with bluestreak:
         worker = asyncio.create_task(bluestreak.poll())

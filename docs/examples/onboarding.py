@@ -1,8 +1,8 @@
-"""Onboarding: create an account, welcome its owner, and write again a day later.
+"""Onboarding: create an account, send a welcome mail, and a second mail a day later.
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/onboarding.py
 
-It waits for the next day until Ctrl-C; run it again, and it goes on where it was.
+It waits for the next day. Stop it with Ctrl-C and run it again: it continues where it was.
 """
 
 import asyncio

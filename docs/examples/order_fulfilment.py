@@ -2,8 +2,8 @@
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/order_fulfilment.py
 
-A crash between two of these never reserves, charges or ships again what is recorded. If the order
-is cancelled meanwhile, the worker undoes what it has done, the last first.
+After a crash, the next worker continues after the last recorded step. If the order is cancelled
+while it runs, the worker undoes the completed steps, the last one first.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ class Order(TypedDict):
 class Services:
     """Stand-ins for an inventory, a payment provider and a carrier.
 
-    A process may die between a call and its record, and the call is then repeated. So each is told
-    the order's id, by which a real service recognises what it has done before.
+    A process may die between a call and its record, and the call is then repeated. So each call
+    passes the order's id, by which a real service recognises the repeat.
     """
 
     def __init__(self, carrier_takes: float = 0) -> None:
         self._carrier_takes = carrier_takes
 
     def reserve(self, order_id: str, items: list[str]) -> str:
-        """A blocking function is as good: it runs in a thread."""
+        """A blocking function works as well: it runs in a thread."""
         print(f"reserve {', '.join(items)} for {order_id}")
         return f"reservation-{order_id}"
 

@@ -1,9 +1,9 @@
-"""Payment with retries: the gateway is down at times, and a card may be declined.
+"""Payment with retries: the gateway is down at times, and may decline a card.
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/payment.py
 
-A charge that raises is tried again by its policy. When its attempts are used up, the order is given
-back; a declined card ends the workflow at once.
+A policy retries a charge that raises. When its attempts are used up, the order is released. A
+declined card aborts the workflow at once.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class CardDeclined(Exception):
 
 
 class Services:
-    """Stand-ins for orders, mails and a payment gateway whose first `outages` charges fail."""
+    """Stand-ins for orders, mails and a payment gateway; its first `outages` charges fail."""
 
     def __init__(self, outages: int = 0) -> None:
         self._outages = outages
@@ -37,7 +37,7 @@ class Services:
         return {"order_id": order_id, "email": "ada@example.org"}
 
     async def charge(self, customer_id: str, cents: int, idempotency_key: str) -> str:
-        """A gateway that has met the key before does not charge again."""
+        """A real gateway does not charge the same key again."""
         print(f"charge {customer_id} {cents} cents")
         if customer_id == "eve":
             raise CardDeclined(f"the card of {customer_id} is declined")

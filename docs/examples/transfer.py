@@ -1,9 +1,9 @@
-"""Transfer: money goes from one account to another, exactly once.
+"""Transfer: move money from one account to another, exactly once.
 
     MONGODB_URL=mongodb://localhost:27017 python docs/examples/transfer.py
 
-Each booking and the record of its step are one transaction of MongoDB. Kill this program anywhere
-and run it again: nothing is booked twice. It needs a replica set, of one member at least.
+Each booking and the record of its step are one MongoDB transaction. Kill this program anywhere and
+run it again: nothing is booked twice. It needs a replica set; one member is enough.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ class Transfer(TypedDict):
 
 
 class Accounts:
-    """Accounts in the database that the workflows are in."""
+    """Accounts, in the same database as the workflows."""
 
     def __init__(self, database: Any) -> None:
         self._accounts = database["accounts"]
 
     async def book(self, session: Any, account: str, cents: int) -> int:
-        """Called again if the transaction collides with another one, after it was rolled back."""
+        """MongoDB rolls this back and calls it again if the transaction collides with another."""
         change = {"$inc": {"cents": cents}}
         await self._accounts.update_one({"_id": account}, change, upsert=True, session=session)
         found = await self._accounts.find_one({"_id": account}, session=session)
