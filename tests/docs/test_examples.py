@@ -414,7 +414,7 @@ async def test_a_worker_that_fails_is_logged_shown_and_raised_at_shutdown(
     store.failing["claim"] = ZeroDivisionError("of the worker")
     with pytest.raises(ZeroDivisionError, match="of the worker"):
         await serve()
-    assert seen == [503, "CRITICAL"]
+    assert seen == [503, "ERROR", "CRITICAL"]
 
 
 # Programs on a real server -----------------------------------------------------------------------
