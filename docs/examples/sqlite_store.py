@@ -1,8 +1,11 @@
 """A Bluestreak store in one SQLite file, for the processes of one machine.
 
-A thread of its own has the connection, so the event loop never waits for the disk or for a lock.
-Each call is one transaction in that thread, and is seen through when its caller is cancelled.
+A thread owns the connection, so the event loop never waits for the disk or for
+a lock. Each call is one transaction in that thread, and runs to its end even if
+its caller is cancelled.
 """
+
+# ruff: noqa: S608 - SQLite takes names of tables and columns only in the text
 
 from __future__ import annotations
 
@@ -10,7 +13,13 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
@@ -20,9 +29,11 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from bluestreak_core import (
+    MAX_VALUE_BYTES,
     Attempt,
     Claim,
     ClaimEntry,
+    ClaimRequest,
     Clock,
     CorruptDocument,
     ErrorRecord,
@@ -45,58 +56,70 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
-from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import ClaimRequest
-from bluestreak_core.store import MAX_VALUE_BYTES
 
 T = TypeVar("T")
 Row = sqlite3.Row
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = timedelta(milliseconds=200)
-"""How long a wait may overlook what other processes have done: SQLite tells nobody."""
+"""The longest wait: SQLite does not notify a process of the others' writes."""
 
 REFUSALS = {
-    *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN),
-    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_ERROR),
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_ERROR,
 }
-"""What only somebody's change can mend. Everything else may pass by itself."""
+"""Errors that last until somebody changes something. All others may pass."""
 
 COLUMNS = [field.name for field in fields(Workflow)]
-STATE = [name for name in COLUMNS if name not in ("input", "result")]  # without what may be large
+# without the columns that may be large
+STATE = [name for name in COLUMNS if name not in ("input", "result")]
 JSON = ("input", "result", "error", "claim_log", "failed_steps")
 
 SCHEMA = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
-CREATE TABLE IF NOT EXISTS workflows (workflow_id TEXT PRIMARY KEY, {", ".join(COLUMNS[1:])});
+CREATE TABLE IF NOT EXISTS workflows (
+    workflow_id TEXT PRIMARY KEY, {", ".join(COLUMNS[1:])}
+);
 CREATE INDEX IF NOT EXISTS due ON workflows (status, timeout_at);
 CREATE TABLE IF NOT EXISTS steps (
-    workflow_id TEXT, id TEXT, output, saved_at, PRIMARY KEY (workflow_id, id)
+    workflow_id TEXT, id TEXT, output, saved_at,
+    PRIMARY KEY (workflow_id, id)
 );
 CREATE TABLE IF NOT EXISTS naps (
-    workflow_id TEXT, id TEXT, wake_up_at, saved_at, PRIMARY KEY (workflow_id, id)
+    workflow_id TEXT, id TEXT, wake_up_at, saved_at,
+    PRIMARY KEY (workflow_id, id)
 );
 CREATE TABLE IF NOT EXISTS attempts (
-    workflow_id TEXT, id TEXT, attempt, saved_at, PRIMARY KEY (workflow_id, id)
+    workflow_id TEXT, id TEXT, attempt, saved_at,
+    PRIMARY KEY (workflow_id, id)
 );
 """
 
 
 class SQLiteStore(Store):
-    """Keeps a workflow as a row, and each of its steps, naps and failed attempts as another."""
+    """One row for each workflow, step, nap and failed attempt."""
 
     def __init__(
-        self, path: str | Path, *, clock: Clock | None = None, lock_timeout: float = 5.0
+        self,
+        path: str | Path,
+        *,
+        clock: Clock | None = None,
+        lock_timeout: float = 5.0,
     ) -> None:
         self._path = path
-        self._clock = clock or SystemClock()  # the machine's, since all users are on it
+        self._clock = clock or SystemClock()  # all users are on this machine
         self._lock_timeout = lock_timeout
         self._rules = PlainRules()
         self._hints = Hints(self._clock)
         self._thread: ThreadPoolExecutor | None = None
-        self._db: sqlite3.Connection  # the thread's, from `init` on
+        self._db: sqlite3.Connection  # used in the thread, from `init` on
         self._strays: set[str] = set()
 
     @property
@@ -117,7 +140,7 @@ class SQLiteStore(Store):
     async def close(self) -> None:
         if self._thread is not None:
             closing = self._in_thread(self._db.close)
-            self._thread.shutdown(wait=False)  # after what it was given before
+            self._thread.shutdown(wait=False)  # it finishes its queue first
             self._thread = None
             await closing
 
@@ -130,7 +153,8 @@ class SQLiteStore(Store):
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
         workflows = []
         for one in new:
-            value, _ = self._rules.round_trip(one.input, f"input of workflow {one.workflow_id!r}")
+            what = f"input of workflow {one.workflow_id!r}"
+            value, _ = self._rules.round_trip(one.input, what)
             workflows.append(machine.create(replace(one, input=value)))
 
         def create(moved: list[Workflow]) -> list[bool]:
@@ -142,15 +166,20 @@ class SQLiteStore(Store):
         return await self._in_thread(lambda: self._find(workflow_id, COLUMNS))
 
     async def find_standing(self, workflow_id: str) -> Standing | None:
-        workflow = await self.find_workflow(workflow_id)  # a local file: reading less gains nothing
+        # In a local file, reading less gains nothing.
+        workflow = await self.find_workflow(workflow_id)
         return None if workflow is None else workflow.standing
 
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
-        row = await self._in_thread(lambda: self._record("steps", workflow_id, step_id))
+        row = await self._in_thread(
+            lambda: self._record("steps", workflow_id, step_id)
+        )
         return None if row is None else to_step(row)
 
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        row = await self._in_thread(lambda: self._record("naps", workflow_id, nap_id))
+        row = await self._in_thread(
+            lambda: self._record("naps", workflow_id, nap_id)
+        )
         return None if row is None else to_nap(row)
 
     # Claiming
@@ -173,10 +202,15 @@ class SQLiteStore(Store):
         ids = json.dumps([claim.workflow_id for claim in claims])
 
         def rows_of(table: str) -> list[Row]:
-            query = f"SELECT * FROM {table} WHERE workflow_id IN (SELECT value FROM json_each(?))"  # noqa: S608
-            return self._db.execute(query, (ids,)).fetchall()
+            return self._db.execute(
+                f"SELECT * FROM {table} WHERE workflow_id IN"
+                " (SELECT value FROM json_each(?))",
+                (ids,),
+            ).fetchall()
 
-        tables = await self._in_thread(lambda: [*map(rows_of, ("steps", "naps", "attempts"))])
+        tables = await self._in_thread(
+            lambda: [rows_of(table) for table in ("steps", "naps", "attempts")]
+        )
         histories = {claim.workflow_id: History() for claim in claims}
         for step in map(to_step, tables[0]):
             histories[step.workflow_id].steps[step.step_id] = step.output
@@ -184,18 +218,21 @@ class SQLiteStore(Store):
             histories[nap.workflow_id].naps[nap.nap_id] = nap.wake_up_at
         attempts = [*map(to_attempt, tables[2])]
         for claim in claims:
-            made = [one for one in attempts if one.workflow_id == claim.workflow_id]
-            latest = machine.latest_attempts(made, claim.workflow.retries)
+            own = [x for x in attempts if x.workflow_id == claim.workflow_id]
+            latest = machine.latest_attempts(own, claim.workflow.retries)
             histories[claim.workflow_id].attempts.update(latest)
         return histories
 
-    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+    async def renew(
+        self, claims: Sequence[Claim], now: datetime, lease: timedelta
+    ) -> list[Claim]:
         def renew(moved: list[Workflow]) -> list[Claim]:
             lost = []
             for claim in claims:
                 workflow = self._find(claim.workflow_id)
                 if workflow is not None and machine.in_force(workflow, claim):
-                    self._update(workflow, machine.renew(workflow, now, lease), moved)
+                    renewed = machine.renew(workflow, now, lease)
+                    self._update(workflow, renewed, moved)
                 else:
                     lost.append(claim)
             return lost
@@ -204,7 +241,9 @@ class SQLiteStore(Store):
 
     # Recording
 
-    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+    async def save_step(
+        self, claim: Claim, step_id: str, output: Any, now: datetime
+    ) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(output, what)
         row = await self._save("steps", claim, step_id, packed(value), now)
@@ -218,7 +257,9 @@ class SQLiteStore(Store):
 
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         name = json.dumps([attempt.step_id, attempt.round, attempt.number])
-        row = await self._save("attempts", claim, name, packed(attempt), attempt.saved_at)
+        row = await self._save(
+            "attempts", claim, name, packed(attempt), attempt.saved_at
+        )
         return to_attempt(row)
 
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
@@ -226,82 +267,114 @@ class SQLiteStore(Store):
             workflow = self._find(claim.workflow_id)
             if workflow is None or not machine.in_force(workflow, claim):
                 raise machine.lost(workflow, claim)
-            if all(failed.step_id != other.step_id for other in workflow.failed_steps):
-                self._update(workflow, machine.fail_step(workflow, failed), moved)
+            if all(
+                failed.step_id != other.step_id
+                for other in workflow.failed_steps
+            ):
+                after = machine.fail_step(workflow, failed)
+                self._update(workflow, after, moved)
 
         await self._write(fail_step)
 
     # Ending a claim
 
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        await self._end(claim, Transition.PARK, lambda workflow: machine.park(workflow, wake_up_at))
+        await self._end(
+            claim, Transition.PARK, lambda one: machine.park(one, wake_up_at)
+        )
 
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Transition.RELEASE, lambda workflow: machine.release(workflow, now))
+        await self._end(
+            claim, Transition.RELEASE, lambda one: machine.release(one, now)
+        )
 
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         _, taken = self._rules.round_trip(claim.workflow.input, "input")
         what = f"result of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(result, what, MAX_VALUE_BYTES - taken)
-        await self._end(claim, Transition.FINISH, lambda one: machine.finish(one, value, now))
+        await self._end(
+            claim,
+            Transition.FINISH,
+            lambda one: machine.finish(one, value, now),
+        )
 
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
         event = machine.failure_transition(failure)
-        await self._end(claim, event, lambda workflow: machine.fail(workflow, failure, now))
+        await self._end(
+            claim, event, lambda one: machine.fail(one, failure, now)
+        )
 
     # From outside
 
     async def control(
-        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
+        self,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         def control(moved: list[Workflow]) -> Status:
             workflow = self._find(workflow_id)
             if workflow is None:
                 raise WorkflowNotFound(workflow_id)
-            self._update(workflow, machine.control(workflow, event, now, reason), moved)
+            after = machine.control(workflow, event, now, reason)
+            self._update(workflow, after, moved)
             return workflow.status
 
         if await self._write(control) is Status.RUNNING:
             self._hints.controlled()
 
-    # Hints: of this process at once, and of others a little later
+    # Hints: for this process at once, for other processes by polling
 
     async def wait_for_work(self, timeout: timedelta) -> None:
         await self._hints.wait_for_work(min(timeout, LOOK_AGAIN))
 
-    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
-        return await self._hints.wait_for_end(workflow_id, since, min(timeout, LOOK_AGAIN))
+    async def wait_for_end(
+        self, workflow_id: str, since: datetime, timeout: timedelta
+    ) -> bool:
+        return await self._hints.wait_for_end(
+            workflow_id, since, min(timeout, LOOK_AGAIN)
+        )
 
-    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+    async def wait_for_control(
+        self, worker: str, since: datetime, timeout: timedelta
+    ) -> bool:
         return await self._hints.wait_for_control(since, timeout)
 
     # In the thread
 
     def _open(self) -> None:
-        db = sqlite3.connect(self._path, timeout=self._lock_timeout, isolation_level=None)
+        db = sqlite3.connect(
+            self._path, timeout=self._lock_timeout, isolation_level=None
+        )
         try:
             db.row_factory = Row
             db.executescript(SCHEMA)
-            known = {row["name"] for row in db.execute("PRAGMA table_info(workflows)")}
+            columns = db.execute("PRAGMA table_info(workflows)")
+            known = {row["name"] for row in columns}
             for name in COLUMNS:
-                if name not in known:  # an earlier version has made the table
+                if name not in known:  # an earlier version made the table
                     db.execute(f"ALTER TABLE workflows ADD COLUMN {name}")
         except BaseException:
             db.close()
             raise
         self._db = db
 
-    def _find(self, workflow_id: str, columns: Sequence[str] = STATE) -> Workflow | None:
-        query = f"SELECT {', '.join(columns)} FROM workflows WHERE workflow_id = ?"  # noqa: S608
+    def _find(
+        self, workflow_id: str, columns: Sequence[str] = STATE
+    ) -> Workflow | None:
+        names = ", ".join(columns)
+        query = f"SELECT {names} FROM workflows WHERE workflow_id = ?"
         row = self._db.execute(query, (workflow_id,)).fetchone()
         return None if row is None else to_workflow(row)
 
     def _due(self, request: ClaimRequest) -> list[Workflow]:
-        """Those that can be read. The others are passed over, and take nobody's place."""
+        """The due workflows that can be read; `limit` does not count others."""
         rows = self._db.execute(
             "SELECT * FROM workflows WHERE timeout_at <= ?"
             " AND status IN (SELECT value FROM json_each(?))"
-            " AND (? OR handler_id IN (SELECT value FROM json_each(?))) ORDER BY timeout_at",
+            " AND (? OR handler_id IN (SELECT value FROM json_each(?)))"
+            " ORDER BY timeout_at",
             (
                 sortable(request.now),
                 json.dumps(machine.sources(Transition.CLAIM)),
@@ -323,14 +396,16 @@ class SQLiteStore(Store):
         marks = ", ".join("?" * len(COLUMNS))
         names = ", ".join(COLUMNS)
         inserted = self._db.execute(
-            f"INSERT OR IGNORE INTO workflows ({names}) VALUES ({marks})",  # noqa: S608
+            f"INSERT OR IGNORE INTO workflows ({names}) VALUES ({marks})",
             [to_column(name, getattr(workflow, name)) for name in COLUMNS],
         )
         moved += [workflow] if inserted.rowcount else []
         return inserted.rowcount == 1
 
-    def _update(self, before: Workflow, after: Workflow, moved: list[Workflow]) -> None:
-        """Write what has changed, and nothing else."""
+    def _update(
+        self, before: Workflow, after: Workflow, moved: list[Workflow]
+    ) -> None:
+        """Write the columns that have changed, and no others."""
         changed = {
             name: to_column(name, getattr(after, name))
             for name in COLUMNS
@@ -338,24 +413,30 @@ class SQLiteStore(Store):
         }
         if changed:
             names = ", ".join(f"{name} = ?" for name in changed)
-            update = f"UPDATE workflows SET {names} WHERE workflow_id = ?"  # noqa: S608
-            self._db.execute(update, [*changed.values(), after.workflow_id])
+            self._db.execute(
+                f"UPDATE workflows SET {names} WHERE workflow_id = ?",
+                [*changed.values(), after.workflow_id],
+            )
             moved.append(after)
 
     def _record(self, table: str, workflow_id: str, name: str) -> Row | None:
-        query = f"SELECT * FROM {table} WHERE (workflow_id, id) = (?, ?)"  # noqa: S608
-        row: Row | None = self._db.execute(query, (workflow_id, name)).fetchone()
+        query = f"SELECT * FROM {table} WHERE (workflow_id, id) = (?, ?)"
+        found = self._db.execute(query, (workflow_id, name))
+        row: Row | None = found.fetchone()
         return row
 
-    async def _save(self, table: str, claim: Claim, name: str, value: str, now: datetime) -> Row:
-        """Record a value unless there is one; the recorded row."""
+    async def _save(
+        self, table: str, claim: Claim, name: str, value: str, now: datetime
+    ) -> Row:
+        """Record a value unless one is recorded; return the recorded row."""
 
         def save(moved: list[Workflow]) -> Row:
             workflow = self._find(claim.workflow_id)
             if workflow is None or not machine.is_of(claim, workflow):
                 raise machine.lost(None, claim)
             new = (claim.workflow_id, name, value, sortable(now))
-            inserted = self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?)", new)  # noqa: S608
+            insert = f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?)"
+            inserted = self._db.execute(insert, new)
             if inserted.rowcount and machine.in_force(workflow, claim):
                 self._update(workflow, machine.progress(workflow), moved)
             row = self._record(table, claim.workflow_id, name)
@@ -365,7 +446,10 @@ class SQLiteStore(Store):
         return await self._write(save)
 
     async def _end(
-        self, claim: Claim, event: Transition, move: Callable[[Workflow], Workflow]
+        self,
+        claim: Claim,
+        event: Transition,
+        move: Callable[[Workflow], Workflow],
     ) -> None:
         def end(moved: list[Workflow]) -> None:
             workflow = self._find(claim.workflow_id)
@@ -379,7 +463,7 @@ class SQLiteStore(Store):
     # Between the event loop and the thread
 
     async def _write(self, change: Callable[[list[Workflow]], T]) -> T:
-        """One transaction. What it has moved is reported when it has been committed."""
+        """Run one transaction, and report its moves after the commit."""
 
         def transaction() -> tuple[T, list[Workflow]]:
             moved: list[Workflow] = []
@@ -396,7 +480,7 @@ class SQLiteStore(Store):
                     self._hints.due(workflow.timeout_at)
             return result
 
-        return await finish_despite_cancel(write())
+        return await see_through(write())
 
     def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
         if self._thread is None:
@@ -406,20 +490,38 @@ class SQLiteStore(Store):
             with store_errors():
                 return call()
 
-        return asyncio.get_running_loop().run_in_executor(self._thread, translated)
+        return asyncio.get_running_loop().run_in_executor(
+            self._thread, translated
+        )
+
+
+async def see_through(work: Coroutine[Any, Any, T]) -> T:
+    """Await work to its end, and only then let the caller be cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    raise cancelled from None if task.cancelled() else task.exception()
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Raise SQLite's errors as the Store protocol's."""
+    """Translate SQLite's errors into those of the Store protocol."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        raise (StoreRefused if code in REFUSALS else StoreUnavailable)(str(error)) from error
+        kind = StoreRefused if code in REFUSALS else StoreUnavailable
+        raise kind(str(error)) from error
 
 
-# Records as rows: a text or a number as it is, an instant as a text, and anything else as JSON
+# Records as rows: texts and numbers as they are, instants as texts, and all
+# other values as JSON
 
 
 def to_workflow(row: Row) -> Workflow:
@@ -429,13 +531,18 @@ def to_workflow(row: Row) -> Workflow:
             value = row[name]
             if value is not None:
                 value = unpacked(value) if name in JSON else value
-                found[name] = datetime.fromisoformat(value) if name.endswith("_at") else value
+                if name.endswith("_at"):
+                    value = datetime.fromisoformat(value)
+                found[name] = value
         found["status"] = Status(found["status"])
         if found.get("error") is not None:
             found["error"] = ErrorRecord(**found["error"])
-        entries, failed = found.get("claim_log", ()), found.get("failed_steps", ())
+        entries = found.get("claim_log", ())
         found["claim_log"] = tuple(ClaimEntry(**entry) for entry in entries)
-        found["failed_steps"] = tuple(FailedStep(**with_error(entry)) for entry in failed)
+        failed = found.get("failed_steps", ())
+        found["failed_steps"] = tuple(
+            FailedStep(**with_error(entry)) for entry in failed
+        )
         return Workflow(**{"input": None} | found)
 
 
@@ -472,12 +579,13 @@ def to_attempt(row: Row) -> Attempt:
 
 @contextmanager
 def readable(table: str, row: Row) -> Iterator[None]:
-    """Raise whatever reading a row raises as the protocol's error for it."""
+    """Raise `CorruptDocument` for any error in reading a row."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         reason = f"cannot be read: {type(error).__name__}: {error}"
-        raise CorruptDocument(table, row["workflow_id"], "record", reason) from error
+        workflow_id = row["workflow_id"]
+        raise CorruptDocument(table, workflow_id, "record", reason) from error
 
 
 def with_error(fields: dict[str, Any]) -> dict[str, Any]:
@@ -485,7 +593,7 @@ def with_error(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def sortable(instant: datetime) -> str:
-    """A text that sorts as the instant does: all are UTC, in milliseconds."""
+    """A text that sorts like the instant: all are UTC, in milliseconds."""
     return instant.isoformat(timespec="milliseconds")
 
 
@@ -498,11 +606,14 @@ def unpacked(text: str) -> Any:
 
 
 def _to_json(value: Any) -> Any:
-    """What JSON lacks, and every dict, becomes an object whose one key names the type."""
-    is_record = isinstance(value, ErrorRecord | ClaimEntry | FailedStep | Attempt)
-    match asdict(value) if is_record else value:
+    """Dicts, and types that JSON lacks, become `{"type": value}`."""
+    if isinstance(value, ErrorRecord | ClaimEntry | FailedStep | Attempt):
+        value = asdict(value)
+    match value:
         case dict() as items:
-            return {"dict": {key: _to_json(item) for key, item in items.items()}}
+            return {
+                "dict": {key: _to_json(item) for key, item in items.items()}
+            }
         case list() | tuple() as items:
             return [_to_json(item) for item in items]
         case datetime():
