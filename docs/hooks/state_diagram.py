@@ -1,13 +1,80 @@
 """Draws the workflow state machine from its table, wherever a page asks for it.
 
-`<!-- state diagram -->` becomes a Mermaid diagram and `<!-- state table -->` a table.
+`<!-- state diagram -->` becomes an inline SVG and `<!-- state table -->` a table. The places of
+boxes and lines are chosen by hand below; which of them there are is up to the table. An arrow of
+the table that has no line here, or a line that is no arrow of the table, breaks the build.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from bluestreak_core.machine import TRANSITIONS
+from bluestreak_core.machine import TRANSITIONS, Event
+from bluestreak_core.model import Status
+
+
+class Box(NamedTuple):
+    """The place and the colour of a state."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    colour: str
+
+
+class Line(NamedTuple):
+    """The way of an arrow, and the place of its label; an arrow that joins another has none."""
+
+    path: str
+    label: tuple[int, int, str] | None
+
+
+GREY, BLUE, PURPLE, GREEN, ORANGE = "#7d8590", "#3b82f6", "#a855f7", "#10a36e", "#d97706"
+
+BOXES = {
+    Status.IDLE: Box(24, 84, 72, 42, BLUE),
+    Status.FAILED: Box(24, 186, 72, 42, BLUE),
+    Status.RUNNING: Box(184, 84, 70, 144, BLUE),
+    Status.PAUSED: Box(24, 310, 72, 42, PURPLE),
+    Status.FINISHED: Box(320, 84, 84, 42, GREEN),
+    Status.ABORTED: Box(320, 186, 84, 42, ORANGE),
+    Status.CANCELLED: Box(320, 310, 84, 42, ORANGE),
+}
+
+FRAMED = (Status.IDLE, Status.FAILED, Status.RUNNING)
+"""An event that all of these accept is drawn once, from the frame around them."""
+
+ALL_FRAMED = " ".join(FRAMED)
+
+FRAME = Box(14, 46, 250, 196, GREY)
+
+LINES = {
+    (Status.IDLE, Status.RUNNING): Line("M96 96H182", (139, 91, "middle")),
+    (Status.RUNNING, Status.IDLE): Line("M184 114H98", (140, 129, "middle")),
+    (Status.FAILED, Status.RUNNING): Line("M96 198H182", (139, 193, "middle")),
+    (Status.RUNNING, Status.FAILED): Line("M184 216H98", (140, 231, "middle")),
+    (Status.RUNNING, Status.RUNNING): Line("M206 84V68H232V82", (219, 63, "middle")),
+    (Status.RUNNING, Status.FINISHED): Line("M254 105H318", (290, 100, "middle")),
+    (Status.RUNNING, Status.ABORTED): Line("M254 207H318", (290, 202, "middle")),
+    (ALL_FRAMED, Status.PAUSED): Line("M74 242V308", (80, 281, "start")),
+    (Status.PAUSED, Status.IDLE): Line("M24 331H6V105H22", (12, 281, "start")),
+    (ALL_FRAMED, Status.CANCELLED): Line("M219 242V320H318", (226, 281, "start")),
+    (Status.PAUSED, Status.CANCELLED): Line("M96 342H318", (148, 337, "middle")),
+    (Status.ABORTED, Status.IDLE): Line("M404 207H412", None),
+    (Status.CANCELLED, Status.IDLE): Line("M404 331H412V24H74V82", (290, 18, "middle")),
+}
+
+HEAD = f"""\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 418 362" font-family="system-ui, sans-serif" \
+font-size="14" fill="{GREY}" role="img" aria-labelledby="state-diagram-title">
+<title id="state-diagram-title">The states of a workflow, and the events that lead from one to \
+another; the table below says the same</title>
+<defs><marker id="state-diagram-tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" \
+markerHeight="7" orient="auto"><path d="M0 0L10 5L0 10z" fill="{GREY}"/></marker></defs>
+"""
+
+TIP = ' marker-end="url(#state-diagram-tip)"'
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -17,15 +84,64 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     )
 
 
+def arrows() -> dict[tuple[str, str], list[Event]]:
+    """The events of each arrow, by where it comes from and leads to."""
+    found: dict[tuple[str, str], list[Event]] = {}
+    for source, row in TRANSITIONS.items():
+        for event, target in row.items():
+            shared = all(TRANSITIONS[status].get(event) is target for status in FRAMED)
+            framed = source in FRAMED and target not in FRAMED and shared
+            events = found.setdefault((ALL_FRAMED if framed else source, target), [])
+            if event not in events:
+                events.append(event)
+    return found
+
+
 def diagram() -> str:
-    lines = ["[*] --> idle: start"]
-    for status, row in TRANSITIONS.items():
-        for target in dict.fromkeys(row.values()):
-            events = ", ".join(event for event, to in row.items() if to is target)
-            lines.append(f"{status} --> {target}: {events}")
-        if status.ended:
-            lines.append(f"{status} --> [*]")
-    return "\n".join(["```mermaid", "stateDiagram-v2", *(f"    {line}" for line in lines), "```"])
+    drawn = arrows()
+    if odd := drawn.keys() ^ LINES.keys():
+        raise ValueError(f"the state diagram and the table differ in {odd}")
+    parts = [HEAD, frame(), '<g font-size="13">\n', start()]
+    parts += [arrow(source, target, events) for (source, target), events in drawn.items()]
+    parts += ["</g>\n", *(box(status) for status in TRANSITIONS)]
+    return f'<figure class="diagram">\n{"".join(parts)}</svg>\n</figure>'
+
+
+def frame() -> str:
+    x, y, width, height, colour = FRAME
+    return (
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="10" fill="none" '
+        f'stroke="{colour}" stroke-opacity="0.6" stroke-dasharray="5 4"/>\n'
+    )
+
+
+def start() -> str:
+    return line("M48 28V82", TIP) + '<text x="48" y="18" text-anchor="middle">start</text>\n'
+
+
+def arrow(source: str, target: str, events: list[Event]) -> str:
+    path, label = LINES[source, target]
+    facts = f' data-from="{source}" data-events="{" ".join(events)}" data-to="{target}"'
+    if label is None:
+        return line(path, facts)
+    x, y, anchor = label
+    facts += TIP
+    text = f'<text x="{x}" y="{y}" text-anchor="{anchor}">{", ".join(events)}</text>\n'
+    return line(path, facts) + text
+
+
+def line(path: str, attributes: str) -> str:
+    return f'<path d="{path}" fill="none" stroke="{GREY}" stroke-width="1.5"{attributes}/>\n'
+
+
+def box(status: Status) -> str:
+    x, y, width, height, colour = BOXES[status]
+    return (
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="8" fill="none" '
+        f'stroke="{colour}" stroke-width="1.8"/>\n'
+        f'<text x="{x + width // 2}" y="{y + height // 2 + 5}" text-anchor="middle" '
+        f'fill="{colour}" font-weight="600">{status}</text>\n'
+    )
 
 
 def table() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import subprocess
@@ -42,19 +41,48 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_concepts_show_each_transition_in_a_diagram(site: Path) -> None:
-    page = html.unescape((site / "concepts" / "index.html").read_text())
-    diagram = re.search(r'<pre class="mermaid"><code>(.*?)</code>', page, re.DOTALL)
-    assert diagram is not None
+    page = (site / "concepts" / "index.html").read_text()
     drawn = {
         (source, event, target)
-        for source, target, events in re.findall(r"(\w+) --> (\w+): (.+)", diagram[1])
-        for event in events.split(", ")
+        for sources, events, target in re.findall(
+            r'<path [^>]*data-from="([\w ]+)" data-events="([\w ]+)" data-to="(\w+)"', page
+        )
+        for source in sources.split()
+        for event in events.split()
     }
     assert drawn == {
         (status, event, target)
         for status, row in TRANSITIONS.items()
         for event, target in row.items()
     }
+
+
+def test_the_diagram_names_each_state_and_event_as_text(site: Path) -> None:
+    page = (site / "concepts" / "index.html").read_text()
+    (diagram,) = re.findall(r"<svg [^>]*aria-labelledby=.*?</svg>", page, re.DOTALL)
+    texts = re.findall(r"<text [^>]*>([^<]+)</text>", diagram)
+    words = {word for text in texts for word in text.split(", ")}
+    assert words == {"start"} | {*TRANSITIONS} | {e for row in TRANSITIONS.values() for e in row}
+
+
+FOREIGN = re.compile(
+    r"""<(?:script|link|img|iframe|source|object|embed)\b[^>]*\b(?:src|href|data)\s*=\s*["']?"""
+    r"""(?:https?:)?//"""
+    r"""|(?:url\(\s*|@import\s*)["']?(?:https?:)?//""",
+    re.IGNORECASE,
+)
+
+
+def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
+    loaded = {
+        f"{path.relative_to(site)}: {found[0]}"
+        for suffix in ("*.html", "*.css", "*.svg")
+        for path in site.rglob(suffix)
+        for found in FOREIGN.finditer(path.read_text())
+    }
+    assert loaded == set()
+    mermaid = [path for path in site.rglob("*.html") if 'class="mermaid"' in path.read_text()]
+    assert mermaid == [], "the theme would load Mermaid from elsewhere"
 
 
 def test_the_concepts_show_each_transition_in_a_table(site: Path) -> None:
