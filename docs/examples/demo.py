@@ -27,7 +27,14 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
 
-from bluestreak_core import Bluestreak, BluestreakError, ClaimEntry, Nap, Step, Workflow
+from bluestreak_core import (
+    Bluestreak,
+    BluestreakError,
+    ClaimEntry,
+    Nap,
+    Step,
+    Workflow,
+)
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo import documents as doc
 

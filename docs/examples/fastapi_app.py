@@ -1,6 +1,7 @@
-"""A web application that starts workflows, shows their progress, and runs them itself.
+"""A web application that starts, shows, cancels and runs workflows.
 
-MONGODB_URL=mongodb://localhost:27017 uvicorn --app-dir docs/examples fastapi_app:app
+export MONGODB_URL=mongodb://localhost:27017
+uvicorn --app-dir docs/examples fastapi_app:app
 """
 
 import asyncio
@@ -11,7 +12,14 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import order_fulfilment
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import (
+    APIRouter,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Request,
+    Response,
+)
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
@@ -56,12 +64,18 @@ router = APIRouter()
 
 
 @router.post("/orders", status_code=202)
-async def place_order(order: Order, response: Response, workflows: Workflows) -> Progress:
-    """202 for a new order, 200 for a repeat, 409 for a different order of the same id."""
-    is_new = await workflows.start(order.order_id, "order-fulfilment", order.model_dump())
+async def place_order(
+    order: Order, response: Response, workflows: Workflows
+) -> Progress:
+    """202: a new order. 200: the same again. 409: another order has the id."""
+    is_new = await workflows.start(
+        order.order_id, "order-fulfilment", order.model_dump()
+    )
     workflow = await existing(order.order_id, workflows)
     if workflow.input != order.model_dump():
-        raise HTTPException(409, f"order {order.order_id!r} exists, and is a different one")
+        raise HTTPException(
+            409, f"order {order.order_id!r} exists, and is a different one"
+        )
     if not is_new:
         response.status_code = 200
     return progress(workflow)
@@ -74,7 +88,7 @@ async def show_order(order_id: OrderId, workflows: Workflows) -> Progress:
 
 @router.delete("/orders/{order_id}")
 async def cancel_order(order_id: OrderId, workflows: Workflows) -> Progress:
-    """The worker undoes the steps of a cancelled order. 409 for an order that has ended."""
+    """The worker undoes what it has done. 409 for an order that has ended."""
     await existing(order_id, workflows)
     if not await workflows.cancel(order_id, "by the customer"):
         raise HTTPException(409, f"order {order_id!r} has ended")
@@ -83,7 +97,7 @@ async def cancel_order(order_id: OrderId, workflows: Workflows) -> Progress:
 
 @router.get("/health")
 async def show_health(response: Response, workflows: Workflows) -> WorkerHealth:
-    """503 once the worker has ended, so that the platform restarts this process."""
+    """503 once the worker has ended, so that the platform restarts it."""
     health = workflows.health()
     if health.state is WorkerState.STOPPED:
         response.status_code = 503
@@ -107,13 +121,15 @@ def progress(workflow: Workflow) -> Progress:
 
 
 async def ask_again(_: Request, error: Exception) -> JSONResponse:
-    """The order may or may not be stored. Placing it again is safe, and shows which."""
-    return JSONResponse({"detail": str(error)}, status_code=503, headers={"Retry-After": "5"})
+    """The order may or may not be stored; it is safe to place it again."""
+    return JSONResponse(
+        {"detail": str(error)}, status_code=503, headers={"Retry-After": "5"}
+    )
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Run a worker while the application is up; the shutdown raises the worker's error."""
+    """Run a worker beside the application; its error fails the shutdown."""
     bluestreak: Bluestreak = app.state.bluestreak
     async with bluestreak:
         worker = asyncio.create_task(bluestreak.poll())
@@ -127,11 +143,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def report_end(worker: asyncio.Task[None]) -> None:
     if not worker.cancelled() and (error := worker.exception()) is not None:
-        logger.critical("the worker has ended; orders are accepted, not run", exc_info=error)
+        logger.critical(
+            "the worker has ended; orders are accepted, not run", exc_info=error
+        )
 
 
 def create_app(store: Store) -> FastAPI:
-    app = FastAPI(lifespan=lifespan, exception_handlers={StoreUnavailable: ask_again})
+    app = FastAPI(
+        lifespan=lifespan, exception_handlers={StoreUnavailable: ask_again}
+    )
     app.state.bluestreak = Bluestreak(store, max_failures=5)
     order_fulfilment.register(app.state.bluestreak, order_fulfilment.Services())
     app.include_router(router)
@@ -140,6 +160,7 @@ def create_app(store: Store) -> FastAPI:
 
 app = create_app(
     MongoStore(
-        os.environ.get("MONGODB_URL", "mongodb://localhost:27017"), database="example_orders"
+        os.environ.get("MONGODB_URL", "mongodb://localhost:27017"),
+        database="example_orders",
     )
 )

@@ -1,8 +1,10 @@
-"""Onboarding: create an account, send a welcome mail, and a second mail a day later.
+"""Onboarding: create an account, send a welcome, write again a day later.
 
-    MONGODB_URL=mongodb://localhost:27017 python docs/examples/onboarding.py
+    export MONGODB_URL=mongodb://localhost:27017
+    python docs/examples/onboarding.py
 
-It waits for the next day. Stop it with Ctrl-C and run it again: it continues where it was.
+It waits for the next day. Stop it with Ctrl-C and run it again: it continues
+where it was.
 """
 
 import asyncio
@@ -21,7 +23,10 @@ class SignUp(TypedDict):
 
 
 class Services:
-    """Stand-ins for a user database and a mail server, which answer after `latency` seconds."""
+    """A stand-in for a user database and a mail server.
+
+    Each call takes `latency` seconds.
+    """
 
     def __init__(self, latency: float = 0) -> None:
         self._latency = latency
@@ -37,21 +42,30 @@ class Services:
 
 
 def register(
-    bluestreak: Bluestreak, services: Services, *, day: timedelta = timedelta(days=1)
+    bluestreak: Bluestreak,
+    services: Services,
+    *,
+    day: timedelta = timedelta(days=1),
 ) -> None:
     @bluestreak.handler("send-welcome-email")
     async def welcome(ctx: Context, input: SignUp) -> dict[str, str]:
         email = input["email"]
-        user_id = await ctx.step("create-user", services.create_user, email, input["name"])
+        user_id = await ctx.step(
+            "create-user", services.create_user, email, input["name"]
+        )
         await ctx.step("send-welcome", services.send_email, email, "Welcome!")
         await ctx.sleep("wait-day", day)
-        await ctx.step("send-followup", services.send_email, email, "How is it going?")
+        await ctx.step(
+            "send-followup", services.send_email, email, "How is it going?"
+        )
         return {"user_id": user_id, "status": "completed"}
 
 
 async def main() -> None:
     url = os.environ.get("MONGODB_URL", "mongodb://localhost:27017")
-    bluestreak = Bluestreak(MongoStore(url, database="example_onboarding"), max_failures=3)
+    bluestreak = Bluestreak(
+        MongoStore(url, database="example_onboarding"), max_failures=3
+    )
     register(bluestreak, Services())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, bluestreak.stop)

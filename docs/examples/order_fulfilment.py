@@ -1,9 +1,10 @@
 """Order fulfilment: reserve the items, charge the customer, ship.
 
-    MONGODB_URL=mongodb://localhost:27017 python docs/examples/order_fulfilment.py
+    export MONGODB_URL=mongodb://localhost:27017
+    python docs/examples/order_fulfilment.py
 
-After a crash, the next worker continues after the last recorded step. If the order is cancelled
-while it runs, the worker undoes the completed steps, the last one first.
+After a crash, recorded steps are not repeated. If the order is cancelled while
+it runs, the worker undoes its steps, the last one first.
 """
 
 import asyncio
@@ -22,17 +23,18 @@ class Order(TypedDict):
 
 
 class Services:
-    """Stand-ins for an inventory, a payment provider and a carrier.
+    """A stand-in for an inventory, a payment provider and a carrier.
 
-    A process may die between a call and its record, and the call is then repeated. So each call
-    passes the order's id, by which a real service recognises the repeat.
+    A process may die between a call and its record; the call is then repeated.
+    So each call passes the order's id, by which a real service detects the
+    repeat.
     """
 
     def __init__(self, carrier_takes: float = 0) -> None:
         self._carrier_takes = carrier_takes
 
     def reserve(self, order_id: str, items: list[str]) -> str:
-        """A blocking function works as well: it runs in a thread."""
+        """Not async, so it runs in a thread and may block."""
         print(f"reserve {', '.join(items)} for {order_id}")
         return f"reservation-{order_id}"
 
@@ -59,17 +61,36 @@ def register(bluestreak: Bluestreak, services: Services) -> None:
             "reserve-inventory", services.reserve, order_id, order["items"]
         )
         ctx.on_cancel("release-inventory", services.release, order_id)
-        await ctx.step("charge-customer", services.charge, order_id, customer_id, order["cents"])
+        await ctx.step(
+            "charge-customer",
+            services.charge,
+            order_id,
+            customer_id,
+            order["cents"],
+        )
         ctx.on_cancel("refund-customer", services.refund, order_id)
-        parcel_id = await ctx.step("ship-items", services.ship, order_id, reservation_id)
-        return {"order_id": order_id, "parcel_id": parcel_id, "status": "fulfilled"}
+        parcel_id = await ctx.step(
+            "ship-items", services.ship, order_id, reservation_id
+        )
+        return {
+            "order_id": order_id,
+            "parcel_id": parcel_id,
+            "status": "fulfilled",
+        }
 
 
 async def main() -> None:
     url = os.environ.get("MONGODB_URL", "mongodb://localhost:27017")
-    bluestreak = Bluestreak(MongoStore(url, database="example_orders"), max_failures=3)
+    bluestreak = Bluestreak(
+        MongoStore(url, database="example_orders"), max_failures=3
+    )
     register(bluestreak, Services())
-    order = Order(order_id="order-17", customer_id="ada", items=["kite", "string"], cents=2495)
+    order = Order(
+        order_id="order-17",
+        customer_id="ada",
+        items=["kite", "string"],
+        cents=2495,
+    )
     async with bluestreak, asyncio.TaskGroup() as tasks:
         tasks.create_task(bluestreak.poll())
         await bluestreak.start("order-17", "order-fulfilment", order)

@@ -1,16 +1,24 @@
-"""Payment with retries: the gateway is down at times, and may decline a card.
+"""Payment: retry while the gateway is down, give up when a card is declined.
 
-    MONGODB_URL=mongodb://localhost:27017 python docs/examples/payment.py
+    export MONGODB_URL=mongodb://localhost:27017
+    python docs/examples/payment.py
 
-A policy retries a charge that raises. When its attempts are used up, the order is released. A
-declined card aborts the workflow at once.
+A retry policy repeats a charge that raises. When its attempts are used up, the
+handler releases the order. A declined card aborts the workflow at once.
 """
 
 import asyncio
 import os
 from typing import TypedDict
 
-from bluestreak_core import Abort, Bluestreak, Context, Retry, StepFailed, WorkflowAborted
+from bluestreak_core import (
+    Abort,
+    Bluestreak,
+    Context,
+    Retry,
+    StepFailed,
+    WorkflowAborted,
+)
 from bluestreak_mongo import MongoStore
 
 PATIENTLY = Retry(max_attempts=4, initial=0.5, factor=4, jitter=0)
@@ -27,7 +35,10 @@ class CardDeclined(Exception):
 
 
 class Services:
-    """Stand-ins for orders, mails and a payment gateway; its first `outages` charges fail."""
+    """A stand-in for orders, mails and a payment gateway.
+
+    The first `outages` charges fail.
+    """
 
     def __init__(self, outages: int = 0) -> None:
         self._outages = outages
@@ -36,8 +47,10 @@ class Services:
         print(f"find {order_id}")
         return {"order_id": order_id, "email": "ada@example.org"}
 
-    async def charge(self, customer_id: str, cents: int, idempotency_key: str) -> str:
-        """A real gateway does not charge the same key again."""
+    async def charge(
+        self, customer_id: str, cents: int, idempotency_key: str
+    ) -> str:
+        """A real gateway does not charge twice for the same key."""
         print(f"charge {customer_id} {cents} cents")
         if customer_id == "eve":
             raise CardDeclined(f"the card of {customer_id} is declined")
@@ -56,7 +69,9 @@ class Services:
 def register(bluestreak: Bluestreak, services: Services) -> None:
     async def charge(payment: Payment, key: str) -> str:
         try:
-            return await services.charge(payment["customer_id"], payment["cents"], key)
+            return await services.charge(
+                payment["customer_id"], payment["cents"], key
+            )
         except CardDeclined as declined:
             raise Abort(str(declined)) from declined
 
@@ -67,14 +82,32 @@ def register(bluestreak: Bluestreak, services: Services) -> None:
         key = ctx.idempotency_key("charge-payment")
         try:
             charge_id = await ctx.step(
-                "charge-payment", charge, payment, key, retry=PATIENTLY, timeout=10
+                "charge-payment",
+                charge,
+                payment,
+                key,
+                retry=PATIENTLY,
+                timeout=10,
             )
         except StepFailed as failed:
             await ctx.step("release-order", services.mark, order_id, "not paid")
-            await ctx.step("send-apology", services.send_email, order["email"], "Please try later")
-            return {"order_id": order_id, "status": f"not paid: {failed.error_message}"}
+            await ctx.step(
+                "send-apology",
+                services.send_email,
+                order["email"],
+                "Please try later",
+            )
+            return {
+                "order_id": order_id,
+                "status": f"not paid: {failed.error_message}",
+            }
         await ctx.step("update-order", services.mark, order_id, "paid")
-        await ctx.step("send-confirmation", services.send_email, order["email"], "Payment received")
+        await ctx.step(
+            "send-confirmation",
+            services.send_email,
+            order["email"],
+            "Payment received",
+        )
         return {"order_id": order_id, "status": f"paid by {charge_id}"}
 
 
@@ -85,8 +118,12 @@ async def main() -> None:
     async with bluestreak, asyncio.TaskGroup() as tasks:
         tasks.create_task(bluestreak.poll())
         for order_id, customer_id in (("order-17", "ada"), ("order-18", "eve")):
-            payment = Payment(order_id=order_id, customer_id=customer_id, cents=2495)
-            await bluestreak.start(f"payment-of-{order_id}", "process-payment", payment)
+            payment = Payment(
+                order_id=order_id, customer_id=customer_id, cents=2495
+            )
+            await bluestreak.start(
+                f"payment-of-{order_id}", "process-payment", payment
+            )
             try:
                 print(await bluestreak.wait(f"payment-of-{order_id}"))
             except WorkflowAborted as aborted:

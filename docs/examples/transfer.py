@@ -1,9 +1,11 @@
 """Transfer: move money from one account to another, exactly once.
 
-    MONGODB_URL=mongodb://localhost:27017 python docs/examples/transfer.py
+    export MONGODB_URL=mongodb://localhost:27017
+    python docs/examples/transfer.py
 
-Each booking and the record of its step are one MongoDB transaction. Kill this program anywhere and
-run it again: nothing is booked twice. It needs a replica set; one member is enough.
+One MongoDB transaction commits each booking together with the record of its
+step. Kill this program anywhere and run it again: nothing is booked twice. It
+needs a replica set, which may have a single member.
 """
 
 import asyncio
@@ -23,15 +25,17 @@ class Transfer(TypedDict):
 
 
 class Accounts:
-    """Accounts, in the same database as the workflows."""
+    """Accounts in the same database as the workflows."""
 
     def __init__(self, database: Any) -> None:
         self._accounts = database["accounts"]
 
     async def book(self, session: Any, account: str, cents: int) -> int:
-        """MongoDB rolls this back and calls it again if the transaction collides with another."""
+        """Called again if a conflict rolls back the transaction."""
         change = {"$inc": {"cents": cents}}
-        await self._accounts.update_one({"_id": account}, change, upsert=True, session=session)
+        await self._accounts.update_one(
+            {"_id": account}, change, upsert=True, session=session
+        )
         found = await self._accounts.find_one({"_id": account}, session=session)
         return int(found["cents"])
 
@@ -40,8 +44,12 @@ def register(bluestreak: Bluestreak, accounts: Accounts) -> None:
     @bluestreak.handler("transfer")
     async def transfer(ctx: Context, input: Transfer) -> dict[str, int]:
         cents = input["cents"]
-        left = await ctx.transaction("debit", accounts.book, input["from_account"], -cents)
-        now = await ctx.transaction("credit", accounts.book, input["to_account"], cents)
+        left = await ctx.transaction(
+            "debit", accounts.book, input["from_account"], -cents
+        )
+        now = await ctx.transaction(
+            "credit", accounts.book, input["to_account"], cents
+        )
         return {input["from_account"]: left, input["to_account"]: now}
 
 

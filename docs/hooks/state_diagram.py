@@ -30,7 +30,13 @@ class Line(NamedTuple):
     label: tuple[int, int, str] | None
 
 
-GREY, BLUE, PURPLE, GREEN, ORANGE = "#7d8590", "#3b82f6", "#a855f7", "#10a36e", "#d97706"
+GREY, BLUE, PURPLE, GREEN, ORANGE = (
+    "#7d8590",
+    "#3b82f6",
+    "#a855f7",
+    "#10a36e",
+    "#d97706",
+)
 
 BOXES = {
     Status.IDLE: Box(24, 84, 72, 42, BLUE),
