@@ -1,10 +1,11 @@
-"""Demo: a worker is killed in the middle of a step, and another one finishes its workflow.
+"""Demo: kill a worker in the middle of a step, and watch another one finish.
 
     python docs/examples/demo.py
 
-The demo starts a MongoDB server. To use yours, set BLUESTREAK_MONGODB_URL: the demo creates a
-database on it and drops that at the end. The workflow is the one of onboarding.py, with a shorter
-day. Each worker is a separate process, `demo.py worker DATABASE`.
+The demo starts a MongoDB server. To use yours, set BLUESTREAK_MONGODB_URL: the
+demo creates a database on it and drops that at the end. The workflow is the one
+of onboarding.py, with a shorter day. Each worker is a separate process,
+`demo.py worker DATABASE`.
 """
 
 import asyncio
@@ -60,7 +61,7 @@ class BrokenPromise(Exception):
     """Bluestreak did not do what it promises."""
 
 
-# The show ------------------------------------------------------------------------------------
+# The show ---------------------------------------------------------------------
 
 
 async def demonstrate() -> None:
@@ -73,7 +74,10 @@ async def demonstrate() -> None:
         created = elapsed()
         sign_up = onboarding.SignUp(email="ada@example.org", name="Ada")
         await bluestreak.start(WORKFLOW_ID, "send-welcome-email", sign_up)
-        tell(f"the workflow is stored: two steps, a nap of {DAY} s, and a third step")
+        tell(
+            "the workflow is stored: "
+            f"two steps, a nap of {DAY} s, and a third step"
+        )
         calls: Counter[str] = Counter()
         await run_and_crash(bluestreak, url, database.name, calls)
         record = await read_back(bluestreak, database)
@@ -92,13 +96,19 @@ async def run_and_crash(
         await first.end(signal.SIGKILL)
         tell("worker 1 is killed by SIGKILL in the middle of this step")
     async with worker("worker 2", url, database, calls) as second:
-        tell(f"worker 2 may take over when the lease of worker 1 ends, {LEASE} s at most")
+        tell(
+            "worker 2 may take over when the lease of worker 1 ends, "
+            f"{LEASE} s at most"
+        )
         await second.heard(WELCOME)
         tell("worker 2 has taken over")
         # Another process records the nap, so there is no event to wait for.
         while await bluestreak.find_nap(WORKFLOW_ID, "wait-day") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        tell("its nap is recorded, and the workflow leaves the memory of worker 2")
+        tell(
+            "its nap is recorded, "
+            "and the workflow leaves the memory of worker 2"
+        )
         await second.heard(FOLLOW_UP)
         result = await bluestreak.wait(WORKFLOW_ID, pause_interval=0.1)
         tell(f"the workflow is finished: {result}")
@@ -115,7 +125,7 @@ def elapsed() -> float:
     return time.monotonic() - BEGAN
 
 
-# The records in the database -----------------------------------------------------------------
+# The records in the database --------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,19 +137,27 @@ class Record:
     naps: list[Nap]
 
 
-async def read_back(bluestreak: Bluestreak, database: AsyncDatabase[dict[str, Any]]) -> Record:
+async def read_back(
+    bluestreak: Bluestreak, database: AsyncDatabase[dict[str, Any]]
+) -> Record:
     workflow = await bluestreak.find_workflow(WORKFLOW_ID)
     assert workflow is not None
     key = {doc.WORKFLOW_ID: WORKFLOW_ID}
     return Record(
         workflow=workflow,
-        steps=[doc.to_step(found) async for found in database[doc.STEPS].find(key)],
-        naps=[doc.to_nap(found) async for found in database[doc.NAPS].find(key)],
+        steps=[
+            doc.to_step(found) async for found in database[doc.STEPS].find(key)
+        ],
+        naps=[
+            doc.to_nap(found) async for found in database[doc.NAPS].find(key)
+        ],
     )
 
 
 def show(record: Record, created: float, calls: Mapping[str, int]) -> None:
-    print(f"\nWhat is recorded in {doc.WORKFLOWS}, {doc.STEPS} and {doc.NAPS}:\n")
+    print(
+        f"\nWhat is recorded in {doc.WORKFLOWS}, {doc.STEPS} and {doc.NAPS}:\n"
+    )
     (created_at, _), *_ = timeline = events(record)
     for at, event in timeline:
         print(f"{created + (at - created_at).total_seconds():5.1f} s  {event}")
@@ -152,16 +170,24 @@ def events(record: Record) -> list[tuple[datetime, str]]:
     workflow = record.workflow
     dated = [
         (workflow.created_at, "workflow created"),
-        *((step.saved_at, f"step {step.step_id}: {step.output!r}") for step in record.steps),
+        *(
+            (step.saved_at, f"step {step.step_id}: {step.output!r}")
+            for step in record.steps
+        ),
         *((nap.saved_at, f"nap {nap.nap_id} begins") for nap in record.naps),
         *((nap.wake_up_at, f"nap {nap.nap_id} ends") for nap in record.naps),
         *(
-            (claim.claimed_at, f"claim {number}{after_crash(claim)} by {claim.worker}")
+            (
+                claim.claimed_at,
+                f"claim {number}{after_crash(claim)} by {claim.worker}",
+            )
             for number, claim in enumerate(workflow.claim_log, start=1)
         ),
         (workflow.finished_at, f"workflow finished: {workflow.result}"),
     ]
-    return sorted([(at, what) for at, what in dated if at is not None], key=itemgetter(0))
+    return sorted(
+        [(at, what) for at, what in dated if at is not None], key=itemgetter(0)
+    )
 
 
 def after_crash(claim: ClaimEntry) -> str:
@@ -175,24 +201,36 @@ def broken_promises(record: Record, calls: Mapping[str, int]) -> list[str]:
     crashes = [claim.after_crash for claim in workflow.claim_log]
     checks = [
         (calls == PROMISED_CALLS, f"the calls were {dict(calls)}"),
-        (workflow.result == PROMISED_RESULT, f"the result is {workflow.result}"),
-        (len(saved_at) == len(record.steps) == 3, f"the recorded steps are {list(saved_at)}"),
-        (crashes == [False, True, False], f"the claims are {workflow.claim_log}"),
         (
-            last_at and [nap.wake_up_at <= last_at for nap in record.naps] == [True],
+            workflow.result == PROMISED_RESULT,
+            f"the result is {workflow.result}",
+        ),
+        (
+            len(saved_at) == len(record.steps) == 3,
+            f"the recorded steps are {list(saved_at)}",
+        ),
+        (
+            crashes == [False, True, False],
+            f"the claims are {workflow.claim_log}",
+        ),
+        (
+            last_at
+            and [nap.wake_up_at <= last_at for nap in record.naps] == [True],
             f"the last step is of {last_at}, the naps are {record.naps}",
         ),
     ]
     return [what for kept, what in checks if not kept]
 
 
-# The processes -------------------------------------------------------------------------------
+# The processes ----------------------------------------------------------------
 
 
 class Worker:
-    """A process that runs workflows, and prints a line for each call of a step."""
+    """A process that runs workflows, and prints a line for each step."""
 
-    def __init__(self, name: str, process: Process, calls: Counter[str]) -> None:
+    def __init__(
+        self, name: str, process: Process, calls: Counter[str]
+    ) -> None:
         self._name = name
         self._process = process
         self._calls = calls
@@ -205,7 +243,7 @@ class Worker:
         raise BrokenPromise(f"{self._name} ended before it came to: {awaited}")
 
     async def end(self, number: signal.Signals) -> int:
-        """Send a signal, and return the exit code once the process has ended."""
+        """Send a signal, and return the exit code of the process."""
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
         async for _ in self._announced():
@@ -222,14 +260,17 @@ class Worker:
 
 
 @asynccontextmanager
-async def worker(name: str, url: str, database: str, calls: Counter[str]) -> AsyncIterator[Worker]:
+async def worker(
+    name: str, url: str, database: str, calls: Counter[str]
+) -> AsyncIterator[Worker]:
     """Start a worker process, and end it at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-u", __file__, "worker", database),
         env=os.environ | {URL: url},
         stdin=DEVNULL,
         stdout=PIPE,
-        start_new_session=True,  # Ctrl-C reaches this process only, which then ends its workers
+        # Ctrl-C reaches this process only, which then ends its workers.
+        start_new_session=True,
     )
     try:
         tell(f"{name} is started, process {process.pid}")
@@ -255,17 +296,27 @@ async def work(url: str, database: str) -> None:
         poll_interval=0.2,
         park_after=1,
         drain_timeout=1,
-        should_stop=lambda: os.getppid() != demo,  # if the demo is killed, it sends no SIGTERM
+        should_stop=lambda: (
+            os.getppid() != demo
+        ),  # if the demo is killed, it sends no SIGTERM
     )
-    onboarding.register(bluestreak, onboarding.Services(latency=STEP), day=timedelta(seconds=DAY))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, bluestreak.stop)
+    onboarding.register(
+        bluestreak,
+        onboarding.Services(latency=STEP),
+        day=timedelta(seconds=DAY),
+    )
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, bluestreak.stop
+    )
     async with bluestreak:
         await bluestreak.poll()
 
 
 @asynccontextmanager
-async def new_database() -> AsyncIterator[tuple[str, AsyncDatabase[dict[str, Any]]]]:
-    """Yield the URL of a server and a new database, which is dropped at the end."""
+async def new_database() -> AsyncIterator[
+    tuple[str, AsyncDatabase[dict[str, Any]]]
+]:
+    """Yield the URL of a server and a new database; drop that at the end."""
     async with AsyncExitStack() as stack:
         url = os.environ.get(URL)
         if url is None:
@@ -280,7 +331,7 @@ async def new_database() -> AsyncIterator[tuple[str, AsyncDatabase[dict[str, Any
 
 
 def clean_up_at_ctrl_c() -> None:
-    """Cancel this task at the first Ctrl-C. A second one must not interrupt the clean-up."""
+    """Cancel this task at the first Ctrl-C; a second one interrupts nothing."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
@@ -303,7 +354,10 @@ def main() -> int:
         tell("interrupted, and nothing is left")
         return 130
     except TimeoutError:
-        print(f"the demo failed: it took more than {TIME_LIMIT} s", file=sys.stderr)
+        print(
+            f"the demo failed: it took more than {TIME_LIMIT} s",
+            file=sys.stderr,
+        )
         return 1
     except (BrokenPromise, BluestreakError, PyMongoError) as error:
         print(f"the demo failed: {error}", file=sys.stderr)
