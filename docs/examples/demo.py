@@ -103,7 +103,8 @@ async def run_and_crash(
         await second.heard(WELCOME)
         tell("worker 2 has taken over")
         # Another process records the nap, so there is no event to wait for.
-        while await bluestreak.find_nap(WORKFLOW_ID, "wait-day") is None:  # noqa: ASYNC110
+        find_nap = bluestreak.find_nap
+        while await find_nap(WORKFLOW_ID, "wait-day") is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         tell(
             "its nap is recorded, "

@@ -28,6 +28,7 @@ from bluestreak_mongo import MongoStore
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 URL = "mongodb://localhost:27017"
 DATABASE = '"myapp"'
@@ -37,6 +38,10 @@ BLOCK = re.compile(
     r'^```(?:python|{\.python)(?: title="(?P<title>[\w.]+)")?}?\n(?P<code>.*?)^```$',
     re.MULTILINE | re.DOTALL,
 )
+FENCED = re.compile(r"^```[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+COLUMNS = 80
+"""So much of a line can be seen on a page of the site."""
+
 SNIPPET = re.compile(r'^--8<-- "(?P<path>[^"]+)"$', re.MULTILINE)
 PYTEST = ["pytest", "-q", "-pno:cacheprovider", "-oasyncio_default_fixture_loop_scope=function"]
 
@@ -107,6 +112,13 @@ def database(mongodb_url: str) -> Iterator[str]:
 def test_every_python_block_is_one_that_is_run(path: Path) -> None:
     text = path.read_text()
     assert len(BLOCK.findall(text)) == len(re.findall(r"``` *\{?\.?py", text))
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_no_line_of_a_block_is_cut_on_the_site(path: Path) -> None:
+    text = SNIPPET.sub(lambda snippet: (ROOT / snippet["path"]).read_text(), path.read_text())
+    lines = [line for block in FENCED.finditer(text) for line in block["text"].splitlines()]
+    assert [line for line in lines if len(line) > COLUMNS] == []
 
 
 @pytest.mark.parametrize(
