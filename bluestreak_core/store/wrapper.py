@@ -32,7 +32,6 @@ from bluestreak_core.store.powers import (
     SupportsThreadRenewal,
     SupportsTransactions,
     require,
-    supports,
 )
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.query import (
@@ -231,7 +230,7 @@ class StoreWrapper(
     @override
     def renewer(self) -> Renewer | None:
         """That of the other store, if it has the power; see `SupportsThreadRenewal`."""
-        return self._store.renewer() if supports(self._store, SupportsThreadRenewal) else None
+        return self._store.renewer() if isinstance(self._store, SupportsThreadRenewal) else None
 
     @override
     async def find_page(

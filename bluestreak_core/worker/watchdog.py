@@ -50,7 +50,9 @@ More than one, so that a process that was halted is not taken for a loop that is
 tick that it was halted in seems long, but the loop has another one in which it can answer.
 """
 
-_MACHINERY = tuple(f"{Path(file).parent}{os.sep}" for file in (asyncio.__file__, __file__))
+_MACHINERY = tuple(
+    f"{folder}{os.sep}" for folder in (Path(asyncio.__file__).parent, Path(__file__).parents[1])
+)
 """Where the code is that calls the application's."""
 
 

@@ -158,7 +158,7 @@ def store(clock: ManualClock) -> ThreadedStore:
 @pytest_asyncio.fixture
 async def warned() -> AsyncIterator[Warnings]:
     handler = Warnings()
-    logger = logging.getLogger("bluestreak_core.watchdog")
+    logger = logging.getLogger("bluestreak_core.worker.watchdog")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)

@@ -311,7 +311,7 @@ async def test_an_unknown_handler_that_cannot_be_handed_back_ends_polling_all_th
     with pytest.raises(HandlerNotFound):
         await bluestreak.poll()
     reason = "StoreUnavailable('no route to host')"
-    assert f"workflow 'w' could not be handed back: {reason}" in caplog.text
+    assert f"workflow 'w' could not be released: {reason}" in caplog.text
 
 
 @pytest.mark.asyncio

@@ -306,7 +306,7 @@ async def test_a_timeline_costs_what_the_workflow_has(large: Large) -> None:
     await bluestreak.describe("order-00007")
     spent = cost(large)
     assert spent.stages.isdisjoint({"COLLSCAN", "SORT"})
-    assert spent.documents <= 2
+    assert spent.documents <= 3  # the workflow, once more for its records, and at last
 
 
 async def test_to_look_for_what_may_be_deleted_costs_what_is_deleted(large: Large) -> None:

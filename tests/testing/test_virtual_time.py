@@ -102,7 +102,7 @@ def test_threads_hand_on_their_results_before_anything_else_goes_on(run: Run) ->
 def test_a_thread_may_ask_the_loop_for_something(
     loop: VirtualLoop, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluestreak_core.testing.virtual_time.PATIENCE", 0.01)
+    monkeypatch.setattr("bluestreak_core.testing.virtual.time.PATIENCE", 0.01)
 
     def ask() -> float:
         sleep = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, 17.0), loop)
@@ -114,7 +114,7 @@ def test_a_thread_may_ask_the_loop_for_something(
 def test_a_thread_that_does_not_return_holds_time_up_for_a_while_only(
     loop: VirtualLoop, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluestreak_core.testing.virtual_time.PATIENCE", 0.01)
+    monkeypatch.setattr("bluestreak_core.testing.virtual.time.PATIENCE", 0.01)
     go_on = threading.Event()
 
     async def work() -> None:

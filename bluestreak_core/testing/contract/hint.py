@@ -134,7 +134,6 @@ async def _end(store: Store, claim: Claim, event: Transition) -> None:
 
 
 async def _until_ended(store: Store, workflow_id: str) -> None:
-    since = store.clock.now()
+    since = store.clock.now()  # no later one, since the clock may stand still
     while not (await found(store, workflow_id)).status.ended:
         await store.wait_for_end(workflow_id, since, LONG)
-        since = max(store.clock.now(), since + timedelta(milliseconds=1))
