@@ -1,15 +1,14 @@
 """Bluestreak: durable execution for plain async functions, over any store.
 
-Read it in this order: `model`, `machine`, `store`, `bluestreak_memory.store`; then `lease`,
-`journal`, `operations`, `exit`, `context`, `run`, `worker`.
+Read it in this order: `model`, `machine`, `store`, `bluestreak_memory.store`; then the rooms `run`,
+`worker` and `client`.
 """
 
 from typing import TYPE_CHECKING
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
-from bluestreak_core.client.client import Client, Start
-from bluestreak_core.client.timeline import EventKind, Timeline, TimelineEvent
+from bluestreak_core.client import Client, EventKind, Start, Timeline, TimelineEvent
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.codec import Codec, PlainCodec
 from bluestreak_core.errors import (

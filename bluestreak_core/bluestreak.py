@@ -1,27 +1,28 @@
-"""The facade that an application holds."""
+"""The facade of a process that runs workflows."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
-from typing import Literal, Self, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, TypeVar
 
-from typing_extensions import Unpack
+from typing_extensions import Unpack, override
 
 from bluestreak_core.argument import (
     Duration,
     check_callable,
     check_count,
     check_id,
+    check_implements,
     check_limit,
     check_should_stop,
     has_real_type,
     to_positive_timedelta,
     to_timedelta,
 )
-from bluestreak_core.client.client import Client
-from bluestreak_core.codec import PLAIN, Codec
+from bluestreak_core.client import Client
+from bluestreak_core.codec import PLAIN, Codec, Conversion
 from bluestreak_core.errors import (
     AlreadyPolling,
     InvalidArgument,
@@ -38,38 +39,39 @@ logger = logging.getLogger(__name__)
 
 
 class Bluestreak(Client):
-    """Starts workflows, runs them, and waits for them, over one store.
+    """A `Client` that also runs workflows: it has handlers, and polls.
 
-    Every process that starts or runs workflows holds one; all that they share is the store. Use it
-    as `async with bluestreak:`, which calls `init` and `close`, within one event loop.
+    Each process that runs workflows holds one; the processes share only the store. Use it as
+    `async with bluestreak:`, which calls `init` and `close`, within one event loop.
 
     Durations are seconds or `timedelta`.
 
-    - `timeout_interval`: the lease, how long a claim lives without being renewed. A worker that
-      dies is replaced after this time. It does not limit how long a step may take.
-    - `poll_interval`: the longest pause before looking for work again.
+    - `timeout_interval`: the lease, how long a claim lasts without a renewal. If a worker dies,
+      others take its workflows over after this time. It does not limit how long a step may take.
+    - `poll_interval`: the longest pause between two looks for work.
     - `wait_retry_interval`: the pause before a failed workflow is tried again, or a `Backoff`.
     - `max_failures`: retries before a workflow is aborted; None is unlimited.
-    - `error_callback`: called with the workflow id and the exception whenever a workflow fails,
-      after that is recorded; sync or async. If it raises, that is logged and nothing else.
-    - `should_stop`: asked several times a second; `poll` drains and returns once it says True.
+    - `error_callback`: called with the workflow id and the exception each time that a workflow has
+      failed, once the failure is recorded; sync or async. If it raises, that is logged and changes
+      nothing.
+    - `should_stop`: asked several times a second; `poll` drains and returns once it returns True.
     - `max_concurrency`: how many workflows this worker holds at once.
-    - `park_after`: a nap longer than this leaves memory.
-    - `max_crashes`: how many workers in a row a workflow may take down without recording a step
-      or a nap, before it is aborted; None is unlimited.
-    - `drain_timeout`: how long a stopping worker lets its runs go on before it hands them back.
-    - `unknown_handler`: with `"raise"`, `poll` raises `HandlerNotFound` when it meets a workflow of
-      a handler that is not registered; with `"skip"` it leaves those to other workers.
-    - `expire_ended_after`: while it polls, delete what ended so long ago, steps and naps included,
-      as `prune` does; None keeps it. Longer than anybody waits for a result. A TTL index of the
-      database cannot do it: it would take a workflow without its steps, or the steps of one that is
-      being retried.
+    - `park_after`: a workflow in a nap longer than this leaves memory.
+    - `max_crashes`: how many workers in a row a workflow may crash without recording a step or a
+      nap, before it is aborted; None is unlimited.
+    - `drain_timeout`: how long a stopping worker lets its runs continue before it releases them.
+    - `unknown_handler`: with `"raise"`, `poll` raises `HandlerNotFound` when it meets a workflow
+      whose handler is not registered; with `"skip"`, it leaves such workflows to other workers.
+    - `expire_ended_after`: while it polls, delete workflows that ended so long ago, with steps and
+      naps, as `prune` does; None keeps them. Make it longer than anyone waits for a result. A TTL
+      index of the database is no substitute: it would delete a workflow without its steps, or the
+      steps of a workflow that is being retried.
     - `codec`: converts inputs, outputs and results by the annotations of handlers and steps, as
-      `PydanticCodec` does; by default they are plain values, which stay as they are.
+      `PydanticCodec` does; by default, values are plain and stay as they are.
     - `hooks`: called around each call of a handler, a step's function and the like, see `RunHook`.
 
-    Raises `InvalidArgument` for what cannot be meant, and `Unsupported` for `expire_ended_after` on
-    a store that cannot delete.
+    Raises `InvalidArgument` for settings that make no sense, and `Unsupported` for
+    `expire_ended_after` on a store that cannot delete.
     """
 
     def __init__(
@@ -91,87 +93,74 @@ class Bluestreak(Client):
         codec: Codec = PLAIN,
         hooks: Sequence[RunHook] = (),
     ) -> None:
-        super().__init__(store, codec)
+        check_implements("store", store, Store)
         if not has_real_type(unknown_handler, str) or unknown_handler not in ("raise", "skip"):
             raise InvalidArgument("unknown_handler", unknown_handler, "expected 'raise' or 'skip'")
         if error_callback is not None:
             check_callable("error_callback", error_callback)
-        if should_stop is not None:
-            check_should_stop(should_stop)
-        self._should_stop = should_stop
-        self._poll_interval = to_positive_timedelta("poll_interval", poll_interval)
-        self._max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
-        self._drain_timeout = to_timedelta("drain_timeout", drain_timeout)
-        self._skip_unknown = unknown_handler == "skip"
-        self._expiry = to_expiry("expire_ended_after", store, expire_ended_after)
+        conversion = Conversion(codec)
         policy = Policy(
             wait_retry_interval=to_backoff("wait_retry_interval", wait_retry_interval),
             max_failures=check_limit("max_failures", max_failures),
             max_crashes=check_limit("max_crashes", max_crashes),
             park_after=to_timedelta("park_after", park_after),
             error_callback=error_callback,
-            conversion=self._conversion.or_none,
+            conversion=conversion.or_none,
             hooks=tuple(hooks),
         )
         lease = to_positive_timedelta("timeout_interval", timeout_interval)
-        self._registered = Handlers(policy, lease, self._conversion)
+        self._registered = Handlers(policy, lease, conversion)
+        super().__init__(store, codec=codec, handlers=self._registered.functions)
+        self._max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
+        self._new_worker = partial(
+            Worker,
+            store,
+            self._registered,
+            poll_interval=to_positive_timedelta("poll_interval", poll_interval),
+            max_concurrency=self._max_concurrency,
+            drain_timeout=to_timedelta("drain_timeout", drain_timeout),
+            skip_unknown=unknown_handler == "skip",
+            expiry=to_expiry("expire_ended_after", store, expire_ended_after),
+        )
+        self._should_stop = _checked(should_stop)
         self._stop_requested = False
         self._worker: Worker | None = None
         self._poll_has_its_own = False
 
+    @override
     def __repr__(self) -> str:
-        return f"<Bluestreak on {self._store!r}, {self.health().state}>"
+        return super().__repr__().removesuffix(">") + f", {self.health().state}>"
 
-    # Opening and closing -----------------------------------------------------------------------
-
+    @override
     async def close(self) -> None:
         """Stop polling if need be, wait until no run is left, and close the store.
 
-        A second `Bluestreak` on the same store object finds it closed, too.
+        Other objects on the same store find it closed, too.
         """
-        self._home.check_unless_closed("close()")
         if self._worker is not None:
+            self.check_open("close()")
             self._worker.stop.ask()
             await self._worker.ended.wait()
-        self._home.leave()
         self._stop_requested = False
-        await self._store.close()
-
-    async def __aenter__(self) -> Self:
-        await self.init()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
+        await super().close()
 
     # Handlers ----------------------------------------------------------------------------------
-
-    @property
-    def handlers(self) -> Mapping[str, Handler]:
-        """The registered handlers by id, read-only."""
-        return MappingProxyType(self._handlers)
 
     def register_handler(
         self, handler_id: str, handler: Handler, **policy: Unpack[HandlerPolicy]
     ) -> None:
         """Let this worker run the workflows of a handler id.
 
-        `policy` holds for its workflows instead of the engine's own settings, see `HandlerPolicy`.
+        `policy` overrides the settings of this object for these workflows, see `HandlerPolicy`.
 
-        Raises `InvalidId`, `InvalidHandler` for what is not an async function of a context and an
-        input, or is annotated with what the codec cannot convert, `InvalidArgument`, and
+        Raises `InvalidId`, `InvalidHandler` for anything but an async function of a context and an
+        input, and for annotations that the codec cannot convert, `InvalidArgument`, and
         `HandlerAlreadyRegistered`.
         """
-        handler_id = self._registered.register(handler_id, handler, **policy)
-        self._handlers[handler_id] = handler
+        self._registered.register(handler_id, handler, **policy)
 
     def handler(self, handler_id: str, **policy: Unpack[HandlerPolicy]) -> Callable[[H], H]:
-        """`register_handler` as a decorator, which returns the function as it is."""
+        """`register_handler` as a decorator, which returns the function unchanged."""
         check_id("handler id", handler_id)
 
         def register(function: H) -> H:
@@ -183,21 +172,19 @@ class Bluestreak(Client):
     # Running -----------------------------------------------------------------------------------
 
     async def poll(self, *, should_stop: ShouldStop | None = None) -> None:
-        """Claim and run workflows until `stop()`, or until `should_stop()` says so.
+        """Claim and run workflows until `stop()`, or until `should_stop()` returns True.
 
-        Returns when no run of its own is left: see `drain_timeout`. Cancelling it is stopping
-        without the drain. It outlives an unreachable store, which it tries again with backoff.
+        Returns once none of its runs is left, see `drain_timeout`. Cancelling it stops it without
+        the drain. If the store is unreachable, it tries again with backoff.
 
         Raises, after draining: `HandlerNotFound` (see `unknown_handler`), `StoreRefused` for wrong
-        credentials and the like, and whatever a programming error raises. `AlreadyPolling` at once.
+        credentials and the like, and what a programming error raises. `AlreadyPolling` at once.
         """
-        self._check_open("poll()")
+        self.check_open("poll()")
         if self._worker is not None:
             raise AlreadyPolling
-        if should_stop is not None:
-            check_should_stop(should_stop)
         self._poll_has_its_own = should_stop is not None
-        self._worker = self._new_worker(should_stop or self._should_stop)
+        self._worker = self._new_worker(should_stop=_checked(should_stop) or self._should_stop)
         if self._stop_requested:
             self._worker.stop.ask()
         try:
@@ -211,22 +198,20 @@ class Bluestreak(Client):
 
     @property
     def should_stop(self) -> ShouldStop | None:
-        """Asked several times a second while polling; may be set at any time, from any thread."""
+        """Asked several times a second while polling. You may set it any time, from any thread."""
         return self._should_stop
 
     @should_stop.setter
     def should_stop(self, should_stop: ShouldStop | None) -> None:
-        if should_stop is not None:
-            check_should_stop(should_stop)
-        self._should_stop = should_stop
+        self._should_stop = _checked(should_stop)
         if self._worker is not None and not self._poll_has_its_own:
             self._worker.stop.set_should_stop(should_stop)
 
     def stop(self) -> None:
-        """Stop polling: claim nothing more, drain, hand back what is left.
+        """Stop polling: claim nothing more, drain, release the rest.
 
-        Said again while draining, it skips the rest of the drain. Without a `poll` it stops the
-        next one as soon as that begins, unless `close` comes between. Safe to call from a signal
+        A second call while draining skips the rest of the drain. Without a running `poll`, it stops
+        the next one as soon as that begins, unless `close` comes first. Safe to call from a signal
         handler of the event loop, and from any thread.
         """
         if self._worker is None:
@@ -242,14 +227,8 @@ class Bluestreak(Client):
             state=WorkerState.STOPPED, worker=None, runs=0, max_concurrency=self._max_concurrency
         )
 
-    def _new_worker(self, should_stop: ShouldStop | None) -> Worker:
-        return Worker(
-            self._store,
-            self._registered,
-            poll_interval=self._poll_interval,
-            max_concurrency=self._max_concurrency,
-            drain_timeout=self._drain_timeout,
-            skip_unknown=self._skip_unknown,
-            should_stop=should_stop,
-            expiry=self._expiry,
-        )
+
+def _checked(should_stop: ShouldStop | None) -> ShouldStop | None:
+    if should_stop is not None:
+        check_should_stop(should_stop)
+    return should_stop

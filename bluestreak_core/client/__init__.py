@@ -1,1 +1,11 @@
-"""What needs no worker: starting workflows, looking at them, controlling them."""
+"""What needs no worker: starting workflows, waiting for them, finding and controlling them.
+
+`client` is the facade. Its calls are in `starting`, `waiting`, `control` and `search`, over one
+`open_store`; `known_handlers` converts values.
+"""
+
+from bluestreak_core.client.client import Client
+from bluestreak_core.client.starting import Start
+from bluestreak_core.client.timeline import EventKind, Timeline, TimelineEvent
+
+__all__ = ["Client", "EventKind", "Start", "Timeline", "TimelineEvent"]

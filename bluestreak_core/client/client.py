@@ -1,86 +1,104 @@
-"""What any process can do with workflows, whether it runs some or not: start them, and look."""
+"""The facade of a process that starts workflows and looks at them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from types import MethodType
-from typing import Any, TypeVar, assert_never, overload
+import builtins
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType, TracebackType
+from typing import Any, Literal, Self, TypeVar, overload
 
-from bluestreak_core.argument import (
-    Duration,
-    check_callable,
-    check_id,
-    check_implements,
-    check_reason,
-    has_real_type,
-    is_async,
-    to_instant,
-    to_timedelta,
-)
+from bluestreak_core.argument import Duration, check_id
+from bluestreak_core.client.control import Control
+from bluestreak_core.client.known_handlers import KnownHandlers
+from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.patience import to_patience
 from bluestreak_core.client.search import Search
-from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.codec import PLAIN, Codec, Conversion
-from bluestreak_core.concurrency import HomeLoop
-from bluestreak_core.errors import (
-    HandlerNotRegistered,
-    InvalidArgument,
-    TransitionRefused,
-    WaitTimeout,
-    WorkflowAborted,
-    WorkflowCancelled,
-    WorkflowConflict,
-    WorkflowNotFound,
-)
+from bluestreak_core.client.starting import Start, Starting
+from bluestreak_core.client.timeline import Timeline
+from bluestreak_core.client.waiting import Waiting
+from bluestreak_core.codec import PLAIN, Codec
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import ErrorRecord, Nap, NewWorkflow, Standing, Status, Step, Workflow
+from bluestreak_core.model import Nap, Step, Workflow
 from bluestreak_core.run import Context, Handler
-from bluestreak_core.store import Store, SupportsForks, SupportsTransactions, require
-from bluestreak_core.store.values import same_value
+from bluestreak_core.store import ENDED, Pruned, Store, WorkflowSummary
 
 Input = TypeVar("Input")
 Result = TypeVar("Result")
 
-_LATER = timedelta(milliseconds=1)
-
-_NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
+_NONE: Mapping[str, Handler] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What `start_many` is told of one workflow; see `start`."""
+class Client:
+    """Starts workflows, waits for them, finds and controls them, and runs none.
 
-    workflow_id: str
-    handler: str | Handler
-    input: Any = None
-    delay: Duration | None = field(default=None, kw_only=True)
-    at: datetime | None = field(default=None, kw_only=True)
+    For a process without a worker, such as a web server. Use it as
+    `async with Client(store) as client:`, which calls `init` and `close`, within one event loop.
 
+    - `handlers`: functions by handler id, for `start` and `wait` by function. Their annotations
+      convert inputs and results. Without them, name handlers by id, and pass plain values.
+    - `codec`: converts by those annotations, as `PydanticCodec` does; by default, values are plain
+      and stay as they are. Take the codec of your workers.
 
-class Client(Search):
-    """The part of `Bluestreak` that needs no handler."""
+    Durations are seconds or `timedelta`.
 
-    def __init__(self, store: Store, codec: Codec = PLAIN) -> None:
-        check_implements("store", store, Store)
-        check_implements("codec", codec, Codec)
-        self._store = store
-        self._conversion = Conversion(codec)
-        self._handlers: dict[str, Handler] = {}
-        self._home = HomeLoop()
+    Raises `InvalidArgument`, and for the handlers `InvalidId` and `InvalidHandler`.
+
+    This class is a facade: the other modules of `bluestreak_core.client` do the work.
+    """
+
+    def __init__(
+        self, store: Store, *, codec: Codec = PLAIN, handlers: Mapping[str, Handler] = _NONE
+    ) -> None:
+        self._store = OpenStore(store)
+        self._known = KnownHandlers(handlers, codec)
+        self._starting = Starting(self._store, self._known)
+        self._waiting = Waiting(self._store, self._known)
+        self._control = Control(self._store)
+        self._search = Search(self._store)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self._store!r}>"
+
+    # Opening and closing -----------------------------------------------------------------------
 
     async def init(self) -> None:
         """Connect the store and create what it needs. Repeated calls change nothing.
 
-        From now on, all calls come from the event loop of this one. Every other one, as of another
-        thread, gets `WrongEventLoop`, until `close`.
+        Until `close`, all calls must come from the event loop of this call. A call from another
+        one, such as another thread's, raises `WrongEventLoop`.
         """
-        self._home.check_unless_closed("init()")
         await self._store.init()
-        self._home.enter("init()")
 
-    # Starting and looking ----------------------------------------------------------------------
+    async def close(self) -> None:
+        """Close the store. Other clients on the same store object find it closed, too."""
+        await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.init()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def check_open(self, call: str) -> None:
+        """Raise `NotInitialised`, or `WrongEventLoop` in another event loop than that of `init`.
+
+        The message names the call. Subclasses guard calls of their own with it.
+        """
+        self._store.check(call)
+
+    @property
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handlers that this object knows, by id, read-only."""
+        return self._known.by_id
+
+    # Starting and waiting ----------------------------------------------------------------------
 
     @overload
     async def start(
@@ -132,83 +150,39 @@ class Client(Search):
         strict: bool = False,
         session: Any = None,
     ) -> bool:
-        """Create a workflow, to be run by any worker that has the handler.
+        """Create a workflow; any worker with the handler runs it.
 
-        `handler` is an id, or a function that is registered with this object. Where this object has
-        the handler, the input is converted by its annotation; else it goes as it is.
+        `handler` is an id, or a function that this object knows. If this object knows the handler,
+        the handler's annotation converts the input; otherwise the input stays as it is.
 
-        True; False, and nothing is changed, when the id exists. Once this has returned True, the
-        workflow outlives any crash. After a `StoreUnavailable` it may exist or not: ask again.
+        Returns True; False, and changes nothing, if the id exists. Once this has returned True, the
+        workflow survives any crash. After a `StoreUnavailable` it may exist or not: call again.
 
-        - `delay`, seconds or a `timedelta`, or `at`, an aware datetime: it is not claimed before.
-          An instant that has passed is no delay.
-        - `strict`: an id that exists with another handler, or with another input as far as the
-          store tells them apart, is a `WorkflowConflict`.
-        - `session`: do it as a part of the transaction that is under way in this session of the
-          store's client. The workflow is there when that is committed. The driver's errors are
-          raised as they are, so that its own retries work.
+        - `delay`, seconds or a `timedelta`, or `at`, an aware datetime: no worker claims the
+          workflow before. An instant in the past is no delay.
+        - `strict`: raise `WorkflowConflict` if the id exists with another handler, or with another
+          input as far as the store tells them apart.
+        - `session`: start as a part of the transaction that is in progress in this session of the
+          store's client. The workflow exists once the transaction is committed. The driver's errors
+          are raised unchanged, so that its own retries work.
 
         Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `HandlerNotRegistered`,
         `InvalidValue`, `UnstorableValue`, `ValueTooLarge` and `Unsupported` before anything is
         written.
         """
-        self._check_open("start()")
-        new = self._new(Start(workflow_id, handler, input, delay=delay, at=at))
-        if session is None:
-            created = await self._store.create(new)
-        else:
-            store = require(self._store, SupportsTransactions, "start(session=)")
-            await store.check_transactions("start(session=)")
-            created = await store.create_in(session, new)
-        if not created and strict:
-            await self._check_same(new, session)
-        return created
+        start = Start(workflow_id, handler, input, delay=delay, at=at)
+        return await self._starting.start(start, strict=strict, session=session)
 
-    async def start_many(self, starts: Iterable[Start]) -> list[bool]:
-        """`start` each of many, a thousand in a round trip; which of them were new, in their order.
+    async def start_many(self, starts: Iterable[Start]) -> builtins.list[bool]:
+        """`start` many workflows, a thousand in a round trip. Returns which were new, in order.
 
-        Where two have one id, the first of them counts. Not atomic as a whole: after an error, some
-        may have been created; the same call creates the rest.
+        If two have the same id, the first one counts. The call as a whole is not atomic: after an
+        error, some workflows may exist; the same call creates the rest.
 
         Raises like `start`, before anything is written; the message names the place, as in
         `starts[3]`, or the workflow that a value belongs to.
         """
-        self._check_open("start_many()")
-        if has_real_type(starts, str) or not isinstance(starts, Iterable):
-            raise InvalidArgument("starts", starts, "expected several Start")
-        return await self._store.create_many(
-            [self._new(start, f"starts[{place}]: ") for place, start in enumerate(starts)]
-        )
-
-    def _new(self, start: Start, where: str = "") -> NewWorkflow:
-        if not has_real_type(start, Start):
-            raise InvalidArgument(where.removesuffix(": "), start, "expected a Start")
-        now = self._store.clock.now()
-        start_at = _start_at(start, now, where)
-        workflow_id = check_id(f"{where}workflow id", start.workflow_id)
-        handler_id, stored_input = self._to_store(workflow_id, start.handler, start.input, where)
-        return NewWorkflow(
-            workflow_id=workflow_id,
-            handler_id=handler_id,
-            input=stored_input,
-            created_at=now,
-            start_at=start_at if start_at is not None and start_at > now else None,
-        )
-
-    async def _check_same(self, new: NewWorkflow, session: Any) -> None:
-        """Refuse a workflow whose id is taken by another one."""
-        if session is None:
-            found = await self._store.find_workflow(new.workflow_id)
-        else:
-            found = await require(self._store, SupportsTransactions, "start(session=)").find_in(
-                session, new.workflow_id
-            )
-        if found is None:
-            return
-        if found.handler_id != new.handler_id:
-            raise WorkflowConflict(new.workflow_id, "handler")
-        if not same_value(found.input, new.input):
-            raise WorkflowConflict(new.workflow_id, "input")
+        return await self._starting.start_many(starts)
 
     @overload
     async def wait(
@@ -242,204 +216,171 @@ class Client(Search):
     ) -> Any:
         """The result of a workflow, once it has finished.
 
-        With `handler`, a registered function, it is of the type that the function is annotated to
-        return; without, it is as it is stored.
+        With `handler`, a function that this object knows, the result has the type that the function
+        is annotated to return; without, it is as stored.
 
-        - `timeout`, seconds or a `timedelta`: how long to wait; 100 s where nothing is said.
+        - `timeout`, seconds or a `timedelta`: how long to wait; 100 s by default.
         - `retries` and `pause_interval`, as in the JavaScript library, instead of `timeout`: look
-          up to `retries` times (100), `pause_interval` apart (1 s), or sooner where the store gives
+          up to `retries` times (100), `pause_interval` apart (1 s), or sooner if the store gives
           notice.
 
-        Raises `WorkflowNotFound`; as soon as there is nothing more to wait for, `WorkflowAborted`
-        with the last error or `WorkflowCancelled` with its reason; `WaitTimeout`; and
-        `InvalidArgument` for a `timeout` beside `retries` or `pause_interval`. With `handler` also
-        `HandlerNotRegistered`, `WorkflowConflict` if the workflow has another one, and
-        `InvalidValue` if its result does not fit the annotation.
+        Raises `WorkflowNotFound`; as soon as no result can come any more, `WorkflowAborted` with
+        the last error or `WorkflowCancelled` with the reason; `WaitTimeout`; and `InvalidArgument`
+        for a `timeout` beside `retries` or `pause_interval`. With `handler` also
+        `HandlerNotRegistered`, `WorkflowConflict` if the workflow has another handler, and
+        `InvalidValue` if the result does not fit the annotation.
         """
-        self._check_open("wait()")
-        workflow_id = check_id("workflow id", workflow_id)
+        self.check_open("wait()")
         patience = to_patience(timeout, retries, pause_interval)
-        handler_id = None if handler is None else self._id_of(handler)
-        for pause in patience.pauses():
-            workflow = await self._look(workflow_id, pause, handler_id)
-            if workflow.status.ended:
-                break
-        match workflow.status:
-            case Status.FINISHED:
-                if handler is None:
-                    return workflow.result
-                return self._conversion.result(workflow_id, handler, workflow.result)
-            case Status.ABORTED:
-                error = workflow.error or _NO_ERROR
-                raise WorkflowAborted(workflow_id, error.type, error.message, error.traceback)
-            case Status.CANCELLED:
-                raise WorkflowCancelled(workflow_id, workflow.reason)
-            case Status.IDLE | Status.RUNNING | Status.FAILED | Status.PAUSED:
-                raise WaitTimeout(workflow_id, workflow.status, patience.retries, patience.timeout)
-            case _:
-                assert_never(workflow.status)
+        return await self._waiting.wait(workflow_id, patience, handler)
 
-    # From outside ------------------------------------------------------------------------------
+    # Control -----------------------------------------------------------------------------------
 
     async def cancel(
         self, workflow_id: str, reason: str | None = None, *, session: Any = None
     ) -> bool:
-        """End a workflow at once, whatever state it is in. True; False if it had ended before.
+        """End a workflow at once, in any state. Returns True; False if it had ended before.
 
-        Where it runs, its worker is told: its handler is cancelled, and what it asked for by
-        `ctx.on_cancel` is done. `wait` raises `WorkflowCancelled` from now on. With `session`, as a
-        part of the transaction that is under way in it, see `start`.
+        If a worker runs it, the worker cancels its handler, and then calls the clean-ups that the
+        handler has registered by `ctx.on_cancel`. From now on, `wait` raises `WorkflowCancelled`.
+        With `session`, the cancellation is a part of the transaction that is in progress in it, see
+        `start`.
 
-        Raises `InvalidId`, `WorkflowNotFound`, `InvalidArgument` for a reason that is no str or too
-        long or for what is no session, and `Unsupported` where there are no transactions.
+        Raises `InvalidId`, `WorkflowNotFound`, `InvalidArgument` for a reason that is not a str or
+        too long and for anything but a session, and `Unsupported` if there are no transactions.
         """
-        reason = check_reason(reason)
-        try:
-            await self._control("cancel()", workflow_id, Transition.CANCEL, reason, session)
-        except TransitionRefused:
-            return False
-        return True
+        return await self._control.cancel(workflow_id, reason, session)
 
     async def pause(self, workflow_id: str) -> None:
-        """Leave a workflow alone until it is resumed. Where it runs, its handler is cancelled.
+        """Keep a workflow from running until it is resumed. A running handler is cancelled.
 
         Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is paused or has
         ended.
         """
-        await self._control("pause()", workflow_id, Transition.PAUSE)
+        await self._control.change(workflow_id, Transition.PAUSE)
 
     async def resume(self, workflow_id: str) -> None:
-        """Let a paused workflow go on: at once, or when the nap or the pause ends that it was in.
+        """Let a paused workflow go on: at once, or when the nap or retry pause that it was in ends.
 
         Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is not paused.
         """
-        await self._control("resume()", workflow_id, Transition.RESUME)
+        await self._control.change(workflow_id, Transition.RESUME)
 
     async def retry(self, workflow_id: str) -> None:
-        """Let an aborted or cancelled workflow run again, over what it has recorded.
+        """Run an aborted or cancelled workflow again, over its recorded steps.
 
-        Its failures are forgotten, and so is which steps were given up; its `deadline` begins anew.
+        Its failures are forgotten, and so is which steps were given up; its `deadline` starts anew.
 
         Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
         """
-        await self._control("retry()", workflow_id, Transition.RETRY)
+        await self._control.change(workflow_id, Transition.RETRY)
 
     async def fork(self, workflow_id: str, new_id: str, before: str | None = None) -> bool:
-        """Start a workflow with the handler and the input of another one, and with what that had
-        recorded before the step `before`: it goes on from there. Without `before`, with all of it.
+        """Start a workflow with the handler, the input and the records of another one.
 
-        Steps, naps, and which steps were given up. The other one may be in any state, and stays in
-        it. True; False, and nothing is changed, when the new id exists. On a store that has to do
-        it in several writes, a fork that is broken off is left `paused`; the same call completes
-        it.
+        The new workflow has the steps, the naps and the given-up steps that were recorded before
+        the step `before`, and continues there; without `before`, it has all of them. The other
+        workflow may be in any state, and stays in it.
 
-        Raises `InvalidId`, `WorkflowNotFound`, `StepNotRecorded`, and `Unsupported` on a store that
-        cannot do it.
+        Returns True; False, and changes nothing, if the new id exists. If the store needs several
+        writes and one of them fails, the new workflow is left `paused`; the same call completes it.
+
+        Raises `InvalidId`, `WorkflowNotFound`, `StepNotRecorded`, and `Unsupported` if the store
+        cannot fork.
         """
-        self._check_open("fork()")
-        workflow_id = check_id("workflow id", workflow_id)
-        new_id = check_id("new id", new_id)
-        before = None if before is None else check_id("before", before)
-        store = require(self._store, SupportsForks, "fork()")
-        return await store.fork(workflow_id, new_id, before, self._store.clock.now())
+        return await self._control.fork(workflow_id, new_id, before)
 
-    async def _control(
-        self,
-        call: str,
-        workflow_id: str,
-        event: Transition,
-        reason: str | None = None,
-        session: Any = None,
-    ) -> None:
-        self._check_open(call)
-        workflow_id = check_id("workflow id", workflow_id)
-        now = self._store.clock.now()
-        if session is None:
-            await self._store.control(workflow_id, event, now, reason)
-        else:
-            with_session = call.replace("()", "(session=)")
-            store = require(self._store, SupportsTransactions, with_session)
-            await store.check_transactions(with_session)
-            await store.control_in(session, workflow_id, event, now, reason)
-
-    # Looking -----------------------------------------------------------------------------------
+    # Finding -----------------------------------------------------------------------------------
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         """The workflow as it is stored, or None."""
-        self._check_open("find_workflow()")
-        return await self._store.find_workflow(check_id("workflow id", workflow_id))
+        store = self._store.get("find_workflow()")
+        return await store.find_workflow(check_id("workflow id", workflow_id))
 
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
         """The recorded step, or None."""
-        self._check_open("find_step()")
-        return await self._store.find_step(
-            check_id("workflow id", workflow_id), check_id("step id", step_id)
-        )
+        store = self._store.get("find_step()")
+        workflow_id = check_id("workflow id", workflow_id)
+        return await store.find_step(workflow_id, check_id("step id", step_id))
 
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
         """The recorded nap, or None."""
-        self._check_open("find_nap()")
-        return await self._store.find_nap(
-            check_id("workflow id", workflow_id), check_id("nap id", nap_id)
+        store = self._store.get("find_nap()")
+        workflow_id = check_id("workflow id", workflow_id)
+        return await store.find_nap(workflow_id, check_id("nap id", nap_id))
+
+    def list(
+        self,
+        *,
+        status: str | Collection[str] | None = None,
+        handler_id: str | None = None,
+        id_prefix: str | None = None,
+        created: tuple[datetime | None, datetime | None] | None = None,
+        order: Literal["newest", "oldest", "id"] | None = None,
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> AsyncIterator[WorkflowSummary]:
+        """The workflows that match everything given, one by one, without inputs and results.
+
+        - `status`: one `Status` or several.
+        - `created`: the first instant, and the first one behind the range; either may be None. What
+          the JavaScript library created counts as the oldest, and is in no range.
+        - `order`: `"newest"` first, `"oldest"` first, or by `"id"`. The default is the newest
+          first, and `"id"` with an `id_prefix`.
+        - `after`: the `cursor` of a summary from a list of the same order; this list continues
+          behind it.
+
+        Whatever changes meanwhile, no workflow is listed twice, and none is left out that exists
+        and matches all the time. Only `MongoStore` on a standalone server, asked for several
+        statuses, may leave out a workflow whose status changes at that moment.
+
+        Raises `InvalidArgument`, `InvalidId` and `Unsupported` at once, and the store's errors
+        during iteration. Unreadable documents are skipped, and logged.
+        """
+        return self._search.list(
+            status=status,
+            handler_id=handler_id,
+            id_prefix=id_prefix,
+            created=created,
+            order=order,
+            limit=limit,
+            after=after,
         )
 
-    def _to_store(
-        self, workflow_id: str, handler: object, input: Any, where: str
-    ) -> tuple[str, Any]:
-        """A handler's id, and its input as it is stored."""
-        is_function = callable(handler) and is_async(handler)
-        name = f"{where}handler id"
-        handler_id = self._id_of(handler) if is_function else check_id(name, handler)
-        known = self._handlers.get(handler_id)
-        if known is None:
-            return handler_id, input
-        return handler_id, self._conversion.stored_input(workflow_id, known, input)
+    async def count(self, by: Literal["status", "handler_id"] = "status") -> dict[str, int]:
+        """The number of workflows by status, with a key for each status, or by handler id.
 
-    def _id_of(self, handler: object) -> str:
-        check_callable("handler", handler)
-        found = [name for name, known in self._handlers.items() if _is_same(known, handler)]
-        if len(found) != 1:
-            name = getattr(handler, "__qualname__", type(handler).__qualname__)
-            ids = " and ".join(map(repr, found))
-            reason = (
-                f"the handler of {ids}: give the id" if found else "no handler that is registered"
-            )
-            raise HandlerNotRegistered(name, reason)
-        return found[0]
+        It scans an index, but reads no workflow: a second or two for a million. Workflows that are
+        being deleted count until they are gone. Raises `InvalidArgument` and `Unsupported`.
+        """
+        return await self._search.count(by)
 
-    async def _look(self, workflow_id: str, pause: timedelta, handler_id: str | None) -> Standing:
-        """How far the workflow is; unless it has ended, after a pause, which hints cut short."""
-        clock = self._store.clock
-        since = clock.now()
-        until = since + pause
-        while True:
-            workflow = await self._store.find_standing(workflow_id)
-            if workflow is None:
-                raise WorkflowNotFound(workflow_id)
-            if handler_id not in (None, workflow.handler_id):
-                raise WorkflowConflict(workflow_id, "handler")
-            if not workflow.status.ended and (left := until - clock.now()) > timedelta(0):
-                await self._store.wait_for_end(workflow_id, since, left)
-            if workflow.status.ended or clock.now() >= until:
-                return workflow
-            since = max(clock.now(), since + _LATER)
+    async def describe(self, workflow_id: str) -> Timeline:
+        """A workflow with its steps, naps and failures, and all that happened to it in order.
 
-    def _check_open(self, call: str) -> None:
-        self._home.check(call)
+        Print it. The object has everything in full, and loads all of it. Raises `InvalidId`,
+        `Unsupported` and `WorkflowNotFound`.
+        """
+        return await self._search.describe(workflow_id)
 
+    async def prune(
+        self,
+        *,
+        ended_before: datetime,
+        statuses: Collection[str] = ENDED,
+        limit: int | None = None,
+    ) -> Pruned:
+        """Delete workflows that ended before an instant, in one of these statuses.
 
-def _start_at(start: Start, now: datetime, where: str) -> datetime | None:
-    """When a workflow is to start, if anything is said of it."""
-    if start.delay is not None and start.at is not None:
-        raise InvalidArgument(f"{where}at", start.at, "expected a delay or an instant, not both")
-    if start.delay is not None:
-        return in_milliseconds(now + to_timedelta(f"{where}delay", start.delay))
-    if start.at is None:
-        return None
-    return to_instant(f"{where}at", start.at)
+        Their steps and naps go with them, and their ids are free again. Keep ended workflows for a
+        lease at least: meanwhile a worker that has lost its claim may still record its last step. A
+        workflow that the JavaScript library ended counts as ended when its last lease ran out.
 
+        It deletes in batches, which block nobody, and stops at `limit` workflows. A workflow that
+        is about to be deleted cannot be retried any more. If the call is interrupted, the next
+        `prune` completes it, whatever its arguments. Any process may prune, several at once, too.
+        Returns how much was deleted.
 
-def _is_same(known: Handler, handler: object) -> bool:
-    if isinstance(known, MethodType):  # which is another object at each access
-        return isinstance(handler, MethodType) and known == handler
-    return known is handler
+        Raises `InvalidArgument`, before anything is deleted, and `Unsupported`.
+        """
+        return await self._search.prune(ended_before=ended_before, statuses=statuses, limit=limit)

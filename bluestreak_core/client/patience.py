@@ -1,4 +1,4 @@
-"""How long a caller waits, in either of the two ways to say it."""
+"""How long a caller waits, by either of the two ways to set it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _PAUSE_INTERVAL = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """So many looks, each but the last with a pause after it.
+    """A number of looks, with a pause after each but the last.
 
-    `retries` and `timeout` are what the caller said: one of them is None.
+    `retries` and `timeout` are the caller's arguments: one of them is None.
     """
 
     looks: int
@@ -27,7 +27,7 @@ class Patience:
     timeout: timedelta | None = None
 
     def pauses(self) -> Iterator[timedelta]:
-        """How long to wait after each look."""
+        """The pause after each look."""
         for more in reversed(range(self.looks)):
             yield self.pause if more else timedelta(0)
 
@@ -35,7 +35,7 @@ class Patience:
 def to_patience(
     timeout: Duration | None, retries: int | None, pause_interval: Duration | None
 ) -> Patience:
-    """Raises `InvalidArgument` where both ways are taken, and `InvalidDuration`."""
+    """Raises `InvalidArgument` for both ways together, and `InvalidDuration`."""
     if retries is None and pause_interval is None:
         span = _TIMEOUT if timeout is None else to_timedelta("timeout", timeout)
         return Patience(looks=2 if span else 1, pause=span, timeout=span)

@@ -1,4 +1,4 @@
-"""Looking at all workflows, and deleting those that nobody will ask for any more."""
+"""Finding workflows, and deleting those that have ended."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Literal
 
 from bluestreak_core.argument import check_id, check_limit, has_real_type, to_instant
+from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
 from bluestreak_core.model import Status, Workflow
@@ -19,11 +20,9 @@ from bluestreak_core.store import (
     Order,
     Pruned,
     Query,
-    Store,
     SupportsPruning,
     SupportsSearch,
     WorkflowSummary,
-    require,
 )
 from bluestreak_core.store.query import from_cursor, to_cursor
 
@@ -35,39 +34,24 @@ _LAST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
 
 
 class Search:
-    """The part of a `Client` that looks at more than one workflow, or at all of one."""
+    """The calls of a client that look at more than one workflow, or at all of one; see `Client`."""
 
-    _store: Store
-
-    _check_open: Callable[[str], None]
+    def __init__(self, store: OpenStore) -> None:
+        self._store = store
 
     def list(
         self,
         *,
-        status: str | Collection[str] | None = None,
-        handler_id: str | None = None,
-        id_prefix: str | None = None,
-        created: tuple[datetime | None, datetime | None] | None = None,
-        order: Literal["newest", "oldest", "id"] | None = None,
-        limit: int | None = None,
-        after: str | None = None,
+        status: str | Collection[str] | None,
+        handler_id: str | None,
+        id_prefix: str | None,
+        created: tuple[datetime | None, datetime | None] | None,
+        order: Literal["newest", "oldest", "id"] | None,
+        limit: int | None,
+        after: str | None,
     ) -> AsyncIterator[WorkflowSummary]:
-        """The workflows that fulfil all that is given, one by one, without inputs and results.
-
-        `status` is one `Status` or several. `created` is from when, and until before when; either
-        may be None. What the JavaScript library created counts as the oldest, and is in no range.
-        `order` is `"newest"` first, `"oldest"` first, or by `"id"`; that is what it is with an
-        `id_prefix` unless it is given, and the newest first otherwise.
-
-        With `after`, the `cursor` of a summary in a list of the same order, it goes on behind that.
-        Whatever comes, goes and changes meanwhile, no workflow is listed twice, and none left out
-        that is there all the time and fulfils what is asked all the time. But with several states,
-        `MongoStore` on a standalone server may leave out one that changes its state just then.
-
-        Raises `InvalidArgument`, `InvalidId` and `Unsupported` at once, and what a store raises
-        while it is iterated over. Documents that cannot be read are passed over, and logged.
-        """
-        store = self._searching("list()")
+        """The workflows that match everything given."""
+        store = self._store.require(SupportsSearch, "list()")
         created_from, created_until = _to_range("created", created)
         default = Order.NEWEST if id_prefix is None else Order.ID
         query = Query(
@@ -79,16 +63,12 @@ class Search:
             order=_to_order("order", order, default),
         )
         position = _to_position("after", after, query.order)
-        check = partial(self._check_open, "list()")
+        check = partial(self._store.check, "list()")
         return _listed(store, query, position, check_limit("limit", limit), check)
 
-    async def count(self, by: Literal["status", "handler_id"] = "status") -> dict[str, int]:
-        """How many workflows there are by status, each of which is a key, or by handler id.
-
-        It reads an index of all of them, but no workflow: a second or two for a million. What is
-        just being deleted is counted until it is gone. Raises `InvalidArgument` and `Unsupported`.
-        """
-        store = self._searching("count()")
+    async def count(self, by: Literal["status", "handler_id"]) -> dict[str, int]:
+        """The number of workflows by status or by handler id."""
+        store = self._store.require(SupportsSearch, "count()")
         if not has_real_type(by, str) or by not in tuple(CountBy):
             raise InvalidArgument("by", by, "expected 'status' or 'handler_id'")
         count_by = CountBy(by)
@@ -98,41 +78,20 @@ class Search:
         return {status.value: counts.get(status.value, 0) for status in Status}
 
     async def describe(self, workflow_id: str) -> Timeline:
-        """A workflow with its steps, naps and failures, and what has happened to it in order.
-
-        Print it. Nothing of it is cut short in the object, and all of it is loaded. Raises
-        `InvalidId`, `Unsupported` and `WorkflowNotFound`.
-        """
-        store = self._searching("describe()")
+        """A workflow with all its records."""
+        store = self._store.require(SupportsSearch, "describe()")
         workflow_id = check_id("workflow id", workflow_id)
         workflow = await self._find_unpruned(workflow_id)
         records = await store.records(workflow_id)
         if workflow.status.ended:
-            await self._find_unpruned(workflow_id)  # or some of the records may have been deleted
+            await self._find_unpruned(workflow_id)  # a prune may have deleted some of the records
         return Timeline.of(workflow, records)
 
     async def prune(
-        self,
-        *,
-        ended_before: datetime,
-        statuses: Collection[str] = ENDED,
-        limit: int | None = None,
+        self, *, ended_before: datetime, statuses: Collection[str], limit: int | None
     ) -> Pruned:
-        """Delete what ended before an instant, in one of these states, with steps and naps.
-
-        All that is left of such a workflow is that its id is free again. Leave some time, a lease
-        at least, in which a worker that has lost its claim may still record what it was at. What
-        the JavaScript library has ended did so when its last lease ended.
-
-        It deletes in batches, which block nobody, and stops at `limit` workflows. What is about to
-        be deleted cannot be retried any more. Broken off anywhere, it is gone on with by the next
-        call, whatever that one is for. Any process may do it, and several at once. Returns how much
-        it has deleted.
-
-        Raises `InvalidArgument`, before anything is deleted, and `Unsupported`.
-        """
-        self._check_open("prune()")
-        store = require(self._store, SupportsPruning, "prune()")
+        """Delete workflows that ended before an instant, batch by batch."""
+        store = self._store.require(SupportsPruning, "prune()")
         until = to_instant("ended_before", ended_before)
         ended = _to_statuses("statuses", statuses, ENDED)
         left = check_limit("limit", limit)
@@ -148,14 +107,10 @@ class Search:
         return pruned
 
     async def _find_unpruned(self, workflow_id: str) -> Workflow:
-        workflow = await self._store.find_workflow(workflow_id)
+        workflow = await self._store.get("describe()").find_workflow(workflow_id)
         if workflow is None or workflow.pruned_at is not None:
             raise WorkflowNotFound(workflow_id)
         return workflow
-
-    def _searching(self, call: str) -> SupportsSearch:
-        self._check_open(call)
-        return require(self._store, SupportsSearch, call)
 
 
 async def _listed(
@@ -167,7 +122,7 @@ async def _listed(
 ) -> AsyncIterator[WorkflowSummary]:
     left = limit
     while left is None or left > 0:
-        check()  # it may be iterated over in another event loop than it was made in
+        check()  # the caller may iterate in another event loop than it called `list` in
         size = _PAGE if left is None else min(_PAGE, left)
         page = await store.find_page(query, after, size)
         for summary in page:
@@ -179,41 +134,41 @@ async def _listed(
 
 
 def _to_statuses(name: str, value: object, allowed: tuple[Status, ...]) -> frozenset[Status]:
-    """Some states, given as one or several."""
+    """The statuses of an argument that is one or several."""
     known = {status.value: status for status in allowed}
     given = [value] if has_real_type(value, str) else _members(value)
-    plain = [str.__str__(one) for one in given if has_real_type(one, str)]
+    plain = [str.__str__(status) for status in given if has_real_type(status, str)]
     if not plain or len(plain) < len(given) or not known.keys() >= set(plain):
         raise InvalidArgument(name, value, f"expected one or several of {', '.join(allowed)}")
-    return frozenset(known[one] for one in plain)
+    return frozenset(known[status] for status in plain)
 
 
 def _members(value: object) -> list[object]:
-    """What a collection holds; nothing if it is none, or a mapping, such as `{"$ne": ...}`."""
+    """The members of a collection; none for anything else, such as the mapping `{"$ne": ...}`."""
     kind = type(value)  # `isinstance` would believe what a mock says of itself
     if not issubclass(kind, Collection) or issubclass(kind, Mapping):
         return []
     try:
         return list(value)  # type: ignore[call-overload, no-any-return]
-    except Exception:  # noqa: BLE001 - a collection of somebody's may raise anything
+    except Exception:  # noqa: BLE001 - a collection of the caller's may raise anything
         return []
 
 
 def _to_range(name: str, value: object) -> tuple[datetime | None, datetime | None]:
-    """From when, and until before when."""
+    """The first instant of a range, and the first one behind it."""
     if value is None:
         return None, None
     expected = "expected two instants, from and until, or None for either"
     if not (has_real_type(value, tuple) or has_real_type(value, list)):
         raise InvalidArgument(name, value, expected)
-    bounds = [None if one is None else _to_bound(name, one) for one in value]
+    bounds = [None if bound is None else _to_bound(name, bound) for bound in value]
     if len(bounds) != 2:  # noqa: PLR2004 - from and until
         raise InvalidArgument(name, value, expected)
     return bounds[0], bounds[1]
 
 
 def _to_bound(name: str, value: object) -> datetime:
-    """An instant to compare stored ones with, which are whole milliseconds: it is rounded up."""
+    """An instant to compare with stored ones, which are whole milliseconds: it is rounded up."""
     instant = to_instant(name, value)
     was_cut = has_real_type(value, datetime) and datetime.__gt__(value, instant)
     return instant + _MILLISECOND if was_cut and instant < _LAST else instant

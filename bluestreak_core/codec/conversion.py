@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bluestreak_core.argument import check_implements
 from bluestreak_core.codec.annotation import ABSENT, Annotations, Unresolved, of_input, of_return
 from bluestreak_core.codec.codec import Codec, PlainCodec
 from bluestreak_core.errors import InvalidHandler
@@ -19,6 +20,7 @@ class Conversion:
     """
 
     def __init__(self, codec: Codec) -> None:
+        check_implements("codec", codec, Codec)
         self._codec = codec
         self._inputs = Annotations(of_input)
         self._returns = Annotations(of_return)

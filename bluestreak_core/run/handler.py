@@ -97,12 +97,18 @@ class Handlers:
         self._policy = policy
         self._conversion = conversion
         self._registered: dict[str, Registration] = {}
+        self._functions: dict[str, Handler] = {}
 
     def __contains__(self, handler_id: str) -> bool:
         return handler_id in self._registered
 
     def __getitem__(self, handler_id: str) -> Registration:
         return self._registered[handler_id]
+
+    @property
+    def functions(self) -> Mapping[str, Handler]:
+        """The functions by id; the view follows later registrations."""
+        return MappingProxyType(self._functions)
 
     @property
     def ids(self) -> KeysView[str]:
@@ -125,6 +131,7 @@ class Handlers:
         lease = rules.pop("timeout_interval", self.lease)
         own = replace(self._policy, **rules)
         self._registered[handler_id] = Registration(handler=handler, policy=own, lease=lease)
+        self._functions[handler_id] = handler
         return handler_id
 
 

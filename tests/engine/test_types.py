@@ -532,9 +532,9 @@ async def test_a_function_that_is_not_registered_is_named(
 ) -> None:
     bluestreak = await fleet.engine()
     before = store.begun.copy()
-    with pytest.raises(HandlerNotRegistered, match="function 'of_dict' is no handler that is"):
+    with pytest.raises(HandlerNotRegistered, match="function 'of_dict' is not a registered"):
         await bluestreak.start("w", of_dict, {})
-    with pytest.raises(HandlerNotRegistered, match="function 'of_dict' is no handler that is"):
+    with pytest.raises(HandlerNotRegistered, match="function 'of_dict' is not a registered"):
         await bluestreak.wait("w", handler=of_dict)
     assert store.begun == before
 

@@ -23,7 +23,7 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
-from bluestreak_core.client.client import Client
+from bluestreak_core.client.starting import Starting
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import History
 from bluestreak_core.run import outcome, step
@@ -233,7 +233,9 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "an abort is an attempt like any other": Mutation(3, [(step, "is_abort", lambda _: False)]),
     "start_many takes each for new": Mutation(6, [(MemoryStore, "create_many", _all_new)]),
-    "a strict start takes anything for the same": Mutation(1, [(Client, "_check_same", _nothing)]),
+    "a strict start takes anything for the same": Mutation(
+        1, [(Starting, "_check_same", _nothing)]
+    ),
     "a start does not wait for its transaction": Mutation(
         1, [(MemoryStore, "create_in", _created_at_once)]
     ),

@@ -56,7 +56,7 @@ def test_an_environment_converts_the_input_and_the_result() -> None:
 
 def test_a_workflow_is_started_by_its_function() -> None:
     with Environment(codec=PydanticCodec()) as env:
-        with pytest.raises(HandlerNotRegistered, match="'buy' is no handler that is registered"):
+        with pytest.raises(HandlerNotRegistered, match="'buy' is not a registered handler"):
             env.start("o", buy, BOOK)
         env.register_handler("shop", buy)
         with pytest.raises(InvalidValue, match=r"input of workflow 'o' at \['item'\]"):

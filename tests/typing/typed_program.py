@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -12,7 +13,7 @@ from typing import Any, TypedDict, assert_type
 
 from pydantic import BaseModel
 
-from bluestreak_core import Bluestreak, Codec, Context, Retry, Start
+from bluestreak_core import Bluestreak, Client, Codec, Context, Handler, Retry, Start
 from bluestreak_memory import MemoryStore
 from bluestreak_pydantic import PydanticCodec
 
@@ -131,6 +132,27 @@ async def waiting() -> None:
     assert_type(await bluestreak.wait("w", handler=optional), None)
     assert_type(await bluestreak.wait("w", handler=row), int)
     assert_type(await bluestreak.wait("w", handler=service.handle), float)
+
+
+# A process that runs nothing, and functions that serve both kinds.
+async def client_only() -> None:
+    async with Client(MemoryStore(), codec=codec, handlers={"buy": buy}) as client:
+        assert_type(client, Client)
+        assert_type(client.handlers, Mapping[str, Handler])
+        assert_type(await client.start("w", buy, BOOK), bool)
+        assert_type(await client.wait("w", handler=buy), Receipt)
+        assert_type(await client.wait("w"), Any)
+        assert_type(await client.start_many([Start("v", "buy", BOOK)]), list[bool])
+        await place(client)
+        await client.start("w", buy, "book")  # type: ignore[arg-type]
+        await client.poll()  # type: ignore[attr-defined]
+    await place(bluestreak)
+    Client(MemoryStore(), handlers={"buy": charge})  # type: ignore[dict-item]
+    Client(MemoryStore(), poll_interval=1)  # type: ignore[call-arg]
+
+
+async def place(client: Client) -> bool:
+    return await client.start("w", buy, BOOK)
 
 
 # The decorator hands the function back as it was.

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from bluestreak_core.argument import Duration, check_count, to_instant, to_timedelta
 from bluestreak_core.bluestreak import Bluestreak
+from bluestreak_core.client import Client
 from bluestreak_core.clock import Clock
 from bluestreak_core.codec import PLAIN, Conversion
 from bluestreak_core.concurrency import WakeUp
@@ -152,8 +153,10 @@ class Environment:
         self._poll: asyncio.Task[None] | None = None
         self._changed = WakeUp()
         self._conversion = Conversion(settings.get("codec", PLAIN))
-        self.bluestreak = _Client(self._store, codec=settings.get("codec", PLAIN))
-        """The client's engine, for `env.call(env.bluestreak...)`. It knows the handlers, too."""
+        self.bluestreak = Client(
+            self._store, codec=settings.get("codec", PLAIN), handlers=self._handlers
+        )
+        """A client, for `env.call(env.bluestreak...)`. It knows the handlers."""
         self.call(self.bluestreak.init())
 
     def __enter__(self) -> Self:
@@ -196,7 +199,6 @@ class Environment:
         self._new_worker().register_handler(handler_id, handler, **policy)
         self._handlers[handler_id] = handler
         self._policies[handler_id] = policy
-        self.bluestreak.learn(handler_id, handler)
         if self._worker is not None:
             self._worker.register_handler(handler_id, handler, **policy)
 
@@ -434,13 +436,6 @@ def _to_rules(policy: object) -> dict[str, Any]:
 
 async def _collected(work: AsyncIterable[T]) -> list[T]:
     return [one async for one in work]
-
-
-class _Client(Bluestreak):
-    """Knows the handlers, whose inputs it converts, and runs none of them."""
-
-    def learn(self, handler_id: str, handler: Handler) -> None:
-        self._handlers[handler_id] = handler
 
 
 async def _work(worker: Bluestreak) -> None:

@@ -1,0 +1,64 @@
+"""The handlers that a client knows: by them it converts inputs and results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType, MethodType
+from typing import Any
+
+from bluestreak_core.argument import check_callable, check_handler, check_id, is_async
+from bluestreak_core.codec import Codec, Conversion
+from bluestreak_core.errors import HandlerNotRegistered, InvalidArgument
+from bluestreak_core.run import Handler
+
+
+class KnownHandlers:
+    """Finds handlers by id or by function, and converts by their annotations.
+
+    `handlers` is read at each call, so it may grow. Those that it has now are checked.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler], codec: Codec) -> None:
+        if not isinstance(handlers, Mapping):
+            raise InvalidArgument("handlers", handlers, "expected a mapping of ids to functions")
+        self._conversion = Conversion(codec)
+        for handler_id, handler in handlers.items():
+            check_id("handler id", handler_id)
+            check_handler(handler_id, handler)
+            self._conversion.check_handler(handler_id, handler)
+        self.by_id = MappingProxyType(handlers)
+        """The handlers by id, read-only."""
+
+    def id_of(self, handler: object) -> str:
+        """The id of a function. Raises `HandlerNotRegistered` unless it has exactly one."""
+        check_callable("handler", handler)
+        ids = [name for name, known in self.by_id.items() if is_same_handler(known, handler)]
+        if len(ids) != 1:
+            name = getattr(handler, "__qualname__", type(handler).__qualname__)
+            named = " and ".join(map(repr, ids))
+            reason = f"the handler of {named}: give the id" if ids else "not a registered handler"
+            raise HandlerNotRegistered(name, reason)
+        return ids[0]
+
+    def to_store(
+        self, workflow_id: str, handler: object, input: Any, where: str = ""
+    ) -> tuple[str, Any]:
+        """The id of a handler, given as such or as a function, and the input as it is stored."""
+        is_function = callable(handler) and is_async(handler)
+        name = f"{where}handler id"
+        handler_id = self.id_of(handler) if is_function else check_id(name, handler)
+        known = self.by_id.get(handler_id)
+        if known is None:
+            return handler_id, input
+        return handler_id, self._conversion.stored_input(workflow_id, known, input)
+
+    def result(self, workflow_id: str, handler: Handler, stored: Any) -> Any:
+        """A result as the handler returned it."""
+        return self._conversion.result(workflow_id, handler, stored)
+
+
+def is_same_handler(known: Handler, handler: object) -> bool:
+    """Whether two names stand for one handler. A bound method is a new object at each access."""
+    if isinstance(known, MethodType):
+        return isinstance(handler, MethodType) and known == handler
+    return known is handler
