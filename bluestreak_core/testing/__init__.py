@@ -6,12 +6,16 @@ The contracts need pytest, and the plugin is for it; the others do without.
 from bluestreak_core.run import HandlerPolicy
 from bluestreak_core.store import StoreWrapper
 from bluestreak_core.testing.clock import ManualClock
-from bluestreak_core.testing.contract.contract import StoreContract
-from bluestreak_core.testing.contract.fork import ForkContract
-from bluestreak_core.testing.contract.renewer import RenewerContract
-from bluestreak_core.testing.contract.rule import RuleBroken
-from bluestreak_core.testing.contract.search import SearchContract
-from bluestreak_core.testing.contract.transaction import Application, TransactionContract
+from bluestreak_core.testing.contract import (
+    Application,
+    ForkContract,
+    PruningContract,
+    RenewerContract,
+    RuleBroken,
+    SearchContract,
+    StoreContract,
+    TransactionContract,
+)
 from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
 from bluestreak_core.testing.recording_store import RecordingStore
 from bluestreak_core.testing.sweep.rerun import CrashPoint
@@ -35,6 +39,7 @@ __all__ = [
     "ManualClock",
     "Outcome",
     "Process",
+    "PruningContract",
     "RecordingStore",
     "RenewerContract",
     "RuleBroken",

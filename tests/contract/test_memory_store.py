@@ -9,14 +9,7 @@ from typing_extensions import override
 from bluestreak_core import ClaimLost
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.testing import (
-    Application,
-    ForkContract,
-    ManualClock,
-    SearchContract,
-    StoreContract,
-    TransactionContract,
-)
+from bluestreak_core.testing import Application, ManualClock, StoreContract
 from bluestreak_core.testing.contract.arrange import LEASE, NOW, claimed
 from bluestreak_memory import MemorySession, MemoryStore
 
@@ -39,7 +32,7 @@ class _Entries(Application):
         return list(self._entries)
 
 
-class TestMemoryStore(StoreContract, SearchContract, ForkContract, TransactionContract):
+class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store(self) -> MemoryStore:
         return MemoryStore(clock=ManualClock())

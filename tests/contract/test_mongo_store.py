@@ -11,15 +11,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
 from typing_extensions import override
 
-from bluestreak_core.testing import (
-    Application,
-    ForkContract,
-    ManualClock,
-    RenewerContract,
-    SearchContract,
-    StoreContract,
-    TransactionContract,
-)
+from bluestreak_core.testing import Application, ManualClock, StoreContract
 from bluestreak_mongo import MongoStore
 
 
@@ -45,9 +37,7 @@ class _Entries(Application):
         return [one["entry"] async for one in self._database["entries"].find()]
 
 
-class TestMongoStore(
-    StoreContract, SearchContract, ForkContract, TransactionContract, RenewerContract
-):
+class TestMongoStore(StoreContract):
     @pytest_asyncio.fixture
     async def database(
         self, mongodb_url: str, empty_database: str

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from bluestreak_core import Store, SupportsThreadRenewal, SupportsTransactions
-from bluestreak_core.testing import ForkContract, ManualClock, SearchContract, StoreContract
-from bluestreak_core.testing.contract.contract import VALUES
+from bluestreak_core.testing import ManualClock, StoreContract
+from bluestreak_core.testing.contract import VALUES
 from bluestreak_mongo import MongoStore
 from tests.contract.mongomock_database import MongomockDatabase
 
@@ -37,7 +37,7 @@ def _holds(value: Any, kind: type) -> bool:
     return isinstance(value, kind) or (is_container and any(_holds(one, kind) for one in inside))
 
 
-class TestMongoStoreOnMongomock(StoreContract, SearchContract, ForkContract):
+class TestMongoStoreOnMongomock(StoreContract):
     unproved: ClassVar[Mapping[type, str]] = {
         SupportsTransactions: "mongomock has no sessions",
         SupportsThreadRenewal: "there is no server that a thread could connect to",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluestreak_core import PlainRules, UnstorableValue, ValueTooLarge
-from bluestreak_core.testing.contract.contract import UNSTORABLE
+from bluestreak_core.testing.contract import UNSTORABLE
 from bluestreak_mongo import BsonRules
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

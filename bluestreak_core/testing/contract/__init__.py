@@ -1,1 +1,27 @@
-"""The Store protocol as test suites."""
+"""The contract of stores, as test suites: `StoreContract` has all of them.
+
+Each module has the rules of one part or power. `rule` makes a rule of a test.
+"""
+
+from bluestreak_core.testing.contract.fork import ForkContract
+from bluestreak_core.testing.contract.pruning import PruningContract
+from bluestreak_core.testing.contract.renewer import RenewerContract
+from bluestreak_core.testing.contract.rule import RuleBroken, Rules
+from bluestreak_core.testing.contract.search import SearchContract
+from bluestreak_core.testing.contract.store import StoreContract
+from bluestreak_core.testing.contract.transaction import Application, TransactionContract
+from bluestreak_core.testing.contract.value import UNSTORABLE, VALUES
+
+__all__ = [
+    "UNSTORABLE",
+    "VALUES",
+    "Application",
+    "ForkContract",
+    "PruningContract",
+    "RenewerContract",
+    "RuleBroken",
+    "Rules",
+    "SearchContract",
+    "StoreContract",
+    "TransactionContract",
+]

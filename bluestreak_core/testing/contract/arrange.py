@@ -132,3 +132,22 @@ async def let_others_run() -> None:
     """Let whatever is under way take some turns of the loop."""
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def one_of_each(store: Store) -> list[Workflow]:
+    """A workflow in each state, and two more; some of them created at the same instant."""
+    names = [f"w{number}" for number in range(len(Status) + 1)] + ["v"]
+    for number, name in enumerate(names):
+        created_at = NOW + number // 2 * SECOND
+        await store.create(new(name, handler_id=f"h{number % 2}", created_at=created_at))
+    claims = await store.claim(ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=4))
+    by_name = {claim.workflow_id: claim for claim in claims}
+    later = NOW + LEASE + SECOND
+    await store.finish(by_name["w0"], "done", later)
+    await store.fail(by_name["w1"], Failure(error=ERROR, retry_at=None), later)
+    await store.fail(by_name["w2"], Failure(error=ERROR, retry_at=later + LEASE), later)
+    await store.control("w5", Transition.CANCEL, later, "no more")
+    await store.control("w6", Transition.PAUSE, later)
+    workflows = [await found(store, name) for name in names]
+    assert {workflow.status for workflow in workflows} == set(Status)
+    return workflows

@@ -16,7 +16,7 @@ from bluestreak_core.model import (
     Status,
     Workflow,
 )
-from bluestreak_core.store import Store, SupportsForks, SupportsSearch
+from bluestreak_core.store import Store, SupportsForks, SupportsSearch, supports
 from bluestreak_core.testing.contract.arrange import ERROR, NOW, SECOND, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 
@@ -30,10 +30,7 @@ class Forking(Store, SupportsForks, Protocol):
 
 
 class ForkContract(Rules):
-    """The tests of a store that can begin a workflow with the records of another one.
-
-    Subclass it together with `StoreContract`; the fixture is the same.
-    """
+    """The tests of a store that can fork workflows, as a part of `StoreContract`."""
 
     pytestmark = pytest.mark.asyncio
 
@@ -107,7 +104,7 @@ class ForkContract(Rules):
         for step_id in ("c", "a", "b", "d"):
             await store.save_step(claim, step_id, step_id, NOW)
         await store.fork("w", "f", None, LATER)
-        if isinstance(store, SupportsSearch):
+        if supports(store, SupportsSearch):
             records = await store.records("f")
             assert [step.step_id for step in records.steps] == ["c", "a", "b", "d"]
         await store.fork("f", "g", "b", LATER)

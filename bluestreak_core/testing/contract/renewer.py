@@ -26,8 +26,7 @@ class RenewingStore(Store, SupportsThreadRenewal, Protocol):
 class RenewerContract(Rules):
     """The tests of a store that renews leases while the event loop is blocked.
 
-    Subclass it together with `StoreContract`; the fixture is the same. The store is one that has a
-    renewer: it does not return None for it.
+    They are a part of `StoreContract`. The store of the fixture must have a renewer, not None.
     """
 
     pytestmark = pytest.mark.asyncio

@@ -28,10 +28,10 @@ class Transacting(Store, SupportsTransactions, Protocol):
 
 
 class Application(Protocol):
-    """Data of an application's own, where the store's transactions reach."""
+    """Data of the application, within reach of the store's transactions."""
 
     def transaction(self) -> AbstractAsyncContextManager[Any]:
-        """A transaction of its own: commits at the end of the block, or rolls back."""
+        """A transaction of the application: commits at the end of the block, or rolls back."""
         ...
 
     async def write(self, session: Any, entry: str) -> None:
@@ -39,18 +39,25 @@ class Application(Protocol):
         ...
 
     async def entries(self) -> list[str]:
-        """All that was committed, and nothing else."""
+        """All committed entries, and no others."""
         ...
 
 
 class TransactionContract(Rules):
     """The tests of a store that commits its writes together with the application's.
 
-    Subclass it together with `StoreContract`, and give it a second fixture, `application`: an empty
+    They are a part of `StoreContract`, and need a second fixture, `application`: an empty
     `Application` beside the store.
     """
 
     pytestmark = pytest.mark.asyncio
+
+    @pytest.fixture
+    def application(self, store: Store) -> Application:
+        """Override this for a store with transactions."""
+        self.skip_unless_proved(store, SupportsTransactions)
+        reason = "to prove SupportsTransactions, give it a fixture named 'application'"
+        pytest.fail(f"{type(self).__name__}: {reason}", pytrace=False)
 
     @rule("SupportsTransactions.check_transactions")
     async def test_transactions_are_possible(self, store: Transacting) -> None:
