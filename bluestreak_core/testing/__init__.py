@@ -18,13 +18,16 @@ from bluestreak_core.testing.contract import (
 )
 from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
 from bluestreak_core.testing.recording_store import RecordingStore
-from bluestreak_core.testing.sweep.rerun import CrashPoint
-from bluestreak_core.testing.sweep.sweep import CrashUnsafe, Sweep, crash_everywhere
-from bluestreak_core.testing.virtual.environment import Environment, Outcome
-from bluestreak_core.testing.virtual.process import Process
-from bluestreak_core.testing.virtual.stuck import Stuck
-from bluestreak_core.testing.virtual.time import VirtualClock, VirtualLoop
-from bluestreak_core.testing.virtual.watch import StepCall
+from bluestreak_core.testing.sweep import CrashPoint, CrashUnsafe, Sweep, crash_everywhere
+from bluestreak_core.testing.virtual import (
+    Environment,
+    Outcome,
+    Process,
+    StepCall,
+    Stuck,
+    VirtualClock,
+    VirtualLoop,
+)
 
 __all__ = [
     "Application",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bluestreak_core.testing.virtual.environment import Environment
+from bluestreak_core.testing.virtual import Environment
 
 
 @pytest.fixture

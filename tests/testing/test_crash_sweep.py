@@ -64,7 +64,7 @@ def test_chance_outside_of_a_step_is_explained() -> None:
     assert "run again, without a crash:\n  result: 0." in account
     assert "with a crash just after store call 1, claim:\n  result: 0." in account
     assert "arguments of step 'note'" in account
-    assert "It belongs into a step." in account
+    assert "Move it into a step." in account
 
 
 def test_a_variable_that_outlives_a_run_is_found() -> None:

@@ -172,6 +172,20 @@ def test_a_crash_between_two_calls_is_survived(env: Environment) -> None:
     assert env.wait("o-1").calls == ["pay", "remind", "remind"]
 
 
+def test_the_runs_of_the_worker_are_counted(env: Environment) -> None:
+    async def nap(ctx: Context, input: float) -> None:
+        await ctx.sleep("nap", input)
+
+    env.register_handler("nap", nap)
+    env.start("short", "nap", 3)
+    env.start("parked", "nap", 3600)
+    assert env.runs == 0
+    env.advance(1)
+    assert env.runs == 1
+    env.crash()
+    assert env.runs == 0
+
+
 def test_a_restart_hands_over_without_waiting_for_the_lease(env: Environment) -> None:
     env.register_handler("order", order)
     env.start("o-1", "order", "ada")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 
 import pytest
 
@@ -43,6 +44,10 @@ from bluestreak_core.testing.contract.rule import Rules, rule
 from bluestreak_core.testing.contract.search import SearchingStore
 
 NOTHING = Pruned()
+
+
+class _ForkingStore(SearchingStore, SupportsForks, Protocol):
+    """A store that has this power, too."""
 
 
 class PruningContract(Rules):
@@ -145,7 +150,7 @@ class PruningContract(Rules):
         assert await store.records("w") == Records(steps=(step,), naps=(nap,), attempts=(tried,))
 
     @rule("#deleted-workflows", SupportsPruning, SupportsSearch, SupportsForks)
-    async def test_a_fork_has_no_records_of_a_deleted_workflow(self, store: SearchingStore) -> None:
+    async def test_a_fork_has_no_records_of_a_deleted_workflow(self, store: _ForkingStore) -> None:
         stale = await claimed(store, "w")
         await store.control("w", Transition.CANCEL, NOW)
         await store.prune(NOW + SECOND, ENDED, 10, NOW + SECOND)

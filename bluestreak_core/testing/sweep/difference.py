@@ -9,7 +9,7 @@ from bluestreak_core.errors import DeadlineExceeded
 from bluestreak_core.errors.text import counted
 from bluestreak_core.model import Status
 from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, Rerun, Seen
-from bluestreak_core.testing.virtual.environment import Outcome
+from bluestreak_core.testing.virtual import Outcome
 
 
 def find_differences(rerun: Rerun, first: Rerun) -> Iterator[str]:

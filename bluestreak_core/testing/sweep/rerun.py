@@ -11,7 +11,7 @@ from bluestreak_core.codec import PLAIN, Conversion
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.machine import Transition
 from bluestreak_core.store import PlainRules
-from bluestreak_core.testing.virtual.environment import Outcome
+from bluestreak_core.testing.virtual import Outcome
 
 WORKFLOW_ID = "workflow"
 """That of the workflow that a sweep starts."""

@@ -9,28 +9,27 @@ from typing import Any
 from bluestreak_core.argument import check_callable
 from bluestreak_core.run import Handler, HandlerPolicy
 from bluestreak_core.testing.sweep.difference import find_differences
-from bluestreak_core.testing.sweep.environment import SweptEnvironment
+from bluestreak_core.testing.sweep.environment import begin, final_outcomes, swept_environment
 from bluestreak_core.testing.sweep.rerun import WORKFLOW_ID, CrashPoint, Rerun
-from bluestreak_core.testing.virtual.environment import Environment, Outcome
-from bluestreak_core.testing.virtual.stuck import Stuck
+from bluestreak_core.testing.virtual import Environment, Outcome, Stuck
 
 Meanwhile = Callable[[Environment], object]
 
 _ADVICE = (
-    "After a crash the handler runs again from the top, over its recorded steps. What stands "
-    "outside of them may be different then: chance, the clock, a variable that outlives a run. "
-    "It belongs into a step."
+    "After a crash the handler runs again from the top, over its recorded steps. Code outside of "
+    "steps may see other values then: chance, the clock, a variable that outlives a run. "
+    "Move it into a step."
 )
 _SHOWN = 3
 _GRACE = 100
-"""How many times as long as the first run the others may take."""
+"""The other runs may take this many times as long as the first one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """What a sweep has seen: the outcome without a crash, and the crashes that changed nothing.
+    """The result of a sweep: the outcome without a crash, and the crashes that changed nothing.
 
-    `outcomes` are those of all workflows that there were in the end, by their ids.
+    `outcomes` has the outcomes of all workflows that existed in the end, by id.
     """
 
     outcome: Outcome
@@ -39,9 +38,9 @@ class Sweep:
 
 
 class CrashUnsafe(AssertionError):
-    """A workflow came to another end, or repeated what it may not, because of a crash.
+    """A crash changed the end of a workflow, or made it repeat what it must not.
 
-    `differences` tells for each crash what was different; for None, in a second run without one.
+    `differences` has what was different for each crash; for None, in a second run without a crash.
     """
 
     def __init__(
@@ -71,28 +70,28 @@ def crash_everywhere(
     meanwhile: Meanwhile | None = None,
     **settings: Any,
 ) -> Sweep:
-    """Check that a workflow comes to the same end wherever its worker dies.
+    """Check that a workflow ends the same way wherever its worker dies.
 
-    The workflow is run once to count the store calls of its worker, once more to see whether it is
-    repeatable at all, and then, for each of the calls, once with a crash just before it and once
-    with a crash just after it; a second worker takes over. Each time the workflow has to end as it
-    did at first: the same status, result and reason, the same steps, given-up steps and naps, the
-    same arguments for each step. No step may be called again once it is recorded, and otherwise
-    only as often as at first, and once more for each time that its call was interrupted.
+    The sweep runs the workflow once to count the store calls of its worker, once more to see
+    whether it is repeatable at all, and then twice for each call: with a crash just before it, and
+    with a crash just after it. A second worker takes over. Each time the workflow must end as in
+    the first run: with the same status, result and reason, the same steps, given-up steps and naps,
+    and the same arguments for each step. A recorded step must not be called again. Any other step
+    may be called as often as in the first run, and once more for each interrupted call.
 
-    A step is free to return something else each time, such as a random number: what it returned in
-    the first run counts in the others. `before_each` is called before each run, to reset what the
-    steps talk to. `policy` has the rules of the handler, as `register_handler` takes them;
+    A step may return something else each time, such as a random number: later runs use what it
+    returned in the first run. `before_each` is called before each run, to reset the services that
+    the steps use. `policy` has the rules of the handler, as `register_handler` takes them;
     `settings` are those of `Environment`.
 
-    `meanwhile` is what is done from outside. It is called in each run, with its environment, when
-    the workflow, whose id is `"workflow"`, has been started; it may let time pass, cancel, pause,
-    retry, fork, or start others. All workflows that there are then have to end, and to end as they
-    did at first. A crash costs time, up to a lease. So one that is cancelled, or aborted at its
-    deadline, may have got less far than at first, but not elsewhere; and its clean-ups are due only
-    where it was cancelled in a run whose worker did not die.
+    `meanwhile` acts from outside. Each run calls it with its environment once the workflow, whose
+    id is `"workflow"`, has been started; it may let time pass, cancel, pause, retry, fork, or start
+    other workflows. All of them must end, and end as in the first run. A crash costs time, up to a
+    lease: a workflow that is cancelled, or aborted at its deadline, may have recorded less than in
+    the first run, but nothing else; and its clean-ups are due only if it was cancelled during a run
+    whose worker did not die.
 
-    Raises `CrashUnsafe` with an account, and `Stuck` if even the first run does not end.
+    Raises `CrashUnsafe` with all differences, and `Stuck` if even the first run does not end.
     """
     if meanwhile is not None:
         check_callable("meanwhile", meanwhile)
@@ -108,7 +107,7 @@ def crash_everywhere(
         prepare()
         rerun = Rerun(point, outputs, settings | {"turns": _GRACE * first.turns})
         try:
-            _execute(rerun, handler, input, policy, meanwhile and _telling(meanwhile))
+            _execute(rerun, handler, input, policy, meanwhile and _marking_errors(meanwhile))
             found = list(find_differences(rerun, first))
         except Stuck as stuck:
             found = [str(stuck)]
@@ -128,12 +127,12 @@ def _execute(
     policy: HandlerPolicy | None,
     meanwhile: Meanwhile | None,
 ) -> None:
-    """Run the workflow, and all that there are beside it, to their ends. Raises `Stuck`."""
-    with SweptEnvironment(rerun) as environment:
-        environment.begin(handler, input, policy)
+    """Run the workflow, and all others beside it, to their ends. Raises `Stuck`."""
+    with swept_environment(rerun) as environment:
+        begin(environment, handler, input, policy)
         if meanwhile is not None:
             meanwhile(environment)
-        rerun.outcomes = environment.ended()
+        rerun.outcomes = final_outcomes(environment)
         rerun.turns = environment.turns
 
 
@@ -144,18 +143,18 @@ def _points(calls: Sequence[str]) -> Iterator[CrashPoint]:
 
 
 class _MeanwhileRaised(Exception):
-    """What was done from outside raised; what that was is the cause."""
+    """`meanwhile` raised the cause of this."""
 
 
-def _telling(meanwhile: Meanwhile) -> Meanwhile:
-    """Lets what it raises after a crash be told from what the sweep itself raises."""
+def _marking_errors(meanwhile: Meanwhile) -> Meanwhile:
+    """Mark its errors after a crash, to keep them apart from those of the sweep itself."""
 
-    def told(environment: Environment) -> None:
+    def marked(environment: Environment) -> None:
         try:
             meanwhile(environment)
         except Stuck:
             raise
-        except Exception as error:  # a refusal that was none at first, or an assertion
+        except Exception as error:  # a refusal after the crash, or an assertion
             raise _MeanwhileRaised from error
 
-    return told
+    return marked

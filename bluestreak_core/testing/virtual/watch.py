@@ -1,4 +1,4 @@
-"""Watching the steps of handlers: which of them were called, and when."""
+"""Watching the steps of handlers: which were called, and when."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bluestreak_core.run import RunHook, UserCall
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCall:
-    """One call of a step's function, whatever came of it."""
+    """One call of a step's function, with any outcome."""
 
     workflow_id: str
     step_id: str
@@ -24,7 +24,7 @@ class StepCall:
 
 
 class StepWatch(RunHook):
-    """Notes each call of a step, a transaction and a clean-up."""
+    """Notes each call of a step, a transaction or a clean-up."""
 
     def __init__(self, clock: Clock) -> None:
         self.calls: list[StepCall] = []
@@ -32,20 +32,13 @@ class StepWatch(RunHook):
 
     @override
     async def around(self, call: UserCall, proceed: Callable[[], Awaitable[Any]]) -> Any:
-        if call.step_id is None:
-            return await proceed()
-        self.calls.append(
-            StepCall(
-                workflow_id=call.run.claim.workflow_id,
-                step_id=call.step_id,
-                args=call.args,
-                called_at=self._clock.now(),
+        if call.step_id is not None:
+            self.calls.append(
+                StepCall(
+                    workflow_id=call.run.claim.workflow_id,
+                    step_id=call.step_id,
+                    args=call.args,
+                    called_at=self._clock.now(),
+                )
             )
-        )
-        return await self.around_step(call, call.step_id, proceed)
-
-    async def around_step(
-        self, call: UserCall, step_id: str, proceed: Callable[[], Awaitable[Any]]
-    ) -> Any:
-        """Make the call of a step; override this to do more."""
         return await proceed()
