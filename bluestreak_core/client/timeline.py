@@ -1,4 +1,4 @@
-"""What has happened to one workflow, in one object."""
+"""The life of a workflow, in one object."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WIDTH = 200
 
 
 class EventKind(StrEnum):
-    """What an entry of a timeline tells of."""
+    """What an event of a timeline is about."""
 
     CREATED = "created"
     RETRIED = "retried"
@@ -51,11 +51,11 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineEvent:
-    """One thing that has happened to a workflow.
+    """One event in the life of a workflow.
 
-    `at` is None where nobody has recorded it. `name` is the id of the step or nap, or the worker.
-    `record` is what the event is known from: the claim's entry, the step, the nap, the attempt, the
-    step that was given up, the last error; None where it is the workflow itself.
+    `at` is None if the time is not recorded. `name` is the id of the step or nap, or the worker.
+    `record` is the source of the event: the claim's entry, the step, the nap, the attempt, the
+    given-up step, the last error; None if the source is the workflow itself.
     """
 
     kind: EventKind
@@ -71,12 +71,12 @@ class TimelineEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """A workflow with all that it has recorded, and `events`: what happened to it, in order.
+    """A workflow with all its records, and `events`: what happened to it, in order.
 
-    `str()` of it is to be read in a terminal: texts are cut short, and what cannot be printed is
-    escaped. Of claims, the newest 20 are known. That a handler failed is known of the last time,
-    but not when, unless that aborted the workflow. What has no time comes first, as steps and naps
-    that the JavaScript library has recorded, or last, as an end or a failure.
+    `str()` of it is for a terminal: it shortens texts, and escapes what cannot be printed. Only the
+    newest 20 claims are known. Of a handler's failures only the last is known, without its time
+    unless it aborted the workflow. Events without a time come first if they are steps and naps that
+    the JavaScript library recorded, and last if they are an end or a failure.
     """
 
     workflow: Workflow
@@ -160,7 +160,7 @@ def _attempts(records: Records, *, waited_after: bool) -> Iterator[TimelineEvent
 
 
 def _ordered(events: Iterator[TimelineEvent]) -> list[TimelineEvent]:
-    """By time, and what has none before the rest."""
+    """By time; those without a time come first."""
     undated: list[TimelineEvent] = []
     dated: list[tuple[datetime, int, TimelineEvent]] = []
     for place, event in enumerate(events):
@@ -168,11 +168,11 @@ def _ordered(events: Iterator[TimelineEvent]) -> list[TimelineEvent]:
             undated.append(event)
         else:
             dated.append((event.at, place, event))
-    return undated + [event for _, _, event in sorted(dated, key=lambda one: one[:2])]
+    return undated + [event for _, _, event in sorted(dated, key=lambda entry: entry[:2])]
 
 
 def _last(workflow: Workflow) -> Iterator[TimelineEvent]:
-    """How it ended, or that it is waiting after a failure."""
+    """Its end, or the failure after which it waits."""
     match workflow.status:
         case Status.FAILED:
             yield TimelineEvent(kind=EventKind.FAILED, at=None, record=workflow.error)
@@ -220,8 +220,8 @@ def _cut(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Cut short, and without what a terminal would obey, such as ESC."""
-    shown = "".join(one if one.isprintable() else _escaped(one) for one in text[:_WIDTH])
+    """Cut short, and without characters that a terminal obeys, such as ESC."""
+    shown = "".join(char if char.isprintable() else _escaped(char) for char in text[:_WIDTH])
     return shown if len(text) <= _WIDTH else f"{shown}..."
 
 

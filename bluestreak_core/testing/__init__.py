@@ -1,6 +1,7 @@
 """Tools for testing workflows and for proving stores.
 
-The contracts need pytest, and the plugin is for it; the others do without.
+Only the contracts and the plugin need pytest. `virtual` has the environment, `sweep` the crash
+sweep, `contract` the suites for stores.
 """
 
 from bluestreak_core.run import HandlerPolicy

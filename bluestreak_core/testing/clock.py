@@ -14,10 +14,10 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class ManualClock:
-    """Time that passes only by `advance`.
+    """A clock whose time passes only by `advance`.
 
-    Give it to a store (`MemoryStore(clock=...)`, `MongoStore(..., clock=...)`), and all that the
-    engine does by the clock happens when the test says so: polling, naps, retries, leases.
+    Give it to a store (`MemoryStore(clock=...)`, `MongoStore(..., clock=...)`), and everything that
+    the engine does by the clock waits for the test: polling, naps, retries, leases.
     """
 
     def __init__(self, start: datetime = START) -> None:
@@ -27,17 +27,17 @@ class ManualClock:
         self._changed = WakeUp()
 
     def now(self) -> datetime:
-        """The instant that the clock stands at."""
+        """The current instant of the clock."""
         return self._now
 
     def monotonic(self) -> float:
-        """Seconds that the clock was advanced by since it was made."""
+        """The seconds by which the clock has been advanced."""
         return self._elapsed.total_seconds()
 
     def sleep(self, span: timedelta) -> Coroutine[Any, Any, None]:
-        """Return when the clock has been advanced by the span; a loop turn later if it is zero.
+        """Return when the clock has been advanced by the span; for zero, after one loop turn.
 
-        The span begins with the call, not when it is first awaited, which a task may do later.
+        The span begins with the call, not with the first await, which may come later in a task.
         """
         return self._sleep_until(self._elapsed + span)
 
@@ -54,10 +54,10 @@ class ManualClock:
             self._sleepers.pop(future, None)
 
     def advance(self, span: timedelta) -> None:
-        """Move the clock, and wake everybody who is due; what they do then happens after it.
+        """Move the clock, and wake all sleepers that are due; they run after this call.
 
-        It jumps, as the clock of a machine does that was suspended: a lease that is renewed every
-        few seconds does not survive a jump of an hour.
+        The clock jumps, like that of a suspended machine: a lease that is renewed every few seconds
+        does not survive a jump of an hour.
         """
         self._now = in_milliseconds(self._now + span)
         self._elapsed += span
@@ -66,9 +66,9 @@ class ManualClock:
                 future.set_result(None)
 
     async def until_sleeping(self, span: timedelta | None = None, count: int = 1) -> None:
-        """Return when so many sleep whom `advance(span)` would just wake; None is anybody.
+        """Return when `count` sleepers are due in exactly `span`; None counts all sleepers.
 
-        The way to know that the code under test has got to where it waits.
+        By this a test knows that the code under test has reached its wait.
         """
         while sum(self._is_sleeping(future, span) for future in self._sleepers) < count:
             await self._changed.wait()

@@ -23,16 +23,16 @@ class Fault(StrEnum):
     """What can go wrong with one call of a store."""
 
     FAIL = "fail"
-    """It is not carried out, and raises `StoreUnavailable`."""
+    """The call is not carried out, and raises `StoreUnavailable`."""
 
     LOSE = "lose"
-    """It is carried out, and raises `StoreUnavailable`: the acknowledgement is lost."""
+    """The call is carried out, and raises `StoreUnavailable`: the acknowledgement is lost."""
 
     DELAY = "delay"
-    """It is carried out later."""
+    """The call is carried out later."""
 
     DUPLICATE = "duplicate"
-    """It is carried out twice; the first answer counts."""
+    """The call is carried out twice; the first answer counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +45,17 @@ class Injected:
 
 
 class FaultyStore(StoreWrapper):
-    """Passes calls on to a store, and lets some of them go wrong.
+    """Passes calls on to a store, and injects faults into some of them.
 
-    Calls are numbered from 1 in the order in which they begin; `init`, `close` and the two hints
-    are not counted, and nothing befalls them. `faults` says what befalls the n-th call. With a
-    `seed`, one of the `kinds` befalls any other call with the probability `rate`, always the same
-    ones for the same seed and order of calls. `rate` may be changed at any time. A call is delayed
-    for up to `delay` on the store's clock; by all of it where `faults` says so.
+    Calls are numbered from 1 in the order in which they begin. `init`, `close` and the three waits
+    are not counted, and never fail. `faults` gives the fault of the n-th call. With a `seed`, any
+    other call gets one of the `kinds` with the probability `rate`: the same faults for the same
+    seed and order of calls. You may change `rate` at any time. A delay takes up to `delay` on the
+    store's clock, and exactly that if it comes from `faults`.
 
-    `injected` tells what has been done.
+    `injected` lists the faults so far.
 
-    Raises `InvalidArgument` for a number below 1, a rate that is no probability, and no `kinds`.
+    Raises `InvalidArgument` for a number below 1, a rate that is not a probability, and no `kinds`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class FaultyStore(StoreWrapper):
         if not 0 <= rate <= 1:
             raise InvalidArgument("rate", rate, "expected a probability, from 0 to 1")
         if not kinds:
-            raise InvalidArgument("kinds", kinds, "expected one fault at least")
+            raise InvalidArgument("kinds", kinds, "expected at least one fault")
         self._planned = {
             check_count("number of a call", number, least=1): Fault(fault)
             for number, fault in (faults or {}).items()
@@ -107,14 +107,14 @@ class FaultyStore(StoreWrapper):
                 return await call()
             case Fault.DUPLICATE:
                 answer = await call()
-                with suppress(BluestreakError):  # nobody hears the second answer
+                with suppress(BluestreakError):  # only the first answer counts
                     await call()
                 return answer
             case _:
                 assert_never(fault)
 
     def _fault(self, number: int) -> tuple[Fault | None, float]:
-        """What befalls a call, and for what share of the longest delay."""
+        """The fault of a call, and its share of the longest delay."""
         if number in self._planned:
             return self._planned[number], 1.0
         if self._chance is None or self._chance.random() >= self.rate:

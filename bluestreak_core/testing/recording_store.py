@@ -22,7 +22,7 @@ class RecordingStore(StoreWrapper):
         self.begun: Counter[str] = Counter()
         self.returned: Counter[str] = Counter()
         self.failing: dict[str, Exception] = {}
-        """An error for each call name that is to raise it instead of being carried out."""
+        """Errors by call name; such a call raises the error instead of being carried out."""
         self._changed = WakeUp()
 
     @override
@@ -37,11 +37,11 @@ class RecordingStore(StoreWrapper):
         return result
 
     async def until_begun(self, name: str, count: int = 1) -> None:
-        """Return when a call has begun so many times in all."""
+        """Return when a call has begun `count` times in all."""
         while self.begun[name] < count:
             await self._changed.wait()
 
     async def until_returned(self, name: str, count: int = 1) -> None:
-        """Return when a call has returned so many times in all."""
+        """Return when a call has returned `count` times in all."""
         while self.returned[name] < count:
             await self._changed.wait()

@@ -169,7 +169,7 @@ def test_a_step_that_is_called_though_it_is_recorded_is_a_difference() -> None:
         crash_everywhere(handler, store=lambda clock: Forgetful(clock=clock))
     found = {str(point): told for point, told in raised.value.differences.items()}
     assert found["just after store call 3, save_step 's'"] == [
-        "step 's' was called again though it was recorded",
+        "step 's' was called again although it was recorded",
         "step 's' was called 2 times, at most 1 are due",
     ]
     assert "just before store call 3, save_step 's'" not in found  # then it was interrupted

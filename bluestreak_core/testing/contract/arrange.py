@@ -1,4 +1,4 @@
-"""What the contracts begin with: instants, workflows, and claims on them."""
+"""The starting points of the contracts: instants, workflows, and claims on them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECOND = timedelta(seconds=1)
 LEASE = 10 * SECOND
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
 LONG = timedelta(hours=1)
-"""The time-out of a wait that something is to end."""
+"""The time-out of a wait that an event ends."""
 ENDINGS = [
     event
     for event in machine.TRANSITIONS[Status.RUNNING]
@@ -47,12 +47,12 @@ def new(
 
 
 def failure(retry_at: datetime | None) -> Failure:
-    """A failure by `ERROR`; without an instant, the last one."""
+    """A failure by `ERROR`; without an instant, a final one."""
     return Failure(error=ERROR, retry_at=retry_at)
 
 
 async def found(store: Store, workflow_id: str) -> Workflow:
-    """A workflow that is there, as it is stored."""
+    """An existing workflow, as it is stored."""
     workflow = await store.find_workflow(workflow_id)
     assert workflow is not None
     return workflow
@@ -67,7 +67,7 @@ async def claimed(store: Store, workflow_id: str, input: Any = None) -> Claim:
 
 
 async def superseded(store: Store, workflow_id: str) -> tuple[Claim, Claim]:
-    """A stale claim, and the one of the worker that took over when its lease had run out."""
+    """A stale claim, and its successor: another worker's, made after the lease had run out."""
     stale = await claimed(store, workflow_id)
     (owner,) = await store.claim(
         ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
@@ -76,7 +76,7 @@ async def superseded(store: Store, workflow_id: str) -> tuple[Claim, Claim]:
 
 
 async def gather(*calls: Coroutine[Any, Any, T]) -> list[T]:
-    """What calls return that are made together."""
+    """The results of concurrent calls."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(call) for call in calls]
     return [task.result() for task in tasks]
@@ -100,7 +100,7 @@ async def end(store: Store, claim: Claim, event: Transition) -> None:
 
 
 def ended(workflow: Workflow, event: Transition) -> Workflow:
-    """What `end` makes of a workflow whose claim is in force."""
+    """A workflow whose claim is in force, after `end`."""
     match event:
         case Transition.PARK:
             return machine.park(workflow, NOW + 3 * SECOND)
@@ -129,13 +129,13 @@ def attempt(number: int, step_id: str = "s") -> Attempt:
 
 
 async def let_others_run() -> None:
-    """Let whatever is under way take some turns of the loop."""
+    """Let everything in progress take some turns of the loop."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 async def one_of_each(store: Store) -> list[Workflow]:
-    """A workflow in each state, and two more; some of them created at the same instant."""
+    """A workflow in each status, and two more; some of them are created at the same instant."""
     names = [f"w{number}" for number in range(len(Status) + 1)] + ["v"]
     for number, name in enumerate(names):
         created_at = NOW + number // 2 * SECOND

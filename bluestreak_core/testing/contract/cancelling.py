@@ -1,4 +1,4 @@
-"""What becomes of calls that the engine cancels; a part of `StoreContract`."""
+"""What a store does when the engine cancels a call; a part of `StoreContract`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bluestreak_core.testing.contract.arrange import (
 from bluestreak_core.testing.contract.rule import Rules, rule
 
 TURNS = range(6)
-"""After how many turns of the loop a call is cancelled."""
+"""The turns of the loop before a call is cancelled."""
 
 FAILED = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
 

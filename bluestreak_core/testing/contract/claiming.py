@@ -141,7 +141,7 @@ class ClaimingContract(Rules):
     @rule("Store.claim")
     async def test_a_workflow_was_started_by_its_earliest_claim(self, store: Store) -> None:
         await store.release(await claimed(store, "w"), NOW - 2 * SECOND)
-        earlier = NOW - SECOND  # clocks of servers disagree, and the other one is asked now
+        earlier = NOW - SECOND  # the clocks of two servers disagree
         (again,) = await store.claim(
             ClaimRequest(worker="worker", now=earlier, lease=LEASE, limit=1)
         )
@@ -185,12 +185,12 @@ class ClaimingContract(Rules):
 
     @rule("Store.history")
     async def test_a_history_is_what_each_workflow_has_recorded(self, store: Store) -> None:
-        one, two, three = [await claimed(store, name) for name in ("w1", "w2", "w3")]
-        await store.save_step(one, "a", [1], NOW)
-        await store.save_step(one, "b", None, NOW)
-        await store.save_step(two, "a", 2, NOW)
-        await store.save_nap(two, "n", NOW + SECOND, NOW)
-        assert await store.history([one, two, three]) == {
+        first, second, third = [await claimed(store, name) for name in ("w1", "w2", "w3")]
+        await store.save_step(first, "a", [1], NOW)
+        await store.save_step(first, "b", None, NOW)
+        await store.save_step(second, "a", 2, NOW)
+        await store.save_nap(second, "n", NOW + SECOND, NOW)
+        assert await store.history([first, second, third]) == {
             "w1": History(steps={"a": [1], "b": None}),
             "w2": History(steps={"a": 2}, naps={"n": NOW + SECOND}),
             "w3": History(),

@@ -59,7 +59,7 @@ class ForkContract(Rules):
         history = await _history(store, "f")
         assert set(history.steps) == steps
         assert set(history.naps) == naps
-        assert all(history.steps[one] == f"output of {one}" for one in steps)
+        assert all(history.steps[step_id] == f"output of {step_id}" for step_id in steps)
 
     @rule("SupportsForks.fork")
     async def test_what_was_given_up_just_before_a_step_came_before_it(
@@ -171,7 +171,7 @@ async def _recorded(store: Store, workflow_id: str) -> Claim:
 
 
 async def _history(store: Store, workflow_id: str) -> History:
-    """What the next run of a workflow that is due goes on from."""
+    """The history that the next run of a due workflow starts from."""
     (claim,) = await store.claim(ClaimRequest(worker="worker", now=LATER, lease=LEASE, limit=1))
     assert claim.workflow_id == workflow_id
     return (await store.history([claim]))[workflow_id]

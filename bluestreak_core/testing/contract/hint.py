@@ -1,4 +1,4 @@
-"""How every store wakes those who wait; a part of `StoreContract`."""
+"""How every store wakes its waiting callers; a part of `StoreContract`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ LONG_AFTER = datetime(9000, 1, 1, tzinfo=UTC)
 class HintContract(Rules):
     """The tests of `wait_for_work`, `wait_for_end` and `wait_for_control`.
 
-    What this very store object does has to end a wait; what others do may be missed. A wait may
-    return for nothing, so each test looks, and waits again. Hints go by the clock of the store.
+    Changes through this very store object must end a wait; a wait may miss changes by others. A
+    wait may also return for nothing, so each test looks, and waits again. Hints use the store's
+    clock.
     """
 
     @rule("#hints")

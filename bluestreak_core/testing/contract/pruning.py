@@ -87,7 +87,7 @@ class PruningContract(Rules):
         statuses = [status] if status.ended else ENDED
         pruned = await store.prune(NOW + 90 * SECOND, statuses, 10, NOW + 90 * SECOND)
         assert pruned.workflows == len(statuses)
-        gone = {one.value for one in statuses}
+        gone = {status.value for status in statuses}
         after = {key: number for key, number in before.items() if key not in gone}
         assert dict(await store.count(CountBy.STATUS)) == after
 
@@ -211,12 +211,12 @@ _ATTEMPT = Attempt(
 
 
 async def _record_late(store: Store, stale: Claim) -> None:
-    """What a worker does that was stalled while its workflow was deleted."""
+    """Record what a stalled worker still had when its workflow was deleted."""
     much_later = NOW + 3 * LEASE
     for record in (
         store.save_step(stale, "s", "stale", much_later),
         store.save_nap(stale, "n", much_later, much_later),
         store.save_attempt(stale, _ATTEMPT),
     ):
-        with suppress(ClaimLost):  # or it is kept where nobody is handed it
+        with suppress(ClaimLost):  # a store may also keep it where nobody reads it
             await record

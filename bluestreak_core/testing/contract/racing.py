@@ -1,4 +1,4 @@
-"""Calls that race: each pair of them ends as one after the other would; a part of `StoreContract`.
+"""Racing calls: each pair ends as if one came after the other; a part of `StoreContract`.
 
 A store that reads, decides and writes without a lock, or without the guard in the condition of its
 write, lets both succeed, or lets one undo the other.
@@ -28,12 +28,12 @@ LATER = NOW + LEASE
 """When the lease has run out, so that another worker may take over."""
 
 Outcome = type[Exception] | bool | None
-"""What came of a call: None, the error that it raised, or whether it got the claim."""
+"""The outcome of a call: None, the error that it raised, or whether it got the claim."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A call that moves a workflow, and what the state machine says of it."""
+    """A call that moves a workflow, and the decision of the state machine."""
 
     name: str
     call: Callable[[Store, Claim], Awaitable[Outcome]]
@@ -111,48 +111,48 @@ PAIRS = list(combinations_with_replacement(MOVES, 2))
 
 
 class RacingContract(Rules):
-    """The tests of calls that are made at the same time."""
+    """The tests of concurrent calls."""
 
-    @pytest.mark.parametrize(("one", "other"), PAIRS, ids=str)
+    @pytest.mark.parametrize(("first", "second"), PAIRS, ids=str)
     @rule("#atomic-calls")
     async def test_calls_that_race_end_as_one_after_the_other_would(
-        self, store: Store, one: Move, other: Move
+        self, store: Store, first: Move, second: Move
     ) -> None:
         for number in range(ROUNDS):
             claim = await claimed(store, f"w{number}")
             begun = await found(store, claim.workflow_id)
-            outcomes = await asyncio.gather(one.call(store, claim), other.call(store, claim))
+            outcomes = await asyncio.gather(first.call(store, claim), second.call(store, claim))
             after = await found(store, claim.workflow_id)
             seen = (_with_plain_token(after, claim), *outcomes)
-            if seen not in _possible(begun, claim, one, other):
+            if seen not in _possible(begun, claim, first, second):
                 said = ", ".join(map(_shown, outcomes))
-                pytest.fail(f"{one} and {other} said {said}, and left it {after.status.value!r}")
+                pytest.fail(f"{first} and {second} said {said}, and left it {after.status.value!r}")
             if not after.status.ended:
                 await store.control(claim.workflow_id, Transition.CANCEL, LATER)
 
 
 def _possible(
-    begun: Workflow, claim: Claim, one: Move, other: Move
+    begun: Workflow, claim: Claim, first: Move, second: Move
 ) -> list[tuple[Workflow, Outcome, Outcome]]:
-    """What may come of two calls: one after the other, in either order."""
-    between, of_one = one.decide(begun, claim)
-    after, of_other = other.decide(between, claim)
-    possible = [(after, of_one, of_other)]
-    between, of_other = other.decide(begun, claim)
-    after, of_one = one.decide(between, claim)
-    possible.append((after, of_one, of_other))
-    if other.name == CLAIM:
-        # A look for work may overlook what somebody else moves just then, and a claim that was
-        # taken from outside at once need not be handed out.
-        alone, of_one_alone = one.decide(begun, claim)
-        possible.append((alone, of_one_alone, False))
+    """What may come of two calls: the one after the other, in either order."""
+    between, of_first = first.decide(begun, claim)
+    after, of_second = second.decide(between, claim)
+    possible = [(after, of_first, of_second)]
+    between, of_second = second.decide(begun, claim)
+    after, of_first = first.decide(between, claim)
+    possible.append((after, of_first, of_second))
+    if second.name == CLAIM:
+        # A look for work may miss a workflow that another call moves at that moment, and need not
+        # hand out a claim that a control took at once.
+        alone, of_first_alone = first.decide(begun, claim)
+        possible.append((alone, of_first_alone, False))
         if after.claim_token is None:
-            possible.append((after, of_one, False))
+            possible.append((after, of_first, False))
     return possible
 
 
 def _with_plain_token(workflow: Workflow, claim: Claim) -> Workflow:
-    """The workflow with the token that `_decide_claim` gives, if it is another one's claim."""
+    """The workflow; a successor's claim has the token that `_decide_claim` gives."""
     if workflow.claim_token in (None, claim.token):
         return workflow
     return replace(workflow, claim_token="next")  # noqa: S106 - no secret

@@ -103,9 +103,9 @@ class RecordingContract(Rules):
 
     @rule("Store.save_step")
     async def test_one_step_id_serves_many_workflows(self, store: Store) -> None:
-        one, two = await claimed(store, "w1"), await claimed(store, "w2")
-        assert await store.save_step(one, "s", 1, NOW) == 1
-        assert await store.save_step(two, "s", 2, NOW) == 2
+        first, second = await claimed(store, "w1"), await claimed(store, "w2")
+        assert await store.save_step(first, "s", 1, NOW) == 1
+        assert await store.save_step(second, "s", 2, NOW) == 2
 
     @rule("Store.save_nap")
     async def test_a_nap_is_recorded(self, store: Store) -> None:
@@ -192,8 +192,8 @@ class RecordingContract(Rules):
         _, owner = await superseded(store, "w")
         before = await found(store, "w")
         failed = [FailedStep(step_id=s, error=ERROR, attempts=3, failed_at=NOW) for s in "ab"]
-        for one in failed:
-            await store.fail_step(owner, one)
+        for step in failed:
+            await store.fail_step(owner, step)
         after = await found(store, "w")
         assert (after.failed_steps, after.crashes) == (tuple(failed), 0)
         assert after == machine.fail_step(machine.fail_step(before, failed[0]), failed[1])

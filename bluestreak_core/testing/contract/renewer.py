@@ -70,7 +70,7 @@ def _renewer(store: RenewingStore) -> Iterator[Renewer]:
 
 
 def _renewed(renewer: Renewer, claims: Sequence[Claim], now: datetime) -> list[Claim]:
-    """What a thread gets from a renewer, while the loop of this one stands still."""
+    """What a renewer returns in another thread while this thread's loop is blocked."""
     outcomes: list[list[Claim] | Exception] = []
 
     def renew() -> None:

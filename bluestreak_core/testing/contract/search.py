@@ -102,8 +102,8 @@ class SearchContract(Rules):
         self, store: SearchingStore, order: Order
     ) -> None:
         workflows = await one_of_each(store)
-        for query in [one for one in QUERIES if one.order is order]:
-            meant = [to_summary(one) for one in workflows if query.accepts(one)]
+        for query in [query for query in QUERIES if query.order is order]:
+            meant = [to_summary(each) for each in workflows if query.accepts(each)]
             expected = query.page_of(meant, None, 100)
             assert list(await store.find_page(query, None, 100)) == expected, query
             assert list(await store.find_page(query, None, 3)) == expected[:3], query
@@ -121,10 +121,10 @@ class SearchContract(Rules):
         for workflow in workflows:
             for near in ("v", "w", "w2x", "x"):
                 after = ListPosition(workflow_id=near, created_at=workflow.created_at)
-                expected = query.page_of([to_summary(one) for one in workflows], after, 100)
+                expected = query.page_of([to_summary(each) for each in workflows], after, 100)
                 assert list(await store.find_page(query, after, 100)) == expected
         undated = ListPosition(workflow_id="w3")  # as the JavaScript library leaves them
-        expected = query.page_of([to_summary(one) for one in workflows], undated, 100)
+        expected = query.page_of([to_summary(each) for each in workflows], undated, 100)
         assert list(await store.find_page(query, undated, 100)) == expected
 
     @pytest.mark.parametrize("prefix", [*IDS, "퟿xx", "A", "a%", "a_", "%", "_", "a*", "a[", "\\"])
@@ -136,7 +136,7 @@ class SearchContract(Rules):
             await store.create(new(workflow_id))
         for order in Order:
             page = await store.find_page(Query(id_prefix=prefix, order=order), None, 100)
-            expected = sorted(one for one in IDS if one.startswith(prefix))
+            expected = sorted(each for each in IDS if each.startswith(prefix))
             in_order = expected[::-1] if order is Order.NEWEST else expected
             assert [summary.workflow_id for summary in page] == in_order
 

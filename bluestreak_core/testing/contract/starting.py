@@ -15,7 +15,7 @@ from bluestreak_core.testing.contract.rule import Rules, rule
 
 
 class StartingContract(Rules):
-    """The tests of `create`, `create_many` and the three that find, and of opening a store."""
+    """The tests of `init`, `create`, `create_many` and the `find` calls."""
 
     @rule("Store.create")
     async def test_a_created_workflow_is_idle_and_due(self, store: Store) -> None:
@@ -96,4 +96,6 @@ class StartingContract(Rules):
         ids = ["a", "A", "a ", "$a", "a.b", "{}", "é", "e\u0301", "x" * 512, "🐦" * 512]
         for place, workflow_id in enumerate(ids):
             assert await store.create(new(workflow_id, input=place))
-        assert [(await found(store, one)).input for one in ids] == list(range(len(ids)))
+        assert [(await found(store, workflow_id)).input for workflow_id in ids] == list(
+            range(len(ids))
+        )

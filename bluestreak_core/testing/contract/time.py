@@ -1,4 +1,4 @@
-"""How every store deals with time; a part of `StoreContract`."""
+"""How every store treats time; a part of `StoreContract`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bluestreak_core.testing.contract.rule import Rules, rule
 
 MS = timedelta(milliseconds=1)
 TOLERANCE = timedelta(minutes=1)
-"""How far the clock of a server may be from that of the machine that the tests run on."""
+"""The largest accepted difference between the clocks of the server and of this machine."""
 
 
 class TimeContract(Rules):
-    """The tests of the clock, and of what becomes of instants."""
+    """The tests of the clock, and of stored instants."""
 
     @rule("Store.clock")
     async def test_the_clock_shows_the_time_of_day(self, store: Store) -> None:
         now = store.clock.now()
         assert now.tzinfo is UTC
         assert now == in_milliseconds(now)
-        if not isinstance(store.clock, ManualClock):  # which shows what the test says
+        if not isinstance(store.clock, ManualClock):  # which shows the time of the test
             assert abs(now - SystemClock().now()) < TOLERANCE
 
     @rule("Store.clock")

@@ -263,7 +263,7 @@ class ValueContract(Rules):
 
 def _assert_same(value: Any, expected: Any) -> None:
     """Equal, and of the same plain types all through."""
-    assert type(value) is type(expected), f"{value!r} came back where {expected!r} belongs"
+    assert type(value) is type(expected), f"{value!r} came back instead of {expected!r}"
     if isinstance(expected, dict):
         assert list(value) == list(expected)
         assert all(type(key) is str for key in value)

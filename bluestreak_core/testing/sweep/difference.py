@@ -1,4 +1,4 @@
-"""What is different in a rerun of a crash sweep, beyond what its crash accounts for."""
+"""The differences between two runs of a crash sweep that the crash does not account for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bluestreak_core.testing.virtual import Outcome
 
 
 def find_differences(rerun: Rerun, first: Rerun) -> Iterator[str]:
-    """What is not as it was in the first run."""
+    """All that is different from the first run."""
     if rerun.point is not None and not rerun.has_crashed:
         yield (
             f"the run had only {len(rerun.store_calls)} store calls, "
@@ -44,10 +44,14 @@ def _different_records(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
 
 
 def _records_beyond(outcome: Outcome, at_first: Outcome, seen: Seen) -> Iterator[str]:
-    """A crash has left it less time until its end, and maybe other clean-ups to call."""
+    """A crash leaves less time until the end, and maybe other clean-ups to call."""
     for what, now, before in _records(outcome, at_first):
-        expected = before | {one: now.get(one) for one in seen.asked_for}
-        beyond = {one: now[one] for one in now if one not in expected or now[one] != expected[one]}
+        expected = before | {step_id: now.get(step_id) for step_id in seen.asked_for}
+        beyond = {
+            key: value
+            for key, value in now.items()
+            if key not in expected or value != expected[key]
+        }
         if beyond:
             yield f"{what}: {beyond!r} beyond those at first, {before!r}"
 
@@ -62,7 +66,7 @@ def _missing_clean_ups(
 
 
 def _records(outcome: Outcome, at_first: Outcome) -> Iterator[tuple[str, Any, Any]]:
-    """What is recorded, now and at first, by ids. When a nap ends may depend on a crash."""
+    """The records, now and at first, by id. A crash may change when a nap ends."""
     yield "recorded steps", outcome.steps, at_first.steps
     yield "given-up steps", _given_up(outcome), _given_up(at_first)
     yield "naps", dict.fromkeys(outcome.naps), dict.fromkeys(at_first.naps)
@@ -87,7 +91,7 @@ def _different_calls(seen: Seen, then: Seen) -> Iterator[str]:
         ours = seen.arguments.get(step_id, arguments)
         yield from _differences(f"arguments of step {step_id!r}", ours, arguments)
     for step_id in seen.repeated:
-        yield f"step {step_id!r} was called again though it was recorded"
+        yield f"step {step_id!r} was called again although it was recorded"
     for step_id, count in seen.called.items():
         allowed = then.uninterrupted(step_id) + seen.interrupted[step_id]
         if count > allowed and step_id not in seen.asked_for:
@@ -100,11 +104,11 @@ def _differences(what: str, now: Any, without: Any) -> Iterator[str]:
 
 
 def _end(outcome: Outcome) -> Any:
-    """The result, or the error that it was aborted with."""
+    """The result, or the error that aborted it."""
     error = outcome.workflow.error
     if outcome.status is Status.FINISHED or error is None:
         return outcome.workflow.result
-    # Of a deadline the message has the instant, which counts from the last retry.
+    # The message of a deadline has the instant, which counts from the last retry.
     return error.type if _is_late(outcome) else f"{error.type}: {error.message}"
 
 
@@ -114,5 +118,5 @@ def _is_late(outcome: Outcome) -> bool:
 
 
 def _is_cut_short(outcome: Outcome) -> bool:
-    """Whether its end came from outside or at an instant, wherever its handler was then."""
+    """Whether its end came from outside or at an instant, wherever its handler was."""
     return outcome.status is Status.CANCELLED or _is_late(outcome)

@@ -1,4 +1,4 @@
-"""A run of a workflow in a crash sweep: where its worker is to die, and what is seen in it."""
+"""A run of a workflow in a crash sweep: where its worker dies, and what the sweep sees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bluestreak_core.store import PlainRules
 from bluestreak_core.testing.virtual import Outcome
 
 WORKFLOW_ID = "workflow"
-"""That of the workflow that a sweep starts."""
+"""The id of the workflow that a sweep starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,24 +31,24 @@ class CrashPoint:
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
-    """What has been seen of one workflow in one run of the sweep."""
+    """What the sweep has seen of one workflow in one run."""
 
     called: Counter[str] = field(default_factory=Counter)
     recorded: set[str] = field(default_factory=set)
     repeated: list[str] = field(default_factory=list)
-    """The steps that were called though they were recorded."""
+    """The steps that were called although they were recorded."""
     unsettled: set[str] = field(default_factory=set)
-    """The steps that this claim's run has called, and of which nothing is recorded."""
+    """The steps that the run of this claim has called, and that have no record."""
     interrupted: Counter[str] = field(default_factory=Counter)
     """How often a step was unsettled when its worker died, or when the claim was taken."""
     arguments: dict[str, Any] = field(default_factory=dict)
     odd_arguments: list[str] = field(default_factory=list)
     is_held: bool = False
-    """Whether a worker that lives has the claim."""
+    """Whether a live worker has the claim."""
     asked_for: list[str] = field(default_factory=list)
-    """The clean-ups that the newest run has asked for."""
+    """The clean-ups that the newest run has registered."""
     due: list[str] = field(default_factory=list)
-    """Those that a worker has to call, since the workflow was cancelled in its hands."""
+    """The clean-ups that a worker must call: the workflow was cancelled while it had the claim."""
 
     def note_call(self, step_id: str, args: tuple[Any, ...]) -> None:
         """A step's function is called."""
@@ -68,34 +68,34 @@ class Seen:
         self.unsettled.discard(step_id)
 
     def note_claim(self) -> None:
-        """A worker has the workflow. What the one before left unsettled, it may call again."""
+        """A worker has claimed the workflow. It may call the unsettled steps again."""
         self.interrupted.update(self.unsettled)
         self.unsettled.clear()
         self.asked_for.clear()
         self.is_held = True
 
     def note_end(self) -> None:
-        """The claim was ended by who had it, who knows what to call again as well as at first."""
+        """The holder of the claim has ended it, so it interrupted no step."""
         self.unsettled.clear()
         self.is_held = False
 
     def note_control(self, event: Transition) -> None:
-        """Somebody has done something from outside, which takes the claim."""
+        """A control from outside takes the claim."""
         self.due = list(self.asked_for) if self.is_held and event is Transition.CANCEL else []
         self.is_held = False
 
     def note_crash(self) -> None:
-        """The worker dies now, and with it what it still had to do."""
+        """The worker dies now, and calls no clean-ups."""
         self.is_held = False
         self.due = []
 
     def uninterrupted(self, step_id: str) -> int:
-        """How many calls of a step came to their own end."""
+        """How many calls of a step were not interrupted."""
         return self.called[step_id] - self.interrupted[step_id]
 
 
 class Rerun:
-    """A run of the workflow with at most one crash in it."""
+    """A run of the workflow, with at most one crash."""
 
     def __init__(
         self,
@@ -105,15 +105,15 @@ class Rerun:
     ) -> None:
         self.point = point
         self.outputs = outputs
-        """What steps are to return, by workflow and step, so that it is comparable."""
+        """What steps return, by workflow and step, so that runs are comparable."""
         self.settings = settings
-        """Those of its environment."""
+        """The settings of its environment."""
         self.store_calls: list[str] = []
         self.has_crashed = False
         self.seen: defaultdict[str, Seen] = defaultdict(Seen)
-        """By workflow."""
+        """What was seen, by workflow id."""
         self.outcomes: Mapping[str, Outcome] = {}
-        """Those of all workflows that there were in the end, by their ids."""
+        """The outcomes of all workflows that existed in the end, by id."""
         self.turns = 0
         self.conversion = Conversion(settings.get("codec", PLAIN))
 
@@ -125,8 +125,8 @@ class Rerun:
 
 
 def _plain(args: tuple[Any, ...]) -> Any:
-    """Arguments that can be compared, which those of a step need not be."""
+    """Arguments as plain values, which can be compared."""
     try:
         return PlainRules().round_trip(args, "arguments")[0]
     except (UnstorableValue, ValueTooLarge):
-        return "arguments that are no plain values"
+        return "arguments that are not plain values"

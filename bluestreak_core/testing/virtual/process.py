@@ -1,4 +1,4 @@
-"""Processes inside of one: what runs in their contexts can be killed, halted, and continued."""
+"""Processes inside one process: tasks in their contexts can be killed, halted, and resumed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ProcessState(StrEnum):
 class Process:
     """Stands for a process on a `VirtualLoop`: all tasks that were started in its context.
 
-    `kill` is SIGKILL: no line of it is ever run again, no `except` and no `finally`. `halt` and
-    `resume` are SIGSTOP and SIGCONT: time goes by meanwhile, and what has fallen due happens late.
-    Threads go on, since nothing can stop them; what they return is lost to a dead process.
+    `kill` is SIGKILL: not a line of it runs any more, no `except` and no `finally`. `halt` and
+    `resume` are SIGSTOP and SIGCONT: time passes meanwhile, and whatever fell due happens late.
+    Nothing can stop a thread; its result is lost if the process is dead.
     """
 
     def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -34,7 +34,7 @@ class Process:
         self._loop = loop
         self.state = ProcessState.RUNNING
         self._held: list[Entry] = []
-        # Kept, since a coroutine that is forgotten is closed, which runs its `finally`.
+        # Python closes a forgotten coroutine, which would run its `finally`.
         self._tasks: dict[asyncio.Task[Any], None] = {}
 
     def __repr__(self) -> str:
@@ -52,21 +52,21 @@ class Process:
         return self._loop.create_task(work, context=context)
 
     def kill(self) -> None:
-        """End it here and now. What calls this in the process itself runs on to its next await."""
+        """End it here and now. A caller inside the process runs on to its next await."""
         self.state = ProcessState.DEAD
 
     def halt(self) -> None:
-        """Let it stand still until `resume`."""
+        """Stop it until `resume`."""
         if self.state is ProcessState.RUNNING:
             self.state = ProcessState.HALTED
 
     def resume(self) -> None:
-        """Let a halted process go on."""
+        """Continue a halted process."""
         if self.state is ProcessState.HALTED:
             self._go_on()
 
     async def die(self) -> None:
-        """Be killed by a call from within, which never returns."""
+        """Kill it from inside; the call never returns."""
         self.kill()
         await self._loop.create_future()
 
@@ -76,18 +76,18 @@ class Process:
         task.add_done_callback(self._tasks.pop)
 
     def hold(self, entry: Entry) -> None:
-        """Keep a callback for when the process goes on."""
+        """Keep a callback until the process is resumed."""
         self._held.append(entry)
 
     @property
     def tasks(self) -> list[asyncio.Task[Any]]:
-        """Those that are not done."""
+        """The tasks that are not done."""
         return list(self._tasks)
 
     async def bury(self) -> None:
-        """Cancel what is left of it, for a test that is over and wants to leave no task.
+        """Cancel all its tasks, at the end of a test that must leave none.
 
-        Whatever goes on in spite of being cancelled often is forgotten.
+        A task that survives many cancellations is forgotten.
         """
         self._go_on()
         for _ in range(_CANCELLATIONS):
@@ -106,12 +106,12 @@ class Process:
 
 
 class Entry:
-    """A callback of a process, until it is run."""
+    """A callback of a process that has not run yet."""
 
     __slots__ = ("_args", "_callback", "_context", "_process", "handle")
 
     handle: asyncio.Handle
-    """What its scheduler was given, who may cancel it."""
+    """The handle that was returned for it, by which it may be cancelled."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Entry:
         self._context = context or copy_context()
 
     def run(self) -> None:
-        """Call it, or not, as its process stands."""
+        """Call it if the process runs; else hold it."""
         match self._process.state:
             case ProcessState.RUNNING:
                 self._callback(*self._args)
@@ -134,7 +134,7 @@ class Entry:
                 self._process.hold(self)
 
     def schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run it soon, unless it was cancelled while it was held."""
+        """Run it soon, unless it was cancelled meanwhile."""
         if not self.handle.cancelled():
             loop.call_soon(self._callback, *self._args, context=self._context)
 

@@ -1,4 +1,4 @@
-"""Where code waits that does not get on."""
+"""Where stuck code waits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NOT_TO_BLAME = (*asyncio.__path__, *bluestreak_core.__path__, *bluestreak_memor
 
 
 class Stuck(AssertionError):
-    """What was waited for in virtual time did not happen; `places` tell where code waits."""
+    """The awaited event did not happen in virtual time; `places` says where code waits."""
 
     def __init__(self, now: datetime, tasks: Iterable[asyncio.Task[Any]]) -> None:
         self.now = now
@@ -29,7 +29,7 @@ class Stuck(AssertionError):
 
 
 def _place(task: asyncio.Task[Any]) -> str | None:
-    """The innermost line of a waiting task that is not ours and not asyncio's."""
+    """The innermost line of a waiting task outside of Bluestreak and asyncio."""
     theirs = [
         frame
         for frame in _frames(task.get_coro())

@@ -1,7 +1,7 @@
-"""An event loop whose time jumps: when everything waits, to the next instant that is waited for.
+"""An event loop whose time jumps: when everything waits, to the next instant that is due.
 
-`asyncio.sleep`, `asyncio.timeout` and all else that asks the loop for the time happen in the order
-and at the instants in which they would, and take no time.
+`asyncio.sleep`, `asyncio.timeout` and everything else that uses the loop's time happen in the usual
+order and at the usual instants, but take no time.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 PATIENCE = 5.0
-"""Seconds of real time for which virtual time stands still while a thread is at work."""
+"""Seconds of real time for which virtual time waits for a thread."""
 
 _MICROSECOND = 1e-6
 
 
 class NothingLeftToHappen(AssertionError):
-    """Everything waits for something that will never come: time has nowhere to go."""
+    """Everything waits, and nothing is due: time has nowhere to go."""
 
 
 class TooManyTurns(AssertionError):
-    """What is waited for did not happen while a great many other things did."""
+    """The loop has turned too often, and the awaited event has not happened."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on virtual time, which begins at 0 and moves only when everything waits.
 
-    A function in a thread (that of a step that is not async, or of `asyncio.to_thread`) takes no
-    virtual time: all else waits until it returns, for at most `PATIENCE`. Sockets are not waited
-    for; what is to run here talks to nobody outside of this process.
+    A function in a thread (of a step that is not async, or of `asyncio.to_thread`) takes no virtual
+    time: everything else waits until it returns, for at most `PATIENCE`. The loop does not wait for
+    sockets; code that runs here must not talk to other processes.
 
-    What was scheduled in the context of a `Process` happens as that one allows.
+    Callbacks that were scheduled in the context of a `Process` run only while that process runs.
     """
 
     def __init__(self) -> None:
         self._passage = _Passage(at_horizon=self.stop)
         self._threads: Executor | None = None
         super().__init__(self._passage)
-        # What a real clock has, a nanosecond, is lost beside the seconds of a year.
+        # A nanosecond, the resolution of a real clock, is lost in a float of a year's seconds.
         self._clock_resolution = _MICROSECOND
 
     @override
@@ -60,7 +60,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._passage.now
 
     def run_until(self, instant: float) -> None:
-        """Let happen what happens up to an instant of `time()`. It is that time afterwards."""
+        """Run everything that is due up to an instant of `time()`. Afterwards it is that time."""
         self._passage.horizon = instant
         try:
             self.run_forever()
@@ -73,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._passage.turns
 
     def allow(self, turns: int | None) -> None:
-        """Raise `TooManyTurns` when the loop has turned so often from now on; None is no limit."""
+        """Raise `TooManyTurns` after so many turns from now on; None is no limit."""
         self._passage.last_turn = None if turns is None else self.turns + turns
 
     @override
@@ -122,7 +122,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         job = (executor or self._default_threads()).submit(func, *args)
         self._passage.jobs.add(job)
         result = asyncio.wrap_future(job, loop=self)
-        job.add_done_callback(self._on_job_end)  # called after the one that hands the result on
+        job.add_done_callback(self._on_job_end)  # runs after the result was handed on
         return result
 
     def _default_threads(self) -> Executor:
@@ -139,7 +139,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class _Passage(selectors.DefaultSelector):
-    """How time passes: where an event loop would wait for sockets, it is moved instead."""
+    """The passage of time: where an event loop would wait for sockets, time moves instead."""
 
     def __init__(self, at_horizon: Callable[[], None]) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class _Passage(selectors.DefaultSelector):
         return events
 
     def _pass(self, seconds: float) -> None:
-        """Move on to the next instant that is waited for, but not beyond the horizon."""
+        """Move to the next instant that is due, but not beyond the horizon."""
         instant = self.now + seconds
         if instant > self.horizon + _MICROSECOND:
             self.now = max(self.now, self.horizon)
@@ -180,17 +180,17 @@ class _Passage(selectors.DefaultSelector):
 
 
 class VirtualClock:
-    """The time of a `VirtualLoop`, as a clock for stores; `ahead` of others if it is wrong."""
+    """The time of a `VirtualLoop`, as a clock for stores. A wrong clock is `ahead` of others."""
 
     def __init__(
         self, loop: VirtualLoop, start: datetime = START, *, ahead: timedelta = timedelta(0)
     ) -> None:
         self._loop = loop
         self.start = in_milliseconds(start) + ahead
-        """What it showed when the loop was made."""
+        """The instant at which the loop was made."""
 
     def now(self) -> datetime:
-        """The instant that virtual time stands at."""
+        """The current instant of virtual time."""
         passed = timedelta(microseconds=round(self._loop.time() * 1e6))
         return in_milliseconds(self.start + passed)
 
