@@ -278,6 +278,17 @@ def test_a_handlers_own_name_is_its_id_once(env: Environment) -> None:
     assert env.run(order, "bob", workflow_id="o-2").workflow.handler_id == "order"
 
 
+class Shop:
+    async def sell(self, ctx: Context, input: int) -> int:
+        return input * 7
+
+
+def test_a_bound_method_is_registered_once(env: Environment) -> None:
+    shop = Shop()
+    assert env.run(shop.sell, 1, workflow_id="o-1").result == 7
+    assert env.run(shop.sell, 2, workflow_id="o-2").result == 14
+
+
 def test_a_handler_can_be_registered_while_workers_run(env: Environment) -> None:
     env.advance(1)
 
