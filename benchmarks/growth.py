@@ -103,8 +103,12 @@ class Growth:
                 title="Microseconds a step of a recorded history",
                 columns=("steps", "`store.history`", "a resumed run in all"),
                 rows=tuple(
-                    (f"{one.steps:,}", Spread.of(one.read).show(1), Spread.of(one.run).show(1))
-                    for one in self.replayed
+                    (
+                        f"{replayed.steps:,}",
+                        Spread.of(replayed.read).show(1),
+                        Spread.of(replayed.run).show(1),
+                    )
+                    for replayed in self.replayed
                 ),
             ),
         ]
@@ -138,27 +142,27 @@ async def measure(*, quick: bool) -> Growth:
         specimens = await specimen.collect(server.url)
         claims = await _measure_claims(server.url, specimens, size)
         histories = await _measure_histories(server.url, specimens, size)
-    rounds = [one for some in (*claims, *histories) for one in some]
+    rounds = [timing for some in (*claims, *histories) for timing in some]
     return Growth(
         cache=CACHE,
         claims=CLAIMS,
         stored=tuple(
             Stored(
                 workflows=count,
-                claim=tuple(1e3 * one.first for one in some),
-                claim_in_vain=tuple(1e3 * one.second for one in some),
+                claim=tuple(1e3 * timing.first for timing in some),
+                claim_in_vain=tuple(1e3 * timing.second for timing in some),
             )
             for count, some in zip(size.stored, claims, strict=True)
         ),
         replayed=tuple(
             Replayed(
                 steps=count,
-                read=tuple(1e6 * one.first / count for one in some),
-                run=tuple(1e6 * one.second / count for one in some),
+                read=tuple(1e6 * timing.first / count for timing in some),
+                run=tuple(1e6 * timing.second / count for timing in some),
             )
             for count, some in zip(size.histories, histories, strict=True)
         ),
-        integrity=sum((one.integrity for one in rounds), Integrity()),
+        integrity=sum((timing.integrity for timing in rounds), Integrity()),
     )
 
 

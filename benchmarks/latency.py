@@ -189,7 +189,7 @@ def _options(
     return {
         "url": url,
         "poll_interval": size.poll_interval,
-        "databases": {one.name: PARK_AFTER[kind] for one, kind in databases.items()},
+        "databases": {database.name: PARK_AFTER[kind] for database, kind in databases.items()},
         "nap": size.nap,
         "nap_pauses": nap_pauses,
     }
@@ -266,7 +266,10 @@ async def _measure_naps(url: str, server: str, size: Size) -> tuple[list[Case], 
 
 
 async def _lateness(database: AsyncDatabase[Document]) -> list[float]:
-    woken = {one[doc.WORKFLOW_ID]: one[doc.RESULT] async for one in database[doc.WORKFLOWS].find()}
+    woken = {
+        workflow[doc.WORKFLOW_ID]: workflow[doc.RESULT]
+        async for workflow in database[doc.WORKFLOWS].find()
+    }
     return [
         woken[nap[doc.WORKFLOW_ID]] / 1e6 - (nap[doc.WAKE_UP_AT] - _EPOCH) / _MILLISECOND
         async for nap in database[doc.NAPS].find()

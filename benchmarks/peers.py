@@ -86,11 +86,11 @@ class Peers:
         ours = self._best(OURS)
         rows = [
             (
-                f"{one.name}, {one.way}",
-                Spread.of(one.rates).show(),
-                Spread.of_ratios(ours.rates, one.rates).show(1),
+                f"{system.name}, {system.way}",
+                Spread.of(system.rates).show(),
+                Spread.of_ratios(ours.rates, system.rates).show(1),
             )
-            for one in self.systems
+            for system in self.systems
         ]
         notes = [(missing, "-", "-") for missing in self.missing]
         return [
@@ -135,14 +135,16 @@ async def measure(*, quick: bool) -> Peers:
             System(
                 name=name,
                 way=way,
-                rates=tuple(one.rate for one in measured[_key(name, way)]),
+                rates=tuple(measurement.rate for measurement in measured[_key(name, way)]),
             )
             for name in (OURS, *databases)
             for way in Way
         ),
         versions=tuple(_versions(programs)),
         missing=() if programs else ("DBOS on PostgreSQL: no PostgreSQL server is installed",),
-        integrity=reduce(add, (one.integrity for some in measured.values() for one in some)),
+        integrity=reduce(
+            add, (measurement.integrity for some in measured.values() for measurement in some)
+        ),
     )
 
 

@@ -87,8 +87,8 @@ def _draw_throughput(figure: Figure, results: Throughput) -> None:
     limit = [Spread.of(level.limit) for level in results.levels]
     _line(axes, at, limit, "limit: bare insert_many", GREY)
     _line(axes, at, [Spread.of(level.ours) for level in results.levels], "Bluestreak", BLUE)
-    seed = [Spread.of(level.seed) for level in results.levels]
-    _line(axes, at, seed, "the seed's algorithm", ORANGE)
+    javascript = [Spread.of(level.javascript) for level in results.levels]
+    _line(axes, at, javascript, "the JavaScript algorithm", ORANGE)
     axes.set(xscale="log", yscale="log", xlabel="workflows at once", ylabel="steps a second")
     _ticks(axes, at)
     axes.legend()
@@ -105,17 +105,19 @@ def _draw_latency(figure: Figure, results: Latency) -> None:
 
 def _draw_growth(figure: Figure, results: Growth) -> None:
     left, right = figure.subplots(1, 2)
-    stored = [one.workflows for one in results.stored]
-    claims = [Spread.of(one.claim) for one in results.stored]
+    stored = [level.workflows for level in results.stored]
+    claims = [Spread.of(level.claim) for level in results.stored]
     _line(left, stored, claims, f"a claim of {results.claims}", BLUE)
-    in_vain = [Spread.of(one.claim_in_vain) for one in results.stored]
+    in_vain = [Spread.of(level.claim_in_vain) for level in results.stored]
     _line(left, stored, in_vain, "a claim in vain", ORANGE)
     left.set(xscale="log", xlabel="workflows stored", ylabel="milliseconds")
     _from_zero(left, claims)
     left.legend()
-    steps = [one.steps for one in results.replayed]
-    _line(right, steps, [Spread.of(one.read) for one in results.replayed], "store.history", BLUE)
-    runs = [Spread.of(one.run) for one in results.replayed]
+    steps = [level.steps for level in results.replayed]
+    _line(
+        right, steps, [Spread.of(level.read) for level in results.replayed], "store.history", BLUE
+    )
+    runs = [Spread.of(level.run) for level in results.replayed]
     _line(right, steps, runs, "a resumed run", ORANGE)
     right.set(xscale="log", yscale="log", xlabel="steps recorded", ylabel="microseconds a step")
     right.legend()
@@ -155,7 +157,7 @@ def _draw_idle(figure: Figure, results: Idle) -> None:
         rates = [case.commands.get(name, 0) / case.seconds for case in results.cases]
         colour = COLOURS[place % len(COLOURS)]
         axes.barh(servers, rates, left=left, label=name, color=colour, height=0.5)
-        left = [one + more for one, more in zip(left, rates, strict=True)]
+        left = [edge + rate for edge, rate in zip(left, rates, strict=True)]
     axes.set(xlabel="commands a second")
     axes.yaxis.grid(visible=False)
     axes.invert_yaxis()

@@ -124,8 +124,10 @@ def write(folder: Path, name: str, results: Results, about: Mapping[str, object]
 def summary(folder: Path, names: Iterable[str]) -> Table:
     """The targets of all benchmarks that have left their figures in a folder."""
     kept = [_read(folder / f"{name}.json") for name in names if (folder / f"{name}.json").exists()]
-    integrity = sum((Integrity(**one["integrity"]) for one in kept), NONE)
-    return table_of((_to_target(target) for one in kept for target in one["targets"]), integrity)
+    integrity = sum((Integrity(**record["integrity"]) for record in kept), NONE)
+    return table_of(
+        (_to_target(target) for record in kept for target in record["targets"]), integrity
+    )
 
 
 def _rounded(value: Any) -> Any:
@@ -134,9 +136,9 @@ def _rounded(value: Any) -> Any:
         case float():
             return float(f"{value:.5g}")
         case dict():
-            return {key: _rounded(one) for key, one in value.items()}
+            return {key: _rounded(item) for key, item in value.items()}
         case list() | tuple():
-            return [_rounded(one) for one in value]
+            return [_rounded(item) for item in value]
         case _:
             return value
 

@@ -27,7 +27,7 @@ class Spread:
     @classmethod
     def of_ratios(cls, ours: Sequence[float], theirs: Sequence[float]) -> Self:
         """One ratio a round, of what was measured side by side."""
-        return cls.of([one / other for one, other in zip(ours, theirs, strict=True)])
+        return cls.of([our / their for our, their in zip(ours, theirs, strict=True)])
 
     def show(self, digits: int = 0, unit: str = "") -> str:
         low, high = f"{self.low:,.{digits}f}", f"{self.high:,.{digits}f}"

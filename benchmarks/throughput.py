@@ -1,4 +1,4 @@
-"""Workflows of five steps: how many steps a second, beside bare inserts and the seed's algorithm.
+"""Steps a second of five-step workflows, beside bare inserts and the JavaScript algorithm.
 
 The workflows are created beforehand. The time runs from the start of polling until a majority of
 the database shows the last of them as finished. Every measurement has a new database.
@@ -15,9 +15,9 @@ from operator import add
 
 from benchmarks import specimen
 from benchmarks.database import BATCH, Document, new_database, until_all_ended
+from benchmarks.javascript import JavaScript, JavaScriptContext
 from benchmarks.report import NONE, Bound, Integrity, Table, Target
 from benchmarks.rounds import Spread, interleaved
-from benchmarks.seed import Seed, SeedContext
 from benchmarks.specimen import Specimens
 from benchmarks.workload import HANDLER_ID, STEP_IDS, STEPS, Ledger, polling, verify
 from bluestreak_core import Bluestreak
@@ -34,7 +34,7 @@ class Load:
 
     concurrency: int
     ours: int
-    seed: int
+    javascript: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,10 @@ class Size:
 FULL = Size(
     rounds=5,
     loads=(
-        Load(concurrency=1, ours=150, seed=80),
-        Load(concurrency=10, ours=1_000, seed=250),
-        Load(concurrency=100, ours=5_000, seed=300),
-        Load(concurrency=1000, ours=8_000, seed=1_000),
+        Load(concurrency=1, ours=150, javascript=80),
+        Load(concurrency=10, ours=1_000, javascript=250),
+        Load(concurrency=100, ours=5_000, javascript=300),
+        Load(concurrency=1000, ours=8_000, javascript=1_000),
     ),
     limit=6_000,
     starts=10_000,
@@ -60,7 +60,7 @@ FULL = Size(
 )
 QUICK = Size(
     rounds=1,
-    loads=(Load(concurrency=1, ours=5, seed=5), Load(concurrency=20, ours=40, seed=20)),
+    loads=(Load(concurrency=1, ours=5, javascript=5), Load(concurrency=20, ours=40, javascript=20)),
     limit=40,
     starts=100,
     single_inserts=20,
@@ -81,12 +81,12 @@ class AtConcurrency:
 
     concurrency: int
     ours: tuple[float, ...]
-    seed: tuple[float, ...]
+    javascript: tuple[float, ...]
     limit: tuple[float, ...]
 
     @property
-    def against_seed(self) -> Spread:
-        return Spread.of_ratios(self.ours, self.seed)
+    def against_javascript(self) -> Spread:
+        return Spread.of_ratios(self.ours, self.javascript)
 
     @property
     def against_limit(self) -> Spread:
@@ -99,22 +99,22 @@ class Throughput:
     starts: tuple[float, ...]
     single_inserts: tuple[float, ...]
     integrity: Integrity
-    seeds_integrity: Integrity
+    javascript_integrity: Integrity
 
     @property
     def best(self) -> AtConcurrency:
-        """The concurrency at which we are fastest."""
+        """The concurrency at which Bluestreak is fastest."""
         return max(self.levels, key=lambda level: Spread.of(level.ours).median)
 
     @property
-    def best_seed(self) -> AtConcurrency:
-        """The one at which the seed is."""
-        return max(self.levels, key=lambda level: Spread.of(level.seed).median)
+    def best_javascript(self) -> AtConcurrency:
+        """The concurrency at which the JavaScript algorithm is fastest."""
+        return max(self.levels, key=lambda level: Spread.of(level.javascript).median)
 
     @property
     def best_against_best(self) -> Spread:
         """Not side by side: the two concurrencies are measured one after the other."""
-        return Spread.of_ratios(self.best.ours, self.best_seed.seed)
+        return Spread.of_ratios(self.best.ours, self.best_javascript.javascript)
 
     def tables(self) -> Sequence[Table]:
         return [
@@ -123,9 +123,9 @@ class Throughput:
                 columns=(
                     "concurrency",
                     "Bluestreak",
-                    "seed's algorithm",
+                    "JavaScript algorithm",
                     "bare inserts",
-                    "times the seed",
+                    "times JavaScript",
                     "of the limit",
                 ),
                 rows=tuple(_row(level) for level in self.levels),
@@ -146,13 +146,13 @@ class Throughput:
         best = f"throughput at concurrency {self.best.concurrency}"
         return [
             at_least(
-                what=f"{best}, against the seed's algorithm at the same",
+                what=f"{best}, against the JavaScript algorithm at the same",
                 figure=15,
-                reached=self.best.against_seed.median,
+                reached=self.best.against_javascript.median,
                 unit="times",
             ),
             at_least(
-                what=f"{best}, against the seed's algorithm at its best",
+                what=f"{best}, against the JavaScript algorithm at its best",
                 figure=15,
                 reached=self.best_against_best.median,
                 unit="times",
@@ -164,9 +164,9 @@ class Throughput:
                 unit="of the limit",
             ),
             at_least(
-                what="one workflow at a time, against the seed's algorithm",
+                what="one workflow at a time, against the JavaScript algorithm",
                 figure=1.5,
-                reached=self.levels[0].against_seed.median,
+                reached=self.levels[0].against_javascript.median,
                 unit="times",
             ),
         ]
@@ -188,8 +188,12 @@ async def measure(*, quick: bool) -> Throughput:
         levels=tuple(map(_at_concurrency, size.loads, measured)),
         starts=_rates(starts["start"]),
         single_inserts=_rates(starts["insert"]),
-        integrity=_integrity([*starts["start"], *(one for of in measured for one in of["ours"])]),
-        seeds_integrity=_integrity([one for of in measured for one in of["seed"]]),
+        integrity=_integrity(
+            [*starts["start"], *(measurement for of in measured for measurement in of["ours"])]
+        ),
+        javascript_integrity=_integrity(
+            [measurement for of in measured for measurement in of["javascript"]]
+        ),
     )
 
 
@@ -213,22 +217,24 @@ async def run_bluestreak(
         )
 
 
-async def run_seed(url: str, specimens: Specimens, workflows: int, concurrency: int) -> Measured:
-    """Steps a second of the seed's algorithm."""
+async def run_javascript(
+    url: str, specimens: Specimens, workflows: int, concurrency: int
+) -> Measured:
+    """Steps a second of the JavaScript algorithm."""
     async with new_database(url) as database:
         await specimen.create(database, specimens, range(workflows), HANDLER_ID)
         ledger = Ledger(workflows)
 
-        async def handle(ctx: SeedContext, input: Document) -> Document:
+        async def handle(ctx: JavaScriptContext, input: Document) -> Document:
             for step_id in STEP_IDS:
                 await ctx.step(step_id, partial(ledger.step, ctx.workflow_id, step_id))
             return {"order": input["order"]}
 
-        seed = Seed(database, handle)
-        await seed.init()
+        javascript = JavaScript(database, handle)
+        await javascript.init()
         began = time.perf_counter()
         async with asyncio.timeout(PATIENCE):
-            await seed.run_all(concurrency)
+            await javascript.run_all(concurrency)
         seconds = time.perf_counter() - began
         return Measured(
             rate=workflows * STEPS / seconds,
@@ -256,7 +262,9 @@ async def _level(
         size.rounds,
         {
             "ours": partial(run_bluestreak, url, specimens, load.ours, load.concurrency),
-            "seed": partial(run_seed, url, specimens, load.seed, load.concurrency),
+            "javascript": partial(
+                run_javascript, url, specimens, load.javascript, load.concurrency
+            ),
             "limit": partial(insert_steps, url, specimens, size.limit),
         },
     )
@@ -266,7 +274,7 @@ def _at_concurrency(load: Load, measured: Mapping[str, Sequence[Measured]]) -> A
     return AtConcurrency(
         concurrency=load.concurrency,
         ours=_rates(measured["ours"]),
-        seed=_rates(measured["seed"]),
+        javascript=_rates(measured["javascript"]),
         limit=_rates(measured["limit"]),
     )
 
@@ -301,19 +309,19 @@ async def _insert_one(url: str, specimens: Specimens, count: int) -> Measured:
 
 
 def _integrity(measured: Sequence[Measured]) -> Integrity:
-    return reduce(add, (one.integrity for one in measured))
+    return reduce(add, (measurement.integrity for measurement in measured))
 
 
 def _rates(measured: Sequence[Measured]) -> tuple[float, ...]:
-    return tuple(one.rate for one in measured)
+    return tuple(measurement.rate for measurement in measured)
 
 
 def _row(level: AtConcurrency) -> tuple[str, ...]:
     return (
         f"{level.concurrency:,}",
         Spread.of(level.ours).show(),
-        Spread.of(level.seed).show(),
+        Spread.of(level.javascript).show(),
         Spread.of(level.limit).show(),
-        level.against_seed.show(1),
+        level.against_javascript.show(1),
         level.against_limit.show(3),
     )

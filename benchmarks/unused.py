@@ -138,8 +138,8 @@ async def measure(*, quick: bool) -> Unused:
 
     def sides(figure: str) -> Sides:
         return Sides(
-            now=tuple(one[figure] for one in measured["now"]),
-            before=tuple(one[figure] for one in measured["before"]),
+            now=tuple(measurement[figure] for measurement in measured["now"]),
+            before=tuple(measurement[figure] for measurement in measured["before"]),
         )
 
     both = [*measured["now"], *measured["before"]]
@@ -149,8 +149,8 @@ async def measure(*, quick: bool) -> Unused:
         per_cpu_second=sides("per_cpu_second"),
         per_cpu_second_in_memory=sides("per_cpu_second_in_memory"),
         integrity=Integrity(
-            lost_writes=sum(one["lost_writes"] for one in both),
-            double_claims=sum(one["double_claims"] for one in both),
+            lost_writes=sum(measurement["lost_writes"] for measurement in both),
+            double_claims=sum(measurement["double_claims"] for measurement in both),
         ),
     )
 

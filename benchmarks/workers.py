@@ -65,12 +65,17 @@ class Fleet:
 
     @property
     def rates(self) -> list[float]:
-        return [one.rate for one in self.rounds]
+        return [measurement.rate for measurement in self.rounds]
 
     @property
     def wasted(self) -> Spread:
         """Per cent of the workflows tried for that another worker had got."""
-        return Spread.of([100 * (one.tried - one.won) / one.tried for one in self.rounds])
+        return Spread.of(
+            [
+                100 * (measurement.tried - measurement.won) / measurement.tried
+                for measurement in self.rounds
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ class Workers:
     integrity: Integrity
 
     def tables(self) -> Sequence[Table]:
-        one = self.fleets[0]
+        smallest = self.fleets[0]
         return [
             Table(
                 title="Worker processes on one database",
@@ -88,7 +93,7 @@ class Workers:
                     (
                         f"{fleet.processes}",
                         Spread.of(fleet.rates).show(),
-                        Spread.of_ratios(fleet.rates, one.rates).show(2),
+                        Spread.of_ratios(fleet.rates, smallest.rates).show(2),
                         fleet.wasted.show(1, " %"),
                     )
                     for fleet in self.fleets
@@ -143,7 +148,7 @@ async def measure(*, quick: bool) -> Workers:
             Fleet(processes=processes, rounds=tuple(measured[str(processes)]))
             for processes in size.processes
         ),
-        integrity=reduce(add, (one.integrity for one in chain(*measured.values()))),
+        integrity=reduce(add, (measurement.integrity for measurement in chain(*measured.values()))),
     )
 
 
@@ -176,18 +181,18 @@ async def _run(url: str, specimens: Specimens, workflows: int, processes: int) -
             await until_all_ended(database)
         seconds = time.perf_counter() - began
         told = await _all_answer(children)
-        calls: list[Call] = [(call[0], call[1]) for one in told for call in one["calls"]]
+        calls: list[Call] = [(call[0], call[1]) for answer in told for call in answer["calls"]]
         return Measured(
             rate=workflows * STEPS / seconds,
-            tried=sum(one["tried"] for one in told),
-            won=sum(one["won"] for one in told),
-            shares=tuple(len(one["calls"]) // STEPS for one in told),
+            tried=sum(answer["tried"] for answer in told),
+            won=sum(answer["won"] for answer in told),
+            shares=tuple(len(answer["calls"]) // STEPS for answer in told),
             integrity=await verify(database, workflows, calls),
         )
 
 
 async def _all_answer(children: Sequence[Child]) -> list[Any]:
-    return list(await asyncio.gather(*(one.answer() for one in children)))
+    return list(await asyncio.gather(*(process.answer() for process in children)))
 
 
 def _workflows_in(query: Mapping[str, Any]) -> int:

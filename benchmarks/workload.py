@@ -74,7 +74,7 @@ async def verify(
 async def claimed_not(times: int, database: AsyncDatabase[Document]) -> int:
     """How many workflows were claimed another number of times.
 
-    The seed's algorithm does not count claims; what it leaves at 0 is told by its calls.
+    The JavaScript algorithm does not count claims; its calls show what it leaves at 0.
     """
     return await database[doc.WORKFLOWS].count_documents({doc.CLAIMS: {"$nin": [0, times]}})
 
