@@ -263,11 +263,11 @@ async def _record(database: AsyncDatabase[Document], specimens: Specimens, count
     """A workflow that has been claimed before, and is due with so many recorded steps."""
     due = {doc.HANDLER_ID: REPLAY, doc.INPUT: count, doc.TIMEOUT_AT: datetime.now(UTC)}
     await database[doc.WORKFLOWS].insert_one(specimens.parked | {doc.WORKFLOW_ID: REPLAY} | due)
-    steps = [
-        specimens.step
-        | {doc.WORKFLOW_ID: REPLAY, doc.STEP_ID: _step_id(number), doc.OUTPUT: number}
-        for number in range(count)
-    ]
+    step = specimens.step | {
+        doc.WORKFLOW_ID: REPLAY,
+        doc.WORKFLOW_CREATED_AT: specimens.parked[doc.CREATED_AT],
+    }
+    steps = [step | {doc.STEP_ID: _step_id(number), doc.OUTPUT: number} for number in range(count)]
     await fill(database, doc.STEPS, steps)
 
 
