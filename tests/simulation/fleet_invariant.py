@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from bluestreak_core import Claim, Status, Workflow
+from bluestreak_core import Claim, Status, Workflow, machine
 from bluestreak_core.machine import Transition
+from bluestreak_core.run import RunInfo
 from tests.simulation.record import Record
 from tests.simulation.scenario import AMID_WITHIN, CHAOS, LEASE, Kind, Operation, Start
 
@@ -61,6 +62,21 @@ def transactions_are_whole(record: Record, start: Start, *, is_first: bool, comm
 
 
 # Running -----------------------------------------------------------------------------------------
+
+
+def leases_end_before_their_records(
+    record: Record, run: RunInfo, workflow: Workflow | None
+) -> None:
+    """No lease is left to a run after the store lets others claim its workflow.
+
+    Both are read by the clock of the run's worker. The store refuses a claim that is not in force,
+    whatever its run takes for its lease.
+    """
+    if workflow is None or workflow.timeout_at is None or not machine.in_force(workflow, run.claim):
+        return
+    late = run.lease.left - (workflow.timeout_at - run.clock.now())
+    if late > timedelta(seconds=_ROUNDING):
+        record.violated(f"{workflow.workflow_id}: a lease outlives its record by {late}")
 
 
 def steps_wait_for_their_pause(record: Record, claim: Claim, step_id: str) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from bluestreak_core import Abort, Context, Retry, StepFailed
-from bluestreak_memory import MemorySession
+from bluestreak_memory import MemorySession, MemoryStore
 from tests.run_watch import current_run
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation import store_invariant
@@ -18,8 +18,9 @@ from tests.simulation.scenario import Kind, Operation
 class Handler:
     """The handler of all workflows: it does what each one's plan says."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, store: MemoryStore) -> None:
         self._record = record
+        self._store = store
 
     async def __call__(self, ctx: Context, workflow_id: str) -> list[Any]:
         """Do what is planned, one after the other."""
@@ -29,6 +30,8 @@ class Handler:
         return [await self._do(ctx, operation) for operation in self._record.plans[workflow_id]]
 
     async def _do(self, ctx: Context, operation: Operation) -> Any:
+        workflow = await self._store.find_workflow(ctx.workflow_id)
+        invariant.leases_end_before_their_records(self._record, current_run(), workflow)
         match operation.kind:
             case Kind.GATHER:
                 return await asyncio.gather(*(self._do(ctx, one) for one in operation.branches))
@@ -114,7 +117,7 @@ class Handler:
         return output
 
     def _called(self, ctx: Context, step_id: str) -> str:
-        """CountBy a call of a step; its output tells this call from all others."""
+        """Count a call of a step; its output differs from that of every other call."""
         workflow_id, claim = ctx.workflow_id, current_run().claim
         if self._record.has_one_time:
             store_invariant.only_owners_call_a_step(self._record, claim, step_id)

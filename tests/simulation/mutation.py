@@ -6,12 +6,14 @@ Each is a change of one function for as long as a block lasts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from unittest.mock import patch
+
+from typing_extensions import override
 
 from bluestreak_core import (
     Attempt,
@@ -24,18 +26,21 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.client.starting import Starting
+from bluestreak_core.clock import Clock
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import History
-from bluestreak_core.run import outcome, step
+from bluestreak_core.run import Run, commit, outcome, step
 from bluestreak_core.run.attempts import Attempts
 from bluestreak_core.run.clean_up import CleanUps
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.exit import Exit
 from bluestreak_core.run.handler import Policy
-from bluestreak_core.run.lease import Lease
+from bluestreak_core.run.lease import Lease, Renewal, renewals
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.store.hints import Hints
 from bluestreak_core.store.query import ENDED
+from bluestreak_core.worker import leases
+from bluestreak_core.worker.claiming import Claiming
 from bluestreak_core.worker.expiry import AT_ONCE, Expiry
 from bluestreak_core.worker.leases import Leases
 from bluestreak_core.worker.runs import Runs
@@ -109,6 +114,26 @@ def _from_anywhere(
     workflow: Workflow, event: Transition, now: datetime, reason: str | None
 ) -> Workflow:
     return _control(replace(workflow, status=machine.sources(event)[0]), event, now, reason)
+
+
+_new_run = Claiming._new_run
+
+
+def _from_the_answer_to_its_claim(claiming: Claiming, claim: Claim, deadline: float) -> Run:
+    span = claiming._handlers.shortest_lease
+    return _new_run(claiming, claim, claiming._clock.monotonic() + span.total_seconds())
+
+
+class _RenewalFromItsAnswer(Renewal):
+    @override
+    def settle(self, lost: Iterable[Claim]) -> list[Lease]:
+        self._deadline = self._clock.monotonic() + self._span.total_seconds()
+        return super().settle(lost)
+
+
+def _from_their_answers(held: Iterable[Lease], clock: Clock) -> Iterator[Renewal]:
+    for renewal in renewals(held, clock):
+        yield _RenewalFromItsAnswer(renewal._span, renewal._leases, clock)
 
 
 _carry_out = CleanUps.carry_out
@@ -204,6 +229,15 @@ MUTATIONS: dict[str, Mutation] = {
         ],
     ),
     "slots are leaked": Mutation(1, [(Runs, "_on_end", _keep_the_slot)]),
+    "a lease counts from the answer to its claim": Mutation(
+        1, [(Claiming, "_new_run", _from_the_answer_to_its_claim)]
+    ),
+    "a lease counts from the answer to its renewal": Mutation(
+        1, [(leases, "renewals", _from_their_answers)]
+    ),
+    "a lease counts from the answer to the renewal after a transaction": Mutation(
+        1, [(commit, "renewals", _from_their_answers)]
+    ),
     "a run goes on after its lease": Mutation(
         5, [(Lease, "error", None), (Leases, "expire", _nothing)]
     ),

@@ -79,7 +79,7 @@ class _World:
         self._setting = setting
         self._record = setting.record
         self._clients = Clients(setting)
-        handler, scenario = Handler(setting.record), setting.scenario
+        handler, scenario = Handler(setting.record, setting.memory), setting.scenario
         self._workers = [Worker(setting, handler, n) for n in range(len(scenario.skews))]
         plans = self._record.plans
         for start in scenario.starts:
