@@ -15,7 +15,7 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, claimed, polling
-from tests.mongo.seed_worker import SeedWorker
+from tests.mongo.javascript_worker import JavaScriptWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -31,11 +31,11 @@ async def store(
 
 
 @pytest_asyncio.fixture
-async def seed(
+async def javascript(
     mongodb_url: str, empty_database: str, store: MongoStore, clock: ManualClock
-) -> AsyncIterator[SeedWorker]:
+) -> AsyncIterator[JavaScriptWorker]:
     async with AsyncMongoClient[Document](mongodb_url) as client:
-        yield SeedWorker(client[empty_database], clock)
+        yield JavaScriptWorker(client[empty_database], clock)
 
 
 @pytest_asyncio.fixture
@@ -53,87 +53,87 @@ async def bluestreak(store: MongoStore) -> Bluestreak:
 @pytest.mark.parametrize(
     "events", [(Transition.PAUSE, Transition.RESUME), (Transition.CANCEL, Transition.RETRY)]
 )
-async def test_what_is_taken_from_the_seed_is_resumed_over_the_steps_that_it_recorded(
+async def test_what_is_taken_from_javascript_is_resumed_over_the_steps_that_it_recorded(
     bluestreak: Bluestreak,
     store: MongoStore,
-    seed: SeedWorker,
+    javascript: JavaScriptWorker,
     clock: ManualClock,
     events: tuple[Transition, Transition],
 ) -> None:
     await bluestreak.start("w", "h")
     clock.advance(SECOND)
-    assert await seed.claim() == "w"
-    await seed.step("w", "s", lambda: "the seed's")
+    assert await javascript.claim() == "w"
+    await javascript.step("w", "s", lambda: "JavaScript's")
     for event in events:
         await store.control("w", event, clock.now())
     async with polling(bluestreak):
-        assert await bluestreak.wait("w") == "the seed's"
+        assert await bluestreak.wait("w") == "JavaScript's"
 
 
-async def test_what_the_seed_has_given_up_is_retried_over_the_steps_that_it_recorded(
-    bluestreak: Bluestreak, store: MongoStore, seed: SeedWorker, clock: ManualClock
+async def test_what_javascript_has_given_up_is_retried_over_the_steps_that_it_recorded(
+    bluestreak: Bluestreak, store: MongoStore, javascript: JavaScriptWorker, clock: ManualClock
 ) -> None:
     await bluestreak.start("w", "h")
     clock.advance(SECOND)
-    assert await seed.claim() == "w"
-    await seed.step("w", "s", lambda: "the seed's")
-    await seed.fail("w", retry_in=timedelta(0))
+    assert await javascript.claim() == "w"
+    await javascript.step("w", "s", lambda: "JavaScript's")
+    await javascript.fail("w", retry_in=timedelta(0))
     await store.control("w", Transition.CANCEL, clock.now())
     await store.control("w", Transition.RETRY, clock.now())
     async with polling(bluestreak):
-        assert await bluestreak.wait("w") == "the seed's"
+        assert await bluestreak.wait("w") == "JavaScript's"
 
 
 @pytest.mark.parametrize("event", [Transition.CANCEL, Transition.PAUSE])
-async def test_the_seed_never_claims_what_was_cancelled_or_paused(
+async def test_javascript_never_claims_what_was_cancelled_or_paused(
     bluestreak: Bluestreak,
     store: MongoStore,
-    seed: SeedWorker,
+    javascript: JavaScriptWorker,
     clock: ManualClock,
     event: Transition,
 ) -> None:
     await bluestreak.start("w", "h")
     await store.control("w", event, clock.now())
     clock.advance(10 * LEASE)
-    assert await seed.claim() is None
+    assert await javascript.claim() is None
 
 
-async def test_what_was_paused_and_is_run_by_the_seed_is_not_moved_by_whoever_had_it_before(
-    store: MongoStore, seed: SeedWorker, clock: ManualClock
+async def test_a_paused_workflow_that_javascript_runs_is_not_moved_by_its_former_worker(
+    store: MongoStore, javascript: JavaScriptWorker, clock: ManualClock
 ) -> None:
     stale = await claimed(store)
     for event in (Transition.PAUSE, Transition.RESUME):
         await store.control("w", event, clock.now())
     clock.advance(SECOND)
-    assert await seed.claim() == "w"
+    assert await javascript.claim() == "w"
     before = await store.find_workflow("w")
     assert await store.renew([stale], clock.now(), LEASE) == [stale]
     with pytest.raises(ClaimLost):
         await store.finish(stale, "too late", clock.now())
     assert await store.find_workflow("w") == before
-    await seed.finish("w", "the seed's")
+    await javascript.finish("w", "JavaScript's")
     found = await store.find_workflow("w")
     assert found is not None
-    assert (found.status, found.result) == (Status.FINISHED, "the seed's")
+    assert (found.status, found.result) == (Status.FINISHED, "JavaScript's")
 
 
 @pytest.mark.parametrize("event", [Transition.CANCEL, Transition.PAUSE])
-async def test_the_seed_is_not_told_and_ends_what_it_runs(
+async def test_javascript_does_not_hear_of_control_and_ends_what_it_runs(
     bluestreak: Bluestreak,
     store: MongoStore,
-    seed: SeedWorker,
+    javascript: JavaScriptWorker,
     clock: ManualClock,
     event: Transition,
 ) -> None:
     await bluestreak.start("w", "h")
     clock.advance(SECOND)
-    assert await seed.claim() == "w"
+    assert await javascript.claim() == "w"
     await store.control("w", event, clock.now())
-    await seed.finish("w", "the seed's")
-    assert await bluestreak.wait("w") == "the seed's"
+    await javascript.finish("w", "JavaScript's")
+    assert await bluestreak.wait("w") == "JavaScript's"
 
 
-async def test_what_the_seed_puts_off_after_it_was_taken_keeps_nobody_busy(
+async def test_what_javascript_puts_off_after_it_was_taken_keeps_nobody_busy(
     store: MongoStore, raw: Database[Document], clock: ManualClock
 ) -> None:
     await claimed(store)

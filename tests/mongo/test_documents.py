@@ -42,7 +42,7 @@ from tests.mongo.conftest import (
     new,
     polling,
 )
-from tests.mongo.seed_worker import SeedWorker
+from tests.mongo.javascript_worker import JavaScriptWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -116,12 +116,12 @@ async def store(
 
 
 @pytest_asyncio.fixture
-async def seed(
+async def javascript(
     mongodb_url: str, empty_database: str, clock: ManualClock
-) -> AsyncIterator[SeedWorker]:
+) -> AsyncIterator[JavaScriptWorker]:
     async with AsyncMongoClient[Document](mongodb_url) as client:
         database = client.get_database(empty_database, codec_options=AWARE)
-        worker = SeedWorker(database, clock)
+        worker = JavaScriptWorker(database, clock)
         await worker.init()
         yield worker
 
@@ -426,14 +426,17 @@ async def test_init_creates_the_indexes_under_their_default_names(
     assert indexes(fresh_database) == INDEXES
 
 
-@pytest.mark.parametrize("seed_comes_first", [True, False])
+@pytest.mark.parametrize("javascript_comes_first", [True, False])
 async def test_init_finds_the_indexes_of_the_other_library(
-    mongodb_url: str, fresh_database: Database[Document], clock: ManualClock, seed_comes_first: bool
+    mongodb_url: str,
+    fresh_database: Database[Document],
+    clock: ManualClock,
+    javascript_comes_first: bool,
 ) -> None:
     store = MongoStore(mongodb_url, database=fresh_database.name, clock=clock)
     async with AsyncMongoClient[Document](mongodb_url) as client:
-        seed = SeedWorker(client[fresh_database.name], clock)
-        for library in (seed, store) if seed_comes_first else (store, seed):
+        javascript = JavaScriptWorker(client[fresh_database.name], clock)
+        for library in (javascript, store) if javascript_comes_first else (store, javascript):
             await library.init()
     await store.close()
     assert indexes(fresh_database) == INDEXES
@@ -623,20 +626,20 @@ async def test_a_document_that_neither_library_writes_is_named(
 # What the JavaScript library makes of ours -------------------------------------------------------
 
 
-async def test_the_seed_finishes_what_we_have_started(
-    bluestreak: Bluestreak, seed: SeedWorker, clock: ManualClock
+async def test_javascript_finishes_what_we_have_started(
+    bluestreak: Bluestreak, javascript: JavaScriptWorker, clock: ManualClock
 ) -> None:
     await bluestreak.start("w", "h", {"n": 1})
     clock.advance(SECOND)
-    assert await seed.claim() == "w"
-    output = await seed.step("w", "s", lambda: "by the seed")
-    await seed.finish("w", {"output": output})
-    assert await bluestreak.wait("w") == {"output": "by the seed"}
-    assert await seed.claim() is None
+    assert await javascript.claim() == "w"
+    output = await javascript.step("w", "s", lambda: "by JavaScript")
+    await javascript.finish("w", {"output": output})
+    assert await bluestreak.wait("w") == {"output": "by JavaScript"}
+    assert await javascript.claim() is None
 
 
-async def test_the_seed_resumes_what_we_have_parked(
-    store: MongoStore, seed: SeedWorker, clock: ManualClock
+async def test_javascript_resumes_what_we_have_parked(
+    store: MongoStore, javascript: JavaScriptWorker, clock: ManualClock
 ) -> None:
     recording = RecordingStore(store)
     bluestreak = Bluestreak(recording)
@@ -651,35 +654,35 @@ async def test_the_seed_resumes_what_we_have_parked(
     async with polling(bluestreak):
         await recording.until_returned("park")
     clock.advance(DAY)
-    assert await seed.claim() is None, "it was parked until later than this"
+    assert await javascript.claim() is None, "it was parked until later than this"
     clock.advance(SECOND)
-    assert await seed.claim() == "w"
-    charge = await seed.step("w", "charge", lambda: pytest.fail("a recorded step was called"))
-    await seed.sleep("w", "night", DAY)
-    await seed.finish("w", [charge, "morning"])
+    assert await javascript.claim() == "w"
+    charge = await javascript.step("w", "charge", lambda: pytest.fail("a recorded step was called"))
+    await javascript.sleep("w", "night", DAY)
+    await javascript.finish("w", [charge, "morning"])
     assert await bluestreak.wait("w") == [{"id": 7}, "morning"]
 
 
 @pytest.mark.parametrize("retry", [True, False])
-async def test_the_seed_retries_what_we_have_failed_and_leaves_what_we_have_aborted(
-    store: MongoStore, seed: SeedWorker, clock: ManualClock, retry: bool
+async def test_javascript_retries_what_we_have_failed_and_leaves_what_we_have_aborted(
+    store: MongoStore, javascript: JavaScriptWorker, clock: ManualClock, retry: bool
 ) -> None:
     await store.fail(await claimed(store), failure(retry=retry), NOW)
     clock.advance(SECOND)
-    assert await seed.claim() is None
+    assert await javascript.claim() is None
     clock.advance(LEASE)
-    assert await seed.claim() == ("w" if retry else None)
+    assert await javascript.claim() == ("w" if retry else None)
 
 
-async def test_we_take_over_what_the_seed_has_failed(
-    bluestreak: Bluestreak, seed: SeedWorker, clock: ManualClock
+async def test_we_take_over_what_javascript_has_failed(
+    bluestreak: Bluestreak, javascript: JavaScriptWorker, clock: ManualClock
 ) -> None:
-    await seed.start("w", "h", None)
+    await javascript.start("w", "h", None)
     assert not await bluestreak.start("w", "h")
     clock.advance(SECOND)
-    assert await seed.claim() == "w"
-    await seed.step("w", "first", lambda: 1)
-    await seed.fail("w", retry_in=timedelta(0))
+    assert await javascript.claim() == "w"
+    await javascript.step("w", "first", lambda: 1)
+    await javascript.fail("w", retry_in=timedelta(0))
 
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> list[int]:
@@ -690,13 +693,13 @@ async def test_we_take_over_what_the_seed_has_failed(
 
 
 async def test_a_mixed_fleet_finishes_everything_and_records_no_step_twice(
-    store: MongoStore, seed: SeedWorker, raw: Database[Document], clock: ManualClock
+    store: MongoStore, javascript: JavaScriptWorker, raw: Database[Document], clock: ManualClock
 ) -> None:
     bluestreak = Bluestreak(store, max_concurrency=5)
     await bluestreak.init()
     ids = [f"w{number}" for number in range(40)]
     calls: Counter[tuple[str, str]] = Counter()
-    we_work, seed_works = asyncio.Event(), asyncio.Event()
+    we_work, javascript_works = asyncio.Event(), asyncio.Event()
 
     def note(workflow_id: str, step_id: str) -> str:
         calls[workflow_id, step_id] += 1
@@ -705,28 +708,28 @@ async def test_a_mixed_fleet_finishes_everything_and_records_no_step_twice(
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> str:
         we_work.set()
-        await seed_works.wait()
+        await javascript_works.wait()
         for step_id in ("a", "b"):
             await ctx.step(step_id, note, ctx.workflow_id, step_id)
         return "bluestreak"
 
-    async def work_as_seed() -> None:
-        while (workflow_id := await seed.claim()) is not None:
-            seed_works.set()
+    async def work_as_javascript() -> None:
+        while (workflow_id := await javascript.claim()) is not None:
+            javascript_works.set()
             await we_work.wait()
             for step_id in ("a", "b"):
-                await seed.step(workflow_id, step_id, lambda: note(workflow_id, step_id))  # noqa: B023
-            await seed.finish(workflow_id, "seed")
+                await javascript.step(workflow_id, step_id, lambda: note(workflow_id, step_id))  # noqa: B023
+            await javascript.finish(workflow_id, "javascript")
 
     for workflow_id in ids[:20]:
         await bluestreak.start(workflow_id, "h")
     for workflow_id in ids[20:]:
-        await seed.start(workflow_id, "h", None)
+        await javascript.start(workflow_id, "h", None)
     clock.advance(SECOND)
     async with polling(bluestreak):
-        await work_as_seed()
+        await work_as_javascript()
         results = [await bluestreak.wait(workflow_id) for workflow_id in ids]
-    assert set(results) == {"bluestreak", "seed"}
+    assert set(results) == {"bluestreak", "javascript"}
     assert set(calls) == {(workflow_id, step_id) for workflow_id in ids for step_id in "ab"}
     assert set(calls.values()) == {1}
     assert raw.steps.count_documents({}) == len(calls)

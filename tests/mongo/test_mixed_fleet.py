@@ -38,7 +38,7 @@ from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from bluestreak_pydantic import PydanticCodec
 from tests.mongo.conftest import AWARE, SECOND, Document, polling
-from tests.mongo.seed_worker import SeedWorker
+from tests.mongo.javascript_worker import JavaScriptWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -79,7 +79,7 @@ class Fleet:
         self.clock = clock
         self._database = database
         self._python_works = asyncio.Event()
-        self._seed_works = asyncio.Event()
+        self._javascript_works = asyncio.Event()
 
     def worker(self, store: MongoStore) -> Bluestreak:
         """One of Python's."""
@@ -101,7 +101,7 @@ class Fleet:
 
     async def order(self, ctx: Context, order: Order) -> Document:
         self._python_works.set()
-        await self._seed_works.wait()
+        await self._javascript_works.wait()
 
         async def reserve(order: Order) -> Stage:
             self.calls[ctx.workflow_id, "reserve"] += 1
@@ -145,30 +145,32 @@ class Fleet:
 
     # JavaScript's -------------------------------------------------------------------------------
 
-    async def work_as_seed(self, seed: SeedWorker) -> None:
+    async def work_as_javascript(self, javascript: JavaScriptWorker) -> None:
         failed: set[str] = set()
         while True:
-            workflow_id = await seed.claim()
+            workflow_id = await javascript.claim()
             if workflow_id is None:
                 await self.clock.sleep(5 * TICK)
             elif workflow_id.endswith("7") and workflow_id not in failed:
                 failed.add(workflow_id)
-                await seed.fail(workflow_id, retry_in=SECOND)
+                await javascript.fail(workflow_id, retry_in=SECOND)
             elif workflow_id.startswith("order"):  # for the others it has no handler
-                await self._seed_order(seed, workflow_id)
+                await self._javascript_order(javascript, workflow_id)
 
-    async def _seed_order(self, seed: SeedWorker, workflow_id: str) -> None:
-        self._seed_works.set()
+    async def _javascript_order(self, javascript: JavaScriptWorker, workflow_id: str) -> None:
+        self._javascript_works.set()
         await self._python_works.wait()
 
         def called(step_id: str, output: str) -> str:
             self.calls[workflow_id, step_id] += 1
             return output
 
-        reserved = await seed.step(workflow_id, "reserve", lambda: called("reserve", "reserved"))
-        await seed.sleep(workflow_id, "rest", REST)
-        shipped = await seed.step(workflow_id, "ship", lambda: called("ship", "shipped"))
-        await seed.finish(workflow_id, {"by": "seed", "stages": [reserved, shipped]})
+        reserved = await javascript.step(
+            workflow_id, "reserve", lambda: called("reserve", "reserved")
+        )
+        await javascript.sleep(workflow_id, "rest", REST)
+        shipped = await javascript.step(workflow_id, "ship", lambda: called("ship", "shipped"))
+        await javascript.finish(workflow_id, {"by": "javascript", "stages": [reserved, shipped]})
 
     async def let_time_pass(self) -> None:
         while True:
@@ -179,9 +181,9 @@ class Fleet:
 class Customer:
     """Starts workflows of either library, and does to them whatever can be done from outside."""
 
-    def __init__(self, user: Bluestreak, seed: SeedWorker, fleet: Fleet) -> None:
+    def __init__(self, user: Bluestreak, javascript: JavaScriptWorker, fleet: Fleet) -> None:
         self._user = user
-        self._seed = seed
+        self._javascript = javascript
         self._fleet = fleet
 
     async def act(self, client: AsyncMongoClient[Document], ledger: Ledger) -> None:
@@ -207,7 +209,7 @@ class Customer:
         later = [Start(one, "order", Order("pen", 2), delay=3) for one in ORDERS[8:10]]
         assert await self._user.start_many([*ours, *later]) == [True] * 10
         for one in ORDERS[10:]:
-            assert await self._seed.start(one, "order", asdict(Order("cup", 3)))
+            assert await self._javascript.start(one, "order", asdict(Order("cup", 3)))
         await self._user.start_many([Start(one, "transfer") for one in TRANSFERS[1:]])
         await self._user.start_many([Start(one, "endless") for one in ENDLESS])
         await self._user.start("broken", "broken")
@@ -242,7 +244,7 @@ class Customer:
 
 @contextmanager
 def unless_finished() -> Iterator[None]:
-    """The seed is not told of a pause, and ends what it runs."""
+    """A JavaScript worker does not hear of a pause and ends what it runs."""
     try:
         yield
     except TransitionRefused as refusal:
@@ -288,7 +290,7 @@ async def python(
         yield one, other
 
 
-async def test_everything_in_use_at_once_beside_the_workers_of_the_seed(
+async def test_everything_in_use_at_once_beside_javascript_workers(
     client: AsyncMongoClient[Document],
     raw: Database[Document],
     fleet: Fleet,
@@ -296,20 +298,23 @@ async def test_everything_in_use_at_once_beside_the_workers_of_the_seed(
 ) -> None:
     user, _ = python
     database = client.get_database(raw.name, codec_options=AWARE)
-    seeds = [SeedWorker(database, fleet.clock) for _ in range(2)]
+    javascript_workers = [JavaScriptWorker(database, fleet.clock) for _ in range(2)]
     async with (
         asyncio.timeout(PATIENCE),
-        beside(fleet.let_time_pass(), *(fleet.work_as_seed(seed) for seed in seeds)),
+        beside(
+            fleet.let_time_pass(),
+            *(fleet.work_as_javascript(worker) for worker in javascript_workers),
+        ),
         polling(python[0]),
         polling(python[1]),
     ):
-        await Customer(user, seeds[0], fleet).act(client, database["ledger"])
+        await Customer(user, javascript_workers[0], fleet).act(client, database["ledger"])
 
     assert Counter(one["for"] for one in raw.ledger.find()) == Counter(["the caller", *TRANSFERS])
     assert all("output" in step for step in raw.steps.find())
     assert {one["result"]["by"] for one in raw.workflows.find({"handlerId": "order"})} == {
         "python",
-        "seed",
+        "javascript",
     }
     assert not {step_id for workflow_id, step_id in fleet.calls if workflow_id == FORK}
     assert set(fleet.cleaned_up.values()) <= {1}

@@ -28,7 +28,7 @@ from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, pruning, transitions
 from tests.mongo.conftest import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new
-from tests.mongo.seed_worker import SeedWorker
+from tests.mongo.javascript_worker import JavaScriptWorker
 from tests.mongo.strays import NO_UUID
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -318,7 +318,7 @@ async def test_what_the_other_library_moves_after_it_was_marked_is_deleted_later
     await claimed(application.store)
     await application.store.control("w", Transition.CANCEL, NOW)
     raw.workflows.update_one({"workflowId": "w"}, transitions.mark(NOW))
-    await SeedWorker(application.database, clock).step("w", "s", lambda: 1)
+    await JavaScriptWorker(application.database, clock).step("w", "s", lambda: 1)
     year = NOW + timedelta(days=365)
     assert await application.store.prune(year, ENDED, 10, year) == Pruned(workflows=1, steps=1)
 

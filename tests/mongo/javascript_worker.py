@@ -1,4 +1,4 @@
-"""The JavaScript library's worker, as notes on its behaviour tell it: a stranger in a mixed fleet.
+"""The JavaScript library's worker, by notes on its behaviour: a stranger in a mixed fleet.
 
 It knows the fields that it writes itself and no others, and guards its writes by id alone.
 """
@@ -18,7 +18,7 @@ from bluestreak_core import Clock
 Document = dict[str, Any]
 
 
-class SeedWorker:
+class JavaScriptWorker:
     """One worker. Every call is one operation of the JavaScript library."""
 
     def __init__(self, database: AsyncDatabase[Document], clock: Clock) -> None:
