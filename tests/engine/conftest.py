@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from datetime import timedelta
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from pymongo import MongoClient
 
-from bluestreak_core import Bluestreak, Store
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_mongo import MongoStore
+from tests.engine.arrange import Fleet
 
 STORES = ["memory", pytest.param("mongo", marks=pytest.mark.server)]
 
@@ -67,47 +65,6 @@ async def _no_connection_is_left(mongodb: MongoClient[dict[str, Any]]) -> None:
     async with asyncio.timeout(60):
         while list(mongodb.admin.aggregate([everything, ours])):  # noqa: ASYNC110 - not ours to tell
             await asyncio.sleep(0)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Let the event loop turn until a condition holds; the suite's timeout bounds it."""
-    while not condition():  # noqa: ASYNC110 - what it waits for has no event
-        await asyncio.sleep(0)
-
-
-async def pass_time(clock: ManualClock, condition: Callable[[], bool]) -> None:
-    """Let the clock tick, a hundredth of a second with each turn of the loop."""
-    while not condition():
-        clock.advance(timedelta(milliseconds=10))
-        await asyncio.sleep(0)
-
-
-class Fleet:
-    """Makes engines on one store, and runs them."""
-
-    def __init__(self, store: RecordingStore, clock: ManualClock) -> None:
-        self.store = store
-        self.clock = clock
-
-    @asynccontextmanager
-    async def polling(
-        self, bluestreak: Bluestreak | None = None, **options: Any
-    ) -> AsyncIterator[Bluestreak]:
-        """An engine that polls for as long as the block lasts, and is then stopped."""
-        bluestreak = bluestreak or await self.engine(**options)
-        poll = asyncio.create_task(bluestreak.poll())
-        try:
-            yield bluestreak
-        finally:
-            bluestreak.stop()
-            bluestreak.stop()
-            await poll
-
-    async def engine(self, store: Store | None = None, **options: Any) -> Bluestreak:
-        """An initialised engine, which the store's fixture closes."""
-        bluestreak = Bluestreak(store or self.store, **options)
-        await bluestreak.init()
-        return bluestreak
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from bluestreak_core import (
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, eventually
+from tests.arrange import eventually
+from tests.engine.arrange import Fleet
 
 pytestmark = pytest.mark.asyncio
 

@@ -28,7 +28,8 @@ from bluestreak_core import (
 )
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, eventually, pass_time
+from tests.arrange import eventually, pass_time
+from tests.engine.arrange import Fleet
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)

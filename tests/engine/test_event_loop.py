@@ -12,7 +12,8 @@ import pytest
 from bluestreak_core import Bluestreak, Start, UsageError, WorkerState, WrongEventLoop
 from bluestreak_core.testing.clock import START
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, eventually
+from tests.arrange import eventually
+from tests.engine.arrange import Fleet
 
 
 async def _listed(bluestreak: Bluestreak) -> list[Any]:

@@ -20,7 +20,8 @@ from bluestreak_core import (
 )
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
-from tests.engine.conftest import Fleet, eventually, pass_time
+from tests.arrange import eventually, pass_time
+from tests.engine.arrange import Fleet
 
 pytestmark = pytest.mark.asyncio
 

@@ -10,7 +10,8 @@ import pytest
 
 from bluestreak_core import Context, Retry, StepFailed, WorkflowAborted
 from bluestreak_core.testing import ManualClock
-from tests.engine.conftest import Fleet, eventually, pass_time
+from tests.arrange import eventually, pass_time
+from tests.engine.arrange import Fleet
 
 pytestmark = pytest.mark.asyncio
 

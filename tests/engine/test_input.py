@@ -30,6 +30,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.testing import RecordingStore
 from bluestreak_memory import MemoryStore
+from tests.engine.arrange import Fleet
 from tests.engine.bad_input import (
     BAD_COUNTS,
     BAD_DURATIONS,
@@ -38,7 +39,6 @@ from tests.engine.bad_input import (
     BAD_VALUES,
     Raises,
 )
-from tests.engine.conftest import Fleet
 
 NOT_CALLABLE: dict[str, Any] = {
     "none": None,

@@ -20,7 +20,7 @@ from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.transaction_call import Committed, RolledBack, TransactionCall
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import eventually
+from tests.arrange import eventually
 
 pytestmark = pytest.mark.asyncio
 

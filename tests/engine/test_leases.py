@@ -14,36 +14,14 @@ from bluestreak_core import Bluestreak, Claim, Context, Status, Store, StoreUnav
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, eventually, pass_time
+from tests.arrange import eventually, pass_time
+from tests.engine.arrange import Fleet, Gate
 
 pytestmark = pytest.mark.asyncio
 
 T = TypeVar("T")
 
 SECOND = timedelta(seconds=1)
-
-
-class Gate:
-    """A step that says when it is inside, and waits to be let go."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.inside = asyncio.Event()
-        self.go_on = asyncio.Event()
-        self.cancelled = False
-
-    async def step(self) -> str:
-        self.calls += 1
-        self.inside.set()
-        try:
-            await self.go_on.wait()
-        except asyncio.CancelledError:
-            self.cancelled = True
-            raise
-        return "through"
-
-    async def handle(self, ctx: Context, input: None) -> str:
-        return await ctx.step("gate", self.step)
 
 
 async def _gated(fleet: Fleet, gate: Gate) -> Bluestreak:

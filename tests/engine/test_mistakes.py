@@ -23,7 +23,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.testing import Environment, StoreWrapper
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet
+from tests.engine.arrange import Fleet
 
 Use = Callable[[Any], Awaitable[object]]
 

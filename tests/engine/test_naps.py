@@ -10,7 +10,8 @@ import pytest
 
 from bluestreak_core import Bluestreak, Context, DuplicateNap, Status, WorkflowAborted
 from bluestreak_core.testing import ManualClock, RecordingStore
-from tests.engine.conftest import Fleet, eventually
+from tests.arrange import eventually
+from tests.engine.arrange import Fleet
 
 pytestmark = pytest.mark.asyncio
 

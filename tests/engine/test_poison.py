@@ -29,7 +29,8 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, eventually, pass_time
+from tests.arrange import eventually, pass_time
+from tests.engine.arrange import Fleet
 
 T = TypeVar("T")
 

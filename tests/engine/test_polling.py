@@ -25,8 +25,8 @@ from bluestreak_core import (
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, eventually, pass_time
-from tests.engine.test_leases import Gate
+from tests.arrange import eventually, pass_time
+from tests.engine.arrange import Fleet, Gate
 
 SECOND = timedelta(seconds=1)
 
@@ -302,7 +302,7 @@ async def test_stopping_in_an_outage_returns_when_the_lease_has_run_out(
 
 
 @pytest.mark.asyncio
-async def test_an_unknown_handler_that_cannot_be_handed_back_ends_polling_all_the_same(
+async def test_a_workflow_of_an_unknown_handler_that_cannot_be_released_ends_polling_all_the_same(
     fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     bluestreak = await fleet.engine()

@@ -27,9 +27,9 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_core.worker.expiry import AT_ONCE, BREATH, SHORTEST_PAUSE
 from bluestreak_memory import MemoryStore
+from tests.arrange import eventually, pass_time
+from tests.engine.arrange import Bare, Fleet, listed
 from tests.engine.bad_input import BAD_COUNTS, BAD_DURATIONS, BAD_INSTANTS, BAD_STATUSES
-from tests.engine.conftest import Fleet, eventually, pass_time
-from tests.engine.test_search import Bare, listed
 
 pytestmark = pytest.mark.asyncio
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from typing_extensions import get_protocol_members
 
 from bluestreak_core import (
     Attempt,
@@ -29,12 +28,12 @@ from bluestreak_core import (
     Timeline,
     Unsupported,
     WorkflowNotFound,
-    WorkflowSummary,
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
+from tests.engine.arrange import Bare, Fleet, listed
 from tests.engine.bad_input import (
     BAD_COUNTS,
     BAD_CURSORS,
@@ -42,7 +41,6 @@ from tests.engine.bad_input import (
     BAD_INSTANTS,
     BAD_STATUSES,
 )
-from tests.engine.conftest import Fleet
 
 pytestmark = pytest.mark.asyncio
 
@@ -52,10 +50,6 @@ LEASE = 10 * SECOND
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
 PAGES = 450
 """More than two pages of workflows."""
-
-
-async def listed(summaries: AsyncIterator[WorkflowSummary]) -> list[str]:
-    return [summary.workflow_id async for summary in summaries]
 
 
 async def many(store: Store, count: int = PAGES) -> list[str]:
@@ -465,18 +459,6 @@ async def test_a_timeline_can_be_asked_for_while_the_workflow_runs(
 
 
 # What is refused ---------------------------------------------------------------------------------
-
-
-class Bare:
-    """A store of which only what all stores have is to be seen."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in get_protocol_members(Store):
-            raise AttributeError(name)
-        return getattr(self._store, name)
 
 
 NO_ORDER: list[Any] = ["", "NEWEST", "created_at", 1, [], {"$natural": 1}]

@@ -19,7 +19,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
-from tests.engine.conftest import Fleet
+from tests.engine.arrange import Fleet
 
 pytestmark = pytest.mark.asyncio
 

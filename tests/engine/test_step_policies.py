@@ -36,7 +36,8 @@ from bluestreak_core.testing import (
     RecordingStore,
     crash_everywhere,
 )
-from tests.engine.conftest import Fleet, eventually
+from tests.arrange import eventually
+from tests.engine.arrange import Fleet
 
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)

@@ -38,7 +38,7 @@ from bluestreak_core.testing import (
 )
 from bluestreak_memory import MemorySession, MemoryStore
 from bluestreak_mongo import MongoStore
-from tests.engine.conftest import Fleet
+from tests.engine.arrange import Fleet
 
 SECOND = timedelta(seconds=1)
 

@@ -34,7 +34,8 @@ from bluestreak_core import (
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_pydantic import PydanticCodec
-from tests.engine.conftest import Fleet, pass_time
+from tests.arrange import pass_time
+from tests.engine.arrange import Fleet
 
 if TYPE_CHECKING:
     from bluestreak_core import Missing  # type: ignore[attr-defined]

@@ -22,7 +22,8 @@ from bluestreak_core import (
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore, crash_everywhere
 from bluestreak_memory import MemoryStore
-from tests.engine.conftest import Fleet, eventually
+from tests.arrange import eventually
+from tests.engine.arrange import Fleet
 
 SECOND = timedelta(seconds=1)
 DAY = timedelta(days=1)

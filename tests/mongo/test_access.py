@@ -23,7 +23,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from bluestreak_core import Bluestreak, Clock, Context, StoreError, StoreRefused, StoreUnavailable
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
-from tests.engine.conftest import eventually
+from tests.arrange import eventually
 from tests.mongo.conftest import CALLS, LEASE, NOW, Document, claimed, new, polling, whole_life
 
 pytestmark = [

@@ -14,7 +14,7 @@ from pymongo.database import Database
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, VirtualLoop
 from bluestreak_mongo.contention import CALM, SLOW, WIDEST, Turns
-from tests.engine.conftest import eventually
+from tests.arrange import eventually
 from tests.mongo.conftest import LEASE, NOW, Application, Document, new
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

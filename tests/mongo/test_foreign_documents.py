@@ -31,7 +31,7 @@ from bluestreak_core.run import SharedHistories
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.stray import LOOK_AGAIN_AFTER
-from tests.engine.conftest import eventually, pass_time
+from tests.arrange import eventually, pass_time
 from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, new, polling
 from tests.mongo.strays import (
     GONE,

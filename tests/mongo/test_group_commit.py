@@ -9,7 +9,7 @@ import pytest
 
 from bluestreak_core import StoreUnavailable
 from bluestreak_mongo.group_commit import GroupCommit, Outcome
-from tests.engine.conftest import eventually
+from tests.arrange import eventually
 
 pytestmark = pytest.mark.asyncio
 

@@ -29,7 +29,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.server_clock import ServerClock
-from tests.engine.conftest import eventually
+from tests.arrange import eventually
 from tests.mongo.conftest import (
     ATTEMPT,
     AWARE,

@@ -24,7 +24,7 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import LocalMongo, MongoStore
-from tests.engine.conftest import eventually, pass_time
+from tests.arrange import eventually, pass_time
 from tests.mongo.conftest import LEASE, NOW, SECOND, Document, Sent, claimed, new, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]

@@ -22,7 +22,7 @@ from bluestreak_core import (
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import MongoStore
-from tests.engine.conftest import eventually
+from tests.arrange import eventually
 from tests.mongo.conftest import (
     CALLS,
     LEASE,
