@@ -34,17 +34,17 @@ def test_a_benchmark_loses_no_write_and_doubles_no_claim(name: str, tmp_path: Pa
 def test_contenders_take_turns() -> None:
     turns: list[str] = []
 
-    async def one() -> int:
-        turns.append("one")
+    async def ours() -> int:
+        turns.append("ours")
         return len(turns)
 
-    async def other() -> int:
-        turns.append("other")
+    async def theirs() -> int:
+        turns.append("theirs")
         return len(turns)
 
-    measured = asyncio.run(interleaved(2, {"one": one, "other": other}))
-    assert turns == ["one", "other", "one", "other"]
-    assert measured == {"one": [1, 3], "other": [2, 4]}
+    measured = asyncio.run(interleaved(2, {"ours": ours, "theirs": theirs}))
+    assert turns == ["ours", "theirs", "ours", "theirs"]
+    assert measured == {"ours": [1, 3], "theirs": [2, 4]}
 
 
 def test_a_ratio_is_of_what_was_measured_in_the_same_round() -> None:

@@ -91,7 +91,7 @@ class ReplicaSet:
         return primary
 
     def link_to(self, member: Member) -> LossyLink:
-        return self._links[[one.port for one in self._local.members].index(member.port)]
+        return self._links[[local.port for local in self._local.members].index(member.port)]
 
     async def kill(self, member: Member) -> None:
         await asyncio.to_thread(self._local.kill, member)

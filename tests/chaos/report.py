@@ -89,7 +89,7 @@ def _times(outcome: Outcome) -> Table:
 
 def takeovers(changes: Sequence[Change], injected: Iterable[Injected], kind: Kind) -> list[float]:
     """Seconds from a fault of a worker to the next claim of each workflow that it had then."""
-    hits = [(one.pid, one.began_at) for one in injected if one.kind is kind]
+    hits = [(fault.pid, fault.began_at) for fault in injected if fault.kind is kind]
     held: dict[str, Change] = {}
     seconds = []
     for change in changes:
@@ -112,12 +112,12 @@ def outages(changes: Sequence[Change], injected: Iterable[Injected], kind: Kind)
             (
                 (later - sooner).total_seconds()
                 for sooner, later in pauses
-                if later > one.began_at and sooner < one.ended_at + _AFTERMATH
+                if later > fault.began_at and sooner < fault.ended_at + _AFTERMATH
             ),
             default=0.0,
         )
-        for one in injected
-        if one.kind is kind
+        for fault in injected
+        if fault.kind is kind
     ]
 
 

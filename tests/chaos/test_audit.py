@@ -288,7 +288,7 @@ VIOLATIONS: dict[str, tuple[Evidence, str]] = {
 @pytest.mark.parametrize(("evidence", "account"), VIOLATIONS.values(), ids=VIOLATIONS)
 def test_what_must_not_be_is_found_and_named(evidence: Evidence, account: str) -> None:
     found = [str(violation) for violation in audit(evidence)]
-    assert any(account in one for one in found), found
+    assert any(account in violation for violation in found), found
 
 
 def test_every_rule_is_broken_by_one_of_them() -> None:

@@ -31,7 +31,7 @@ def test_two_minutes_have_faults_of_every_kind(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_faults_of_a_track_do_not_overlap_and_are_healed_in_time(seed: int) -> None:
     for track in schedule(seed, 30, LEASE):
-        assert all(one.at + one.lasting < next_one.at for one, next_one in pairwise(track))
+        assert all(fault.at + fault.lasting < following.at for fault, following in pairwise(track))
         assert track[-1].at + track[-1].lasting <= 30
 
 

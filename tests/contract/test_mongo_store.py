@@ -34,7 +34,7 @@ class _Entries(Application):
 
     @override
     async def entries(self) -> list[str]:
-        return [one["entry"] async for one in self._database["entries"].find()]
+        return [document["entry"] async for document in self._database["entries"].find()]
 
 
 class TestMongoStore(StoreContract):

@@ -34,7 +34,7 @@ def _holds(value: Any, kind: type) -> bool:
     """Whether a value, or one inside it, is of a type."""
     inside = value.values() if isinstance(value, dict) else value
     is_container = isinstance(value, dict | list)
-    return isinstance(value, kind) or (is_container and any(_holds(one, kind) for one in inside))
+    return isinstance(value, kind) or (is_container and any(_holds(item, kind) for item in inside))
 
 
 class TestMongoStoreOnMongomock(StoreContract):

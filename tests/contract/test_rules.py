@@ -55,7 +55,7 @@ async def test_a_wrong_store_fails_by_the_name_of_the_rule(wrong: WrongStore) ->
 
 @pytest.mark.asyncio
 async def test_a_rule_that_takes_too_long_is_broken() -> None:
-    wrong = next(one for one in WRONG if str(one) == "NeverReturns")
+    wrong = next(store for store in WRONG if str(store) == "NeverReturns")
     with pytest.raises(RuleBroken, match=r"hints return \(.*#hints\)\na call had not returned"):
         await wrong.test(wrong.suite, wrong.make())
 

@@ -176,11 +176,13 @@ class DecidesWithoutALock(MemoryStore):
 
     @override
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
-        await self._end(claim, Transition.FINISH, lambda one: machine.finish(one, result, now))
+        await self._end(
+            claim, Transition.FINISH, lambda workflow: machine.finish(workflow, result, now)
+        )
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Transition.RELEASE, lambda one: machine.release(one, now))
+        await self._end(claim, Transition.RELEASE, lambda workflow: machine.release(workflow, now))
 
 
 class ControlsWithoutALock(MemoryStore):
@@ -281,7 +283,7 @@ class TakesAPrefixForAPattern(_Searching):
         prefix = query.id_prefix or ""
         start = workflow.workflow_id[: len(prefix)]
         return len(start) == len(prefix) and all(
-            one in (other, "_") for one, other in zip(prefix, start, strict=True)
+            wanted in (found, "_") for wanted, found in zip(prefix, start, strict=True)
         )
 
 

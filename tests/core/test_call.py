@@ -44,12 +44,12 @@ async def test_an_async_function_is_called_on_the_event_loop(function: Any) -> N
 
 @pytest.mark.asyncio
 async def test_a_sync_function_is_called_in_a_thread_of_its_own() -> None:
-    (one, args), (two, _) = await asyncio.gather(
+    (first, args), (second, _) = await asyncio.gather(
         call("a", _where_sync, 1, 2), call("b", _where_sync)
     )
     assert args == (1, 2)
-    assert len({one, two, threading.current_thread()}) == 3
-    assert one.name == "step a"
+    assert len({first, second, threading.current_thread()}) == 3
+    assert first.name == "step a"
 
 
 @pytest.mark.asyncio

@@ -52,8 +52,8 @@ def test_every_message_names_its_facts(kind: type[errors.BluestreakError]) -> No
     assert not str(error).endswith(".")
     for name, fact in vars(error).items():
         if name not in ("error_traceback", "value") and fact is not None:
-            for one in fact if isinstance(fact, tuple) else (fact,):
-                assert str(one) in str(error)
+            for item in fact if isinstance(fact, tuple) else (fact,):
+                assert str(item) in str(error)
 
 
 def test_a_wait_that_was_given_a_time_names_it() -> None:

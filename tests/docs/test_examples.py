@@ -428,7 +428,9 @@ SWEPT: list[tuple[Any, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("module", "handler_id", "input"), SWEPT, ids=[one[1] for one in SWEPT])
+@pytest.mark.parametrize(
+    ("module", "handler_id", "input"), SWEPT, ids=[swept[1] for swept in SWEPT]
+)
 def test_an_example_survives_a_crash_anywhere(module: Any, handler_id: str, input: Any) -> None:
     bluestreak = Bluestreak(MemoryStore())
     module.register(bluestreak, module.Services())

@@ -106,7 +106,7 @@ async def test_who_dies_beside_a_deadly_workflow_each_time_is_not_given_up_with_
         while await _live(store, clock, lambda: len(store.ended) == len(workflow_ids)):
             deaths += 1
     workflows = await _found(store, workflow_ids)
-    aborted = [one.workflow_id for one in workflows if one.status is Status.ABORTED]
+    aborted = [workflow.workflow_id for workflow in workflows if workflow.status is Status.ABORTED]
     assert (aborted, deaths) == (["deadly"], 11)
 
 
@@ -221,12 +221,12 @@ def test_a_handler_that_interrupts_its_process_has_crashed_and_the_others_are_ha
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(main())
-        one, other = asyncio.run(_found(store, ["deadly", "healthy"]))
-        assert (one.status, other.status) == (Status.RUNNING, Status.IDLE)
+        killer, bystander = asyncio.run(_found(store, ["deadly", "healthy"]))
+        assert (killer.status, bystander.status) == (Status.RUNNING, Status.IDLE)
         clock.advance(10 * SECOND)
     with pytest.raises(WorkflowAborted, match="2 leases in a row expired"):
         asyncio.run(_ended(bluestreak, "deadly"))
-    assert other.crashes == 0
+    assert bystander.crashes == 0
 
 
 def test_a_clean_up_that_interrupts_its_process_is_the_last_thing_that_is_done_in_it() -> None:
@@ -321,9 +321,9 @@ class _Unnamed(Exception, metaclass=_Nameless):
 
 
 def _cycle() -> Exception:
-    one, other = ValueError("one"), ValueError("other")
-    one.__cause__, other.__cause__ = other, one
-    return one
+    error, cause = ValueError("error"), ValueError("cause")
+    error.__cause__, cause.__cause__ = cause, error
+    return error
 
 
 def _recursion(depth: int = 0) -> Exception:

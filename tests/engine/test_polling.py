@@ -154,7 +154,7 @@ async def test_wrong_credentials_end_polling_which_is_logged(
     store.failing["claim"] = StoreRefused("authentication\nfailed")
     with pytest.raises(StoreRefused, match="authentication\nfailed"):
         await bluestreak.poll()
-    [line] = [one for one in caplog.records if one.levelname == "ERROR"]
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
     assert line.getMessage().endswith(r"poll ends: StoreRefused('authentication\nfailed')")
 
 

@@ -199,7 +199,7 @@ async def test_a_list_goes_on_behind_a_cursor(
     await many(store, 25)
     whole = await listed(bluestreak.list(order=order))
     after, found = None, []
-    while page := [one async for one in bluestreak.list(order=order, limit=4, after=after)]:
+    while page := [summary async for summary in bluestreak.list(order=order, limit=4, after=after)]:
         found += [summary.workflow_id for summary in page]
         after = page[-1].cursor
     assert found == whole
@@ -210,7 +210,7 @@ async def test_a_cursor_outlives_what_it_points_to(
 ) -> None:
     bluestreak = await fleet.engine()
     ids = await many(store, 10)
-    *_, last = [one async for one in bluestreak.list(order="oldest", limit=3)]
+    *_, last = [summary async for summary in bluestreak.list(order="oldest", limit=3)]
     for workflow_id in ids[:4]:
         await store.control(workflow_id, Transition.CANCEL, clock.now())
     assert (await bluestreak.prune(ended_before=clock.now() + SECOND)).workflows == 4
@@ -233,7 +233,7 @@ async def test_a_list_costs_a_call_a_page_and_nothing_before_it_is_iterated_over
 async def test_a_summary_has_no_values(fleet: Fleet, store: RecordingStore) -> None:
     bluestreak = await fleet.engine()
     await bluestreak.start("w", "h", {"secret": 1})
-    (summary,) = [one async for one in bluestreak.list()]
+    (summary,) = [summary async for summary in bluestreak.list()]
     assert (summary.workflow_id, summary.handler_id, summary.status) == ("w", "h", Status.IDLE)
     assert "secret" not in repr(summary)
     assert not hasattr(summary, "input")
@@ -495,7 +495,7 @@ async def test_a_bad_search_is_refused_by_its_name_at_once(
 async def test_a_cursor_of_another_order_is_refused(fleet: Fleet, store: RecordingStore) -> None:
     bluestreak = await fleet.engine()
     await many(store, 1)
-    (summary,) = [one async for one in bluestreak.list(order="id")]
+    (summary,) = [summary async for summary in bluestreak.list(order="id")]
     with pytest.raises(InvalidArgument, match=r"^after .*it is of a list in the order 'id'$"):
         bluestreak.list(after=summary.cursor)
 

@@ -119,7 +119,11 @@ async def test_many_are_delayed_each_for_itself(fleet: Fleet) -> None:
         [Start("w0", "h"), Start("w1", "h", delay=DAY), Start("w2", "h", at=NOW + 2 * DAY)]
     )
     found = [await bluestreak.find_workflow(f"w{number}") for number in range(3)]
-    assert [one and one.timeout_at for one in found] == [NOW, NOW + DAY, NOW + 2 * DAY]
+    assert [workflow and workflow.timeout_at for workflow in found] == [
+        NOW,
+        NOW + DAY,
+        NOW + 2 * DAY,
+    ]
 
 
 @pytest.mark.parametrize(

@@ -315,12 +315,12 @@ async def test_a_step_without_a_limit_is_tried_until_it_succeeds(fleet: Fleet) -
 
 @pytest.mark.asyncio
 async def test_branches_are_tried_again_side_by_side(fleet: Fleet, clock: ManualClock) -> None:
-    one, other = Flaky(2), Flaky(2)
+    payments = Flaky(2), Flaky(2)
     bluestreak = await fleet.engine()
 
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> list[str]:
-        steps = [ctx.step(f"pay {n}", pay, retry=STEADY) for n, pay in enumerate((one, other))]
+        steps = [ctx.step(f"pay {n}", pay, retry=STEADY) for n, pay in enumerate(payments)]
         return list(await asyncio.gather(*steps))
 
     async with fleet.polling(bluestreak):

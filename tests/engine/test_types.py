@@ -168,9 +168,9 @@ async def test_an_input_an_output_and_a_result_are_of_their_types(
     async with fleet.polling(bluestreak):
         assert await bluestreak.start("w", watched, value)
         result = await bluestreak.wait("w", handler=watched)
-    for one in (*seen, result):
-        assert one == value
-        assert type(one) is type(value)
+    for given in (*seen, result):
+        assert given == value
+        assert type(given) is type(value)
 
 
 @pytest.mark.asyncio
@@ -341,7 +341,7 @@ async def test_a_stored_result_that_does_not_fit_is_told_to_who_waits(fleet: Fle
 async def test_what_is_not_annotated_stays_plain(fleet: Fleet) -> None:
     async def handle(ctx, input):  # type: ignore[no-untyped-def]
         given = await ctx.step("lambda", lambda: (input, 1))
-        return await ctx.step("partial", partial(lambda one, two: [one, two], given), 2)
+        return await ctx.step("partial", partial(lambda first, second: [first, second], given), 2)
 
     bluestreak = await typed(fleet, handle)
     async with fleet.polling(bluestreak):

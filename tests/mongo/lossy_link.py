@@ -110,7 +110,7 @@ class LossyLink:
 
     def _passage(self, origin: int | None) -> Passage:
         found = {rule(origin) for rule in self._rules}
-        hindering = (one for one in (Passage.CUT, Passage.FROZEN) if one in found)
+        hindering = (passage for passage in (Passage.CUT, Passage.FROZEN) if passage in found)
         return next(hindering, Passage.OPEN)
 
     def _accept(self, client: StreamReader, to_client: StreamWriter) -> None:

@@ -85,28 +85,28 @@ def _find_and_modify(command: Document) -> Iterator[str]:
 
 
 def _update(command: Document) -> Iterator[str]:
-    for one in command["updates"]:
-        yield from _write(one, is_many=one.get("multi", False))
-        change = one["u"]
+    for write in command["updates"]:
+        yield from _write(write, is_many=write.get("multi", False))
+        change = write["u"]
         if not isinstance(change, list) and any(KEY in fields for fields in change.values()):
             yield "changes the shard key"
 
 
 def _delete(command: Document) -> Iterator[str]:
-    for one in command["deletes"]:
-        yield from _write(one, is_many=not one["limit"])
+    for write in command["deletes"]:
+        yield from _write(write, is_many=not write["limit"])
 
 
-def _write(one: Document, *, is_many: bool) -> Iterator[str]:
-    if "collation" in one:
+def _write(write: Document, *, is_many: bool) -> Iterator[str]:
+    if "collation" in write:
         yield "a shard is not found by another collation"
-    if _names_key(one["q"]):
+    if _names_key(write["q"]):
         return
     if is_many:
         yield "may change each of several workflows twice, once or not at all"
-    elif one.get("upsert"):
+    elif write.get("upsert"):
         yield "ShardKeyNotFound: an upsert does not name the shard key"
-    elif not _is_equality(one["q"].get("_id")):
+    elif not _is_equality(write["q"].get("_id")):
         yield "a single write names neither the shard key nor _id"
     else:
         yield "is sent to all shards, and may be carried out twice"

@@ -340,9 +340,12 @@ def documented(role: str) -> dict[str, list[str]]:
     """The actions of a role by collection, from the command that the documentation gives."""
     commands = re.findall(r"db\.createRole\((\{.*?\n\})\)", PAGE.read_text(), re.DOTALL)
     (found,) = [parsed for command in commands if (parsed := json.loads(command))["role"] == role]
-    assert all(one["resource"]["db"] == DATABASE for one in found["privileges"])
+    assert all(privilege["resource"]["db"] == DATABASE for privilege in found["privileges"])
     assert found["roles"] == []
-    return {one["resource"]["collection"]: one["actions"] for one in found["privileges"]}
+    return {
+        privilege["resource"]["collection"]: privilege["actions"]
+        for privilege in found["privileges"]
+    }
 
 
 @asynccontextmanager
@@ -434,10 +437,10 @@ async def test_no_action_of_a_workers_role_can_be_spared(
 ) -> None:
     role = documented("bluestreakWorker")
     assert sorted(NEEDED) == sorted(
-        (name, one) for name, several in role.items() for one in several
+        (name, allowed) for name, several in role.items() for allowed in several
     )
     less = {
-        name: [one for one in several if (name, one) != (collection, action)]
+        name: [allowed for allowed in several if (name, allowed) != (collection, action)]
         for name, several in role.items()
     }
     async with restricted(guarded, less, clock) as store:
@@ -523,7 +526,7 @@ async def test_no_action_of_the_role_of_who_prunes_can_be_spared(
 ) -> None:
     role = documented("bluestreakPruner")
     assert sorted(PRUNING) == sorted(
-        (name, one) for name, several in role.items() for one in several
+        (name, allowed) for name, several in role.items() for allowed in several
     )
     role[collection].remove(action)
     async with restricted(guarded, role, clock) as store:

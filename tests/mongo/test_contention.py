@@ -133,7 +133,7 @@ def test_hundreds_that_meet_make_few_attempts_each(run: Run, processes: int) -> 
     fleet = [Turns() for _ in range(processes)]
 
     async def meet() -> None:
-        await asyncio.gather(*(pay(fleet[one % processes], account) for one in range(300)))
+        await asyncio.gather(*(pay(fleet[number % processes], account) for number in range(300)))
 
     run(meet())
     assert account.cents == 300

@@ -143,7 +143,9 @@ async def test_a_worker_serves_its_healthy_workflows_among_strays(
     logged = strays_logged(caplog)
     of_records = [line for line in logged if not line.startswith("workflows")]
     ids = [step["stepId"] for step in STEPS] + [nap["napId"] for nap in NAPS]
-    assert len(of_records) == len([one for one in ids if type(one) is not str])
+    assert len(of_records) == len(
+        [workflow_id for workflow_id in ids if type(workflow_id) is not str]
+    )
     assert len(logged) - len(of_records) == len(UNREADABLE) + len(NEVER_DUE)
     for name, fields in (UNREADABLE | NEVER_DUE).items():
         shown = fields.get("workflowId", name)

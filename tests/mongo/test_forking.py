@@ -48,8 +48,10 @@ def _records(raw: Database[Document], workflow_id: str) -> list[dict[str, Any]]:
         *raw.steps.find({"workflowId": workflow_id}),
         *raw.naps.find({"workflowId": workflow_id}),
     ]
-    without = [{k: v for k, v in one.items() if k not in ("_id", "workflowId")} for one in found]
-    return sorted(without, key=lambda one: one.get("stepId", ""))
+    without = [
+        {k: v for k, v in record.items() if k not in ("_id", "workflowId")} for record in found
+    ]
+    return sorted(without, key=lambda record: record.get("stepId", ""))
 
 
 @pytest_asyncio.fixture

@@ -82,8 +82,8 @@ def check_filter(filter: Document) -> None:
         assert field in OURS | {"_id"}, filter
         compared = value if isinstance(value, dict) else {"$eq": value}
         assert compared.keys() <= {"$eq", "$in", "$nin", "$lte", "$gt", "$gte", "$type", "$not"}
-        for one in compared.values():
-            for plain in one if isinstance(one, list) else [one]:
+        for operand in compared.values():
+            for plain in operand if isinstance(operand, list) else [operand]:
                 assert not isinstance(plain, list | Regex | Code), filter
                 assert not isinstance(plain, dict) or plain.keys() == {"$gte"}, filter
 

@@ -74,8 +74,8 @@ def test_the_password_is_shown_to_no_other_user() -> None:
 
 
 def test_each_server_has_a_password_of_its_own() -> None:
-    with LocalMongo(replica_set=False) as one, LocalMongo(replica_set=False) as other:
-        assert password_of(one) != password_of(other)
+    with LocalMongo(replica_set=False) as server, LocalMongo(replica_set=False) as other:
+        assert password_of(server) != password_of(other)
 
 
 def test_a_server_without_authorization_takes_everybody() -> None:

@@ -192,26 +192,30 @@ class Customer:
             await ledger.insert_one({"for": "the caller"}, session=session)
             assert await self._user.start(TRANSFERS[0], "transfer", session=session)
         await asyncio.gather(
-            *(self._interrupt(one) for one in (*ORDERS[:3], *ORDERS[12:15])),
-            *(self._cancel(one) for one in ENDLESS),
+            *(self._interrupt(workflow_id) for workflow_id in (*ORDERS[:3], *ORDERS[12:15])),
+            *(self._cancel(workflow_id) for workflow_id in ENDLESS),
             self._mend(),
             self._hurry(),
         )
-        for one in ORDERS:
-            assert (await self._wait(one))["stages"] == ["reserved", "shipped"]
-        for one in TRANSFERS:
-            assert await self._wait(one) == 1
+        for workflow_id in ORDERS:
+            assert (await self._wait(workflow_id))["stages"] == ["reserved", "shipped"]
+        for workflow_id in TRANSFERS:
+            assert await self._wait(workflow_id) == 1
         assert await self._user.fork(ORDERS[0], FORK)
         assert (await self._wait(FORK))["stages"] == ["reserved", "shipped"]
 
     async def _start_all(self) -> None:
-        ours = [Start(one, "order", Order("book", 1)) for one in ORDERS[:8]]
-        later = [Start(one, "order", Order("pen", 2), delay=3) for one in ORDERS[8:10]]
+        ours = [Start(workflow_id, "order", Order("book", 1)) for workflow_id in ORDERS[:8]]
+        later = [
+            Start(workflow_id, "order", Order("pen", 2), delay=3) for workflow_id in ORDERS[8:10]
+        ]
         assert await self._user.start_many([*ours, *later]) == [True] * 10
-        for one in ORDERS[10:]:
-            assert await self._javascript.start(one, "order", asdict(Order("cup", 3)))
-        await self._user.start_many([Start(one, "transfer") for one in TRANSFERS[1:]])
-        await self._user.start_many([Start(one, "endless") for one in ENDLESS])
+        for workflow_id in ORDERS[10:]:
+            assert await self._javascript.start(workflow_id, "order", asdict(Order("cup", 3)))
+        await self._user.start_many(
+            [Start(workflow_id, "transfer") for workflow_id in TRANSFERS[1:]]
+        )
+        await self._user.start_many([Start(workflow_id, "endless") for workflow_id in ENDLESS])
         await self._user.start("broken", "broken")
         await self._user.start("hasty", "hasty")
 
@@ -256,7 +260,7 @@ def unless_finished() -> Iterator[None]:
 async def beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Do this for as long as the block lasts; what one of them raises is raised."""
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one) for one in work]
+        tasks = [group.create_task(coroutine) for coroutine in work]
         yield
         for task in tasks:
             task.cancel()
@@ -286,8 +290,8 @@ async def python(
     """Two workers, of which one is in the application's own database."""
     given = MongoStore.from_database(client[empty_database], clock=fleet.clock)
     own = MongoStore(mongodb_url, database=empty_database, clock=fleet.clock)
-    async with fleet.worker(given) as one, fleet.worker(own) as other:
-        yield one, other
+    async with fleet.worker(given) as first, fleet.worker(own) as second:
+        yield first, second
 
 
 async def test_everything_in_use_at_once_beside_javascript_workers(
@@ -310,15 +314,19 @@ async def test_everything_in_use_at_once_beside_javascript_workers(
     ):
         await Customer(user, javascript_workers[0], fleet).act(client, database["ledger"])
 
-    assert Counter(one["for"] for one in raw.ledger.find()) == Counter(["the caller", *TRANSFERS])
+    assert Counter(entry["for"] for entry in raw.ledger.find()) == Counter(
+        ["the caller", *TRANSFERS]
+    )
     assert all("output" in step for step in raw.steps.find())
-    assert {one["result"]["by"] for one in raw.workflows.find({"handlerId": "order"})} == {
+    assert {
+        workflow["result"]["by"] for workflow in raw.workflows.find({"handlerId": "order"})
+    } == {
         "python",
         "javascript",
     }
     assert not {step_id for workflow_id, step_id in fleet.calls if workflow_id == FORK}
     assert set(fleet.cleaned_up.values()) <= {1}
-    finished = [one.workflow_id async for one in user.list(status="finished")]
+    finished = [workflow.workflow_id async for workflow in user.list(status="finished")]
     assert sorted(finished) == sorted([*ORDERS, *TRANSFERS, FORK, "broken"])
     counted = await user.count(by="status")
     assert {status: count for status, count in counted.items() if count} == {

@@ -120,16 +120,16 @@ async def test_filters_are_flat_and_updates_are_no_pipelines(
     ours = {"createIndexes", "insert", "update", "find", "findAndModify"}
     assert set(sent.names) - others == ours
     # Looking for what neither library writes is rare, and made for the index.
-    commands = [one for one in sent.named(*ours) if one.get("filter") not in NEVER_DUE]
+    commands = [command for command in sent.named(*ours) if command.get("filter") not in NEVER_DUE]
     used = {key for command in commands for key in keys(command)}
     assert used.isdisjoint({"$ne", "$nin", "$not", "$expr", "$where", "pipeline"})
     updates = [update for command in sent.named("update") for update in command["updates"]]
     assert all(isinstance(update["u"], dict) for update in updates)
-    finds = [one["filter"] for one in commands if "find" in one]
+    finds = [command["filter"] for command in commands if "find" in command]
     filters = [update["q"] for update in updates] + finds
     # A renewal pairs workflows with tokens, beside a flat filter that finds them.
-    pairing = [one for one in filters if "$or" in keys(one)]
-    assert all({"workflowId", "status"} < one.keys() for one in pairing)
+    pairing = [filter_ for filter_ in filters if "$or" in keys(filter_)]
+    assert all({"workflowId", "status"} < filter_.keys() for filter_ in pairing)
 
 
 async def test_every_write_names_the_workflow(application: Application, clock: ManualClock) -> None:

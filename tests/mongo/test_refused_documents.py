@@ -100,7 +100,7 @@ async def test_a_value_that_an_index_cannot_hold_is_unstorable(
     with pytest.raises(UnstorableValue, match="geo element must be an array or object") as refused:
         await call(application.store, claim)
     assert (refused.value.what, refused.value.type_name) == (what, "str")
-    values = [one.get(field) for several in stored(raw).values() for one in several]
+    values = [document.get(field) for several in stored(raw).values() for document in several]
     assert NO_PLACE not in values
     await application.store.finish(claim, None, NOW)
 
@@ -146,7 +146,10 @@ async def test_values_that_are_written_together_are_refused_each_by_itself(
         lambda claim: application.store.finish(claim, value(claim), NOW),
     ):
         outcomes = await asyncio.gather(*map(write, claims), return_exceptions=True)
-        kinds = {claim.workflow_id: type(one) for claim, one in zip(claims, outcomes, strict=True)}
+        kinds = {
+            claim.workflow_id: type(outcome)
+            for claim, outcome in zip(claims, outcomes, strict=True)
+        }
         assert {name for name, kind in kinds.items() if kind is UnstorableValue} == bad
     assert raw.steps.count_documents({}) == raw.workflows.count_documents({"status": "finished"})
     assert raw.steps.count_documents({}) == 18
@@ -163,7 +166,7 @@ async def test_a_workflow_that_cannot_be_changed_does_not_keep_others_from_being
     lost = await application.store.renew(claims, NOW + SECOND, LEASE)
     assert [claim.workflow_id for claim in lost] == ["w1"]
     renewed = raw.workflows.find({"timeoutAt": NOW + SECOND + LEASE})
-    assert sorted(one["workflowId"] for one in renewed) == ["w0", "w2"]
+    assert sorted(update["workflowId"] for update in renewed) == ["w0", "w2"]
     assert "its lease cannot be renewed" in caplog.text
 
 

@@ -29,12 +29,12 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
 
 async def _listed(bluestreak: Bluestreak, **arguments: Any) -> list[str]:
-    return [one.workflow_id async for one in bluestreak.list(**arguments)]
+    return [summary.workflow_id async for summary in bluestreak.list(**arguments)]
 
 
 async def _in_pages_of_one(bluestreak: Bluestreak, **arguments: Any) -> list[str]:
     found, after = [], None
-    while page := [one async for one in bluestreak.list(limit=1, after=after, **arguments)]:
+    while page := [summary async for summary in bluestreak.list(limit=1, after=after, **arguments)]:
         found.append(page[0].workflow_id)
         after = page[0].cursor
     return found
@@ -226,8 +226,8 @@ async def test_what_moves_while_a_command_reads_is_listed_once(
         with haltable.halted():
             workflows.bulk_write(
                 [
-                    UpdateOne({"workflowId": one}, {"$set": change})
-                    for one, change in motion.changes.items()
+                    UpdateOne({"workflowId": workflow_id}, {"$set": change})
+                    for workflow_id, change in motion.changes.items()
                 ]
             )
 
@@ -235,8 +235,8 @@ async def test_what_moves_while_a_command_reads_is_listed_once(
         store = MongoStore.from_database(client[database], clock=clock)
         await store.init()
         workflows.insert_many(
-            _document(one, status, NOW + place * SECOND)
-            for place, (one, status) in enumerate(zip(IDS, motion.statuses, strict=True))
+            _document(workflow_id, status, NOW + place * SECOND)
+            for place, (workflow_id, status) in enumerate(zip(IDS, motion.statuses, strict=True))
         )
         sent.before["find"] = arm
         # The first one only asks whether there are few.

@@ -151,7 +151,11 @@ async def test_workflows_are_run_controlled_looked_at_and_deleted_behind_a_route
         assert await bluestreak.start("w4", "orders", 4, session=session)
         assert await bluestreak.cancel("w3", "not wanted", session=session)
     async with polling(bluestreak):
-        assert await asyncio.gather(*(bluestreak.wait(f"w{one}") for one in (1, 2, 4))) == [1, 2, 4]
+        assert await asyncio.gather(*(bluestreak.wait(f"w{number}") for number in (1, 2, 4))) == [
+            1,
+            2,
+            4,
+        ]
         with pytest.raises(WorkflowAborted):
             await bluestreak.wait("failing")
         await bluestreak.retry("w3")
@@ -161,7 +165,7 @@ async def test_workflows_are_run_controlled_looked_at_and_deleted_behind_a_route
         counts = await bluestreak.count()
         assert (counts["finished"], counts["aborted"]) == (6, 1)
         assert "book" in str(await bluestreak.describe("fork"))
-        listed = [one.workflow_id async for one in bluestreak.list(status="aborted")]
+        listed = [summary.workflow_id async for summary in bluestreak.list(status="aborted")]
         assert listed == ["failing"]
         while store.returned["prune"] < 2:
             clock.advance(SECOND)
@@ -191,8 +195,8 @@ async def test_behind_a_router_each_workflow_is_claimed_and_renewed_by_its_id(
     assert await store.renew(claims, NOW + SECOND, LEASE) == []
     stamps, renewals = (update["updates"] for update in cluster.sent.named("update"))
     for updates in (stamps, renewals):
-        assert sorted(one["q"]["workflowId"] for one in updates) == ["w0", "w1", "w2", "w3"]
-        assert not any(one["multi"] for one in updates)
+        assert sorted(update["q"]["workflowId"] for update in updates) == ["w0", "w1", "w2", "w3"]
+        assert not any(update["multi"] for update in updates)
 
 
 async def test_behind_a_router_those_that_another_has_claimed_are_lost_and_the_others_won(

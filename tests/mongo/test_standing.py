@@ -33,7 +33,10 @@ async def test_all_who_ask_at_once_share_a_read(application: Application) -> Non
     application.sent.commands.clear()
     ids = [f"w{number}" for number in range(25)]
     found = await asyncio.gather(*map(application.store.find_standing, ids * 2))
-    idle = [Standing(workflow_id=one, handler_id="h", status=Status.IDLE) for one in ids[:20]]
+    idle = [
+        Standing(workflow_id=workflow_id, handler_id="h", status=Status.IDLE)
+        for workflow_id in ids[:20]
+    ]
     assert found == [*idle, *[None] * 5] * 2
     assert application.sent.names == ["find"]
 
@@ -43,7 +46,7 @@ async def test_many_are_read_in_several_portions(application: Application) -> No
     application.sent.commands.clear()
     ids = [f"w{number}" for number in range(600)]
     found = await asyncio.gather(*map(application.store.find_standing, ids))
-    assert [one and one.workflow_id for one in found] == ids
+    assert [standing and standing.workflow_id for standing in found] == ids
     assert application.sent.names == ["find"] * 3
 
 
@@ -63,7 +66,7 @@ async def test_who_asks_while_a_read_is_under_way_gets_a_later_one(
     await application.store.finish(claim, "done", NOW)
     found = await asyncio.gather(*later)
     assert len(application.sent.named("find")) == 2
-    assert {one is not None and one.workflow_id for one in found} == {"w"}
+    assert {standing is not None and standing.workflow_id for standing in found} == {"w"}
 
 
 async def test_a_caller_who_leaves_takes_nothing_from_the_others(application: Application) -> None:
@@ -99,8 +102,8 @@ async def test_a_document_that_cannot_be_read_is_an_error_for_who_asked_for_it(
     raw.workflows.update_one({"workflowId": "w2"}, {"$set": {"handlerId": 7}})
     ids = ["w1", "w2", "w3"]
     find_standing = application.store.find_standing
-    one, two, three = await asyncio.gather(*map(find_standing, ids), return_exceptions=True)
-    assert isinstance(one, Standing)
-    assert isinstance(three, Standing)
-    assert isinstance(two, CorruptDocument)
-    assert two.document_id == "w2"
+    first, second, third = await asyncio.gather(*map(find_standing, ids), return_exceptions=True)
+    assert isinstance(first, Standing)
+    assert isinstance(third, Standing)
+    assert isinstance(second, CorruptDocument)
+    assert second.document_id == "w2"

@@ -91,11 +91,11 @@ def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
 
 
 def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, seconds: float) -> Audit:
-    entries = Counter((one["transfer"], one["step"]) for one in database.ledger.find())
+    entries = Counter((entry["transfer"], entry["step"]) for entry in database.ledger.find())
     sums: Counter[int] = Counter()
-    for one in database.ledger.find():
-        sums[one["account"]] += one["cents"]
-    balances = {one["_id"]: one["cents"] for one in database.accounts.find()}
+    for entry in database.ledger.find():
+        sums[entry["account"]] += entry["cents"]
+    balances = {account["_id"]: account["cents"] for account in database.accounts.find()}
     return Audit(
         workflows=workflows,
         kills=kills,
@@ -119,8 +119,8 @@ async def _start(url: str, database: str, workflows: int, seed: int) -> None:
     async with Bluestreak(MongoStore(url, database=database)) as bluestreak:
         accounts = [rng.sample(range(ACCOUNTS), 2) for _ in range(workflows)]
         await bluestreak.start_many(
-            Start(f"t{number}", "transfer", {"from": one, "to": other, "cents": number + 1})
-            for number, (one, other) in enumerate(accounts)
+            Start(f"t{number}", "transfer", {"from": payer, "to": payee, "cents": number + 1})
+            for number, (payer, payee) in enumerate(accounts)
         )
 
 

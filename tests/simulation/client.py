@@ -58,7 +58,9 @@ class Clients:
         self._record.accepted.update(start.workflow_ids)
         if start.is_strict:
             await self._start_another(engine, start)
-        await asyncio.gather(*(self._wait(engine, one) for one in start.workflow_ids))
+        await asyncio.gather(
+            *(self._wait(engine, workflow_id) for workflow_id in start.workflow_ids)
+        )
 
     async def _start(self, engine: Bluestreak, start: Start) -> None:
         workflow_id, handler, delay = start.workflow_id, start.handler_id, start.delay
@@ -73,7 +75,7 @@ class Clients:
             case Way.MANY:
                 ids = (*start.workflow_ids, workflow_id)
                 new = await engine.start_many(
-                    NewStart(one, handler, one, delay=delay) for one in ids
+                    NewStart(new_id, handler, new_id, delay=delay) for new_id in ids
                 )
                 invariant.ids_are_new_once_in_a_batch(self._record, workflow_id, again=new[-1])
             case Way.ROLLED_BACK:

@@ -45,7 +45,7 @@ def drawn(seed: int) -> Scenario:
         skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
         starts=starts,
         actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
-        orders=tuple(_with_session(clients, one) for one in _orders(from_outside, count)),
+        orders=tuple(_with_session(clients, order) for order in _orders(from_outside, count)),
         forks=_forks(policies, starts),
         retries=from_outside.random() < 0.5,
         expire_after=times.choice((None, None, 120.0)),
@@ -119,7 +119,9 @@ def _with_policies(draw: Random, start: Start) -> Start:
             seconds=draw.choice((0, 0.1, 3) if is_transaction else (0, 0.5, 4, 30)),
             failures=0 if is_transaction else draw.randint(1, 3),
         )
-        gathers = [place for place, one in enumerate(operations) if one.kind is Kind.GATHER]
+        gathers = [
+            place for place, operation in enumerate(operations) if operation.kind is Kind.GATHER
+        ]
         if gathers and draw.random() < 0.3:
             gather = operations[gathers[0]]
             operations[gathers[0]] = replace(gather, branches=(*gather.branches, operation))

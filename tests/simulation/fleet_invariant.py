@@ -140,7 +140,9 @@ def handlers_see_the_stored_output(
 
 def clients_see_the_stored_outputs(record: Record, workflow_id: str, result: Any) -> None:
     """The result that a client waits for is made of the outputs that are stored."""
-    expected = [_expected(record, workflow_id, one) for one in record.plans[workflow_id]]
+    expected = [
+        _expected(record, workflow_id, operation) for operation in record.plans[workflow_id]
+    ]
     if result != expected:
         record.violated(f"{workflow_id} returned {result}, recorded is {expected}")
 
@@ -258,7 +260,9 @@ def _is_given_up_late(record: Record, workflow: Workflow) -> bool:
 
 def _has_aborted(record: Record, workflow: Workflow) -> bool:
     """Whether it is aborted as its plan has it."""
-    is_planned = any(one.kind is Kind.ABORT for one in record.plans[workflow.workflow_id])
+    is_planned = any(
+        operation.kind is Kind.ABORT for operation in record.plans[workflow.workflow_id]
+    )
     error = workflow.error if workflow.status is Status.ABORTED else None
     return is_planned and error is not None and error.type.endswith("Abort")
 

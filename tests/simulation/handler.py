@@ -34,7 +34,9 @@ class Handler:
         invariant.leases_end_before_their_records(self._record, current_run(), workflow)
         match operation.kind:
             case Kind.GATHER:
-                return await asyncio.gather(*(self._do(ctx, one) for one in operation.branches))
+                return await asyncio.gather(
+                    *(self._do(ctx, branch) for branch in operation.branches)
+                )
             case Kind.NAP:
                 await ctx.sleep(operation.id, operation.seconds)
                 invariant.naps_end_in_time(self._record, ctx.workflow_id, operation.id)

@@ -190,7 +190,7 @@ async def _controlled_at_once(store: MemoryStore, session: MemorySession, *order
 
 
 async def _all_new(store: MemoryStore, new: Sequence[NewWorkflow]) -> list[bool]:
-    return [await store.create(one) or True for one in new]
+    return [await store.create(workflow) or True for workflow in new]
 
 
 async def _expire_everything(expiry: Expiry) -> None:

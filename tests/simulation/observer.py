@@ -55,8 +55,8 @@ class Observer(StoreWrapper):
     @override
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
         created = await super().create_many(new)
-        for one, is_new in zip(new, created, strict=True):
-            self._note_start("create_many", one, is_new=is_new)
+        for workflow, is_new in zip(new, created, strict=True):
+            self._note_start("create_many", workflow, is_new=is_new)
         return created
 
     @override
@@ -99,8 +99,8 @@ class Observer(StoreWrapper):
 
     async def _note_copies(self, workflow_id: str, new_id: str, before: str | None) -> None:
         records = await self._memory.records(new_id)
-        copies: dict[str, Any] = {f"step {one.step_id}": one.output for one in records.steps}
-        copies |= {f"nap {one.nap_id}": one.wake_up_at for one in records.naps}
+        copies: dict[str, Any] = {f"step {step.step_id}": step.output for step in records.steps}
+        copies |= {f"nap {nap.nap_id}": nap.wake_up_at for nap in records.naps}
         invariant.forks_have_what_was_recorded(self._record, workflow_id, new_id, before, copies)
         for what, stored in copies.items():
             self._record.outputs[new_id, what] = stored
@@ -113,7 +113,10 @@ class Observer(StoreWrapper):
     @override
     async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
         record = self._record
-        before = {one: await self._found(one) for one in record.created - record.expired}
+        before = {
+            workflow_id: await self._found(workflow_id)
+            for workflow_id in record.created - record.expired
+        }
         claims = await super().claim(request)
         for claim in claims:
             record.note(f"claim {claim.workflow_id} -> claim {claim.number}")
@@ -137,7 +140,7 @@ class Observer(StoreWrapper):
         for claim in claims:
             workflow_id = claim.workflow_id
             latest = self._record.attempts.items()
-            attempts = {step: one for (of, step), one in latest if of == workflow_id}
+            attempts = {step: attempt for (of, step), attempt in latest if of == workflow_id}
             self._record.known.setdefault(claim.key, attempts)
         return histories
 
@@ -305,7 +308,10 @@ class Observer(StoreWrapper):
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:
         record = self._record
-        before = {one: await self._found(one) for one in sorted(record.created - record.expired)}
+        before = {
+            workflow_id: await self._found(workflow_id)
+            for workflow_id in sorted(record.created - record.expired)
+        }
         pruned = await super().prune(ended_before, statuses, limit, now)
         for workflow_id, workflow in before.items():
             if await self._store.find_workflow(workflow_id) is None:

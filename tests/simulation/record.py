@@ -101,7 +101,7 @@ class Record:
 
     def deadline_at(self, workflow: Workflow) -> datetime | None:
         """When a workflow is given up, if it ever is."""
-        deadlines = {handler_id(one): timedelta(seconds=one) for one in DEADLINES}
+        deadlines = {handler_id(seconds): timedelta(seconds=seconds) for seconds in DEADLINES}
         return machine.deadline_at(workflow, deadlines.get(workflow.handler_id))
 
     @property

@@ -58,19 +58,26 @@ def test_the_documentation_names_each_invariant() -> None:
 
 def test_the_seeds_differ_in_all_that_can_happen() -> None:
     scenarios = [drawn(seed) for seed in range(SEEDS)]
-    assert {action.deed for one in scenarios for action in one.actions} == set(Deed)
-    kinds = {op.kind for one in scenarios for start in one.starts for op in start.operations}
+    assert {action.deed for scenario in scenarios for action in scenario.actions} == set(Deed)
+    kinds = {
+        op.kind for scenario in scenarios for start in scenario.starts for op in start.operations
+    }
     assert kinds == set(Kind)
-    assert {order.event for one in scenarios for order in one.orders} == set(machine.CONTROL)
+    assert {order.event for scenario in scenarios for order in scenario.orders} == set(
+        machine.CONTROL
+    )
     cancellations = [
-        one for seed in scenarios for one in seed.orders if one.event is Transition.CANCEL
+        order
+        for scenario in scenarios
+        for order in scenario.orders
+        if order.event is Transition.CANCEL
     ]
-    assert {one.commits for one in cancellations} == {None, True, False}
-    starts = [start for one in scenarios for start in one.starts]
+    assert {order.commits for order in cancellations} == {None, True, False}
+    starts = [start for scenario in scenarios for start in scenario.starts]
     assert {(start.way, start.is_strict) for start in starts} == set(product(Way, (True, False)))
-    assert {one.backoff is None for one in scenarios} == {True, False}
-    assert {bool(one.fault_rate) for one in scenarios} == {True, False}
-    assert {any(one.skews) for one in scenarios} == {True, False}
+    assert {scenario.backoff is None for scenario in scenarios} == {True, False}
+    assert {bool(scenario.fault_rate) for scenario in scenarios} == {True, False}
+    assert {any(scenario.skews) for scenario in scenarios} == {True, False}
 
 
 PROGRAM = """\

@@ -150,7 +150,9 @@ class _World:
     async def _prune(self) -> None:
         """Prune, however often a call fails, and check what is left."""
         record, observer = self._record, self._setting.observer
-        before = {one: await observer.find_workflow(one) for one in record.created}
+        before = {
+            workflow_id: await observer.find_workflow(workflow_id) for workflow_id in record.created
+        }
         self._setting.fault_rate = self._setting.scenario.fault_rate
         record.kept_for = timedelta(0)
         engine = Bluestreak(self._setting.network())
@@ -159,7 +161,7 @@ class _World:
             with suppress(StoreUnavailable):
                 await engine.prune(ended_before=self._setting.clock.now())
                 break
-        left = {one: await observer.find_workflow(one) for one in before}
+        left = {workflow_id: await observer.find_workflow(workflow_id) for workflow_id in before}
         invariant.pruning_takes_what_has_ended(record, before, left)
         for workflow_id, what in record.outputs:
             if await observer.find_workflow(workflow_id) is None:
