@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -31,10 +30,9 @@ from bluestreak_core import (
     WorkflowAborted,
     WorkflowConflict,
 )
-from bluestreak_core.testing import Environment, ManualClock, RecordingStore
+from bluestreak_core.testing import Environment, RecordingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_pydantic import PydanticCodec
-from tests.arrange import pass_time
 from tests.engine.arrange import Fleet
 
 if TYPE_CHECKING:
@@ -175,9 +173,7 @@ async def test_an_input_an_output_and_a_result_are_of_their_types(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(("handler", "value"), ROUNDS, ids=_name)
-async def test_a_replay_equals_the_first_run(
-    fleet: Fleet, clock: ManualClock, handler: Any, value: Any
-) -> None:
+async def test_a_replay_equals_the_first_run(fleet: Fleet, handler: Any, value: Any) -> None:
     seen: list[Any] = []
 
     async def twice(ctx: Context, input: Any) -> None:
@@ -186,11 +182,10 @@ async def test_a_replay_equals_the_first_run(
             raise RuntimeError("run me again")
 
     twice.__annotations__["input"] = handler.__annotations__["input"]
-    bluestreak = await typed(fleet, twice)
+    bluestreak = await typed(fleet, twice, wait_retry_interval=0)
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", twice, value)
-        waiting = asyncio.create_task(bluestreak.wait("w"))
-        await pass_time(clock, waiting.done)
+        await bluestreak.wait("w")
     first, replayed = seen
     assert first == replayed == value
     assert type(first) is type(replayed) is type(value)
@@ -283,9 +278,7 @@ async def test_an_output_that_does_not_fit_is_not_recorded(fleet: Fleet) -> None
 
 
 @pytest.mark.asyncio
-async def test_a_recorded_output_that_does_not_fit_any_more_aborts(
-    fleet: Fleet, clock: ManualClock
-) -> None:
+async def test_a_recorded_output_that_does_not_fit_any_more_aborts(fleet: Fleet) -> None:
     changed: list[bool] = []
 
     async def handle(ctx: Context, input: None) -> None:
@@ -298,13 +291,11 @@ async def test_a_recorded_output_that_does_not_fit_any_more_aborts(
         except InvalidValue:
             return
 
-    bluestreak = await typed(fleet, handle)
+    bluestreak = await typed(fleet, handle, wait_retry_interval=0)
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", handle)
-        waiting = asyncio.create_task(bluestreak.wait("w"))
-        await pass_time(clock, waiting.done)
         with pytest.raises(WorkflowAborted, match="InvalidValue: stored output of step 's' of"):
-            await waiting
+            await bluestreak.wait("w")
 
 
 @pytest.mark.asyncio
@@ -435,7 +426,7 @@ async def test_a_step_of_a_set_of_dataclasses_is_told_what_to_do(fleet: Fleet) -
 
 
 @pytest.mark.asyncio
-async def test_a_step_with_retries_is_converted(fleet: Fleet, clock: ManualClock) -> None:
+async def test_a_step_with_retries_is_converted(fleet: Fleet) -> None:
     failures = [OSError("no"), None]
 
     def flaky() -> Order:
@@ -444,16 +435,14 @@ async def test_a_step_with_retries_is_converted(fleet: Fleet, clock: ManualClock
         return Order("book")
 
     async def handle(ctx: Context, input: None) -> Order:
-        output = await ctx.step("s", flaky, retry=Retry(max_attempts=2, initial=0.1))
+        output = await ctx.step("s", flaky, retry=Retry(max_attempts=2, initial=0))
         assert output == Order("book")
         return output
 
     bluestreak = await typed(fleet, handle)
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", handle)
-        waiting = asyncio.create_task(bluestreak.wait("w", handler=handle))
-        await pass_time(clock, waiting.done)
-        assert await waiting == Order("book")
+        assert await bluestreak.wait("w", handler=handle) == Order("book")
 
 
 @pytest.mark.asyncio
