@@ -127,20 +127,21 @@ async def test_a_wait_that_raises_is_heard() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_signal_that_was_missed_is_seen_by_its_count() -> None:
-    signal = WakeUp()
-    seen = signal.count
-    signal.notify()
-    await signal.wait(seen)
+async def test_a_wake_up_that_was_missed_is_seen_by_its_count() -> None:
+    wake_up = WakeUp()
+    seen = wake_up.count
+    assert not wake_up.wait(seen).done()
+    wake_up.notify()
+    assert wake_up.wait(seen).done()
 
 
 @pytest.mark.asyncio
-async def test_a_signal_wakes_everyone_who_waits() -> None:
-    signal = WakeUp()
-    waiters = [signal.wait() for _ in range(3)]
-    await asyncio.sleep(0)
-    signal.notify()
-    await asyncio.gather(*waiters)
+async def test_a_wake_up_is_for_everyone_who_waits() -> None:
+    wake_up = WakeUp()
+    waiters = [wake_up.wait() for _ in range(3)]
+    assert not any(waiter.done() for waiter in waiters)
+    wake_up.notify()
+    assert all(waiter.done() for waiter in waiters)
 
 
 @pytest.mark.asyncio

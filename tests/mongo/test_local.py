@@ -550,7 +550,7 @@ def test_a_server_is_stopped_even_while_a_forked_child_lives() -> None:
         traces = Traces.of(facts["members"])
         try:
             parent.send_signal(signal.SIGINT)
-            wait_until(traces.are_gone, "the interrupted parent has stopped its server", timeout=5)
+            wait_until(traces.are_gone, "the interrupted parent has stopped its server")
             assert is_running(facts["bystander"])
         finally:
             os.kill(facts["bystander"], signal.SIGKILL)
