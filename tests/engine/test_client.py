@@ -23,7 +23,7 @@ from bluestreak_core import (
 from bluestreak_core.testing import RecordingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_pydantic import PydanticCodec
-from tests.engine.conftest import Fleet
+from tests.engine.arrange import Fleet
 
 
 @dataclass(frozen=True)
