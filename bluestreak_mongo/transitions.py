@@ -1,20 +1,87 @@
-"""The state machine written as filters and updates."""
+"""The state machine written as filters and updates.
+
+Updates are translated from `bluestreak_core.machine.change`, which says what each transition does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bluestreak_core import machine
-from bluestreak_core.machine import MAX_CLAIM_LOG, Transition
-from bluestreak_core.model import Claim, ClaimEntry, ClaimRequest, FailedStep, Failure, Status
+from bluestreak_core.machine import Change, Transition, change
+from bluestreak_core.model import (
+    Claim,
+    ClaimEntry,
+    ClaimRequest,
+    ErrorRecord,
+    FailedStep,
+    Failure,
+    Status,
+)
 from bluestreak_core.store import ENDED
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
 
 _MARK = datetime(1970, 1, 1, tzinfo=UTC)
-"""When a workflow that is to be deleted is said to have ended: the index has those first."""
+"""The end that a workflow marked for deletion is given: the index has those first."""
+
+_FIELDS: Mapping[str, str] = {
+    "status": doc.STATUS,
+    "timeout_at": doc.TIMEOUT_AT,
+    "claim_token": doc.CLAIM,
+    "claims": doc.CLAIMS,
+    "crashes": doc.CRASHES,
+    "failures": doc.FAILURES,
+    "worker": doc.WORKER,
+    "claim_log": doc.CLAIM_LOG,
+    "started_at": doc.STARTED_AT,
+    "finished_at": doc.FINISHED_AT,
+    "result": doc.RESULT,
+    "error": doc.ERROR,
+    "start_at": doc.START_AT,
+    "retries": doc.RETRIES,
+    "controls": doc.CONTROLS,
+    "failed_steps": doc.FAILED_STEPS,
+    "reason": doc.REASON,
+}
+"""Where a document has the fields that a change may touch."""
+
+_STORED: Mapping[type, Callable[[Any], Any]] = {
+    Status: lambda status: status.value,
+    ErrorRecord: doc.from_error,
+    FailedStep: doc.from_failed_step,
+    ClaimEntry: doc.from_claim_entry,
+}
+"""How a document has what is neither a date nor a plain value."""
+
+
+def update(moved: Change) -> Document:
+    """The update that carries out a change."""
+    operators = {
+        "$set": _stored(moved.set),
+        "$unset": {_FIELDS[name]: 1 for name in moved.clear},
+        "$inc": _stored(moved.add),
+        "$min": _stored(moved.at_most),
+        "$max": _stored(moved.at_least),
+        "$push": _stored(moved.append),
+    }
+    if moved.keep is not None:
+        operators["$push"] = {
+            field: {"$each": [entry], "$slice": -moved.keep}
+            for field, entry in operators["$push"].items()
+        }
+    return {operator: fields for operator, fields in operators.items() if fields}
+
+
+def _stored(fields: Mapping[str, Any]) -> Document:
+    return {_FIELDS[name]: _STORED.get(type(v), _same)(v) for name, v in fields.items()}
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def due(
@@ -82,21 +149,8 @@ def stamped_now(token: str, now: datetime, lease: timedelta) -> Document:
 
 
 def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Document:
-    """Claims a workflow; `crashed` if it was running, so that a lease has expired."""
-    entry = ClaimEntry(worker=request.worker, claimed_at=request.now, after_crash=crashed)
-    return {
-        "$set": {
-            doc.STATUS: machine.target(Transition.CLAIM).value,
-            doc.TIMEOUT_AT: request.now + request.lease,
-            doc.CLAIM: token,
-            doc.WORKER: request.worker,
-        },
-        "$inc": {doc.CLAIMS: 1, doc.CRASHES: int(crashed)},
-        "$min": {doc.STARTED_AT: request.now},
-        "$push": {
-            doc.CLAIM_LOG: {"$each": [doc.from_claim_entry(entry)], "$slice": -MAX_CLAIM_LOG}
-        },
-    }
+    """Claims a workflow; `crashed` if it was running, so that a lease has run out."""
+    return update(change.claim(token, request, crashed=crashed))
 
 
 def in_force(claim: Claim) -> Document:
@@ -129,7 +183,7 @@ def any_in_force(claims: Sequence[Claim]) -> Document:
 
 def renew(now: datetime, lease: timedelta) -> Document:
     """Starts a lease again, unless that would shorten it."""
-    return {"$max": {doc.TIMEOUT_AT: now + lease}}
+    return update(change.renew(now, lease))
 
 
 HELD: Document = {doc.WORKFLOW_ID: 1, doc.CLAIM: 1}
@@ -144,7 +198,7 @@ def lost(claims: Sequence[Claim], held: Iterable[Document]) -> list[Claim]:
 
 def progress() -> Document:
     """Counts crashes afresh."""
-    return {"$set": {doc.CRASHES: 0}}
+    return update(change.progress())
 
 
 def without_failed_step(claim: Claim, step_id: str) -> Document:
@@ -154,33 +208,22 @@ def without_failed_step(claim: Claim, step_id: str) -> Document:
 
 def fail_step(failed: FailedStep) -> Document:
     """Gives a step up, which is progress too."""
-    return {"$push": {doc.FAILED_STEPS: doc.from_failed_step(failed)}, **progress()}
+    return update(change.fail_step(failed))
 
 
 def control(
     event: Transition, now: datetime, reason: str | None
 ) -> list[tuple[Document, Document]]:
-    """Which states an event from outside is accepted in, and what it changes in each of them."""
-    moved: Document = {doc.STATUS: machine.target(event).value}
-    unset: Document = {doc.CLAIM: 1}
-    increased = {doc.CONTROLS: 1}
-    match event:
-        case Transition.CANCEL:
-            moved |= {doc.TIMEOUT_AT: now, doc.FINISHED_AT: now, doc.REASON: reason}
-        case Transition.RETRY:
-            moved |= {doc.TIMEOUT_AT: now, doc.START_AT: now, doc.FAILURES: 0, doc.CRASHES: 0}
-            unset |= {doc.FAILED_STEPS: 1, doc.FINISHED_AT: 1, doc.ERROR: 1, doc.REASON: 1}
-            increased |= {doc.RETRIES: 1}
-    update = {"$set": moved, "$unset": unset, "$inc": increased}
+    """What a transition from outside matches, and how it changes that; together all that it may."""
+    whole: Document = {}
     if event is not Transition.PAUSE:
-        # A fork without all of its records may be cancelled, and nothing else.
-        whole: Document = {doc.PRUNED_AT: None}
-        if event is not Transition.CANCEL:
+        whole[doc.PRUNED_AT] = None
+        if event is not Transition.CANCEL:  # the only one for a fork without all of its records
             whole[doc.FORKING] = None
-        return [(_in_any(machine.sources(event)) | whole, update)]
-    # Who has a claim on it loses it now, counted or not; what waits for an instant goes on waiting.
-    running = {**update, "$set": moved | {doc.TIMEOUT_AT: now}, "$max": {doc.CLAIMS: 1}}
-    return [(_in_any(machine.waiting()), update), (_in_any([Status.RUNNING]), running)]
+    return [
+        (_in_any(moved.sources) | whole, update(moved))
+        for moved in change.control(event, now, reason)
+    ]
 
 
 def complete_fork(now: datetime) -> Document:
@@ -259,37 +302,22 @@ def left_behind() -> Document:
 
 def release(event: Transition, due_at: datetime) -> Document:
     """Parks or releases a workflow."""
-    return {"$set": {doc.STATUS: machine.target(event).value, doc.TIMEOUT_AT: due_at}}
+    is_nap = event is Transition.PARK
+    return update(change.park(due_at) if is_nap else change.release(due_at))
 
 
 def finish(result: Any, now: datetime) -> Document:
     """Ends a workflow well."""
-    return {
-        "$set": {
-            doc.STATUS: machine.target(Transition.FINISH).value,
-            doc.TIMEOUT_AT: now,
-            doc.RESULT: result,
-            doc.FINISHED_AT: now,
-        }
-    }
+    return update(change.finish(result, now))
 
 
 def fail(failure: Failure, now: datetime) -> Document:
     """Records a failure, to be retried or not."""
-    changes: Document = {
-        doc.STATUS: machine.target(machine.failure_transition(failure)).value,
-        doc.TIMEOUT_AT: failure.retry_at or now,
-        doc.ERROR: doc.from_error(failure.error),
-    }
-    if failure.retry_at is None:
-        changes[doc.FINISHED_AT] = now
-    return {"$set": changes, "$inc": {doc.FAILURES: 1}}
+    return update(change.fail(failure, now))
 
 
 def fail_without_error(failure: Failure, now: datetime) -> Document:
-    """Records a failure, without the error, in a document that cannot hold it."""
-    changes: Document = {
-        doc.STATUS: machine.target(machine.failure_transition(failure)).value,
-        doc.TIMEOUT_AT: failure.retry_at or now,
-    }
-    return {"$set": changes, "$unset": {doc.ERROR: 1}, "$inc": {doc.FAILURES: 1}}
+    """Records a failure without the error, in a document that cannot hold it."""
+    moved = change.fail(failure, now)
+    kept = {name: value for name, value in moved.set.items() if name != "error"}
+    return update(replace(moved, set=kept, clear=("error",)))

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import TransitionRefused
-from bluestreak_core.machine import TRANSITIONS, Transition
+from bluestreak_core.machine import TRANSITIONS, Change, Transition, change
 from bluestreak_core.model import (
     Claim,
+    ClaimEntry,
     ClaimRequest,
     ErrorRecord,
+    FailedStep,
     Failure,
     NewWorkflow,
     Status,
@@ -50,6 +53,22 @@ EVENTS: dict[Transition, Callable[[Workflow], Workflow]] = {
         workflow, Failure(error=ERROR, retry_at=None), NOW
     ),
 }
+
+
+FAILED_STEP = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
+REQUEST = ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1)
+
+CHANGES: list[Change] = [
+    *(change.claim("new", REQUEST, crashed=crashed) for crashed in (False, True)),
+    change.renew(NOW, SECOND),
+    change.progress(),
+    change.fail_step(FAILED_STEP),
+    change.park(NOW + SECOND),
+    change.release(NOW),
+    change.finish("result", NOW),
+    *(change.fail(Failure(error=ERROR, retry_at=at), NOW) for at in (None, NOW + SECOND)),
+    *(moved for event in machine.CONTROL for moved in change.control(event, NOW, "why")),
+]
 
 
 def test_the_table_has_a_row_for_every_state() -> None:
@@ -319,3 +338,77 @@ def test_crashes_beyond_the_limit_abort(
 )
 def test_a_lost_claim_says_what_became_of_it(found: Workflow | None, reason: str) -> None:
     assert str(machine.lost(found, CLAIM)) == f"workflow 'w': {reason}"
+
+
+# Changes as data ----------------------------------------------------------------------------------
+
+
+def _touched(moved: Change) -> list[str]:
+    by_field = (moved.set, moved.clear, moved.add, moved.at_least, moved.at_most, moved.append)
+    return [name for names in by_field for name in names]
+
+
+@pytest.mark.parametrize("moved", CHANGES)
+def test_a_change_touches_fields_of_the_model_each_in_one_way(moved: Change) -> None:
+    touched = Counter(_touched(moved))
+    assert touched.keys() <= {field.name for field in fields(Workflow)}
+    assert set(touched.values()) == {1}
+
+
+@pytest.mark.parametrize("moved", CHANGES)
+def test_a_change_leaves_the_other_fields_alone(moved: Change) -> None:
+    before = replace(RUNNING, crashes=3, failed_steps=(FAILED_STEP,), reason="before")
+    after = moved.apply(before)
+    others = {field.name for field in fields(Workflow)} - set(_touched(moved))
+    assert {name: getattr(after, name) for name in others} == {
+        name: getattr(before, name) for name in others
+    }
+
+
+@pytest.mark.parametrize("event", Transition)
+def test_the_changes_of_a_transition_start_at_its_sources_and_lead_to_its_target(
+    event: Transition,
+) -> None:
+    changes = [moved for moved in CHANGES if moved.event is event]
+    starts = Counter(status for moved in changes for status in moved.sources)
+    assert starts == Counter(machine.sources(event))
+    assert {moved.set["status"] for moved in changes} == {machine.target(event)}
+
+
+@pytest.mark.parametrize("event", [event for event in Transition if event not in machine.CONTROL])
+def test_only_control_has_changes_that_need_no_claim(event: Transition) -> None:
+    assert change.control(event, NOW, None) == ()
+
+
+def test_a_change_is_applied_field_by_field() -> None:
+    entry = ClaimEntry(worker="worker", claimed_at=NOW, after_crash=True)
+    before = replace(RUNNING, claims=2, failures=1, error=ERROR, timeout_at=NOW, started_at=NOW)
+    moved = Change(
+        set={"worker": "other"},
+        clear=("error", "failed_steps"),
+        add={"failures": 2},
+        at_least={"timeout_at": NOW + SECOND, "claims": 1},
+        at_most={"started_at": NOW + SECOND, "finished_at": NOW},
+        append={"claim_log": entry},
+        keep=1,
+    )
+    assert moved.apply(replace(before, failed_steps=(FAILED_STEP,))) == replace(
+        before,
+        worker="other",
+        error=None,
+        failures=3,
+        timeout_at=NOW + SECOND,
+        finished_at=NOW,
+        claim_log=(entry,),
+    )
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("token", ["token", "other", None])
+@pytest.mark.parametrize("failures", [0, 1])
+def test_the_guard_of_a_claim_says_what_in_force_says(
+    status: Status, token: str | None, failures: int
+) -> None:
+    workflow = replace(RUNNING, status=status, claim_token=token, failures=failures)
+    matches = all(getattr(workflow, name) == has for name, has in machine.guard(CLAIM).items())
+    assert machine.in_force(workflow, CLAIM) is matches

@@ -199,6 +199,7 @@ async def test_an_error_that_cannot_be_stored_is_left_out(
     workflow = await application.store.find_workflow("w")
     assert workflow is not None
     assert (workflow.status, workflow.error) == (Status.ABORTED, None)
+    assert workflow.finished_at == NOW
 
 
 # The worker --------------------------------------------------------------------------------------

@@ -1,0 +1,244 @@
+"""What the state machine decides about one workflow, each a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from bluestreak_core.errors import ClaimLost, TransitionRefused
+from bluestreak_core.machine import change
+from bluestreak_core.machine.table import (
+    PRUNED,
+    TRANSITIONS,
+    Transition,
+    sources,
+    target,
+)
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    ClaimRequest,
+    FailedStep,
+    Failure,
+    NewWorkflow,
+    Status,
+    Workflow,
+)
+
+# A workflow begins ------------------------------------------------------------------------------
+
+
+def create(new: NewWorkflow) -> Workflow:
+    """The record of a new workflow: idle, and due at `start_at`, else since its creation."""
+    return Workflow(
+        workflow_id=new.workflow_id,
+        handler_id=new.handler_id,
+        input=new.input,
+        status=Status.IDLE,
+        timeout_at=new.start_at or new.created_at,
+        created_at=new.created_at,
+        start_at=new.start_at,
+    )
+
+
+def fork(
+    workflow: Workflow, new_id: str, now: datetime, given_up: tuple[FailedStep, ...]
+) -> Workflow:
+    """The record of a workflow that begins with the records of another one up to some point."""
+    return Workflow(
+        workflow_id=new_id,
+        handler_id=workflow.handler_id,
+        input=workflow.input,
+        status=Status.IDLE,
+        timeout_at=now,
+        created_at=now,
+        forked_from=workflow.workflow_id,
+        failed_steps=given_up,
+    )
+
+
+# Which claim may move it ------------------------------------------------------------------------
+
+
+def is_due(workflow: Workflow, now: datetime) -> bool:
+    """Whether a workflow may be claimed now."""
+    return workflow.status in sources(Transition.CLAIM) and workflow.timeout_at <= now
+
+
+def guard(claim: Claim) -> dict[str, Any]:
+    """`in_force` as a condition: what a workflow has, by field, while the claim may move it."""
+    return {
+        "status": Status.RUNNING,
+        "claim_token": claim.token,
+        "failures": claim.workflow.failures,
+    }
+
+
+def in_force(workflow: Workflow | None, claim: Claim) -> bool:
+    """Whether a claim may still move the workflow.
+
+    A failure since the claim has ended it. The JavaScript library leaves the token alone, even when
+    it runs the workflow again.
+    """
+    return (
+        workflow is not None
+        and workflow.status is Status.RUNNING
+        and workflow.claim_token == claim.token
+        and workflow.failures == claim.workflow.failures
+    )
+
+
+def is_of(claim: Claim, workflow: Workflow | None) -> bool:
+    """Whether a claim was made on this very workflow, in force or not.
+
+    It was not if its workflow has been deleted, and the id now belongs to another one.
+    """
+    return workflow is not None and workflow.created_at == claim.workflow.created_at
+
+
+def is_first_run(workflow: Workflow) -> bool:
+    """Whether a claimed workflow cannot have recorded anything yet.
+
+    A workflow that the JavaScript library created may have records whatever else it looks like,
+    since that library does not count its claims. So may a retried one, whose failures are
+    forgotten, and a fork, which begins with records.
+    """
+    if workflow.created_at is None or workflow.forked_from is not None or workflow.retries:
+        return False
+    return workflow.claims == 1 and workflow.failures == 0 and workflow.crashes == 0
+
+
+def has_ended_by(workflow: Workflow | None, claim: Claim, event: Transition | None) -> bool:
+    """Whether this claim has ended by this transition before, so that the call is a repeat."""
+    if workflow is None or event is None:
+        return False
+    if workflow.claim_token == claim.token:
+        runs_again = workflow.failures > claim.workflow.failures and not workflow.status.ended
+        return workflow.status is target(event) or (event is Transition.FAIL and runs_again)
+    was_left_alone = workflow.controls == claim.workflow.controls
+    can_go_on = Transition.CLAIM in TRANSITIONS[target(event)]
+    return was_left_alone and can_go_on and _was_given_back(workflow, claim)
+
+
+def _was_given_back(workflow: Workflow, claim: Claim) -> bool:
+    """Whether the next claim found no lease of this one, by the claim log."""
+    later = workflow.claims - claim.number
+    return 0 < later <= len(workflow.claim_log) and not workflow.claim_log[-later].after_crash
+
+
+def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
+    """The error for a stale caller, with what became of its workflow."""
+    if workflow is None:
+        reason = "is void, the workflow has been deleted"
+    elif workflow.claim_token == claim.token or _was_taken(workflow):
+        reason = f"has ended, the workflow is {workflow.status.value!r}"
+    elif workflow.claims > claim.number:
+        reason = f"was superseded by claim {workflow.claims}"
+    else:
+        reason = "was superseded by a claim of another library"
+    return ClaimLost(claim.workflow_id, claim.number, reason)
+
+
+def _was_taken(workflow: Workflow) -> bool:
+    """Whether nobody holds a claim because a transition from outside took it."""
+    return workflow.claim_token is None and workflow.status is not Status.RUNNING
+
+
+# A workflow moves: changes applied to its record ------------------------------------------------
+
+
+def claim(workflow: Workflow, token: str, request: ClaimRequest) -> Workflow:
+    """A due workflow, claimed. A lease that has run out counts as a crash."""
+    if not is_due(workflow, request.now):
+        raise TransitionRefused(workflow.workflow_id, workflow.status, Transition.CLAIM)
+    crashed = workflow.status is Status.RUNNING
+    return change.claim(token, request, crashed=crashed).apply(workflow)
+
+
+def renew(workflow: Workflow, now: datetime, lease: timedelta) -> Workflow:
+    """See `change.renew`."""
+    return change.renew(now, lease).apply(workflow)
+
+
+def progress(workflow: Workflow) -> Workflow:
+    """See `change.progress`."""
+    return change.progress().apply(workflow) if workflow.crashes else workflow
+
+
+def fail_step(workflow: Workflow, failed: FailedStep) -> Workflow:
+    """See `change.fail_step`."""
+    return change.fail_step(failed).apply(workflow)
+
+
+def park(workflow: Workflow, wake_up_at: datetime) -> Workflow:
+    """See `change.park`."""
+    return change.park(wake_up_at).apply(workflow)
+
+
+def release(workflow: Workflow, now: datetime) -> Workflow:
+    """See `change.release`."""
+    return change.release(now).apply(workflow)
+
+
+def finish(workflow: Workflow, result: Any, now: datetime) -> Workflow:
+    """See `change.finish`."""
+    return change.finish(result, now).apply(workflow)
+
+
+def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
+    """See `change.fail`."""
+    return change.fail(failure, now).apply(workflow)
+
+
+def control(workflow: Workflow, event: Transition, now: datetime, reason: str | None) -> Workflow:
+    """See `change.control`. Raises `TransitionRefused`."""
+    for moved in change.control(event, now, reason):
+        if workflow.status in moved.sources:
+            if workflow.pruned_at is not None:
+                raise TransitionRefused(workflow.workflow_id, PRUNED, event)
+            return moved.apply(workflow)
+    raise TransitionRefused(workflow.workflow_id, workflow.status, event)
+
+
+# What its history and its policies say of it ------------------------------------------------------
+
+
+def latest_attempts(attempts: Iterable[Attempt], round: int) -> dict[str, Attempt]:
+    """By step id, the latest failed attempt of a round."""
+    ordered = sorted(attempts, key=lambda attempt: attempt.number)
+    return {attempt.step_id: attempt for attempt in ordered if attempt.round == round}
+
+
+def retry_at(
+    workflow: Workflow, now: datetime, wait: timedelta, max_failures: int | None
+) -> datetime | None:
+    """When a workflow that just failed is tried again; None once it has used up its retries."""
+    if max_failures is not None and workflow.failures + 1 > max_failures:
+        return None
+    return now + wait
+
+
+def deadline_at(workflow: Workflow, deadline: timedelta | None) -> datetime | None:
+    """When a workflow is given up: this long after it was to start.
+
+    The first claim counts as the start of a workflow that the JavaScript library created.
+    """
+    if deadline is None:
+        return None
+    start_at = workflow.start_at or workflow.created_at or workflow.started_at
+    return None if start_at is None else start_at + deadline
+
+
+def crashed_too_often(workflow: Workflow, max_crashes: int | None) -> bool:
+    """Whether a claimed workflow has taken down more workers in a row than it may."""
+    return max_crashes is not None and workflow.crashes > max_crashes
+
+
+def is_suspect(workflow: Workflow, max_crashes: int | None) -> bool:
+    """Whether a claimed workflow may well be what takes down the workers.
+
+    A crash counts against every workflow in the process, and most of those are bystanders. A
+    workflow that has used up more than half of `max_crashes` runs alone, which shows the culprit.
+    """
+    return max_crashes is not None and max_crashes // 2 < workflow.crashes <= max_crashes
