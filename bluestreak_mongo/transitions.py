@@ -6,7 +6,6 @@ Updates are translated from `bluestreak_core.machine.change`, which says what ea
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -61,27 +60,30 @@ _STORED: Mapping[type, Callable[[Any], Any]] = {
 def update(moved: Change) -> Document:
     """The update that carries out a change."""
     operators = {
-        "$set": _stored(moved.set),
-        "$unset": {_FIELDS[name]: 1 for name in moved.clear},
-        "$inc": _stored(moved.add),
-        "$min": _stored(moved.at_most),
-        "$max": _stored(moved.at_least),
-        "$push": _stored(moved.append),
+        operator: _stored(fields)
+        for operator, fields in (
+            ("$set", moved.set),
+            ("$unset", dict.fromkeys(moved.clear, 1)),
+            ("$inc", moved.add),
+            ("$min", moved.at_most),
+            ("$max", moved.at_least),
+            ("$push", moved.append),
+        )
+        if fields
     }
     if moved.keep is not None:
         operators["$push"] = {
             field: {"$each": [entry], "$slice": -moved.keep}
             for field, entry in operators["$push"].items()
         }
-    return {operator: fields for operator, fields in operators.items() if fields}
+    return operators
 
 
 def _stored(fields: Mapping[str, Any]) -> Document:
-    return {_FIELDS[name]: _STORED.get(type(v), _same)(v) for name, v in fields.items()}
-
-
-def _same(value: Any) -> Any:
-    return value
+    return {
+        _FIELDS[name]: _STORED[type(value)](value) if type(value) in _STORED else value
+        for name, value in fields.items()
+    }
 
 
 def due(
@@ -320,4 +322,4 @@ def fail_without_error(failure: Failure, now: datetime) -> Document:
     """Records a failure without the error, in a document that cannot hold it."""
     moved = change.fail(failure, now)
     kept = {name: value for name, value in moved.set.items() if name != "error"}
-    return update(replace(moved, set=kept, clear=("error",)))
+    return update(moved._replace(set=kept, clear=("error",)))

@@ -13,10 +13,11 @@ for a transition that needs no claim, that the status is one of the change's `so
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, fields
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from bluestreak_core.machine.table import (
     Transition,
@@ -32,14 +33,17 @@ MAX_CLAIM_LOG = 20
 
 _EMPTY = {one.name: one.default for one in fields(Workflow) if one.default is not MISSING}
 _NAMES = [one.name for one in fields(Workflow)]
-_values = attrgetter(*_NAMES)  # several times as fast as `replace`, which each call would pay for
+_values = attrgetter(*_NAMES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Change(NamedTuple):
     """How a workflow changes, by the names of the fields of `Workflow`.
 
-    No field appears twice, and no new value depends on another field.
+    No field appears twice, and no new value depends on another field. Every claim and every ending
+    makes a change, so it is a named tuple: a frozen dataclass takes three times as long to make.
     """
 
     event: Transition | None = None
@@ -48,22 +52,22 @@ class Change:
     sources: tuple[Status, ...] = (Status.RUNNING,)
     """The states in which the workflow may be."""
 
-    set: Mapping[str, Any] = field(default_factory=dict)
+    set: Mapping[str, Any] = _NOTHING
     """The new values."""
 
     clear: tuple[str, ...] = ()
     """The fields that become empty again, as they were when the workflow was created."""
 
-    add: Mapping[str, int] = field(default_factory=dict)
+    add: Mapping[str, int] = _NOTHING
     """What is added to counts."""
 
-    at_least: Mapping[str, Any] = field(default_factory=dict)
+    at_least: Mapping[str, Any] = _NOTHING
     """New values of fields that are smaller."""
 
-    at_most: Mapping[str, Any] = field(default_factory=dict)
+    at_most: Mapping[str, Any] = _NOTHING
     """New values of fields that are larger or empty."""
 
-    append: Mapping[str, Any] = field(default_factory=dict)
+    append: Mapping[str, Any] = _NOTHING
     """An entry at the end of a list of entries."""
 
     keep: int | None = None
@@ -71,7 +75,7 @@ class Change:
 
     def apply(self, workflow: Workflow) -> Workflow:
         """The changed workflow. The caller has checked the guard."""
-        changed = dict(zip(_NAMES, _values(workflow), strict=True)) | self.set
+        changed = _fields(workflow) | self.set
         for name in self.clear:
             changed[name] = _EMPTY[name]
         for name, count in self.add.items():
@@ -84,6 +88,15 @@ class Change:
             entries = (*changed[name], entry)
             changed[name] = entries if self.keep is None else entries[-self.keep :]
         return Workflow(**changed)
+
+
+def replaced(workflow: Workflow, **changed: Any) -> Workflow:
+    """`dataclasses.replace` at two thirds of its cost, which each call of a store pays."""
+    return Workflow(**(_fields(workflow) | changed))
+
+
+def _fields(workflow: Workflow) -> dict[str, Any]:
+    return dict(zip(_NAMES, _values(workflow), strict=True))
 
 
 def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Change:
@@ -171,13 +184,12 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
     match event:
         case Transition.CANCEL:
             ended = {"timeout_at": now, "finished_at": now, "reason": reason}
-            return (replace(taken, set={**taken.set, **ended}),)
+            return (taken._replace(set={**taken.set, **ended}),)
         case Transition.RETRY:
             anew = {"timeout_at": now, "start_at": now, "failures": 0, "crashes": 0}
             forgotten = ("failed_steps", "finished_at", "error", "reason")
             return (
-                replace(
-                    taken,
+                taken._replace(
                     set={**taken.set, **anew},
                     clear=taken.clear + forgotten,
                     add={**taken.add, "retries": 1},
@@ -187,9 +199,8 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
             # A workflow that waits for an instant goes on waiting for it. A running one has been
             # claimed at least once, though the JavaScript library does not count that.
             return (
-                replace(taken, sources=waiting()),
-                replace(
-                    taken,
+                taken._replace(sources=waiting()),
+                taken._replace(
                     sources=(Status.RUNNING,),
                     set={**taken.set, "timeout_at": now},
                     at_least={"claims": 1},
