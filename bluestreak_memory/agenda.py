@@ -1,4 +1,4 @@
-"""When each workflow is to be claimed next, in order."""
+"""When each workflow is due, in order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bluestreak_core.model import Workflow
 
 
 class Agenda:
-    """Finds what is due without looking at what is not.
+    """Finds the workflows that are due without looking at the others.
 
-    `find` gives a workflow as it is now. Entries that time has passed by stay until they reach the
-    top, where they are told by their instant.
+    `find` returns a workflow as it is now. An entry is obsolete once its workflow has another
+    instant. It stays until it reaches the top, where it is dropped.
     """
 
     def __init__(self, find: Callable[[str], Workflow | None]) -> None:
@@ -50,6 +50,6 @@ class Agenda:
         )
 
     def _noted(self, workflow_id: str, at: datetime) -> Workflow | None:
-        """The workflow that an entry is for, unless time has passed that by."""
+        """The workflow of an entry, unless the entry is obsolete."""
         workflow = self._find(workflow_id)
         return workflow if workflow is not None and workflow.timeout_at == at else None

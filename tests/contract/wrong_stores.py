@@ -30,7 +30,7 @@ from bluestreak_core import (
     WorkflowSummary,
     machine,
 )
-from bluestreak_core.machine import Transition
+from bluestreak_core.machine import Change, Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
@@ -164,25 +164,21 @@ class GoesBack(SystemClock):
 class DecidesWithoutALock(MemoryStore):
     """Reads, decides, and writes a little later."""
 
-    async def _end(
-        self, claim: Claim, event: Transition, move: Callable[[Workflow], Workflow]
-    ) -> None:
+    async def _end(self, claim: Claim, change: Change) -> None:
         workflow = await self.find_workflow(claim.workflow_id)
         await _take_turns()
         if workflow is not None and machine.in_force(workflow, claim):
-            self._put(move(workflow))
-        elif not machine.has_ended_by(workflow, claim, event):
+            self._workflows.put(change.apply(workflow))
+        elif not machine.has_ended_by(workflow, claim, change.event):
             raise machine.lost(workflow, claim)
 
     @override
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
-        await self._end(
-            claim, Transition.FINISH, lambda workflow: machine.finish(workflow, result, now)
-        )
+        await self._end(claim, machine.change.finish(result, now))
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Transition.RELEASE, lambda workflow: machine.release(workflow, now))
+        await self._end(claim, machine.change.release(now))
 
 
 class ControlsWithoutALock(MemoryStore):
@@ -194,7 +190,7 @@ class ControlsWithoutALock(MemoryStore):
         if workflow is None:
             raise WorkflowNotFound(workflow_id)
         await _take_turns()
-        self._put(machine.control(workflow, event, now, reason))
+        self._workflows.put(machine.control(workflow, event, now, reason))
 
 
 class ClearsTheCrashesOfASuccessor(MemoryStore):
@@ -203,7 +199,7 @@ class ClearsTheCrashesOfASuccessor(MemoryStore):
         output = await super().save_step(claim, step_id, output, now)
         workflow = await self.find_workflow(claim.workflow_id)
         if workflow is not None:
-            self._put(machine.progress(workflow))
+            self._workflows.put(machine.progress(workflow))
         return output
 
 
@@ -213,7 +209,7 @@ class ClearsTheCrashesByAnAttempt(MemoryStore):
         recorded = await super().save_attempt(claim, attempt)
         workflow = await self.find_workflow(claim.workflow_id)
         if workflow is not None:
-            self._put(machine.progress(workflow))
+            self._workflows.put(machine.progress(workflow))
         return recorded
 
 
@@ -305,7 +301,7 @@ class ForksRecordsInReverse(MemoryStore):
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
         forked = await super().fork(workflow_id, new_id, before, now)
-        record = self._records[new_id]
+        record = self._workflows.existing(new_id)
         record.steps = dict(reversed(record.steps.items()))
         record.recorded = dict(reversed(record.recorded.items()))
         return forked

@@ -15,7 +15,7 @@ from pymongo import AsyncMongoClient, MongoClient
 from bluestreak_core import machine
 from bluestreak_core.testing import ManualClock
 from bluestreak_memory import MemoryStore
-from bluestreak_mongo import MongoStore, transitions
+from bluestreak_mongo import MongoStore
 from tests.model.comparison import RIVALS, WORKERS, Comparison, Rivalry, Subject
 
 EXAMPLES = int(os.environ.get("BLUESTREAK_MODEL_EXAMPLES", "0"))
@@ -47,8 +47,7 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture(autouse=True)
 def _short_claim_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """So short that what happens at its end happens often."""
-    monkeypatch.setattr(machine, "MAX_CLAIM_LOG", 3)
-    monkeypatch.setattr(transitions, "MAX_CLAIM_LOG", 3)
+    monkeypatch.setattr(machine.change, "MAX_CLAIM_LOG", 3)
 
 
 def _memory(clock: ManualClock) -> Subject:

@@ -54,7 +54,7 @@ def _any_claim(workflow: Workflow | None, claim: Claim) -> bool:
 async def _last_writer_wins(
     store: MemoryStore, claim: Claim, step_id: str, output: Any, now: datetime
 ) -> Any:
-    record = store._record(claim)
+    record = store._workflows.claimed(claim)
     record.steps[step_id] = Step(
         workflow_id=claim.workflow_id, step_id=step_id, output=output, saved_at=now
     )
@@ -85,7 +85,7 @@ async def _unrecorded(store: MemoryStore, claim: Claim, attempt: Attempt) -> Att
 async def _bare_fork(
     store: MemoryStore, workflow_id: str, new_id: str, before: str | None, now: datetime
 ) -> bool:
-    if (source := store._records.get(workflow_id)) is None:
+    if (source := store._workflows.get(workflow_id)) is None:
         raise WorkflowNotFound(workflow_id)
     new = NewWorkflow(
         workflow_id=new_id,

@@ -1,0 +1,121 @@
+"""The workflows that a store holds in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from uuid import uuid4
+
+from bluestreak_core import machine
+from bluestreak_core.errors import WorkflowNotFound
+from bluestreak_core.machine import Change, Transition
+from bluestreak_core.model import Claim, ClaimRequest, Status, Workflow
+from bluestreak_core.store import Hints
+from bluestreak_memory.agenda import Agenda
+from bluestreak_memory.record import Record
+
+
+class Workflows:
+    """Finds and moves workflows, and reports to the hints what became due or ended."""
+
+    def __init__(self, hints: Hints) -> None:
+        self._hints = hints
+        self._records: dict[str, Record] = {}
+        self._agenda = Agenda(self.find)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def get(self, workflow_id: str) -> Record | None:
+        """A workflow and its records."""
+        return self._records.get(workflow_id)
+
+    def find(self, workflow_id: str) -> Workflow | None:
+        """A workflow without its records."""
+        record = self._records.get(workflow_id)
+        return None if record is None else record.workflow
+
+    def existing(self, workflow_id: str) -> Record:
+        """A workflow and its records. Raises `WorkflowNotFound`."""
+        record = self._records.get(workflow_id)
+        if record is None:
+            raise WorkflowNotFound(workflow_id)
+        return record
+
+    def claimed(self, claim: Claim) -> Record:
+        """The workflow that a claim was made on, whether or not the claim is in force."""
+        record = self._records.get(claim.workflow_id)
+        if record is None or not machine.is_of(claim, record.workflow):
+            raise machine.lost(None, claim)
+        return record
+
+    def add(self, record: Record) -> bool:
+        """Add a workflow, unless its id exists."""
+        workflow_id = record.workflow.workflow_id
+        if workflow_id in self._records:
+            return False
+        self._records[workflow_id] = record
+        self.put(record.workflow)
+        return True
+
+    def delete(self, workflow_id: str) -> None:
+        """Delete a workflow and its records."""
+        del self._records[workflow_id]
+
+    def put(self, workflow: Workflow) -> None:
+        """Store a workflow's new state, and wake those who wait for it."""
+        self._records[workflow.workflow_id].workflow = workflow
+        if workflow.status.ended:
+            self._hints.ended(workflow.workflow_id)
+        elif workflow.status is not Status.PAUSED:
+            self._agenda.add(workflow)
+            if workflow.status is not Status.RUNNING:
+                self._hints.due(workflow.timeout_at)
+
+    def claim(self, request: ClaimRequest) -> list[Claim]:
+        """Claim what is due, the longest due first."""
+        claims: list[Claim] = []
+        passed_over: list[Workflow] = []
+        while len(claims) < request.limit and (due := self._agenda.pop_due(request.now)):
+            if request.accepts(due.handler_id):
+                claims.append(self._claim(due, request))
+            else:
+                passed_over.append(due)
+        for workflow in passed_over:
+            self._agenda.add(workflow)
+        return claims
+
+    def _claim(self, due: Workflow, request: ClaimRequest) -> Claim:
+        token = uuid4().hex
+        claimed = machine.claim(due, token, request)
+        self._records[due.workflow_id].take_back()
+        self.put(claimed)
+        return Claim(token=token, workflow=claimed)
+
+    def next_due_after(self, instant: datetime) -> datetime | None:
+        """When the next workflow is due."""
+        return self._agenda.next_after(instant)
+
+    def end(self, claim: Claim, change: Change) -> None:
+        """End a claim, unless the same call has done so before. Raises `ClaimLost`."""
+        workflow = self.find(claim.workflow_id)
+        if workflow is not None and machine.in_force(workflow, claim):
+            self.put(change.apply(workflow))
+        elif not machine.has_ended_by(workflow, claim, change.event):
+            raise machine.lost(workflow, claim)
+
+    def control(
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None
+    ) -> None:
+        """Move a workflow from outside, and wake the worker whose claim that takes."""
+        record = self.existing(workflow_id)
+        was_running = record.workflow.status is Status.RUNNING
+        self.put(machine.control(record.workflow, event, now, reason))
+        if event is Transition.RETRY:
+            record.forget_failed_steps()
+        if was_running:
+            record.take_back()
+            self._hints.controlled()
