@@ -1,6 +1,6 @@
 """Bluestreak's production store: the state machine on three MongoDB collections."""
 
-from bluestreak_core.adapter.extra import needing
+from bluestreak_core.adapter import needing
 
 with needing("mongo", "bson", "pymongo"):
     from bluestreak_mongo.bson_rules import BsonRules

@@ -24,6 +24,7 @@ from pymongo.errors import (
 )
 
 from bluestreak_core import machine
+from bluestreak_core.adapter import GroupCommit, Outcome
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, Workflow
@@ -38,7 +39,6 @@ from bluestreak_mongo.error_code import (
     is_code_about_document,
     is_labelled_passing,
 )
-from bluestreak_mongo.group_commit import GroupCommit, Outcome
 
 Item = TypeVar("Item")
 

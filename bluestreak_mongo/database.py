@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo import IndexModel, ReadPreference, WriteConcern
@@ -17,10 +16,9 @@ from bluestreak_core.errors import StoreRefused
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, TOLERANT
 from bluestreak_mongo.documents import Document
+from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.inspection import build_info, check_collections, check_server
-from bluestreak_mongo.routing import is_router
-from bluestreak_mongo.server_clock import ServerClock
 
 WRITE_CONCERN = WriteConcern("majority", j=True)
 """An acknowledged write is on disk at a majority of the members, so no failover takes it back."""
@@ -39,26 +37,8 @@ CONCERNS: dict[str, Any] = {
 }
 """What each collection is used with, whatever the client's URL says."""
 
-# A slow answer tells the time badly, and the first of a connection includes its making. A worker
-# whose clock is late by so much begins what others start that much later.
-_MEASUREMENTS = 5
-_QUICK = 0.001  # seconds
-
 # CannotCreateIndex, IndexOptionsConflict, IndexKeySpecsConflict, DuplicateKey.
 _INDEX_CONFLICTS = frozenset({67, 85, 86, 11000})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Hello:
-    """An answer, and between which instants, by a monotonic clock, it was given."""
-
-    answer: Mapping[str, Any]
-    asked_at: float
-    answered_at: float
-
-    @property
-    def took(self) -> float:
-        return self.answered_at - self.asked_at
 
 
 class Database:
@@ -75,7 +55,7 @@ class Database:
         self.tolerant_workflows = self._collection(doc.WORKFLOWS, codec_options=TOLERANT)
         self.snapshot_workflows = self._collection(doc.WORKFLOWS, read_concern=SNAPSHOT)
         self.is_routed = False
-        """Whether it is reached by a router of a sharded cluster, as far as that was looked at."""
+        """Whether the client is connected to a router of a sharded cluster; `init` finds out."""
 
     @property
     def name(self) -> str:
@@ -92,29 +72,12 @@ class Database:
         answer: Mapping[str, Any] = await self._database.command("hello")
         return answer
 
-    async def look_for_router(self) -> None:
-        """Learn whether there is a router between."""
-        self.is_routed = is_router(await self.hello())
-
-    async def measure(self, clock: ServerClock) -> tuple[Mapping[str, Any], timedelta]:
-        """Set a clock by the quickest of some answers to `hello`.
-
-        Returns that answer, and by how much the server's time is ahead of what the clock said.
-
-        If one of them fails, the clock is left as it is: the first may have been very slow.
-        """
-        quickest = await self._hello(clock.elapsed)
-        for _ in range(_MEASUREMENTS - 1):
-            if quickest.took < _QUICK:
-                break
-            quickest = min(quickest, await self._hello(clock.elapsed), key=lambda hello: hello.took)
-        ahead = clock.measure(quickest.answer, quickest.asked_at, quickest.answered_at)
-        return quickest.answer, ahead
-
-    async def _hello(self, monotonic: Callable[[], float]) -> _Hello:
-        asked_at = monotonic()
-        answer = await self.hello()
-        return _Hello(answer=answer, asked_at=asked_at, answered_at=monotonic())
+    async def server_time(self) -> datetime:
+        """The server's time of day."""
+        with store_errors():
+            hello = await self.hello()
+        server_time: datetime = hello["localTime"]
+        return server_time
 
     async def check_server(self, hello: Mapping[str, Any]) -> None:
         """Refuse a server that is known not to do."""

@@ -6,13 +6,13 @@ from typing import Any
 
 from pymongo.errors import OperationFailure
 
+from bluestreak_core.adapter import Outcome
 from bluestreak_core.errors import CorruptDocument, UnstorableValue, ValueTooLarge
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.error_code import is_about_document, reason_of
-from bluestreak_mongo.group_commit import Outcome
 
 _TOO_LARGE = (10334, 17419, 17420)
 

@@ -13,6 +13,7 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from bluestreak_core import machine
+from bluestreak_core.adapter import GroupCommit, Outcome
 from bluestreak_core.model import Attempt, Claim, FailedStep, History, Nap, Step
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
@@ -21,7 +22,6 @@ from bluestreak_mongo.bulk import Groups, undecided
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import reads, writes
-from bluestreak_mongo.group_commit import GroupCommit, Outcome
 from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.stray import Strays, read_each, undecodable
 

@@ -14,6 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from typing_extensions import override
 
 from bluestreak_core import machine
+from bluestreak_core.adapter import JUMP, ServerClock, Timekeeper
 from bluestreak_core.argument import check_implements
 from bluestreak_core.clock import Clock, in_milliseconds
 from bluestreak_core.concurrency import HomeLoop, finish_despite_cancel, pauses
@@ -65,10 +66,9 @@ from bluestreak_mongo.outcome import check_moved, check_written
 from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.recording import Recording, find_one
 from bluestreak_mongo.renewal import BlockingRenewer, renew
-from bluestreak_mongo.server_clock import JUMP, ServerClock
+from bluestreak_mongo.routing import is_router
 from bluestreak_mongo.standing import Standings
 from bluestreak_mongo.stray import Strays
-from bluestreak_mongo.timekeeper import Timekeeper
 from bluestreak_mongo.transactions import Transactions
 
 if TYPE_CHECKING:
@@ -222,10 +222,12 @@ class MongoStore(
         timekeeper: Timekeeper | None = None
         try:
             if isinstance(self._clock, ServerClock):
-                hello, _ = await database.measure(self._clock)
+                await self._clock.measure(database.server_time)
+                timekeeper = Timekeeper(self._clock, database.server_time)
+            hello = await database.hello()
+            database.is_routed = is_router(hello)
+            if timekeeper is not None:
                 await database.check_server(hello)
-                timekeeper = Timekeeper(database, self._clock)
-            await database.look_for_router()
             await database.check_collections()
             await database.create_indexes()
         except BaseException:
@@ -356,7 +358,7 @@ class MongoStore(
         known = self._hints.looking(request.now)
         self._open.feed.rivalry.knows(request.worker)
         timekeeper = self._open.timekeeper
-        if timekeeper is not None and abs(await timekeeper.keep()) >= JUMP:
+        if timekeeper is not None and abs(await timekeeper.refresh()) >= JUMP:
             # By `now`, other workflows are due, and leases would end at another time than meant.
             self._hints.due(self._clock.now())
             return []
@@ -583,7 +585,7 @@ class MongoStore(
     def _look_at_clock(self) -> None:
         """Also where nobody claims, as in a process that only starts workflows."""
         if (timekeeper := self._open.timekeeper) is not None:
-            timekeeper.look()
+            timekeeper.refresh_soon()
 
     def _tell(self, workflow_id: str, event: Transition, now: datetime) -> None:
         """Those in this process who may wait for what has been done from outside."""

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = [
     "bluestreak_core",
     "bluestreak_core.testing",
+    "bluestreak_core.adapter",
     "bluestreak_memory",
     "bluestreak_mongo",
     "bluestreak_pydantic",
@@ -35,7 +36,7 @@ def test_every_public_name_exists_and_says_what_it_is(name: str) -> None:
             assert value.__doc__, f"{name}.{public} has no docstring"
 
 
-@pytest.mark.parametrize("name", PACKAGES[:1] + PACKAGES[2:])
+@pytest.mark.parametrize("name", PACKAGES[:1] + PACKAGES[3:])
 def test_every_package_is_typed(name: str) -> None:
     assert (ROOT / name / "py.typed").exists()
 

@@ -147,3 +147,14 @@ async def test_what_a_store_has_made_it_opens_again(
         await store.init()
         await store.close()
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize("version", [17, 21])
+def test_mongodb_6_and_newer_are_taken(version: int) -> None:
+    check_server({"maxWireVersion": version}, {})
+
+
+@pytest.mark.parametrize("version", [13, 16])
+def test_an_older_mongodb_is_refused(version: int) -> None:
+    with pytest.raises(StoreRefused, match=rf"wire version {version}, MongoDB 6\.0 .* speak 17"):
+        check_server({"maxWireVersion": version}, {})

@@ -25,10 +25,10 @@ from pymongo import AsyncMongoClient, MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, StoreError, StoreRefused, StoreUnavailable
+from bluestreak_core.adapter import ServerClock
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo.server_clock import ServerClock
 from tests.arrange import eventually
 from tests.mongo.conftest import (
     ATTEMPT,

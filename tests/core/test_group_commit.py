@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from bluestreak_core import StoreUnavailable
-from bluestreak_mongo.group_commit import GroupCommit, Outcome
+from bluestreak_core.adapter import GroupCommit, Outcome
 from tests.arrange import eventually
 
 pytestmark = pytest.mark.asyncio
@@ -169,8 +169,8 @@ async def test_a_write_that_breaks_down_is_told_to_its_callers_and_to_no_others(
 async def test_a_write_that_takes_long_does_not_hold_up_the_others(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluestreak_mongo.group_commit.SLOW", 0)
-    monkeypatch.setattr("bluestreak_mongo.group_commit.MAX_SLOW_WRITES", 2)
+    monkeypatch.setattr("bluestreak_core.adapter.group_commit.SLOW", 0)
+    monkeypatch.setattr("bluestreak_core.adapter.group_commit.MAX_SLOW_WRITES", 2)
     pending = calls(group_commit(server, max_items=1), "a", "b", "c", "d")
     await server.has(3)
     await settle()

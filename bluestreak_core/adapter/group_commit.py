@@ -1,4 +1,4 @@
-"""Group commit: calls that gather while a write is under way share the next one."""
+"""Group commit: calls that arrive during a write share the next one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_ITEMS = 250
 MAX_BYTES = 16 * 1024 * 1024
 MAX_WRITES = 2
 SLOW = 0.2
-"""Seconds after which a write is slow, as when a document is held by somebody's transaction."""
+"""Seconds after which a write is slow, for example because a transaction has locked a record."""
 MAX_SLOW_WRITES = 16
 
 Outcome = Exception | None
-"""What came of one item: None if it was written, else an error that is this caller's own."""
+"""The outcome of one item: None if it was written, else an error that no other caller shares."""
 
 
 @dataclass(eq=False, slots=True)
@@ -33,16 +33,16 @@ class _Call(Generic[Item]):
 
 
 class GroupCommit(Generic[Item]):
-    """Carries out calls in groups, each call as if it were alone.
+    """Writes the items of concurrent calls in groups, and answers each call as if it were alone.
 
-    `write` is given the items of a group and returns an outcome for each, in their order. A call
-    waits until the write that holds its item is acknowledged. Nobody waits for a group to fill: one
-    leaves as soon as fewer than `max_writes` are under way, with all that has gathered, as far as
-    it fits into `max_items` and `max_bytes`; a bigger item goes alone. While one write is at the
-    server, the next is prepared here: that is what the second is for.
+    `write` takes the items of a group and returns an outcome for each, in their order. A call
+    returns when the write that holds its item is acknowledged. No call waits for a group to fill:
+    a group leaves as soon as fewer than `max_writes` are under way, with every pending item that
+    fits into `max_items` and `max_bytes`. A larger item goes alone. With two writes, the next group
+    is prepared here while the server is busy with the one before.
 
-    A write that takes long does not hold up the others: after `SLOW` it no longer counts as one of
-    those that are under way, unless many do so.
+    A slow write does not hold up the others: after `SLOW` seconds it no longer counts against
+    `max_writes`, up to `MAX_SLOW_WRITES` of them.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class GroupCommit(Generic[Item]):
         self._pending: deque[_Call[Item]] = deque()
         self._writes: set[asyncio.Task[None] | None] = set()
         self._slow_writes: set[asyncio.Task[None] | None] = set()
-        self._about_to_leave = False
+        self._is_flush_scheduled = False
 
     async def call(self, item: Item, size: int) -> Outcome:
-        """Write an item of so many bytes; what came of it.
+        """Write an item of `size` bytes, and return its outcome.
 
-        Cancelled while it waits for its group to leave, it is not written. Cancelled later, it is
-        seen through.
+        A call that is cancelled before its group leaves writes nothing. A call that is cancelled
+        later raises `CancelledError` once the write has ended.
         """
         loop = asyncio.get_running_loop()
         call = _Call(item, size, loop.create_future())
         self._pending.append(call)
-        if not self._about_to_leave and len(self._writes) < self._max_writes:
-            self._about_to_leave = True
+        if not self._is_flush_scheduled and len(self._writes) < self._max_writes:
+            self._is_flush_scheduled = True
             loop.call_soon(self._flush)  # so that calls of the same turn of the loop come along
         try:
             return await call.outcome
@@ -82,7 +82,7 @@ class GroupCommit(Generic[Item]):
             raise
 
     def _flush(self) -> None:
-        self._about_to_leave = False
+        self._is_flush_scheduled = False
         while len(self._writes) < self._max_writes and (group := self._next_group()):
             write = asyncio.get_running_loop().create_task(self._carry_out(group))
             self._writes.add(write)
@@ -121,7 +121,7 @@ class GroupCommit(Generic[Item]):
             outcomes = [error] * len(group)
         self._writes.discard(asyncio.current_task())
         self._slow_writes.discard(asyncio.current_task())
-        self._flush()  # the next group is on its way before those who waited go on
+        self._flush()  # the next group is on its way before the callers go on
         for call, outcome in zip(group, outcomes, strict=True):
             if not call.outcome.done():
                 call.outcome.set_result(outcome)
