@@ -28,7 +28,7 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.bulk import insert_each
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document, Index
+from bluestreak_mongo.documents import Document, Index, Owner
 from bluestreak_mongo.outcome import check_written
 
 _AT_ONCE = 500
@@ -143,23 +143,21 @@ async def _is_still_whole(database: Database, source: Document) -> bool:
 
 async def _part(database: Database, source: Workflow, before: str | None) -> _Part:
     """What is recorded before a step, or what is recorded by now, while the source may go on."""
-    key = {doc.WORKFLOW_ID: source.workflow_id}
+    owner, key = Owner.of(source), {doc.WORKFLOW_ID: source.workflow_id}
     if before is None:
         last = _Place(doc.FIRST_DATE)
         for collection in (database.steps, database.naps):
             async for record in collection.find(key, _DATED):
                 place = _place(record)
-                is_later = doc.is_of(record, source.created_at) and last.is_before(place)
+                is_later = owner.owns(record) and last.is_before(place)
                 last = place if is_later else last
         return _Part(last, including=True)
     for failed in source.failed_steps:
         if failed.step_id == before:
             return _Part(_Place(failed.failed_at))
-    places = [before, doc.id_beside(before, source.created_at)]
+    places = [before, owner.id_beside(before)]
     found = database.steps.find(key | {doc.STEP_ID: {"$in": places}}, _DATED)
-    step = next(
-        (one for one in await found.to_list(None) if doc.is_of(one, source.created_at)), None
-    )
+    step = next(filter(owner.owns, await found.to_list(None)), None)
     if step is None:
         raise StepNotRecorded(source.workflow_id, before)
     return _Part(_place(step))
@@ -192,6 +190,7 @@ async def _copy(
     part: _Part,
 ) -> None:
     """Copy some records, in their order; what is there already, of an earlier call, stays."""
+    owner = Owner.of(source)
     copies: list[Document] = []
     size = 0
     theirs = {doc.WORKFLOW_ID: source.workflow_id, doc.ATTEMPT: None}
@@ -200,11 +199,11 @@ async def _copy(
     found = collection.find(theirs, batch_size=_AT_ONCE).hint(index).sort("_id", ASCENDING)
     async for record in found:
         place = _place(record)
-        if not part.has(place) or not doc.is_of(record, source.created_at):
+        if not part.has(place) or not owner.owns(record):
             continue
         # With the time, a copy of what JavaScript has recorded keeps its place under another key.
         dated = {} if place.recorded_at == doc.FIRST_DATE else {doc.SAVED_AT: place.recorded_at}
-        own = {"_id": ObjectId(), **doc.belonging_to(forked)}
+        own = {"_id": ObjectId(), **Owner.of(forked).fields}
         if isinstance(record.get(id_field), str):
             own[id_field] = doc.own_id(record, record[id_field])
         copies.append(dated | record | own)

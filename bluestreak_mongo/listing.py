@@ -25,7 +25,7 @@ from bluestreak_core.model import Attempt, Nap, Status
 from bluestreak_core.store import CountBy, ListPosition, Order, Query, Records, WorkflowSummary
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import FIRST_DATE, Document, Index
+from bluestreak_mongo.documents import FIRST_DATE, Document, Index, Owner
 from bluestreak_mongo.stray import Cursor, Stray, Strays, read_each, read_first
 
 T = TypeVar("T")
@@ -104,9 +104,9 @@ class Listing:
         """See `SupportsSearch.records`."""
         key = {doc.WORKFLOW_ID: workflow_id}
         workflow = await self._workflows.find_one(key, {doc.CREATED_AT: 1})
-        created_at = None if workflow is None else workflow.get(doc.CREATED_AT)
-        steps = await self._recorded(self._database.steps, workflow_id, created_at, doc.to_step)
-        naps = await self._recorded(self._database.naps, workflow_id, created_at, _to_record)
+        owner = Owner.in_document(workflow_id, workflow)
+        steps = await self._recorded(self._database.steps, owner, doc.to_step)
+        naps = await self._recorded(self._database.naps, owner, _to_record)
         return Records(
             steps=tuple(steps),
             naps=tuple(one for one in naps if isinstance(one, Nap)),
@@ -197,17 +197,16 @@ class Listing:
     async def _recorded(
         self,
         collection: AsyncCollection[Document],
-        workflow_id: str,
-        created_at: object,
+        owner: Owner,
         read: Callable[[Document], T],
     ) -> list[T]:
         """What one workflow has recorded, and not a deleted one of its id, the oldest first."""
 
         def query(records: AsyncCollection[Any]) -> Cursor:
-            return records.find({doc.WORKFLOW_ID: workflow_id}, batch_size=_PAGE)
+            return records.find({doc.WORKFLOW_ID: owner.workflow_id}, batch_size=_PAGE)
 
         def dated(document: Document) -> tuple[tuple[datetime, str], T] | None:
-            if not doc.is_of(document, created_at):
+            if not owner.owns(document):
                 return None
             return (doc.recorded_at(document), str(document["_id"])), read(document)
 

@@ -20,7 +20,7 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import Groups, undecided
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document
+from bluestreak_mongo.documents import Document, Owner
 from bluestreak_mongo.driver import reads, writes
 from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.stray import Strays, read_each, undecodable
@@ -69,12 +69,12 @@ class Recording:
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         """See `Store.history`."""
         histories = {claim.workflow_id: History() for claim in claims}
-        created = {claim.workflow_id: claim.workflow.created_at for claim in claims}
+        owners = {claim.workflow_id: Owner.of(claim.workflow) for claim in claims}
         fields = {doc.SAVED_AT: 0}
-        for step in await self._records(self._steps, created, fields, doc.to_step):
+        for step in await self._records(self._steps, owners, fields, doc.to_step):
             histories[step.workflow_id].steps[step.step_id] = step.output
         attempts: dict[str, list[Attempt]] = {}
-        for record in await self._records(self._naps, created, None, doc.to_record):
+        for record in await self._records(self._naps, owners, None, doc.to_record):
             if isinstance(record, Attempt):
                 attempts.setdefault(record.workflow_id, []).append(record)
             else:
@@ -151,9 +151,10 @@ class Recording:
         winner = await self._find_winner(kind, claim.workflow_id, name)
         if winner is None:
             raise undecided(kind.name, doc.own_id(document, name)) from outcome
-        if doc.is_of(winner, claim.workflow.created_at):
+        owner = Owner.of(claim.workflow)
+        if owner.owns(winner):
             return None, winner
-        beside = doc.id_beside(name, claim.workflow.created_at)
+        beside = owner.id_beside(name)
         copy = {field: document[field] for field in document if field != "_id"}
         return await self._insert(kind, claim, copy | {kind.id_field: beside}, size)
 
@@ -173,32 +174,32 @@ class Recording:
         workflow = await find_one(self._database.workflows, key, fields={doc.CREATED_AT: 1})
         if workflow is None:
             return None
-        created_at = workflow.get(doc.CREATED_AT)
-        if doc.is_of(found, created_at):
+        owner = Owner.in_document(workflow_id, workflow)
+        if owner.owns(found):
             return found
-        return await find_one(collection, key | {id_field: doc.id_beside(name, created_at)})
+        return await find_one(collection, key | {id_field: owner.id_beside(name)})
 
     async def _records(
         self,
         kind: _Kind,
-        created: Mapping[str, datetime | None],
+        owners: Mapping[str, Owner],
         fields: Document | None,
         read: Callable[[Document], T],
     ) -> list[T]:
-        """The steps or the naps of workflows by when they were created, and not of deleted ones.
+        """The steps or the naps of some workflows by their ids, and not of deleted ones.
 
         Raises `CorruptDocument` for the first stray. One that no handler can ask for is passed
         over: it is nobody's.
         """
 
         def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
-            theirs = {doc.WORKFLOW_ID: {"$in": list(created)}}
+            theirs = {doc.WORKFLOW_ID: {"$in": list(owners)}}
             return records.find(theirs, fields, batch_size=_PAGE)
 
         def read_own(document: Document) -> T | None:
             workflow_id = document[doc.WORKFLOW_ID]
             is_known = isinstance(workflow_id, str)  # else it is refused, by its name
-            is_own = not is_known or doc.is_of(document, created[workflow_id])
+            is_own = not is_known or owners[workflow_id].owns(document)
             return read(document) if is_own else None
 
         found, strays = await read_each(kind.collection, query, read_own)
@@ -245,9 +246,9 @@ async def find_place(
 ) -> tuple[str, Document | None]:
     """Under which id a claim is to record something, and what is recorded there."""
     key = {doc.WORKFLOW_ID: claim.workflow_id}
-    created_at = claim.workflow.created_at
+    owner = Owner.of(claim.workflow)
     found = await collection.find_one(key | {id_field: name}, session=session)
-    if found is None or doc.is_of(found, created_at):
+    if found is None or owner.owns(found):
         return name, found
-    beside = doc.id_beside(name, created_at)
+    beside = owner.id_beside(name)
     return beside, await collection.find_one(key | {id_field: beside}, session=session)

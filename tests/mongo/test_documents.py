@@ -47,6 +47,7 @@ from tests.mongo.javascript_worker import JavaScriptWorker
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
 DAY = timedelta(days=1)
+CREATED_MS = Int64(NOW.timestamp() * 1000)
 
 STORED_ERROR = {
     "type": ERROR.type,
@@ -262,7 +263,7 @@ async def test_a_recorded_step(store: MongoStore, raw: Database[Document]) -> No
     await store.save_step(claim, "s", {"id": 2**40}, NOW + SECOND)
     step = {
         "workflowId": "w",
-        "workflowCreatedAt": NOW,
+        "workflowCreatedAt": CREATED_MS,
         "stepId": "s",
         "output": {"id": Int64(2**40)},
         "savedAt": NOW + SECOND,
@@ -275,7 +276,7 @@ async def test_a_recorded_nap(store: MongoStore, raw: Database[Document]) -> Non
     await store.save_nap(claim, "n", NOW + DAY, NOW + SECOND)
     nap = {
         "workflowId": "w",
-        "workflowCreatedAt": NOW,
+        "workflowCreatedAt": CREATED_MS,
         "napId": "n",
         "wakeUpAt": NOW + DAY,
         "savedAt": NOW + SECOND,
@@ -308,7 +309,7 @@ async def test_a_failed_attempt_is_a_nap_of_an_id_that_no_nap_can_have(
     await store.save_attempt(claim, replace(attempt, number=3, retry_at=None))
     nap = {
         "workflowId": "w",
-        "workflowCreatedAt": NOW,
+        "workflowCreatedAt": CREATED_MS,
         "napId": "s\x000\x002",
         "wakeUpAt": NOW + DAY,
         "savedAt": NOW + SECOND,
@@ -738,14 +739,19 @@ async def test_a_mixed_fleet_finishes_everything_and_records_no_step_twice(
 async def test_a_record_whose_place_a_deleted_workflow_has_taken_is_kept_beside_it(
     store: MongoStore, raw: Database[Document]
 ) -> None:
-    left = {"workflowId": "w", "workflowCreatedAt": NOW - DAY, "stepId": "s", "output": "old"}
+    left = {
+        "workflowId": "w",
+        "workflowCreatedAt": Int64(CREATED_MS - 86_400_000),
+        "stepId": "s",
+        "output": "old",
+    }
     raw.steps.insert_one(dict(left))
     claim = await claimed(store)
     await store.save_step(claim, "s", "new", NOW)
     beside = {
         "workflowId": "w",
-        "workflowCreatedAt": NOW,
-        "stepId": f"s\0{NOW}",
+        "workflowCreatedAt": CREATED_MS,
+        "stepId": f"s\0{CREATED_MS}",
         "output": "new",
         "savedAt": NOW,
     }
