@@ -27,7 +27,7 @@ from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.error_code import is_about_document, is_code_about_document
 from bluestreak_mongo.routing import write_each
-from bluestreak_mongo.stray import LOOK_AGAIN_AFTER, Stray, Strays, read_each
+from bluestreak_mongo.unreadable import LOOK_AGAIN_AFTER, Unreadable, UnreadableDocuments, read_each
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,13 @@ CALM = 8
 ROUNDS = 4
 """How often a worker that lost everything it tried for looks again at once."""
 
-PAST_STRAYS = 100
-"""How many due workflows are looked at together where there were only strays, and how often."""
+PAST_UNREADABLE = 100
+"""How many due workflows one look finds after a look that found only unreadable ones, and how often
+it is repeated.
+"""
 
 INSPECTED = 100
-"""How many strays of a kind are looked for at once among what will never be due."""
+"""How many documents of each kind that will never be due one inspection finds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,16 +96,20 @@ class Claiming:
     wider range of due workflows and tries a random choice of them, until it has won undisturbed for
     a while.
 
-    A document that cannot be read or changed is not claimed, or once at most, and left alone.
+    A document that cannot be read or changed is set aside, after one claim at most.
     """
 
     def __init__(
-        self, workflows: AsyncCollection[Document], strays: Strays, *, is_routed: bool
+        self,
+        workflows: AsyncCollection[Document],
+        unreadable: UnreadableDocuments,
+        *,
+        is_routed: bool,
     ) -> None:
         self.was_in_vain = False
         """Whether the last look has found that nothing is due."""
         self._workflows = workflows
-        self._strays = strays
+        self._unreadable = unreadable
         self._is_routed = is_routed
         self._inspected_at: datetime | None = None
         self._width = 1
@@ -137,7 +143,9 @@ class Claiming:
             return []
         attempt = _Attempt(token=uuid4().hex, request=request)
         now, lease = request.now, request.lease
-        due = transitions.due(now, request.handlers, machine.waiting()) | self._strays.excluded(now)
+        due = transitions.due(now, request.handlers, machine.waiting()) | self._unreadable.excluded(
+            now
+        )
         due[doc.WORKFLOW_ID] = {"$type": "string"}
         try:
             found = await self._workflows.find_one_and_update(
@@ -162,29 +170,29 @@ class Claiming:
             return
         self._inspected_at = now
         for never_due in transitions.never_due():
-            _, strays = await self._look(never_due, INSPECTED, whole=False)
-            for stray in strays:
-                self._strays.meet(stray, "it will not be claimed")
+            _, unreadable = await self._look(never_due, INSPECTED, whole=False)
+            for document in unreadable:
+                self._unreadable.report(document, "it will not be claimed")
 
     async def _choose(self, request: ClaimRequest) -> list[_Candidate]:
         """Due workflows to try for, the longest due first."""
         now, limit = request.now, request.limit
         width = self._width
         count = limit * width
-        for _ in range(PAST_STRAYS):
-            due = transitions.due(now, request.handlers) | self._strays.excluded(now)
-            found, strays = await self._look(due, count, whole=width == 1)
-            self._leave_alone(strays, now)
-            if found or not strays:
+        for _ in range(PAST_UNREADABLE):
+            due = transitions.due(now, request.handlers) | self._unreadable.excluded(now)
+            found, unreadable = await self._look(due, count, whole=width == 1)
+            self._set_aside(unreadable, now)
+            if found or not unreadable:
                 break
-            count = max(count, PAST_STRAYS)
+            count = max(count, PAST_UNREADABLE)
         if len(found) > limit:
             found = found[:limit] if width == 1 else random.sample(found, limit)
         return found
 
     async def _look(
         self, due: Document, count: int, *, whole: bool
-    ) -> tuple[list[_Candidate], list[Stray]]:
+    ) -> tuple[list[_Candidate], list[Unreadable]]:
         state = (doc.WORKFLOW_ID, doc.STATUS, doc.TIMEOUT_AT, doc.SESSION)
         fields = None if whole else dict.fromkeys(state, 1)
 
@@ -258,7 +266,7 @@ class Claiming:
                 raise
             # One of them cannot be changed so, and has kept the rest from being.
             if len(tried) == 1:
-                self._leave_alone([_unclaimable(tried[0], error)], attempt.request.now)
+                self._set_aside([_unclaimable(tried[0], error)], attempt.request.now)
                 return 0
             for candidate in tried:
                 await self._stamp([candidate], still, attempt, crashed=crashed)
@@ -278,13 +286,13 @@ class Claiming:
         def query(workflows: AsyncCollection[Document]) -> AsyncCursor[Document]:
             return workflows.find(stamped, batch_size=1000)
 
-        claims, strays = await read_each(self._workflows, query, partial(_claim, attempt))
-        self._leave_alone(strays, attempt.request.now)
+        claims, unreadable = await read_each(self._workflows, query, partial(_claim, attempt))
+        self._set_aside(unreadable, attempt.request.now)
         return claims
 
-    def _leave_alone(self, strays: Sequence[Stray], now: datetime) -> None:
-        for stray in strays:
-            self._strays.leave_alone(stray, now)
+    def _set_aside(self, unreadable: Sequence[Unreadable], now: datetime) -> None:
+        for document in unreadable:
+            self._unreadable.set_aside(document, now)
 
     def _adapt(self, tried: int, won: int) -> None:
         self._undisturbed = 0 if won < tried else self._undisturbed + 1
@@ -324,7 +332,7 @@ def _claim(attempt: _Attempt, document: Document) -> Claim:
     return Claim(token=attempt.token, workflow=doc.to_workflow(document))
 
 
-def _unclaimable(candidate: _Candidate, error: WriteError) -> Stray:
+def _unclaimable(candidate: _Candidate, error: WriteError) -> Unreadable:
     reason = f"cannot be written: {shown(error)}"
     refusal = CorruptDocument(doc.WORKFLOWS, candidate.workflow_id, doc.CLAIM, reason)
-    return Stray(key=candidate.key, error=refusal)
+    return Unreadable(key=candidate.key, error=refusal)

@@ -26,7 +26,13 @@ from bluestreak_core.store import CountBy, ListPosition, Order, Query, Records, 
 from bluestreak_mongo import documents as doc
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import FIRST_DATE, Document, Index, Owner
-from bluestreak_mongo.stray import Cursor, Stray, Strays, read_each, read_first
+from bluestreak_mongo.unreadable import (
+    Cursor,
+    Unreadable,
+    UnreadableDocuments,
+    read_each,
+    read_first,
+)
 
 T = TypeVar("T")
 
@@ -68,10 +74,10 @@ class _Condition:
 class Listing:
     """Answers what `bluestreak_core.query.SupportsSearch` asks."""
 
-    def __init__(self, database: Database, strays: Strays) -> None:
+    def __init__(self, database: Database, unreadable: UnreadableDocuments) -> None:
         self._database = database
         self._workflows = database.workflows
-        self._strays = strays
+        self._unreadable = unreadable
         self._has_snapshots = True
 
     async def page(
@@ -188,8 +194,8 @@ class Listing:
         look: Callable[[AsyncCollection[Any], int], Cursor],
         limit: int,
     ) -> list[WorkflowSummary]:
-        found, strays = await read_first(workflows, look, doc.to_summary, limit)
-        self._pass_over(strays)
+        found, unreadable = await read_first(workflows, look, doc.to_summary, limit)
+        self._pass_over(unreadable)
         return found
 
     # Records -----------------------------------------------------------------------------------
@@ -210,14 +216,14 @@ class Listing:
                 return None
             return (doc.recorded_at(document), str(document["_id"])), read(document)
 
-        found, strays = await read_each(collection, query, dated)
-        self._pass_over(strays)
+        found, unreadable = await read_each(collection, query, dated)
+        self._pass_over(unreadable)
         own = [one for one in found if one is not None]
         return [record for _, record in sorted(own, key=lambda one: one[0])]
 
-    def _pass_over(self, strays: Sequence[Stray]) -> None:
-        for stray in strays:
-            self._strays.meet(stray, "it is passed over")
+    def _pass_over(self, unreadable: Sequence[Unreadable]) -> None:
+        for document in unreadable:
+            self._unreadable.report(document, "it is passed over")
 
 
 def _parts(query: Query, index: Index) -> list[Query]:

@@ -24,7 +24,13 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.routing import write_each
-from bluestreak_mongo.stray import Cursor, Stray, Strays, read_each, read_first
+from bluestreak_mongo.unreadable import (
+    Cursor,
+    Unreadable,
+    UnreadableDocuments,
+    read_each,
+    read_first,
+)
 
 WORKFLOWS_AT_ONCE = 500
 """Workflows of a batch, at most: their ids, which may be long, go into each of its commands."""
@@ -48,7 +54,7 @@ class Pruning:
         self._is_routed = database.is_routed
         self._workflows = database.workflows
         self._records = (database.steps, database.naps)
-        self._strays = Strays()  # its own: what has ended is in nobody else's way
+        self._unreadable = UnreadableDocuments()  # its own: what has ended is in nobody else's way
 
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
@@ -79,15 +85,15 @@ class Pruning:
         return batch
 
     async def _find(self, meant: Document, limit: int, now: datetime) -> list[_Doomed]:
-        meant = meant | self._strays.excluded(now)
+        meant = meant | self._unreadable.excluded(now)
 
         def look(workflows: AsyncCollection[Any], count: int) -> Cursor:
             found = workflows.find(meant, {doc.WORKFLOW_ID: 1}, batch_size=count)
             return found.hint(doc.BY_DUE).limit(count)
 
-        found, strays = await read_first(self._workflows, look, _read_workflow, limit)
-        for stray in strays:
-            self._strays.meet(stray, "it is not deleted")
+        found, unreadable = await read_first(self._workflows, look, _read_workflow, limit)
+        for document in unreadable:
+            self._unreadable.report(document, "it is not deleted")
         return found
 
     async def _delete(self, batch: Iterable[_Doomed], now: datetime) -> Pruned:
@@ -121,12 +127,12 @@ class Pruning:
             found = records.find(theirs, {doc.WORKFLOW_ID: 1}, batch_size=RECORDS_AT_ONCE)
             return found.limit(RECORDS_AT_ONCE)
 
-        found, strays = await read_each(collection, query, _read_record)
-        for stray in strays:
-            spared = doomed.pop(str(stray.error.document_id), None)
+        found, unreadable = await read_each(collection, query, _read_record)
+        for document in unreadable:
+            spared = doomed.pop(str(document.error.document_id), None)
             if spared is not None:
-                self._strays.leave_alone(Stray(key=spared.key, error=stray.error), now)
-        return found, len(found) + len(strays) >= RECORDS_AT_ONCE
+                self._unreadable.set_aside(Unreadable(key=spared.key, error=document.error), now)
+        return found, len(found) + len(unreadable) >= RECORDS_AT_ONCE
 
     def _together(self, doomed: Collection[_Doomed]) -> list[Document]:
         """Match them, each time as many as one command may change: behind a router one workflow."""

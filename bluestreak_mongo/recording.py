@@ -23,7 +23,7 @@ from bluestreak_mongo.database import Database
 from bluestreak_mongo.documents import Document, Owner
 from bluestreak_mongo.driver import reads, writes
 from bluestreak_mongo.outcome import check_written
-from bluestreak_mongo.stray import Strays, read_each, undecodable
+from bluestreak_mongo.unreadable import UnreadableDocuments, read_each, undecodable
 
 T = TypeVar("T")
 
@@ -45,13 +45,13 @@ class Recording:
     """What workflows record. Its methods are those of the Store protocol."""
 
     def __init__(
-        self, database: Database, groups: Groups, rules: BsonRules, strays: Strays
+        self, database: Database, groups: Groups, rules: BsonRules, unreadable: UnreadableDocuments
     ) -> None:
         self._database = database
         self._steps = _Kind("step", groups.steps, database.steps, doc.STEP_ID)
         self._naps = _Kind("nap", groups.naps, database.naps, doc.NAP_ID)
         self._rules = rules
-        self._strays = strays
+        self._unreadable = unreadable
 
     @reads
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
@@ -188,8 +188,8 @@ class Recording:
     ) -> list[T]:
         """The steps or the naps of some workflows by their ids, and not of deleted ones.
 
-        Raises `CorruptDocument` for the first stray. One that no handler can ask for is passed
-        over: it is nobody's.
+        Raises `CorruptDocument` for the first unreadable one. A record whose id no handler can ask
+        for is passed over.
         """
 
         def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
@@ -202,11 +202,11 @@ class Recording:
             is_own = not is_known or owners[workflow_id].owns(document)
             return read(document) if is_own else None
 
-        found, strays = await read_each(kind.collection, query, read_own)
-        for stray in strays:
-            if stray.error.field != kind.id_field:
-                raise stray.error
-            self._strays.meet(stray, "it is passed over")
+        found, unreadable = await read_each(kind.collection, query, read_own)
+        for document in unreadable:
+            if document.error.field != kind.id_field:
+                raise document.error
+            self._unreadable.report(document, "it is passed over")
         return [one for one in found if one is not None]
 
     def _with_progress(

@@ -26,12 +26,12 @@ from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import Unauthenticated, store_errors
 from bluestreak_mongo.error_code import is_about_document, reason_of
 from bluestreak_mongo.routing import first_failure, write_each
-from bluestreak_mongo.stray import Stray, Strays
+from bluestreak_mongo.unreadable import Unreadable, UnreadableDocuments
 
 
 async def renew(
     workflows: AsyncCollection[Document],
-    strays: Strays,
+    unreadable: UnreadableDocuments,
     claims: Sequence[Claim],
     now: datetime,
     lease: timedelta,
@@ -52,9 +52,9 @@ async def renew(
         if not is_about_document(error):
             raise
         if len(claims) == 1:
-            strays.meet(_unrenewable(claims[0], error), "its lease cannot be renewed")
+            unreadable.report(_unrenewable(claims[0], error), "its lease cannot be renewed")
             return list(claims)
-        alone = partial(renew, workflows, strays, now=now, lease=lease, is_routed=is_routed)
+        alone = partial(renew, workflows, unreadable, now=now, lease=lease, is_routed=is_routed)
         apart = [await alone([claim]) for claim in claims]
         return [claim for lost in apart for claim in lost]
     if renewed == len(claims):
@@ -63,10 +63,10 @@ async def renew(
     return transitions.lost(claims, held)
 
 
-def _unrenewable(claim: Claim, error: WriteError) -> Stray:
+def _unrenewable(claim: Claim, error: WriteError) -> Unreadable:
     reason = f"cannot be written: {reason_of(error)}"
     refused = CorruptDocument(doc.WORKFLOWS, claim.workflow_id, doc.TIMEOUT_AT, reason)
-    return Stray(key=claim.workflow_id, error=refused)
+    return Unreadable(key=claim.workflow_id, error=refused)
 
 
 class BlockingRenewer(Renewer):

@@ -16,7 +16,7 @@ from bluestreak_mongo import documents as doc
 from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.feed import Feed
-from bluestreak_mongo.stray import undecodable
+from bluestreak_mongo.unreadable import undecodable
 
 READ_AT_ONCE = 250
 

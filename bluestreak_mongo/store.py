@@ -68,8 +68,8 @@ from bluestreak_mongo.recording import Recording, find_one
 from bluestreak_mongo.renewal import BlockingRenewer, renew
 from bluestreak_mongo.routing import is_router
 from bluestreak_mongo.standing import Standings
-from bluestreak_mongo.stray import Strays
 from bluestreak_mongo.transactions import Transactions
+from bluestreak_mongo.unreadable import UnreadableDocuments
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorDatabase
@@ -112,7 +112,7 @@ class _Opened:
     """What `init` makes and `close` lets go of."""
 
     database: Database
-    strays: Strays
+    unreadable: UnreadableDocuments
     claiming: Claiming
     groups: Groups
     recording: Recording
@@ -233,19 +233,19 @@ class MongoStore(
         except BaseException:
             await connection.close()
             raise
-        strays, groups = Strays(), Groups(database)
+        unreadable, groups = UnreadableDocuments(), Groups(database)
         feed = Feed(database.tolerant_workflows, self._hints, self._clock)
         return _Opened(
             database=database,
-            strays=strays,
-            claiming=Claiming(database.workflows, strays, is_routed=database.is_routed),
+            unreadable=unreadable,
+            claiming=Claiming(database.workflows, unreadable, is_routed=database.is_routed),
             groups=groups,
-            recording=Recording(database, groups, self._rules, strays),
+            recording=Recording(database, groups, self._rules, unreadable),
             control=Control(database),
             transactions=Transactions(database, self._rules),
             feed=feed,
             standings=Standings(database.workflows, feed),
-            listing=Listing(database, strays),
+            listing=Listing(database, unreadable),
             pruning=Pruning(database),
             timekeeper=timekeeper,
             reopening=asyncio.Lock(),
@@ -381,7 +381,7 @@ class MongoStore(
         self._look_at_clock()
         opened = self._open
         workflows, is_routed = opened.database.workflows, opened.database.is_routed
-        return await renew(workflows, opened.strays, claims, now, lease, is_routed=is_routed)
+        return await renew(workflows, opened.unreadable, claims, now, lease, is_routed=is_routed)
 
     @override
     def renewer(self) -> BlockingRenewer:
@@ -413,12 +413,12 @@ class MongoStore(
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        await self._end(claim, Transition.PARK, transitions.release(Transition.PARK, wake_up_at))
+        await self._end(claim, Transition.PARK, transitions.make_due(Transition.PARK, wake_up_at))
         self._hints.due(wake_up_at)
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(claim, Transition.RELEASE, transitions.release(Transition.RELEASE, now))
+        await self._end(claim, Transition.RELEASE, transitions.make_due(Transition.RELEASE, now))
         self._hints.due(now)
 
     @override
@@ -618,7 +618,7 @@ class MongoStore(
         """When the next nap or retry ends, whoever has recorded it."""
         now = self._clock.now()
         soon = transitions.due_between(self._hints.looked_at, now + horizon)
-        soon |= self._open.strays.excluded(now)
+        soon |= self._open.unreadable.excluded(now)
         workflows = self._open.database.tolerant_workflows
         found = await workflows.find_one(
             soon, {"_id": 0, doc.TIMEOUT_AT: 1}, sort=[(doc.TIMEOUT_AT, 1)]

@@ -302,8 +302,8 @@ def left_behind() -> Document:
     return _in_any(ENDED) | {doc.TIMEOUT_AT: _MARK} | marked()
 
 
-def release(event: Transition, due_at: datetime) -> Document:
-    """Parks or releases a workflow."""
+def make_due(event: Transition, due_at: datetime) -> Document:
+    """Parks or releases a workflow, which is due at an instant from then on."""
     is_nap = event is Transition.PARK
     return update(change.park(due_at) if is_nap else change.release(due_at))
 

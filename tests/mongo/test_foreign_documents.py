@@ -30,10 +30,10 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_core.run import SharedHistories
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
-from bluestreak_mongo.stray import LOOK_AGAIN_AFTER
+from bluestreak_mongo.unreadable import LOOK_AGAIN_AFTER
 from tests.arrange import eventually, pass_time
 from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, new, polling
-from tests.mongo.strays import (
+from tests.mongo.odd_documents import (
     GONE,
     NAPS,
     NEVER_DUE,
@@ -43,7 +43,9 @@ from tests.mongo.strays import (
     STEPS,
     UNREADABLE,
     encoded,
+    insert,
     named,
+    unreadable_logged,
 )
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -94,33 +96,25 @@ def stored(raw: Database[Document]) -> set[bytes]:
     return {document.raw for document in documents}
 
 
-def insert(raw: Database[Document], *documents: RawBSONDocument) -> None:
-    raw.get_collection("workflows", codec_options=RAW).insert_many(documents)
-
-
 def claims_of(raw: Database[Document], names: Iterable[str]) -> list[int]:
-    """How often these strays have been claimed, as far as that has been counted."""
+    """How often these documents have been claimed, as far as that has been counted."""
     theirs = {"workflowId": {"$in": list(names)}, "claims": {"$type": "int"}}
     return [document["claims"] for document in raw.workflows.find(theirs, {"claims": 1})]
-
-
-def strays_logged(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if "stray" in record.name]
 
 
 # A whole worker ----------------------------------------------------------------------------------
 
 
-async def test_a_worker_serves_its_healthy_workflows_among_strays(
+async def test_a_worker_serves_its_healthy_workflows_among_unreadable_documents(
     store: MongoStore,
     raw: Database[Document],
     clock: ManualClock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    insert(raw, *(named(*stray) for stray in (UNREADABLE | NEVER_DUE).items()))
+    insert(raw, *(named(*each) for each in (UNREADABLE | NEVER_DUE).items()))
     for collection, document in ORPHANS:
         raw[collection].insert_one(dict(document))
-    strays = stored(raw)
+    unreadable = stored(raw)
     insert(raw, *(named(*odd) for odd in ODD.items()))
     healthy = [f"healthy {number}" for number in range(30)]
     for workflow_id in healthy:
@@ -139,8 +133,8 @@ async def test_a_worker_serves_its_healthy_workflows_among_strays(
             await recording.until_begun("claim", begun + 1)
             await bluestreak.start(f"late {late}", "h")
             assert await bluestreak.wait(f"late {late}") == f"late {late} is done"
-    assert strays <= stored(raw), "not one of them was changed"
-    logged = strays_logged(caplog)
+    assert unreadable <= stored(raw), "not one of them was changed"
+    logged = unreadable_logged(caplog)
     of_records = [line for line in logged if not line.startswith("workflows")]
     ids = [step["stepId"] for step in STEPS] + [nap["napId"] for nap in NAPS]
     assert len(of_records) == len(
@@ -154,23 +148,23 @@ async def test_a_worker_serves_its_healthy_workflows_among_strays(
 
 
 @pytest.mark.parametrize("limit", [1, 10])
-async def test_any_number_of_strays_before_it_does_not_hide_a_workflow(
+async def test_any_number_of_unreadable_documents_before_it_does_not_hide_a_workflow(
     store: MongoStore, raw: Database[Document], limit: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    insert(raw, *(named(f"stray {n}", {"failures": "many"}) for n in range(450)))
+    insert(raw, *(named(f"unreadable {n}", {"failures": "many"}) for n in range(450)))
     await store.create(new("w"))
     (claim,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=limit))
     assert claim.workflow_id == "w"
-    assert len(strays_logged(caplog)) == 450
+    assert len(unreadable_logged(caplog)) == 450
 
 
-async def test_workers_that_race_claim_a_stray_once_and_then_leave_it_alone(
+async def test_workers_that_race_claim_an_unreadable_document_once_and_then_leave_it_alone(
     mongodb_url: str,
     empty_database: str,
     raw: Database[Document],
     clock: ManualClock,
 ) -> None:
-    insert(raw, *(named(*stray) for stray in UNREADABLE.items()))
+    insert(raw, *(named(*each) for each in UNREADABLE.items()))
     ids = [f"healthy {number}" for number in range(60)]
     insert(raw, *(named(workflow_id, {}) for workflow_id in ids))
     engines = []
@@ -190,7 +184,7 @@ async def test_workers_that_race_claim_a_stray_once_and_then_leave_it_alone(
     assert max(claims_of(raw, UNREADABLE), default=0) <= len(engines)
 
 
-async def test_a_worker_that_was_beaten_to_it_claims_a_stray_but_once(
+async def test_a_worker_that_was_beaten_to_it_claims_an_unreadable_document_but_once(
     application: Application, raw: Database[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
     ours = {"workflowId": {"$in": ["w1", "w2"]}}
@@ -211,10 +205,10 @@ async def test_a_worker_that_was_beaten_to_it_claims_a_stray_but_once(
         raw.workflows.update_one({"workflowId": "healthy"}, {"$set": {"timeoutAt": NOW}})
         assert "healthy" in await _claim(application.store, lease * SECOND)
     assert max(claims_of(raw, names)) <= 1
-    assert len(strays_logged(caplog)) == len(names)
+    assert len(unreadable_logged(caplog)) == len(names)
 
 
-async def test_a_stray_that_was_mended_is_claimed_when_it_is_looked_at_again(
+async def test_an_unreadable_document_that_was_mended_is_claimed_when_it_is_looked_at_again(
     store: MongoStore, raw: Database[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
     insert(raw, named("mended", {"failures": "many"}), named("not mended", {"failures": "many"}))
@@ -222,7 +216,7 @@ async def test_a_stray_that_was_mended_is_claimed_when_it_is_looked_at_again(
     raw.workflows.update_one({"workflowId": "mended"}, {"$set": {"failures": 0}})
     assert await _claim(store, LOOK_AGAIN_AFTER - SECOND) == {}
     assert (await _claim(store, LOOK_AGAIN_AFTER)).keys() == {"mended"}
-    assert len(strays_logged(caplog)) == 2
+    assert len(unreadable_logged(caplog)) == 2
 
 
 async def test_what_will_never_be_due_is_looked_for_now_and_then(
@@ -235,11 +229,11 @@ async def test_what_will_never_be_due_is_looked_for_now_and_then(
     insert(raw, named("w", {"status": "stuck"}))
     for _ in range(3):
         await store.wait_for_work(timedelta(0))
-    assert strays_logged(caplog) == []
+    assert unreadable_logged(caplog) == []
     for _ in range(3):
         clock.advance(LOOK_AGAIN_AFTER)
         await store.wait_for_work(timedelta(0))
-    assert strays_logged(caplog) == [
+    assert unreadable_logged(caplog) == [
         "workflows document 'w': 'status' is 'stuck'; it will not be claimed"
     ]
 
@@ -257,7 +251,7 @@ async def test_a_workflow_that_cannot_be_claimed_leaves_the_others_claimable(
         await store.create(new(healthy))
     assert (await _claim(store)).keys() == {"w1", "w2"}
     assert before < stored(raw)
-    (logged,) = strays_logged(caplog)
+    (logged,) = unreadable_logged(caplog)
     assert logged.endswith("; it is left alone until it is mended")
 
 
@@ -277,7 +271,7 @@ async def test_a_worker_that_hears_of_a_workflow_that_cannot_be_claimed_claims_t
     claimed |= await _claim(store, 2 * LEASE)
     assert claimed.keys() >= {"w1", "w2", "w3"}
     # What a claim overwrites need not have been readable before it.
-    assert len(strays_logged(caplog)) == (name not in claimed)
+    assert len(unreadable_logged(caplog)) == (name not in claimed)
     assert name not in claimed or UNREADABLE[name].keys() <= OVERWRITTEN
 
 
@@ -291,7 +285,7 @@ async def test_a_document_that_a_claim_would_make_too_large_is_left_alone(
     for lease in range(3):
         assert "large" not in await _claim(store, lease * LEASE)
     assert before < stored(raw)
-    (logged,) = strays_logged(caplog)
+    (logged,) = unreadable_logged(caplog)
     assert "workflows document 'large': 'claim' cannot be written" in logged
 
 
@@ -343,7 +337,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-async def test_whoever_asks_for_a_stray_is_told_which_it_is(
+async def test_whoever_asks_for_an_unreadable_document_is_told_which_it_is(
     store: MongoStore, raw: Database[Document], name: str
 ) -> None:
     insert(raw, named(name, NAMED[name]))
@@ -436,7 +430,7 @@ FUTURE: dict[str, Document] = {
 
 
 @pytest.mark.parametrize("name", FUTURE)
-async def test_a_stray_that_will_be_due_does_not_disturb_who_waits_for_work(
+async def test_an_unreadable_document_that_will_be_due_does_not_disturb_who_waits_for_work(
     store: MongoStore, raw: Database[Document], clock: ManualClock, name: str
 ) -> None:
     insert(raw, named(name, {"timeoutAt": NOW + SECOND} | FUTURE[name]))
@@ -485,7 +479,7 @@ async def test_a_workflow_that_is_spoiled_while_it_runs_costs_its_own_run_only(
     assert "result" not in found
 
 
-async def test_news_of_strays_do_not_end_the_stream(
+async def test_news_of_unreadable_documents_does_not_end_the_stream(
     mongodb_url: str,
     empty_database: str,
     raw: Database[Document],
@@ -500,7 +494,7 @@ async def test_news_of_strays_do_not_end_the_stream(
     async with polling(bluestreak):
         await bluestreak.start("w1", "h")
         await bluestreak.wait("w1")
-        insert(raw, *(named(*stray) for stray in (UNREADABLE | NEVER_DUE).items()))
+        insert(raw, *(named(*each) for each in (UNREADABLE | NEVER_DUE).items()))
         raw.workflows.insert_one(
             {"workflowId": "w2", "handlerId": "h", "status": "idle", "timeoutAt": NOW}
         )

@@ -29,7 +29,7 @@ from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, pruning, transitions
 from tests.mongo.conftest import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new
 from tests.mongo.javascript_worker import JavaScriptWorker
-from tests.mongo.strays import NO_UUID
+from tests.mongo.odd_documents import NO_UUID
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -326,11 +326,11 @@ async def test_what_the_other_library_moves_after_it_was_marked_is_deleted_later
 async def test_what_cannot_be_read_is_not_deleted_and_keeps_nothing_else_from_it(
     application: Application, raw: Database[Document], caplog: pytest.LogCaptureFixture
 ) -> None:
-    strays: list[Document] = [{"workflowId": 7}, {"workflowId": {"$gt": ""}}, {}]
-    for stray in strays * 2:
+    unreadable: list[Document] = [{"workflowId": 7}, {"workflowId": {"$gt": ""}}, {}]
+    for document in unreadable * 2:
         old = {"status": "finished", "timeoutAt": NOW - timedelta(days=1)}
         with suppress(DuplicateKeyError):
-            raw.workflows.insert_one(old | stray)
+            raw.workflows.insert_one(old | document)
     await ended(application.store, "w1", "w2", "w3")
     assert (await application.store.prune(LATER, ENDED, 2, LATER)).workflows == 2
     assert (await application.store.prune(LATER, ENDED, 2, LATER)).workflows == 1

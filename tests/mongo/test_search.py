@@ -22,8 +22,7 @@ from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, listing
 from tests.mongo.conftest import NOW, SECOND, Application, Document, Sent, claimed, new
-from tests.mongo.strays import NEVER_DUE, ODD, UNREADABLE, named
-from tests.mongo.test_foreign_documents import insert, strays_logged
+from tests.mongo.odd_documents import NEVER_DUE, ODD, UNREADABLE, insert, named, unreadable_logged
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -317,7 +316,7 @@ async def test_a_list_passes_over_what_cannot_be_read(
     few: int,
 ) -> None:
     monkeypatch.setattr(listing, "FEW", few)
-    insert(raw, *(named(*stray) for stray in (UNREADABLE | NEVER_DUE | ODD).items()))
+    insert(raw, *(named(*each) for each in (UNREADABLE | NEVER_DUE | ODD).items()))
     healthy = [f"healthy {number:02}" for number in range(30)]
     for workflow_id in healthy:
         await application.store.create(new(workflow_id))
@@ -335,7 +334,7 @@ async def test_a_list_passes_over_what_cannot_be_read(
         assert set(ODD) <= set(found)
         assert len(found) == len(set(found))
         assert await _listed(bluestreak, limit=5, **arguments) == found[:5]
-    logged = strays_logged(caplog)
+    logged = unreadable_logged(caplog)
     assert len(logged) == len(set(logged))
     assert "it is passed over" in logged[0]
     assert await _listed(bluestreak, id_prefix="healthy", limit=3) == healthy[:3]
@@ -352,7 +351,7 @@ async def test_an_input_that_cannot_be_read_is_not_looked_at(
     assert summary.workflow_id == name
 
 
-async def test_a_page_is_full_however_many_strays_are_before_it(
+async def test_a_page_is_full_however_many_unreadable_documents_are_before_it(
     application: Application, raw: Database[Document]
 ) -> None:
     raw.workflows.insert_many(
@@ -367,10 +366,10 @@ async def test_a_page_is_full_however_many_strays_are_before_it(
         assert [summary.workflow_id for summary in page] == expected
 
 
-async def test_strays_are_counted_as_far_as_they_have_a_status(
+async def test_unreadable_documents_are_counted_as_far_as_they_have_a_status(
     application: Application, raw: Database[Document]
 ) -> None:
-    insert(raw, *(named(*stray) for stray in (UNREADABLE | NEVER_DUE).items()))
+    insert(raw, *(named(*each) for each in (UNREADABLE | NEVER_DUE).items()))
     await application.store.create(new("w", handler_id="mine"))
     assert (await application.store.count(CountBy.HANDLER_ID))["mine"] == 1
     bluestreak = Bluestreak(application.store)
@@ -393,7 +392,7 @@ async def test_a_timeline_passes_over_records_that_cannot_be_read(
         records = await application.store.records("w")
         assert [step.step_id for step in records.steps] == ["good"]
         assert records.naps == ()
-    assert len(strays_logged(caplog)) == 3
+    assert len(unreadable_logged(caplog)) == 3
 
 
 # Through Motor -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Documents that neither library writes, which must cost nobody but themselves."""
+"""Unreadable documents: what neither library writes, and what must disturb no other workflow."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 REMEMBERED = 10_000
-"""How many strays a store remembers; the one that was met longest ago is forgotten first."""
+"""How many unreadable documents a store remembers, the last that it met."""
 
 LOOK_AGAIN_AFTER = timedelta(minutes=10)
-"""How long a stray is left alone before it is looked at again: somebody may have mended it."""
+"""How long a document is set aside before it is read again: somebody may have mended it."""
 
 Cursor = Any
 """A cursor, or what one is awaited from: the drivers differ in what an aggregation returns."""
@@ -37,7 +37,7 @@ Query = Callable[[AsyncCollection[Any]], Cursor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stray:
+class Unreadable:
     """A document that cannot be read; `key` is its `_id`."""
 
     key: Any
@@ -45,54 +45,54 @@ class Stray:
 
     @property
     def name(self) -> bytes:
-        """What tells it from all others."""
+        """What no other document has."""
         return bson.encode({self.error.collection: self.key}, codec_options=CODEC)
 
 
-class Strays:
-    """The strays that a store has met. Each is logged once, and claimable ones are left alone."""
+class UnreadableDocuments:
+    """The unreadable documents that a store has met: logged once each, and set aside if due."""
 
     def __init__(self) -> None:
         self._met: OrderedDict[bytes, None] = OrderedDict()
-        self._left_alone: dict[bytes, tuple[Any, datetime]] = {}
+        self._set_aside: dict[bytes, tuple[Any, datetime]] = {}
 
-    def leave_alone(self, stray: Stray, now: datetime) -> None:
-        """Keep it out of what is looked for, for a while."""
-        self.meet(stray, "it is left alone until it is mended")
-        self._left_alone[stray.name] = (stray.key, now + LOOK_AGAIN_AFTER)
+    def set_aside(self, document: Unreadable, now: datetime) -> None:
+        """Log it, and leave it out of queries for a while; see `excluded`."""
+        self.report(document, "it is left alone until it is mended")
+        self._set_aside[document.name] = (document.key, now + LOOK_AGAIN_AFTER)
 
-    def meet(self, stray: Stray, remark: str) -> None:
-        """Log it, if it is new."""
-        if stray.name not in self._met:
-            logger.error("%s; %s", stray.error, remark)
-            self._met[stray.name] = None
-        self._met.move_to_end(stray.name)
+    def report(self, document: Unreadable, remark: str) -> None:
+        """Log it with a remark if it is new."""
+        if document.name not in self._met:
+            logger.error("%s; %s", document.error, remark)
+            self._met[document.name] = None
+        self._met.move_to_end(document.name)
         if len(self._met) > REMEMBERED:
             forgotten, _ = self._met.popitem(last=False)
-            self._left_alone.pop(forgotten, None)
+            self._set_aside.pop(forgotten, None)
 
     def excluded(self, now: datetime) -> Document:
-        """The part of a filter that keeps out what is left alone; empty while there is nothing."""
-        keys = [key for key, until in self._left_alone.values() if until > now]
+        """The part of a filter that leaves out what is set aside; empty while there is nothing."""
+        keys = [key for key, until in self._set_aside.values() if until > now]
         return {"_id": {"$nin": keys}} if keys else {}
 
 
 async def read_each(
     collection: AsyncCollection[Document], query: Query, read: Callable[[Document], T]
-) -> tuple[list[T], list[Stray]]:
-    """What a query finds, each document read by itself, and those that cannot be read."""
+) -> tuple[list[T], list[Unreadable]]:
+    """The documents that a query finds, each read by itself, and the unreadable ones."""
     try:
         found = await _all(query(collection))
     except InvalidBSON:  # in one of them, and the driver does not say which
         found = await _all(query(collection.with_options(codec_options=RAW)))
     results: list[T] = []
-    strays: list[Stray] = []
+    unreadable: list[Unreadable] = []
     for document in found:
         try:
             results.append(read(_decoded(document, collection.name)))
         except CorruptDocument as error:
-            strays.append(Stray(key=_readable(document).get("_id"), error=error))
-    return results, strays
+            unreadable.append(Unreadable(key=_readable(document).get("_id"), error=error))
+    return results, unreadable
 
 
 async def read_first(
@@ -100,10 +100,10 @@ async def read_first(
     look: Callable[[AsyncCollection[Any], int], Cursor],
     read: Callable[[Document], T],
     limit: int,
-) -> tuple[list[T], list[Stray]]:
-    """The first so many that can be read of what a query finds, and the strays before them.
+) -> tuple[list[T], list[Unreadable]]:
+    """The first `limit` readable documents that a query finds, and the unreadable ones before them.
 
-    `look` is told how many to find.
+    `look` makes the query for a number of documents.
     """
     count = limit
 
@@ -111,9 +111,9 @@ async def read_first(
         return look(collection, count)
 
     while True:
-        found, strays = await read_each(collection, query, read)
-        if len(found) >= limit or len(found) + len(strays) < count:
-            return found[:limit], strays
+        found, unreadable = await read_each(collection, query, read)
+        if len(found) >= limit or len(found) + len(unreadable) < count:
+            return found[:limit], unreadable
         count *= 2
 
 

@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import bson
+import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, ObjectId, Timestamp
 from bson.codec_options import CodecOptions
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
+from pymongo.database import Database
 
 from tests.mongo.conftest import NOW, Document
 
@@ -182,3 +184,17 @@ def encoded(document: Document) -> RawBSONDocument:
 
 
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+
+
+def insert(raw: Database[Document], *documents: RawBSONDocument) -> None:
+    """Put documents among the workflows as they are."""
+    raw.get_collection("workflows", codec_options=_RAW).insert_many(documents)
+
+
+def unreadable_logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What has been logged of unreadable documents."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "bluestreak_mongo.unreadable"
+    ]
