@@ -13,14 +13,15 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.monitoring import CommandListener
 
 from bluestreak_mongo import MongoStore
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.database import READ_CONCERN, WRITE_CONCERN
+from bluestreak_mongo.schema import WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
 
 Document = dict[str, Any]
 
 BATCH = 1000
-CLAIMABLE = {doc.STATUS: {"$in": ["idle", "running", "failed"]}}
+CLAIMABLE = {wf.STATUS: {"$in": ["idle", "running", "failed"]}}
 _LOOK_AGAIN = 0.02  # seconds
 
 
@@ -67,6 +68,6 @@ async def until_all_ended(database: AsyncDatabase[Document], pause: float = _LOO
     """Return when a majority shows no workflow that may still be claimed."""
 
     async def all_ended() -> bool:
-        return await database[doc.WORKFLOWS].find_one(CLAIMABLE, {"_id": 1}) is None
+        return await database[WORKFLOWS].find_one(CLAIMABLE, {"_id": 1}) is None
 
     await until(all_ended, pause)

@@ -26,7 +26,9 @@ from benchmarks.workload import polling
 from bluestreak_core import Bluestreak, Context, NewWorkflow
 from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import STEPS, WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.step import OUTPUT, STEP_ID
 
 CACHE = "2GB"
 CLAIMS = 100
@@ -192,14 +194,14 @@ async def _store(database: AsyncDatabase[Document], specimens: Specimens, count:
     """Let the server multiply some workflows: half of them finished, half parked for months."""
     templates = [
         (specimens.finished if number % 2 else specimens.parked)
-        | {doc.WORKFLOW_ID: specimen.workflow_id(number)}
+        | {wf.WORKFLOW_ID: specimen.workflow_id(number)}
         for number in range(min(TEMPLATES, count))
     ]
     await fill(database, "templates", templates)
     copy = {"$range": [0, count // len(templates)]}
     own = {
-        doc.WORKFLOW_ID: {"$concat": [f"${doc.WORKFLOW_ID}", "-", {"$toString": "$copy"}]},
-        doc.TIMEOUT_AT: {"$add": [f"${doc.TIMEOUT_AT}", {"$multiply": ["$copy", 1000]}]},
+        wf.WORKFLOW_ID: {"$concat": [f"${wf.WORKFLOW_ID}", "-", {"$toString": "$copy"}]},
+        wf.TIMEOUT_AT: {"$add": [f"${wf.TIMEOUT_AT}", {"$multiply": ["$copy", 1000]}]},
     }
     cursor = await database["templates"].aggregate(
         [
@@ -207,7 +209,7 @@ async def _store(database: AsyncDatabase[Document], specimens: Specimens, count:
             {"$unwind": "$copy"},
             {"$set": own},
             {"$unset": ["_id", "copy"]},
-            {"$merge": {"into": doc.WORKFLOWS, "whenMatched": "fail"}},
+            {"$merge": {"into": WORKFLOWS, "whenMatched": "fail"}},
         ]
     )
     await cursor.close()
@@ -232,8 +234,8 @@ async def _claim(database: AsyncDatabase[Document], store: MongoStore) -> Timed:
     )
     ended = time.perf_counter()
     await asyncio.gather(*(store.finish(claim, None, now) for claim in claims))
-    theirs = {doc.WORKFLOW_ID: {"$in": list(names)}, doc.STATUS: "finished"}
-    deleted = await database[doc.WORKFLOWS].delete_many(theirs)
+    theirs = {wf.WORKFLOW_ID: {"$in": list(names)}, wf.STATUS: "finished"}
+    deleted = await database[WORKFLOWS].delete_many(theirs)
     won = {claim.workflow_id for claim in claims}
     return Timed(
         first=claimed - began,
@@ -261,19 +263,18 @@ async def _measure_histories(url: str, specimens: Specimens, size: Size) -> list
 
 async def _record(database: AsyncDatabase[Document], specimens: Specimens, count: int) -> None:
     """A workflow that has been claimed before, and is due with so many recorded steps."""
-    due = {doc.HANDLER_ID: REPLAY, doc.INPUT: count, doc.TIMEOUT_AT: datetime.now(UTC)}
-    await database[doc.WORKFLOWS].insert_one(specimens.parked | {doc.WORKFLOW_ID: REPLAY} | due)
-    step = specimens.step | {
-        doc.WORKFLOW_ID: REPLAY,
-        doc.WORKFLOW_CREATED_AT: specimens.parked[doc.CREATED_AT],
-    }
-    steps = [step | {doc.STEP_ID: _step_id(number), doc.OUTPUT: number} for number in range(count)]
-    await fill(database, doc.STEPS, steps)
+    due = {wf.HANDLER_ID: REPLAY, wf.INPUT: count, wf.TIMEOUT_AT: datetime.now(UTC)}
+    await database[WORKFLOWS].insert_one(specimens.parked | {wf.WORKFLOW_ID: REPLAY} | due)
+    steps = [
+        specimens.step | {wf.WORKFLOW_ID: REPLAY, STEP_ID: _step_id(number), OUTPUT: number}
+        for number in range(count)
+    ]
+    await fill(database, STEPS, steps)
 
 
 async def _replay(database: AsyncDatabase[Document], count: int) -> Timed:
     """Read the history; then run the workflow over it, to its end. Make it due again."""
-    due = await database[doc.WORKFLOWS].find_one({doc.WORKFLOW_ID: REPLAY}) or {}
+    due = await database[WORKFLOWS].find_one({wf.WORKFLOW_ID: REPLAY}) or {}
     called: list[int] = []
     bluestreak = Bluestreak(store := MongoStore.from_database(database), timeout_interval=LEASE)
 
@@ -297,7 +298,7 @@ async def _replay(database: AsyncDatabase[Document], count: int) -> Timed:
         async with polling(bluestreak):
             total = await bluestreak.wait(REPLAY)
             run = time.perf_counter() - began
-    await database[doc.WORKFLOWS].replace_one({doc.WORKFLOW_ID: REPLAY}, due)
+    await database[WORKFLOWS].replace_one({wf.WORKFLOW_ID: REPLAY}, due)
     assert total == sum(range(count))
     lost = count - len(history.steps) + len(called)
     return Timed(first=read, second=run, integrity=Integrity(lost_writes=lost))

@@ -25,7 +25,9 @@ from benchmarks.rounds import Percentiles, scattered
 from benchmarks.workload import claimed_not, polling
 from bluestreak_core import Bluestreak, Context
 from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import NAPS, WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.nap import WAKE_UP_AT
 
 BRIEF = "brief"
 BRIEF_TIME = 0.05  # seconds that the handler takes: meanwhile the client has begun to wait
@@ -267,17 +269,17 @@ async def _measure_naps(url: str, server: str, size: Size) -> tuple[list[Case], 
 
 async def _lateness(database: AsyncDatabase[Document]) -> list[float]:
     woken = {
-        workflow[doc.WORKFLOW_ID]: workflow[doc.RESULT]
-        async for workflow in database[doc.WORKFLOWS].find()
+        workflow[wf.WORKFLOW_ID]: workflow[wf.RESULT]
+        async for workflow in database[WORKFLOWS].find()
     }
     return [
-        woken[nap[doc.WORKFLOW_ID]] / 1e6 - (nap[doc.WAKE_UP_AT] - _EPOCH) / _MILLISECOND
-        async for nap in database[doc.NAPS].find()
+        woken[nap[wf.WORKFLOW_ID]] / 1e6 - (nap[WAKE_UP_AT] - _EPOCH) / _MILLISECOND
+        async for nap in database[NAPS].find()
     ]
 
 
 async def _look_at(database: AsyncDatabase[Document], claims: int) -> Integrity:
-    unfinished = await database[doc.WORKFLOWS].count_documents({doc.STATUS: {"$ne": "finished"}})
+    unfinished = await database[WORKFLOWS].count_documents({wf.STATUS: {"$ne": "finished"}})
     return Integrity(lost_writes=unfinished, double_claims=await claimed_not(claims, database))
 
 

@@ -24,7 +24,8 @@ from benchmarks.specimen import LONG, NAP_ID, Specimens
 from benchmarks.workload import claimed_not, polling
 from bluestreak_core import Bluestreak, Context
 from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import NAPS, WORKFLOWS, nap
+from bluestreak_mongo.schema import workflow as wf
 
 PATIENCE = 240  # seconds
 TARGET_COUNT = 100_000
@@ -129,19 +130,17 @@ async def _until_asleep(database: AsyncDatabase[Document], count: int, *, held: 
     """Every nap is recorded, and every workflow parked if it is to be."""
 
     async def asleep() -> bool:
-        if await database[doc.NAPS].estimated_document_count() < count:
+        if await database[NAPS].estimated_document_count() < count:
             return False
-        running = await database[doc.WORKFLOWS].find_one({doc.STATUS: "running"})
+        running = await database[WORKFLOWS].find_one({wf.STATUS: "running"})
         return held or running is None
 
     await until(asleep, pause=0.2)
 
 
 async def _look_at(database: AsyncDatabase[Document], count: int) -> Integrity:
-    asleep = await database[doc.WORKFLOWS].count_documents(
-        {doc.STATUS: {"$in": ["idle", "running"]}}
-    )
-    naps = await database[doc.NAPS].count_documents({doc.NAP_ID: NAP_ID})
+    asleep = await database[WORKFLOWS].count_documents({wf.STATUS: {"$in": ["idle", "running"]}})
+    naps = await database[NAPS].count_documents({nap.NAP_ID: NAP_ID})
     return Integrity(
         lost_writes=2 * count - asleep - naps, double_claims=await claimed_not(1, database)
     )

@@ -17,7 +17,9 @@ from benchmarks.database import Document, fill, new_database, until
 from benchmarks.workload import HANDLER_ID, STEP_IDS, Ledger, polling
 from bluestreak_core import Bluestreak, Context
 from bluestreak_mongo import MongoStore
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import STEPS, WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.step import OUTPUT, STEP_ID
 
 NAP_ID = "winter"
 LONG = timedelta(days=90)
@@ -48,10 +50,10 @@ async def collect(url: str) -> Specimens:
             await bluestreak.wait("finished")
             await until(lambda: _is_parked(bluestreak))
         return Specimens(
-            created=await _take(database, doc.WORKFLOWS, "created"),
-            parked=await _take(database, doc.WORKFLOWS, "parked"),
-            finished=await _take(database, doc.WORKFLOWS, "finished"),
-            step=await _take(database, doc.STEPS, "finished"),
+            created=await _take(database, WORKFLOWS, "created"),
+            parked=await _take(database, WORKFLOWS, "parked"),
+            finished=await _take(database, WORKFLOWS, "finished"),
+            step=await _take(database, STEPS, "finished"),
         )
 
 
@@ -70,15 +72,15 @@ async def create(
     rows = [
         specimens.created
         | {
-            doc.WORKFLOW_ID: workflow_id(number),
-            doc.HANDLER_ID: handler_id,
-            doc.INPUT: {"order": number},
-            doc.TIMEOUT_AT: earliest + number * _MILLISECOND,
-            doc.CREATED_AT: earliest + number * _MILLISECOND,
+            wf.WORKFLOW_ID: workflow_id(number),
+            wf.HANDLER_ID: handler_id,
+            wf.INPUT: {"order": number},
+            wf.TIMEOUT_AT: earliest + number * _MILLISECOND,
+            wf.CREATED_AT: earliest + number * _MILLISECOND,
         }
         for number in numbers
     ]
-    await fill(database, doc.WORKFLOWS, rows)
+    await fill(database, WORKFLOWS, rows)
 
 
 def steps(specimens: Specimens, workflows: int) -> list[Document]:
@@ -86,9 +88,9 @@ def steps(specimens: Specimens, workflows: int) -> list[Document]:
     return [
         specimens.step
         | {
-            doc.WORKFLOW_ID: workflow_id(number),
-            doc.STEP_ID: step_id,
-            doc.OUTPUT: {"step": step_id, "ok": True},
+            wf.WORKFLOW_ID: workflow_id(number),
+            STEP_ID: step_id,
+            OUTPUT: {"step": step_id, "ok": True},
         }
         for number in range(workflows)
         for step_id in STEP_IDS
@@ -105,5 +107,5 @@ async def _is_parked(bluestreak: Bluestreak) -> bool:
 
 
 async def _take(database: AsyncDatabase[Document], collection: str, name: str) -> Document:
-    found: Document = await database[collection].find_one({doc.WORKFLOW_ID: name}, {"_id": 0}) or {}
+    found: Document = await database[collection].find_one({wf.WORKFLOW_ID: name}, {"_id": 0}) or {}
     return found

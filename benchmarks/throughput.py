@@ -21,8 +21,8 @@ from benchmarks.rounds import Spread, interleaved
 from benchmarks.specimen import Specimens
 from benchmarks.workload import HANDLER_ID, STEP_IDS, STEPS, Ledger, polling, verify
 from bluestreak_core import Bluestreak
-from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo import LocalMongo, MongoStore, schema
+from bluestreak_mongo.schema import workflow as wf
 
 PATIENCE = 120  # seconds
 STARTERS = 100
@@ -247,7 +247,7 @@ async def insert_steps(url: str, specimens: Specimens, workflows: int) -> Measur
     async with new_database(url) as database:
         rows = specimen.steps(specimens, workflows)
         batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-        collection = database[doc.STEPS]
+        collection = database[schema.STEPS]
         began = time.perf_counter()
         for batch in batches:
             await collection.insert_many(batch, ordered=False)
@@ -294,17 +294,17 @@ async def _start(url: str, count: int) -> Measured:
                 for _ in range(STARTERS):
                     tasks.create_task(start_some(bluestreak))
             seconds = time.perf_counter() - began
-        lost = count - await database[doc.WORKFLOWS].count_documents({doc.STATUS: "idle"})
+        lost = count - await database[schema.WORKFLOWS].count_documents({wf.STATUS: "idle"})
         return Measured(rate=count / seconds, integrity=Integrity(lost_writes=lost))
 
 
 async def _insert_one(url: str, specimens: Specimens, count: int) -> Measured:
     async with new_database(url) as database:
-        ids = [{doc.WORKFLOW_ID: specimen.workflow_id(number)} for number in range(count)]
+        ids = [{wf.WORKFLOW_ID: specimen.workflow_id(number)} for number in range(count)]
         rows = [specimens.created | own for own in ids]
         began = time.perf_counter()
         for row in rows:
-            await database[doc.WORKFLOWS].insert_one(row)
+            await database[schema.WORKFLOWS].insert_one(row)
         return Measured(rate=count / (time.perf_counter() - began))
 
 

@@ -29,7 +29,8 @@ from benchmarks.specimen import Specimens
 from benchmarks.workload import HANDLER_ID, STEPS, Call, Ledger, polling, verify
 from bluestreak_core import Bluestreak
 from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
 
 PATIENCE = 120  # seconds
 
@@ -115,9 +116,9 @@ class ClaimsSent(CommandListener):
 
     @override
     def started(self, event: CommandStartedEvent) -> None:
-        if event.command_name == "update" and event.command["update"] == doc.WORKFLOWS:
+        if event.command_name == "update" and event.command["update"] == WORKFLOWS:
             updates = event.command["updates"]
-            if doc.CLAIM_LOG in str(updates[0]["u"]):  # no other update touches it
+            if wf.CLAIM_LOG in str(updates[0]["u"]):  # no other update touches it
                 self.tried += sum(_workflows_in(update["q"]) for update in updates)
                 self._under_way.add(event.request_id)
 
@@ -197,5 +198,5 @@ async def _all_answer(children: Sequence[Child]) -> list[Any]:
 
 def _workflows_in(query: Mapping[str, Any]) -> int:
     """How many workflows an update is meant for: by a list of ids, or by one."""
-    ids = query.get(doc.WORKFLOW_ID, query.get("_id"))
+    ids = query.get(wf.WORKFLOW_ID, query.get("_id"))
     return len(ids["$in"]) if isinstance(ids, Mapping) else 1

@@ -11,7 +11,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 from benchmarks.database import Document
 from benchmarks.report import Integrity
 from bluestreak_core import Bluestreak, Context
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo import schema
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.step import OUTPUT, STEP_ID
 
 HANDLER_ID = "five-steps"
 STEP_IDS = ("reserve", "charge", "pack", "send", "tell")
@@ -61,9 +63,9 @@ async def verify(
     database: AsyncDatabase[Document], workflows: int, calls: Sequence[Call]
 ) -> Integrity:
     """Look at what is stored: every workflow, every step as it was returned, each called once."""
-    finished = await database[doc.WORKFLOWS].count_documents({doc.STATUS: "finished"})
-    altered = await database[doc.STEPS].count_documents(
-        {"$expr": {"$ne": [f"${doc.OUTPUT}.step", f"${doc.STEP_ID}"]}}
+    finished = await database[schema.WORKFLOWS].count_documents({wf.STATUS: "finished"})
+    altered = await database[schema.STEPS].count_documents(
+        {"$expr": {"$ne": [f"${OUTPUT}.step", f"${STEP_ID}"]}}
     )
     return Integrity(
         lost_writes=workflows - finished + altered + await _missing_steps(database, workflows),
@@ -76,12 +78,12 @@ async def claimed_not(times: int, database: AsyncDatabase[Document]) -> int:
 
     The JavaScript algorithm does not count claims; its calls show what it leaves at 0.
     """
-    return await database[doc.WORKFLOWS].count_documents({doc.CLAIMS: {"$nin": [0, times]}})
+    return await database[schema.WORKFLOWS].count_documents({wf.CLAIMS: {"$nin": [0, times]}})
 
 
 async def _missing_steps(database: AsyncDatabase[Document], workflows: int) -> int:
-    group = {"_id": f"${doc.WORKFLOW_ID}", "steps": {"$sum": 1}}
-    cursor = await database[doc.STEPS].aggregate([{"$group": group}, {"$group": _TOTAL}])
+    group = {"_id": f"${wf.WORKFLOW_ID}", "steps": {"$sum": 1}}
+    cursor = await database[schema.STEPS].aggregate([{"$group": group}, {"$group": _TOTAL}])
     found = await cursor.to_list(None)
     complete = found[0]["complete"] if found else 0
     return workflows - int(complete)

@@ -28,21 +28,22 @@ from bluestreak_core.adapter import GroupCommit, Outcome
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, Workflow
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import is_passing, translated
-from bluestreak_mongo.duplicate import KEYS, is_foreign, single_told_apart, told_apart
+from bluestreak_mongo.duplicate import is_foreign, single_told_apart, told_apart
 from bluestreak_mongo.error_code import (
     is_about_sender,
     is_code_about_document,
     is_labelled_passing,
 )
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.index import KEYS
 
 Item = TypeVar("Item")
 
-_TELLING = {"_id": 0} | dict.fromkeys(doc.STATE_FIELDS, 1)
+_TELLING = {"_id": 0} | dict.fromkeys(wf.STATE_FIELDS, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ async def _found_inserted(
     """Which documents are there, after an insert that nobody knows the end of."""
     ids = [document.get("_id") for document in documents]
     ours = {
-        doc.WORKFLOW_ID: {"$in": [document[doc.WORKFLOW_ID] for document in documents]},
+        wf.WORKFLOW_ID: {"$in": [document[wf.WORKFLOW_ID] for document in documents]},
         "_id": {"$in": ids},
     }
     try:
@@ -208,10 +209,10 @@ async def _found_ended(
     workflows: AsyncCollection[Document], endings: Sequence[Ending], error: PyMongoError | None
 ) -> list[Outcome]:
     """Which claims have been ended by these calls, these very ones or the same ones before."""
-    theirs = {doc.WORKFLOW_ID: {"$in": [ending.claim.workflow_id for ending in endings]}}
+    theirs = {wf.WORKFLOW_ID: {"$in": [ending.claim.workflow_id for ending in endings]}}
     try:
         found = {
-            document[doc.WORKFLOW_ID]: document
+            document[wf.WORKFLOW_ID]: document
             async for document in workflows.find(theirs, _TELLING)
         }
     except PyMongoError as unread:
@@ -223,7 +224,7 @@ def _outcome(ending: Ending, found: dict[str, Any] | None, error: PyMongoError |
     claim = ending.claim
     workflow: Workflow | None = None
     try:
-        workflow = None if found is None else doc.to_workflow(found)
+        workflow = None if found is None else wf.to_workflow(found)
     except CorruptDocument as corrupt:
         return corrupt
     if machine.in_force(workflow, claim):

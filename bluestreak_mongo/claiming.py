@@ -21,12 +21,12 @@ from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
 from bluestreak_core import machine
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Claim, ClaimRequest, Status, Workflow
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.error_code import is_about_document, is_code_about_document
 from bluestreak_mongo.routing import write_each
+from bluestreak_mongo.schema import WORKFLOWS, Document
+from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.unreadable import LOOK_AGAIN_AFTER, Unreadable, UnreadableDocuments, read_each
 
 logger = logging.getLogger(__name__)
@@ -146,12 +146,12 @@ class Claiming:
         due = transitions.due(now, request.handlers, machine.waiting()) | self._unreadable.excluded(
             now
         )
-        due[doc.WORKFLOW_ID] = {"$type": "string"}
+        due[wf.WORKFLOW_ID] = {"$type": "string"}
         try:
             found = await self._workflows.find_one_and_update(
                 due,
                 attempt.stamp(crashed=False),
-                sort=[(doc.TIMEOUT_AT, ASCENDING)],
+                sort=[(wf.TIMEOUT_AT, ASCENDING)],
                 return_document=ReturnDocument.AFTER,
             )
             return [] if found is None else [_claim(attempt, found)]
@@ -193,12 +193,12 @@ class Claiming:
     async def _look(
         self, due: Document, count: int, *, whole: bool
     ) -> tuple[list[_Candidate], list[Unreadable]]:
-        state = (doc.WORKFLOW_ID, doc.STATUS, doc.TIMEOUT_AT, doc.SESSION)
+        state = (wf.WORKFLOW_ID, wf.STATUS, wf.TIMEOUT_AT, wf.SESSION)
         fields = None if whole else dict.fromkeys(state, 1)
 
         def query(workflows: AsyncCollection[Document]) -> AsyncCursor[Document]:
             found = workflows.find(due, fields, batch_size=count)
-            return found.sort(doc.TIMEOUT_AT, ASCENDING).limit(count)
+            return found.sort(wf.TIMEOUT_AT, ASCENDING).limit(count)
 
         return await read_each(self._workflows, query, _read_whole if whole else _read_state)
 
@@ -307,32 +307,32 @@ def _ids(candidates: Sequence[_Candidate]) -> list[str]:
 
 
 def _read_whole(document: Document) -> _Candidate:
-    workflow = doc.to_workflow(document)
+    workflow = wf.to_workflow(document)
     return _Candidate(
         key=document["_id"],
         workflow_id=workflow.workflow_id,
         status=workflow.status,
         workflow=workflow,
-        session_id=document.get(doc.SESSION),
+        session_id=document.get(wf.SESSION),
     )
 
 
 def _read_state(document: Document) -> _Candidate:
-    workflow_id, status = doc.to_candidate(document)
+    workflow_id, status = wf.to_candidate(document)
     return _Candidate(
         key=document["_id"],
         workflow_id=workflow_id,
         status=status,
         workflow=None,
-        session_id=document.get(doc.SESSION),
+        session_id=document.get(wf.SESSION),
     )
 
 
 def _claim(attempt: _Attempt, document: Document) -> Claim:
-    return Claim(token=attempt.token, workflow=doc.to_workflow(document))
+    return Claim(token=attempt.token, workflow=wf.to_workflow(document))
 
 
 def _unclaimable(candidate: _Candidate, error: WriteError) -> Unreadable:
     reason = f"cannot be written: {shown(error)}"
-    refusal = CorruptDocument(doc.WORKFLOWS, candidate.workflow_id, doc.CLAIM, reason)
+    refusal = CorruptDocument(WORKFLOWS, candidate.workflow_id, wf.CLAIM, reason)
     return Unreadable(key=candidate.key, error=refusal)

@@ -19,7 +19,7 @@ from pymongo.errors import InvalidName, PyMongoError
 from bluestreak_core.argument import has_real_type
 from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.errors import InvalidArgument, StoreRefused
-from bluestreak_mongo.documents import Document
+from bluestreak_mongo.schema import Document
 
 Client = TypeVar("Client")
 logger = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ from pymongo.errors import WriteError
 from bluestreak_core import machine
 from bluestreak_core.errors import TransitionRefused, WorkflowNotFound
 from bluestreak_core.machine import Transition
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.outcome import check_moved
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
 
 _LATE = timedelta(seconds=1)
 """By how much the clock of who cancels or pauses may differ from ours."""
@@ -37,8 +37,8 @@ class Control:
         session: Any = None,
     ) -> None:
         """See `Store.control`; with a session, as a part of its transaction."""
-        key = {doc.WORKFLOW_ID: workflow_id}
-        fields = {doc.STATUS: 1, doc.PRUNED_AT: 1, doc.FORKING: 1}
+        key = {wf.WORKFLOW_ID: workflow_id}
+        fields = {wf.STATUS: 1, wf.PRUNED_AT: 1, wf.FORKING: 1}
         arrows = transitions.control(event, now, reason)
         while not await self._follow_one(workflow_id, arrows, session):
             found = await self._workflows.find_one(key, fields, session=session)
@@ -58,7 +58,7 @@ class Control:
     ) -> bool:
         """Whether a workflow was in one of the states that are moved from."""
         for accepted, update in arrows:
-            ours = {doc.WORKFLOW_ID: workflow_id} | accepted
+            ours = {wf.WORKFLOW_ID: workflow_id} | accepted
             try:
                 moved = await self._workflows.update_one(ours, update, session=session)
             except WriteError as error:
@@ -72,9 +72,9 @@ class Control:
 
 def _refusing(found: Document, event: Transition) -> str | None:
     """The state that a workflow is in, or is said to be in, if that refuses an event."""
-    if found.get(doc.PRUNED_AT) is not None:
+    if found.get(wf.PRUNED_AT) is not None:
         return machine.PRUNED
-    if found.get(doc.FORKING) is not None and event is not Transition.CANCEL:
+    if found.get(wf.FORKING) is not None and event is not Transition.CANCEL:
         return machine.FORKING
-    status = found.get(doc.STATUS)
+    status = found.get(wf.STATUS)
     return None if status in machine.sources(event) else str(status)

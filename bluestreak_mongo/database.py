@@ -13,12 +13,12 @@ from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
 from bluestreak_core.errors import StoreRefused
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, TOLERANT
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.inspection import build_info, check_collections, check_server
+from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS, Document
+from bluestreak_mongo.schema.index import INDEXES
 
 WRITE_CONCERN = WriteConcern("majority", j=True)
 """An acknowledged write is on disk at a majority of the members, so no failover takes it back."""
@@ -49,11 +49,11 @@ class Database:
 
     def __init__(self, database: AsyncDatabase[Document]) -> None:
         self._database = database
-        self.workflows = self._collection(doc.WORKFLOWS)
-        self.steps = self._collection(doc.STEPS)
-        self.naps = self._collection(doc.NAPS)
-        self.tolerant_workflows = self._collection(doc.WORKFLOWS, codec_options=TOLERANT)
-        self.snapshot_workflows = self._collection(doc.WORKFLOWS, read_concern=SNAPSHOT)
+        self.workflows = self._collection(WORKFLOWS)
+        self.steps = self._collection(STEPS)
+        self.naps = self._collection(NAPS)
+        self.tolerant_workflows = self._collection(WORKFLOWS, codec_options=TOLERANT)
+        self.snapshot_workflows = self._collection(WORKFLOWS, read_concern=SNAPSHOT)
         self.is_routed = False
         """Whether the client is connected to a router of a sharded cluster; `init` finds out."""
 
@@ -93,9 +93,8 @@ class Database:
 
         Raises `StoreRefused` where documents or indexes that are there already do not allow one.
         """
-        await _create_indexes(self.workflows, doc.WORKFLOW_INDEXES)
-        await _create_indexes(self.steps, doc.STEP_INDEXES)
-        await _create_indexes(self.naps, doc.NAP_INDEXES)
+        for collection in (self.workflows, self.steps, self.naps):
+            await _create_indexes(collection, INDEXES[collection.name])
 
     def _collection(self, name: str, **options: Any) -> AsyncCollection[Document]:
         return self._database.get_collection(name, **(CONCERNS | options))

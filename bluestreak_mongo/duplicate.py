@@ -10,18 +10,11 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError, OperationFailure, WriteError
 
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.error_code import reason_of
+from bluestreak_mongo.schema.index import KEYS
 
 DUPLICATE_KEY = 11000
 """The code of either."""
-
-KEYS: Mapping[str, tuple[str, ...]] = {
-    doc.WORKFLOWS: tuple(field for field, _ in doc.BY_ID),
-    doc.STEPS: tuple(field for field, _ in doc.BY_STEP),
-    doc.NAPS: tuple(field for field, _ in doc.BY_NAP),
-}
-"""By which fields the documents of a collection are told apart."""
 
 
 def told_apart(error: Mapping[str, Any], collection: str) -> WriteError:

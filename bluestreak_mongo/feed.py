@@ -25,12 +25,12 @@ from bluestreak_core.concurrency import end_all, finish_despite_cancel
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Status
 from bluestreak_core.store import Hints
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, RAW
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import cancel_and_wait, is_passing
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.rivalry import Rivalry
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +66,12 @@ _PIPELINE: list[Document] = [
     {
         "$project": {
             "documentKey._id": 1,
-            doc.STATUS: _changed(doc.STATUS),
-            doc.TIMEOUT_AT: _changed(doc.TIMEOUT_AT),
-            doc.WORKER: _changed(doc.WORKER),
+            wf.STATUS: _changed(wf.STATUS),
+            wf.TIMEOUT_AT: _changed(wf.TIMEOUT_AT),
+            wf.WORKER: _changed(wf.WORKER),
         }
     },
-    {"$match": {doc.STATUS: {"$in": sorted(_DUE | _ENDED | _TAKEN | {Status.RUNNING.value})}}},
+    {"$match": {wf.STATUS: {"$in": sorted(_DUE | _ENDED | _TAKEN | {Status.RUNNING.value})}}},
 ]
 
 
@@ -195,10 +195,10 @@ class Feed:
 
     def identify(self, document: Mapping[str, Any]) -> None:
         """Learn which document is that of a workflow, from one that was read."""
-        if document.get(doc.STATUS) in _ENDED:
+        if document.get(wf.STATUS) in _ENDED:
             return
-        if self._awaited.identify(document[doc.WORKFLOW_ID], _key(document)):
-            self._hints.ended(document[doc.WORKFLOW_ID])
+        if self._awaited.identify(document[wf.WORKFLOW_ID], _key(document)):
+            self._hints.ended(document[wf.WORKFLOW_ID])
 
     async def close(self) -> None:
         """End the stream, for good."""
@@ -270,20 +270,20 @@ class Feed:
         return True
 
     def _pass_on(self, event: Mapping[str, Any]) -> None:
-        status = event[doc.STATUS]
+        status = event[wf.STATUS]
         if not isinstance(status, str):  # an array that holds one
             return
         key = bytes(event["documentKey"].raw)
         if status in _TAKEN:
             self._hints.controlled()
         if status in _DUE:
-            due_at = event.get(doc.TIMEOUT_AT)
+            due_at = event.get(wf.TIMEOUT_AT)
             if isinstance(due_at, datetime) and due_at > self._clock.now():
                 self._hints.due(due_at)
             else:
                 self.rivalry.arrived(key)
         elif status == Status.RUNNING:
-            self.rivalry.claimed(key, event.get(doc.WORKER))
+            self.rivalry.claimed(key, event.get(wf.WORKER))
         elif (workflow_id := self._awaited.ended(key)) is not None:
             self._hints.ended(workflow_id)
 

@@ -23,16 +23,20 @@ from bluestreak_core import machine
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import StepNotRecorded, TransitionRefused, WorkflowNotFound
 from bluestreak_core.model import FailedStep, Status, Workflow
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.bulk import insert_each
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document, Index, Owner
 from bluestreak_mongo.outcome import check_written
+from bluestreak_mongo.schema import FIRST_DATE, Document, Index
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.index import BY_NAP, BY_STEP
+from bluestreak_mongo.schema.nap import ATTEMPT
+from bluestreak_mongo.schema.record import SAVED_AT, WORKFLOW_CREATED_AT, Owner, own_id, recorded_at
+from bluestreak_mongo.schema.step import STEP_ID
 
 _AT_ONCE = 500
-_DATED: Document = {doc.SAVED_AT: 1, doc.WORKFLOW_CREATED_AT: 1}
+_DATED: Document = {SAVED_AT: 1, WORKFLOW_CREATED_AT: 1}
 BYTES_AT_ONCE = 16 * 1024 * 1024
 """Of records that are held in memory, before the last one of them."""
 
@@ -68,7 +72,7 @@ async def fork(
 ) -> bool:
     """See `SupportsForks.fork`."""
     found = await _find_source(database, workflow_id)
-    source = doc.to_workflow(found)
+    source = wf.to_workflow(found)
     part = await _part(database, source, before)
     given_up = await _given_up(database, source, before, part)
     forked = machine.fork(source, new_id, now, given_up)
@@ -78,9 +82,9 @@ async def fork(
         if begun is None:
             return False
         forked, part = begun
-    for collection, index in ((database.steps, doc.BY_STEP), (database.naps, doc.BY_NAP)):
+    for collection, index in ((database.steps, BY_STEP), (database.naps, BY_NAP)):
         await _copy(collection, index, source, forked, part)
-    key = {doc.WORKFLOW_ID: new_id}
+    key = {wf.WORKFLOW_ID: new_id}
     if not await _is_still_whole(database, found):
         await database.workflows.update_one(key, transitions.discard(now))
         raise WorkflowNotFound(workflow_id)
@@ -92,18 +96,18 @@ async def fork(
 
 
 async def _find_source(database: Database, workflow_id: str) -> Document:
-    found = await database.workflows.find_one({doc.WORKFLOW_ID: workflow_id})
-    if found is None or doc.to_workflow(found).pruned_at is not None:
+    found = await database.workflows.find_one({wf.WORKFLOW_ID: workflow_id})
+    if found is None or wf.to_workflow(found).pruned_at is not None:
         raise WorkflowNotFound(workflow_id)
-    if found.get(doc.FORKING) is not None:
+    if found.get(wf.FORKING) is not None:
         raise TransitionRefused(workflow_id, machine.FORKING, "fork")
     return found
 
 
 async def _create(database: Database, forked: Workflow, before: str | None, part: _Part) -> bool:
-    place = {doc.SAVED_AT: part.place.recorded_at, doc.FORKING_KEY: part.place.key}
-    mark = {doc.FORKING: {doc.FORKING_BEFORE: before} | place}
-    document = doc.from_workflow(forked) | {doc.STATUS: Status.PAUSED.value} | mark
+    place = {SAVED_AT: part.place.recorded_at, wf.FORKING_KEY: part.place.key}
+    mark = {wf.FORKING: {wf.FORKING_BEFORE: before} | place}
+    document = wf.from_workflow(forked) | {wf.STATUS: Status.PAUSED.value} | mark
     (outcome,) = await insert_each(database.workflows, [document])
     if isinstance(outcome, DuplicateKeyError):
         return False
@@ -113,39 +117,39 @@ async def _create(database: Database, forked: Workflow, before: str | None, part
 
 def _being_forked(before: str | None) -> Document:
     """Matches what the same call has begun, and nobody has completed or cancelled."""
-    mark = {doc.FORKING: {"$ne": None}, f"{doc.FORKING}.{doc.FORKING_BEFORE}": before}
-    return {doc.STATUS: Status.PAUSED.value} | mark
+    mark = {wf.FORKING: {"$ne": None}, f"{wf.FORKING}.{wf.FORKING_BEFORE}": before}
+    return {wf.STATUS: Status.PAUSED.value} | mark
 
 
 async def _find_begun(
     database: Database, forked: Workflow, before: str | None
 ) -> tuple[Workflow, _Part] | None:
     """A fork that was broken off, to be completed by this call, and which part it was to have."""
-    ours = {doc.WORKFLOW_ID: forked.workflow_id, doc.FORKED_FROM: forked.forked_from}
+    ours = {wf.WORKFLOW_ID: forked.workflow_id, wf.FORKED_FROM: forked.forked_from}
     begun = await database.workflows.find_one(ours | _being_forked(before))
     if begun is None:
         return None
-    mark = begun[doc.FORKING]
-    place = _Place(in_milliseconds(mark[doc.SAVED_AT]), mark[doc.FORKING_KEY])
-    return doc.to_workflow(begun), _Part(place, including=before is None)
+    mark = begun[wf.FORKING]
+    place = _Place(in_milliseconds(mark[SAVED_AT]), mark[wf.FORKING_KEY])
+    return wf.to_workflow(begun), _Part(place, including=before is None)
 
 
 async def _is_unfinished(database: Database, new_id: str) -> bool:
-    ours = {doc.WORKFLOW_ID: new_id, doc.FORKING: {"$ne": None}}
+    ours = {wf.WORKFLOW_ID: new_id, wf.FORKING: {"$ne": None}}
     return await database.workflows.find_one(ours, {"_id": 1}) is not None
 
 
 async def _is_still_whole(database: Database, source: Document) -> bool:
     """Whether nobody has begun to delete a workflow, so that no record of it was missing."""
-    same = {doc.WORKFLOW_ID: source[doc.WORKFLOW_ID], "_id": source["_id"], doc.PRUNED_AT: None}
+    same = {wf.WORKFLOW_ID: source[wf.WORKFLOW_ID], "_id": source["_id"], wf.PRUNED_AT: None}
     return await database.workflows.find_one(same, {"_id": 1}) is not None
 
 
 async def _part(database: Database, source: Workflow, before: str | None) -> _Part:
     """What is recorded before a step, or what is recorded by now, while the source may go on."""
-    owner, key = Owner.of(source), {doc.WORKFLOW_ID: source.workflow_id}
+    owner, key = Owner.of(source), {wf.WORKFLOW_ID: source.workflow_id}
     if before is None:
-        last = _Place(doc.FIRST_DATE)
+        last = _Place(FIRST_DATE)
         for collection in (database.steps, database.naps):
             async for record in collection.find(key, _DATED):
                 place = _place(record)
@@ -156,7 +160,7 @@ async def _part(database: Database, source: Workflow, before: str | None) -> _Pa
         if failed.step_id == before:
             return _Part(_Place(failed.failed_at))
     places = [before, owner.id_beside(before)]
-    found = database.steps.find(key | {doc.STEP_ID: {"$in": places}}, _DATED)
+    found = database.steps.find(key | {STEP_ID: {"$in": places}}, _DATED)
     step = next(filter(owner.owns, await found.to_list(None)), None)
     if step is None:
         raise StepNotRecorded(source.workflow_id, before)
@@ -170,8 +174,8 @@ async def _given_up(
 
     While the part was determined, more may have been, whose compensation is in it.
     """
-    now = await database.workflows.find_one({doc.WORKFLOW_ID: source.workflow_id})
-    given_up = source.failed_steps if now is None else doc.to_workflow(now).failed_steps
+    now = await database.workflows.find_one({wf.WORKFLOW_ID: source.workflow_id})
+    given_up = source.failed_steps if now is None else wf.to_workflow(now).failed_steps
     # One that ends just as a step is recorded has come before it: a later one takes two writes.
     until = part.place.recorded_at
     return tuple(
@@ -193,7 +197,7 @@ async def _copy(
     owner = Owner.of(source)
     copies: list[Document] = []
     size = 0
-    theirs = {doc.WORKFLOW_ID: source.workflow_id, doc.ATTEMPT: None}
+    theirs = {wf.WORKFLOW_ID: source.workflow_id, ATTEMPT: None}
     id_field = index[-1][0]
     # Without the hint, the server may well look for them among all that there is, in this order.
     found = collection.find(theirs, batch_size=_AT_ONCE).hint(index).sort("_id", ASCENDING)
@@ -202,10 +206,10 @@ async def _copy(
         if not part.has(place) or not owner.owns(record):
             continue
         # With the time, a copy of what JavaScript has recorded keeps its place under another key.
-        dated = {} if place.recorded_at == doc.FIRST_DATE else {doc.SAVED_AT: place.recorded_at}
+        dated = {} if place.recorded_at == FIRST_DATE else {SAVED_AT: place.recorded_at}
         own = {"_id": ObjectId(), **Owner.of(forked).fields}
         if isinstance(record.get(id_field), str):
-            own[id_field] = doc.own_id(record, record[id_field])
+            own[id_field] = own_id(record, record[id_field])
         copies.append(dated | record | own)
         size += len(bson.encode(record, codec_options=CODEC))
         if len(copies) == _AT_ONCE or size >= BYTES_AT_ONCE:
@@ -218,9 +222,9 @@ async def _copy(
 async def _insert(collection: AsyncCollection[Document], copies: list[Document]) -> None:
     for copy, outcome in zip(copies, await insert_each(collection, copies), strict=True):
         if not isinstance(outcome, DuplicateKeyError):
-            name, workflow_id = collection.name, copy[doc.WORKFLOW_ID]
+            name, workflow_id = collection.name, copy[wf.WORKFLOW_ID]
             check_written(outcome, copy, f"a copy in {name!r} for workflow {workflow_id!r}")
 
 
 def _place(record: Mapping[str, Any]) -> _Place:
-    return _Place(doc.recorded_at(record), record["_id"])
+    return _Place(recorded_at(record), record["_id"])

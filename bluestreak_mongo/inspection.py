@@ -10,16 +10,15 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
 from bluestreak_core.errors import StoreRefused
-from bluestreak_mongo import documents as doc
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver_error import shown
+from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS, Document
 
 logger = logging.getLogger(__name__)
 
 OLDEST_WIRE_VERSION = 17
 """MongoDB 6.0."""
 
-_COLLECTIONS = (doc.WORKFLOWS, doc.STEPS, doc.NAPS)
+_COLLECTIONS = (WORKFLOWS, STEPS, NAPS)
 _UNAUTHORIZED = 13
 _HOSTS = {
     ".docdb.amazonaws.com": "Amazon DocumentDB",

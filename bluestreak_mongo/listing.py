@@ -23,9 +23,20 @@ from pymongo.errors import OperationFailure
 
 from bluestreak_core.model import Attempt, Nap, Status
 from bluestreak_core.store import CountBy, ListPosition, Order, Query, Records, WorkflowSummary
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import FIRST_DATE, Document, Index, Owner
+from bluestreak_mongo.schema import FIRST_DATE, Document, Index
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.index import (
+    BY_CREATED,
+    BY_DUE,
+    BY_HANDLER,
+    BY_ID,
+    BY_RARE_STATUS,
+    RARE,
+)
+from bluestreak_mongo.schema.nap import to_record
+from bluestreak_mongo.schema.record import Owner, recorded_at
+from bluestreak_mongo.schema.step import to_step
 from bluestreak_mongo.unreadable import (
     Cursor,
     Unreadable,
@@ -41,11 +52,11 @@ FEW = 5000
 
 _PAGE = 10_000
 _COUNTED = {
-    CountBy.STATUS: (doc.STATUS, doc.BY_DUE),
-    CountBy.HANDLER_ID: (doc.HANDLER_ID, doc.BY_HANDLER),
+    CountBy.STATUS: (wf.STATUS, BY_DUE),
+    CountBy.HANDLER_ID: (wf.HANDLER_ID, BY_HANDLER),
 }
 _ALL = frozenset(Status)
-_FIELDS = dict.fromkeys(doc.SUMMARY_FIELDS, 1)
+_FIELDS = dict.fromkeys(wf.SUMMARY_FIELDS, 1)
 _ONCE: list[Document] = [
     {"$group": {"_id": "$_id", "met": {"$first": "$$ROOT"}}},
     {"$replaceRoot": {"newRoot": "$met"}},
@@ -108,11 +119,11 @@ class Listing:
 
     async def records(self, workflow_id: str) -> Records:
         """See `SupportsSearch.records`."""
-        key = {doc.WORKFLOW_ID: workflow_id}
-        workflow = await self._workflows.find_one(key, {doc.CREATED_AT: 1})
-        owner = Owner.in_document(workflow_id, workflow)
-        steps = await self._recorded(self._database.steps, owner, doc.to_step)
-        naps = await self._recorded(self._database.naps, owner, _to_record)
+        key = {wf.WORKFLOW_ID: workflow_id}
+        workflow = await self._workflows.find_one(key, {wf.CREATED_AT: 1})
+        owner = Owner.created(workflow_id, (workflow or {}).get(wf.CREATED_AT))
+        steps = await self._recorded(self._database.steps, owner, to_step)
+        naps = await self._recorded(self._database.naps, owner, to_record)
         return Records(
             steps=tuple(steps),
             naps=tuple(one for one in naps if isinstance(one, Nap)),
@@ -194,7 +205,7 @@ class Listing:
         look: Callable[[AsyncCollection[Any], int], Cursor],
         limit: int,
     ) -> list[WorkflowSummary]:
-        found, unreadable = await read_first(workflows, look, doc.to_summary, limit)
+        found, unreadable = await read_first(workflows, look, wf.to_summary, limit)
         self._pass_over(unreadable)
         return found
 
@@ -209,12 +220,12 @@ class Listing:
         """What one workflow has recorded, and not a deleted one of its id, the oldest first."""
 
         def query(records: AsyncCollection[Any]) -> Cursor:
-            return records.find({doc.WORKFLOW_ID: owner.workflow_id}, batch_size=_PAGE)
+            return records.find({wf.WORKFLOW_ID: owner.workflow_id}, batch_size=_PAGE)
 
         def dated(document: Document) -> tuple[tuple[datetime, str], T] | None:
             if not owner.owns(document):
                 return None
-            return (doc.recorded_at(document), str(document["_id"])), read(document)
+            return (recorded_at(document), str(document["_id"])), read(document)
 
         found, unreadable = await read_each(collection, query, dated)
         self._pass_over(unreadable)
@@ -228,7 +239,7 @@ class Listing:
 
 def _parts(query: Query, index: Index) -> list[Query]:
     """Queries that a walk along an index has a stretch of its own for; together, the whole."""
-    if query.statuses is None or index != doc.BY_RARE_STATUS:
+    if query.statuses is None or index != BY_RARE_STATUS:
         return [query]
     return [replace(query, statuses=frozenset({status})) for status in sorted(query.statuses)]
 
@@ -238,12 +249,12 @@ def _may_move(query: Query, index: Index) -> bool:
 
     The index of the rare states keeps a workflow where it is for as long as it is in one of them.
     """
-    return index == doc.BY_DUE or len(_parts(query, index)) > 1
+    return index == BY_DUE or len(_parts(query, index)) > 1
 
 
 def _meant(query: Query) -> list[Document]:
     """What a workflow has to fulfil, and not to be marked for deletion."""
-    return [condition.filter for condition in _conditions(query)] + [{doc.PRUNED_AT: None}]
+    return [condition.filter for condition in _conditions(query)] + [{wf.PRUNED_AT: None}]
 
 
 def _conditions(query: Query) -> list[_Condition]:
@@ -255,14 +266,14 @@ def _conditions(query: Query) -> list[_Condition]:
 
     if query.statuses is not None:
         one_of = [status.value for status in sorted(query.statuses)]
-        add({doc.STATUS: {"$in": one_of}}, doc.BY_DUE)
+        add({wf.STATUS: {"$in": one_of}}, BY_DUE)
     if query.handler_id is not None:
-        add({doc.HANDLER_ID: query.handler_id}, doc.BY_HANDLER)
+        add({wf.HANDLER_ID: query.handler_id}, BY_HANDLER)
     if query.id_prefix is not None:
-        add({doc.WORKFLOW_ID: _with_prefix(query.id_prefix)}, doc.BY_ID)
+        add({wf.WORKFLOW_ID: _with_prefix(query.id_prefix)}, BY_ID)
     if query.has_range:
         until = {} if query.created_until is None else {"$lt": query.created_until}
-        add({doc.CREATED_AT: {"$gte": query.created_from or FIRST_DATE} | until}, doc.BY_CREATED)
+        add({wf.CREATED_AT: {"$gte": query.created_from or FIRST_DATE} | until}, BY_CREATED)
     return conditions
 
 
@@ -280,27 +291,27 @@ def _with_prefix(prefix: str) -> Document:
 def _ordered(query: Query) -> Index:
     """The index to walk for an order: of those that have it, the one that holds the least."""
     if query.order is Order.ID:
-        return doc.BY_ID
-    if query.statuses is not None and query.statuses <= set(doc.RARE):
-        return doc.BY_RARE_STATUS
-    return doc.BY_CREATED if query.handler_id is None else doc.BY_HANDLER
+        return BY_ID
+    if query.statuses is not None and query.statuses <= set(RARE):
+        return BY_RARE_STATUS
+    return BY_CREATED if query.handler_id is None else BY_HANDLER
 
 
 def _exact(index: Index) -> set[str]:
     """The fields by which a walk along an index holds to what is meant."""
     fields = [field for field, _ in index]
-    last = doc.CREATED_AT if doc.CREATED_AT in fields else doc.WORKFLOW_ID
+    last = wf.CREATED_AT if wf.CREATED_AT in fields else wf.WORKFLOW_ID
     return set(fields[: fields.index(last) + 1])
 
 
 def _sort(order: Order) -> dict[str, int]:
     match order:
         case Order.ID:
-            return {doc.WORKFLOW_ID: ASCENDING}
+            return {wf.WORKFLOW_ID: ASCENDING}
         case Order.OLDEST:
-            return {doc.CREATED_AT: ASCENDING, doc.WORKFLOW_ID: ASCENDING}
+            return {wf.CREATED_AT: ASCENDING, wf.WORKFLOW_ID: ASCENDING}
         case Order.NEWEST:
-            return {doc.CREATED_AT: DESCENDING, doc.WORKFLOW_ID: DESCENDING}
+            return {wf.CREATED_AT: DESCENDING, wf.WORKFLOW_ID: DESCENDING}
 
 
 def _segments(order: Order, after: ListPosition | None) -> list[Document]:
@@ -308,20 +319,16 @@ def _segments(order: Order, after: ListPosition | None) -> list[Document]:
 
     A comparison with a date leaves out what has none, so that is a stretch of its own.
     """
-    undated: Document = {doc.CREATED_AT: None}
+    undated: Document = {wf.CREATED_AT: None}
     if after is None:
         return [{}]
     behind = "$lt" if order is Order.NEWEST else "$gt"
-    next_id = {doc.WORKFLOW_ID: {behind: after.workflow_id}}
+    next_id = {wf.WORKFLOW_ID: {behind: after.workflow_id}}
     if order is Order.ID:
         return [next_id]
-    same = {doc.CREATED_AT: after.created_at} | next_id
+    same = {wf.CREATED_AT: after.created_at} | next_id
     if after.created_at is not None:
-        later = {doc.CREATED_AT: {behind: after.created_at}}
+        later = {wf.CREATED_AT: {behind: after.created_at}}
         return [same, later, undated] if order is Order.NEWEST else [same, later]
-    dated = {doc.CREATED_AT: {"$gte": FIRST_DATE}}
+    dated = {wf.CREATED_AT: {"$gte": FIRST_DATE}}
     return [same] if order is Order.NEWEST else [same, dated]
-
-
-def _to_record(document: Document) -> Nap | Attempt:
-    return doc.to_attempt(document) if doc.ATTEMPT in document else doc.to_nap(document)

@@ -9,10 +9,11 @@ from pymongo.errors import OperationFailure
 from bluestreak_core.adapter import Outcome
 from bluestreak_core.errors import CorruptDocument, UnstorableValue, ValueTooLarge
 from bluestreak_core.store import MAX_VALUE_BYTES
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import TOO_DEEP, BsonRules, unstorable
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.error_code import is_about_document, reason_of
+from bluestreak_mongo.schema import WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
 
 _TOO_LARGE = (10334, 17419, 17420)
 
@@ -32,7 +33,7 @@ def check_moved(outcome: Outcome, workflow_id: str) -> None:
     """Raise what came of a write that has no value of anybody's, if it was not written."""
     if isinstance(outcome, OperationFailure) and is_about_document(outcome):
         reason = f"cannot be written: {reason_of(outcome)}"
-        raise CorruptDocument(doc.WORKFLOWS, workflow_id, doc.STATUS, reason) from outcome
+        raise CorruptDocument(WORKFLOWS, workflow_id, wf.STATUS, reason) from outcome
     _check(outcome)
 
 

@@ -19,11 +19,12 @@ from pymongo.asynchronous.collection import AsyncCollection
 
 from bluestreak_core.model import Status
 from bluestreak_core.store import Pruned
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.routing import write_each
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.index import BY_DUE
 from bluestreak_mongo.unreadable import (
     Cursor,
     Unreadable,
@@ -88,8 +89,8 @@ class Pruning:
         meant = meant | self._unreadable.excluded(now)
 
         def look(workflows: AsyncCollection[Any], count: int) -> Cursor:
-            found = workflows.find(meant, {doc.WORKFLOW_ID: 1}, batch_size=count)
-            return found.hint(doc.BY_DUE).limit(count)
+            found = workflows.find(meant, {wf.WORKFLOW_ID: 1}, batch_size=count)
+            return found.hint(BY_DUE).limit(count)
 
         found, unreadable = await read_first(self._workflows, look, _read_workflow, limit)
         for document in unreadable:
@@ -121,10 +122,10 @@ class Pruning:
         A workflow with a record that cannot be read is taken out, with what is left of it: nobody
         could delete all of it.
         """
-        theirs = {doc.WORKFLOW_ID: {"$in": list(doomed), "$not": {"$type": "array"}}}
+        theirs = {wf.WORKFLOW_ID: {"$in": list(doomed), "$not": {"$type": "array"}}}
 
         def query(records: AsyncCollection[Any]) -> Cursor:
-            found = records.find(theirs, {doc.WORKFLOW_ID: 1}, batch_size=RECORDS_AT_ONCE)
+            found = records.find(theirs, {wf.WORKFLOW_ID: 1}, batch_size=RECORDS_AT_ONCE)
             return found.limit(RECORDS_AT_ONCE)
 
         found, unreadable = await read_each(collection, query, _read_record)
@@ -146,23 +147,23 @@ class Pruning:
     async def _keep_to_marked(self, doomed: dict[str, _Doomed]) -> None:
         """Take out what is not marked for deletion, or not there any more."""
         marked = _these(doomed.values()) | transitions.marked()
-        found = self._workflows.find(marked, {doc.WORKFLOW_ID: 1})
-        left = {one[doc.WORKFLOW_ID] async for one in found}
+        found = self._workflows.find(marked, {wf.WORKFLOW_ID: 1})
+        left = {one[wf.WORKFLOW_ID] async for one in found}
         for workflow_id in doomed.keys() - left:
             del doomed[workflow_id]
 
 
 def _read_workflow(document: Document) -> _Doomed:
-    return _Doomed(key=document["_id"], workflow_id=doc.to_workflow_id(document))
+    return _Doomed(key=document["_id"], workflow_id=wf.to_workflow_id(document))
 
 
 def _read_record(document: Document) -> _Doomed:
-    return _Doomed(key=document["_id"], workflow_id=document[doc.WORKFLOW_ID])
+    return _Doomed(key=document["_id"], workflow_id=document[wf.WORKFLOW_ID])
 
 
 def _these(doomed: Collection[_Doomed]) -> Document:
     return {
-        doc.WORKFLOW_ID: transitions.one_of(sorted({one.workflow_id for one in doomed})),
+        wf.WORKFLOW_ID: transitions.one_of(sorted({one.workflow_id for one in doomed})),
         "_id": {"$in": [one.key for one in doomed]},
     }
 

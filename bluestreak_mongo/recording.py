@@ -15,14 +15,25 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from bluestreak_core import machine
 from bluestreak_core.adapter import GroupCommit, Outcome
 from bluestreak_core.model import Attempt, Claim, FailedStep, History, Nap, Step
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import Groups, undecided
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document, Owner
 from bluestreak_mongo.driver import reads, writes
 from bluestreak_mongo.outcome import check_written
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.error import from_error
+from bluestreak_mongo.schema.nap import (
+    NAP_ID,
+    from_attempt,
+    from_nap,
+    to_attempt,
+    to_nap,
+    to_replayed,
+)
+from bluestreak_mongo.schema.record import SAVED_AT, WORKFLOW_CREATED_AT, Owner, own_id
+from bluestreak_mongo.schema.step import STEP_ID, from_step, to_step
 from bluestreak_mongo.unreadable import UnreadableDocuments, read_each, undecodable
 
 T = TypeVar("T")
@@ -48,33 +59,33 @@ class Recording:
         self, database: Database, groups: Groups, rules: BsonRules, unreadable: UnreadableDocuments
     ) -> None:
         self._database = database
-        self._steps = _Kind("step", groups.steps, database.steps, doc.STEP_ID)
-        self._naps = _Kind("nap", groups.naps, database.naps, doc.NAP_ID)
+        self._steps = _Kind("step", groups.steps, database.steps, STEP_ID)
+        self._naps = _Kind("nap", groups.naps, database.naps, NAP_ID)
         self._rules = rules
         self._unreadable = unreadable
 
     @reads
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
         """See `Store.find_step`."""
-        found = await self._find(self._database.steps, workflow_id, doc.STEP_ID, step_id)
-        return None if found is None else doc.to_step(found)
+        found = await self._find(self._database.steps, workflow_id, STEP_ID, step_id)
+        return None if found is None else to_step(found)
 
     @reads
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
         """See `Store.find_nap`."""
-        found = await self._find(self._database.naps, workflow_id, doc.NAP_ID, nap_id)
-        return None if found is None else doc.to_nap(found)
+        found = await self._find(self._database.naps, workflow_id, NAP_ID, nap_id)
+        return None if found is None else to_nap(found)
 
     @reads
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         """See `Store.history`."""
         histories = {claim.workflow_id: History() for claim in claims}
         owners = {claim.workflow_id: Owner.of(claim.workflow) for claim in claims}
-        fields = {doc.SAVED_AT: 0}
-        for step in await self._records(self._steps, owners, fields, doc.to_step):
+        fields = {SAVED_AT: 0}
+        for step in await self._records(self._steps, owners, fields, to_step):
             histories[step.workflow_id].steps[step.step_id] = step.output
         attempts: dict[str, list[Attempt]] = {}
-        for record in await self._records(self._naps, owners, None, doc.to_record):
+        for record in await self._records(self._naps, owners, None, to_replayed):
             if isinstance(record, Attempt):
                 attempts.setdefault(record.workflow_id, []).append(record)
             else:
@@ -89,10 +100,10 @@ class Recording:
         """See `Store.save_step`."""
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, size = self._rules.round_trip(output, what)
-        document = doc.from_step(claim.workflow, step_id, value, now)
+        document = from_step(claim.workflow, step_id, value, now)
         outcome, winner = await self._insert(self._steps, claim, document, size)
         if winner is not None:
-            return doc.to_step(winner).output
+            return to_step(winner).output
         check_written(outcome, value, what)
         return value
 
@@ -100,22 +111,22 @@ class Recording:
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
         """See `Store.save_nap`."""
-        document = doc.from_nap(claim.workflow, nap_id, wake_up_at, now)
+        document = from_nap(claim.workflow, nap_id, wake_up_at, now)
         outcome, winner = await self._insert(self._naps, claim, document, 0)
         if winner is not None:
-            return doc.to_nap(winner).wake_up_at
+            return to_nap(winner).wake_up_at
         check_written(outcome, wake_up_at, f"nap {nap_id!r} of workflow {claim.workflow_id!r}")
         return wake_up_at
 
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         """See `Store.save_attempt`."""
-        document = doc.from_attempt(claim.workflow, attempt)
+        document = from_attempt(claim.workflow, attempt)
         size = len(attempt.error.traceback)
         outcome, winner = await self._insert(self._naps, claim, document, size)
         if winner is not None:
-            return doc.to_attempt(winner)
+            return to_attempt(winner)
         what = f"attempt of step {attempt.step_id!r} of workflow {attempt.workflow_id!r}"
-        check_written(outcome, doc.from_error(attempt.error), what)
+        check_written(outcome, from_error(attempt.error), what)
         return attempt
 
     @writes
@@ -127,12 +138,12 @@ class Recording:
             given_up = await workflows.update_one(ours, transitions.fail_step(failed))
         except OperationFailure as error:
             what = f"error of step {failed.step_id!r} of workflow {claim.workflow_id!r}"
-            check_written(error, doc.from_error(failed.error), what, beside=claim.workflow.input)
+            check_written(error, from_error(failed.error), what, beside=claim.workflow.input)
             raise
         if given_up.matched_count:
             return
-        found = await find_one(workflows, {doc.WORKFLOW_ID: claim.workflow_id})
-        workflow = None if found is None else doc.to_workflow(found)
+        found = await find_one(workflows, {wf.WORKFLOW_ID: claim.workflow_id})
+        workflow = None if found is None else wf.to_workflow(found)
         if not machine.in_force(workflow, claim):
             raise machine.lost(workflow, claim)
 
@@ -150,7 +161,7 @@ class Recording:
         name = document[kind.id_field]
         winner = await self._find_winner(kind, claim.workflow_id, name)
         if winner is None:
-            raise undecided(kind.name, doc.own_id(document, name)) from outcome
+            raise undecided(kind.name, own_id(document, name)) from outcome
         owner = Owner.of(claim.workflow)
         if owner.owns(winner):
             return None, winner
@@ -160,21 +171,21 @@ class Recording:
 
     @reads
     async def _find_winner(self, kind: _Kind, workflow_id: str, name: str) -> Document | None:
-        key = {doc.WORKFLOW_ID: workflow_id, kind.id_field: name}
+        key = {wf.WORKFLOW_ID: workflow_id, kind.id_field: name}
         return await find_one(kind.collection, key)
 
     async def _find(
         self, collection: AsyncCollection[Document], workflow_id: str, id_field: str, name: str
     ) -> Document | None:
         """A record of the workflow that there is, and not of a deleted one that had its id."""
-        key = {doc.WORKFLOW_ID: workflow_id}
+        key = {wf.WORKFLOW_ID: workflow_id}
         found = await find_one(collection, key | {id_field: name})
-        if found is None or doc.WORKFLOW_CREATED_AT not in found:
+        if found is None or WORKFLOW_CREATED_AT not in found:
             return found
-        workflow = await find_one(self._database.workflows, key, fields={doc.CREATED_AT: 1})
+        workflow = await find_one(self._database.workflows, key, fields={wf.CREATED_AT: 1})
         if workflow is None:
             return None
-        owner = Owner.in_document(workflow_id, workflow)
+        owner = Owner.created(workflow_id, workflow.get(wf.CREATED_AT))
         if owner.owns(found):
             return found
         return await find_one(collection, key | {id_field: owner.id_beside(name)})
@@ -193,11 +204,11 @@ class Recording:
         """
 
         def query(records: AsyncCollection[Document]) -> AsyncCursor[Document]:
-            theirs = {doc.WORKFLOW_ID: {"$in": list(owners)}}
+            theirs = {wf.WORKFLOW_ID: {"$in": list(owners)}}
             return records.find(theirs, fields, batch_size=_PAGE)
 
         def read_own(document: Document) -> T | None:
-            workflow_id = document[doc.WORKFLOW_ID]
+            workflow_id = document[wf.WORKFLOW_ID]
             is_known = isinstance(workflow_id, str)  # else it is refused, by its name
             is_own = not is_known or owners[workflow_id].owns(document)
             return read(document) if is_own else None
@@ -234,7 +245,7 @@ async def find_one(
     try:
         return await collection.find_one(key, fields, session=session)
     except InvalidBSON as error:
-        raise undecodable(collection.name, key[doc.WORKFLOW_ID], error) from error
+        raise undecodable(collection.name, key[wf.WORKFLOW_ID], error) from error
 
 
 async def find_place(
@@ -245,7 +256,7 @@ async def find_place(
     session: Any = None,
 ) -> tuple[str, Document | None]:
     """Under which id a claim is to record something, and what is recorded there."""
-    key = {doc.WORKFLOW_ID: claim.workflow_id}
+    key = {wf.WORKFLOW_ID: claim.workflow_id}
     owner = Owner.of(claim.workflow)
     found = await collection.find_one(key | {id_field: name}, session=session)
     if found is None or owner.owns(found):

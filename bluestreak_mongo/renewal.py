@@ -18,14 +18,14 @@ from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Claim
 from bluestreak_core.run import RENEWALS_PER_LEASE
 from bluestreak_core.store import Renewer
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.connection import GOODBYE, Connection
 from bluestreak_mongo.database import CONCERNS
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import Unauthenticated, store_errors
 from bluestreak_mongo.error_code import is_about_document, reason_of
 from bluestreak_mongo.routing import first_failure, write_each
+from bluestreak_mongo.schema import WORKFLOWS, Document
+from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.unreadable import Unreadable, UnreadableDocuments
 
 
@@ -65,7 +65,7 @@ async def renew(
 
 def _unrenewable(claim: Claim, error: WriteError) -> Unreadable:
     reason = f"cannot be written: {reason_of(error)}"
-    refused = CorruptDocument(doc.WORKFLOWS, claim.workflow_id, doc.TIMEOUT_AT, reason)
+    refused = CorruptDocument(WORKFLOWS, claim.workflow_id, wf.TIMEOUT_AT, reason)
     return Unreadable(key=claim.workflow_id, error=refused)
 
 
@@ -103,7 +103,7 @@ class BlockingRenewer(Renewer):
     def _workflows(self) -> Collection[Document]:
         if self._database is None:
             self._database = self._connection.open_blocking()
-        return self._database.get_collection(doc.WORKFLOWS, **CONCERNS)
+        return self._database.get_collection(WORKFLOWS, **CONCERNS)
 
 
 def _matched(workflows: Collection[Document], updates: list[UpdateOne]) -> int:

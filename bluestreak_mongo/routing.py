@@ -16,7 +16,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure, WriteConcernError, WriteError
 from pymongo.results import BulkWriteResult
 
-from bluestreak_mongo.documents import Document
+from bluestreak_mongo.schema import Document
 
 Write = UpdateOne | UpdateMany | DeleteMany
 

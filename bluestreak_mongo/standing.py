@@ -12,15 +12,15 @@ from pymongo.asynchronous.collection import AsyncCollection
 from bluestreak_core.concurrency import finish_despite_cancel, wait_ended
 from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Standing
-from bluestreak_mongo import documents as doc
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.feed import Feed
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.unreadable import undecodable
 
 READ_AT_ONCE = 250
 
-_WITHOUT_INPUT = {doc.INPUT: 0}
+_WITHOUT_INPUT = {wf.INPUT: 0}
 
 _Found = dict[str, Standing | CorruptDocument]
 
@@ -80,11 +80,11 @@ class Standings:
             self._gathering = None
 
     async def _read_all(self, workflow_ids: Sequence[str]) -> _Found:
-        theirs = {doc.WORKFLOW_ID: {"$in": workflow_ids}}
+        theirs = {wf.WORKFLOW_ID: {"$in": workflow_ids}}
         try:
             cursor = self._workflows.find(theirs, _WITHOUT_INPUT, batch_size=READ_AT_ONCE + 1)
             documents = await cursor.to_list(None)
-            workflows = [doc.to_workflow(document) for document in documents]
+            workflows = [wf.to_workflow(document) for document in documents]
         except (InvalidBSON, CorruptDocument) as error:
             if len(workflow_ids) == 1:
                 return {workflow_ids[0]: self._named(workflow_ids[0], error)}

@@ -49,7 +49,6 @@ from bluestreak_core.store import (
     SupportsTransactions,
     WorkflowSummary,
 )
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import Ending, Groups, insert_each
@@ -57,7 +56,6 @@ from bluestreak_mongo.claiming import Claiming
 from bluestreak_mongo.connection import Connection, GivenDatabase, OwnClient
 from bluestreak_mongo.control import Control
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.driver import Unauthenticated, reads, store_errors, writes
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.forking import fork
@@ -67,6 +65,9 @@ from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.recording import Recording, find_one
 from bluestreak_mongo.renewal import BlockingRenewer, renew
 from bluestreak_mongo.routing import is_router
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.error import from_error
 from bluestreak_mongo.standing import Standings
 from bluestreak_mongo.transactions import Transactions
 from bluestreak_mongo.unreadable import UnreadableDocuments
@@ -292,7 +293,7 @@ class MongoStore(
         self._look_at_clock()
         what = f"input of workflow {new.workflow_id!r}"
         value, size = self._rules.round_trip(new.input, what)
-        document = doc.from_workflow(machine.create(new)) | {doc.INPUT: value}
+        document = wf.from_workflow(machine.create(new)) | {wf.INPUT: value}
         outcome = await self._open.groups.workflows.call(document, size)
         if isinstance(outcome, DuplicateKeyError):
             return False
@@ -307,7 +308,7 @@ class MongoStore(
         documents: dict[str, Document] = {}
         for one in new:
             value, _ = self._rules.round_trip(one.input, f"input of workflow {one.workflow_id!r}")
-            document = doc.from_workflow(machine.create(one)) | {doc.INPUT: value}
+            document = wf.from_workflow(machine.create(one)) | {wf.INPUT: value}
             documents.setdefault(one.workflow_id, document)
         created = await self._insert_all(list(documents.values()))
         for one in new:
@@ -325,18 +326,18 @@ class MongoStore(
             outcomes = await insert_each(self._open.database.workflows, part)
             for document, outcome in zip(part, outcomes, strict=True):
                 if outcome is None:
-                    created.add(document[doc.WORKFLOW_ID])
+                    created.add(document[wf.WORKFLOW_ID])
                 elif not isinstance(outcome, DuplicateKeyError):
-                    what = f"input of workflow {document[doc.WORKFLOW_ID]!r}"
-                    check_written(outcome, document[doc.INPUT], what)
+                    what = f"input of workflow {document[wf.WORKFLOW_ID]!r}"
+                    check_written(outcome, document[wf.INPUT], what)
         return created
 
     @override
     @by_any_connection
     @reads
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        found = await find_one(self._open.database.workflows, {doc.WORKFLOW_ID: workflow_id})
-        return None if found is None else doc.to_workflow(found)
+        found = await find_one(self._open.database.workflows, {wf.WORKFLOW_ID: workflow_id})
+        return None if found is None else wf.to_workflow(found)
 
     @override
     @by_any_connection
@@ -439,7 +440,7 @@ class MongoStore(
         ending = Ending(claim=claim, event=event, update=transitions.fail(failure, now))
         outcome = await self._open.groups.endings.call(ending, 0)
         try:
-            check_written(outcome, doc.from_error(failure.error), what)
+            check_written(outcome, from_error(failure.error), what)
         except (UnstorableValue, ValueTooLarge):  # by another's hand: ours can be stored
             await self._end(claim, event, transitions.fail_without_error(failure, now))
         if failure.retry_at is None:
@@ -480,19 +481,19 @@ class MongoStore(
         self._open.transactions.check_session(session)
         workflows = self._open.database.workflows
         # A duplicate would not only be refused, it would end the caller's transaction.
-        key = {doc.WORKFLOW_ID: new.workflow_id}
+        key = {wf.WORKFLOW_ID: new.workflow_id}
         if await workflows.find_one(key, {"_id": 1}, session=session) is not None:
             return False
-        document = doc.from_workflow(machine.create(new)) | {doc.INPUT: value}
+        document = wf.from_workflow(machine.create(new)) | {wf.INPUT: value}
         await workflows.insert_one(document, session=session)
         return True
 
     @override
     async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
         self._open.transactions.check_session(session)
-        key = {doc.WORKFLOW_ID: workflow_id}
+        key = {wf.WORKFLOW_ID: workflow_id}
         found = await find_one(self._open.database.workflows, key, session)
-        return None if found is None else doc.to_workflow(found)
+        return None if found is None else wf.to_workflow(found)
 
     @override
     async def control_in(
@@ -621,10 +622,10 @@ class MongoStore(
         soon |= self._open.unreadable.excluded(now)
         workflows = self._open.database.tolerant_workflows
         found = await workflows.find_one(
-            soon, {"_id": 0, doc.TIMEOUT_AT: 1}, sort=[(doc.TIMEOUT_AT, 1)]
+            soon, {"_id": 0, wf.TIMEOUT_AT: 1}, sort=[(wf.TIMEOUT_AT, 1)]
         )
-        if found is not None and isinstance(found[doc.TIMEOUT_AT], datetime):
-            self._hints.due(in_milliseconds(found[doc.TIMEOUT_AT]))
+        if found is not None and isinstance(found[wf.TIMEOUT_AT], datetime):
+            self._hints.due(in_milliseconds(found[wf.TIMEOUT_AT]))
 
     async def _end(self, claim: Claim, event: Transition, update: Document) -> None:
         """Move a workflow under its claim, or find out why that cannot be."""

@@ -20,7 +20,6 @@ from bluestreak_core import machine
 from bluestreak_core.concurrency import cancel_once, finish_despite_cancel
 from bluestreak_core.errors import ClaimLost, InvalidArgument, Unsupported, UsageError
 from bluestreak_core.model import Claim, Step
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import undecided
@@ -31,6 +30,8 @@ from bluestreak_mongo.duplicate import is_duplicate_id
 from bluestreak_mongo.error_code import is_about_document
 from bluestreak_mongo.outcome import refusal
 from bluestreak_mongo.recording import find_place
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.step import STEP_ID, from_step, to_step
 
 _MAX_TIME_EXPIRED = 50
 _TRANSIENT = "TransientTransactionError"
@@ -153,15 +154,15 @@ class Transactions:
 
     async def _recorded(self, claim: Claim, step_id: str) -> Step | None:
         try:
-            _, found = await find_place(self._database.steps, claim, doc.STEP_ID, step_id)
+            _, found = await find_place(self._database.steps, claim, STEP_ID, step_id)
         except PyMongoError:
             return None  # the first error tells more than that this one came on top of it
-        return None if found is None else doc.to_step(found)
+        return None if found is None else to_step(found)
 
     async def _loss(self, claim: Claim, attempt: _Attempt) -> ClaimLost | InvalidArgument:
         with store_errors():
-            found = await self._database.workflows.find_one({doc.WORKFLOW_ID: claim.workflow_id})
-        workflow = None if found is None else doc.to_workflow(found)
+            found = await self._database.workflows.find_one({wf.WORKFLOW_ID: claim.workflow_id})
+        workflow = None if found is None else wf.to_workflow(found)
         if attempt.has_called and machine.in_force(workflow, claim):  # so it was lost within only
             reason = "its function has ended the claim of its own workflow"
             return InvalidArgument("transaction", attempt.step_id, reason)
@@ -222,9 +223,9 @@ class _Attempt:
     async def _run(self, session: Any) -> Any:
         """What is done in the transaction, with the commit at its end."""
         steps = self.database.steps
-        place, recorded = await find_place(steps, self.claim, doc.STEP_ID, self.step_id, session)
+        place, recorded = await find_place(steps, self.claim, STEP_ID, self.step_id, session)
         if recorded is not None:
-            return doc.to_step(recorded).output
+            return to_step(recorded).output
         returned = await self._call(session)
         if self._is_broken_off:  # which the function has swallowed
             raise asyncio.CancelledError
@@ -256,7 +257,7 @@ class _Attempt:
         output, _ = self.rules.round_trip(returned, what)
         steps = self.database.steps
         try:
-            document = doc.from_step(self.claim.workflow, place, output, self.now())
+            document = from_step(self.claim.workflow, place, output, self.now())
             await steps.insert_one(document, session=session)
         except OperationFailure as error:
             if is_about_document(error) and not is_duplicate_id(error, steps.name):

@@ -21,8 +21,12 @@ from bluestreak_core.model import (
     Status,
 )
 from bluestreak_core.store import ENDED
-from bluestreak_mongo import documents as doc
-from bluestreak_mongo.documents import Document
+from bluestreak_mongo.schema import FIRST_DATE, Document
+from bluestreak_mongo.schema import workflow as doc
+from bluestreak_mongo.schema.claim_entry import from_claim_entry
+from bluestreak_mongo.schema.error import from_error
+from bluestreak_mongo.schema.failed_step import from_failed_step
+from bluestreak_mongo.schema.step import STEP_ID
 
 _MARK = datetime(1970, 1, 1, tzinfo=UTC)
 """The end that a workflow marked for deletion is given: the index has those first."""
@@ -50,9 +54,9 @@ _FIELDS: Mapping[str, str] = {
 
 _STORED: Mapping[type, Callable[[Any], Any]] = {
     Status: lambda status: status.value,
-    ErrorRecord: doc.from_error,
-    FailedStep: doc.from_failed_step,
-    ClaimEntry: doc.from_claim_entry,
+    ErrorRecord: from_error,
+    FailedStep: from_failed_step,
+    ClaimEntry: from_claim_entry,
 }
 """How a document has what is neither a date nor a plain value."""
 
@@ -112,7 +116,7 @@ def never_due() -> list[Document]:
     claimable = [status.value for status in machine.sources(Transition.CLAIM)]
     return [
         {doc.STATUS: {"$nin": [status.value for status in Status]}},
-        {doc.STATUS: {"$in": claimable}, doc.TIMEOUT_AT: {"$not": {"$gte": doc.FIRST_DATE}}},
+        {doc.STATUS: {"$in": claimable}, doc.TIMEOUT_AT: {"$not": {"$gte": FIRST_DATE}}},
     ]
 
 
@@ -205,7 +209,7 @@ def progress() -> Document:
 
 def without_failed_step(claim: Claim, step_id: str) -> Document:
     """Matches a workflow while the claim may move it, and the step has not been given up."""
-    return in_force(claim) | {f"{doc.FAILED_STEPS}.{doc.FAILED_STEP_ID}": {"$ne": step_id}}
+    return in_force(claim) | {f"{doc.FAILED_STEPS}.{STEP_ID}": {"$ne": step_id}}
 
 
 def fail_step(failed: FailedStep) -> Document:
@@ -294,7 +298,7 @@ def discard(now: datetime) -> Document:
 
 def marked() -> Document:
     """Matches the workflows that are marked for deletion."""
-    return {doc.PRUNED_AT: {"$gte": doc.FIRST_DATE}}
+    return {doc.PRUNED_AT: {"$gte": FIRST_DATE}}
 
 
 def left_behind() -> Document:

@@ -16,10 +16,10 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bluestreak_core.errors import CorruptDocument
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC, RAW
-from bluestreak_mongo.documents import Document
 from bluestreak_mongo.raw_fields import readable
+from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import workflow as wf
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def _decoded(document: Document | RawBSONDocument, collection: str) -> Document:
         return bson.decode(document.raw, CODEC)
     except InvalidBSON as error:
         fields = _readable(document)
-        name = fields.get(doc.WORKFLOW_ID, fields.get("_id"))
+        name = fields.get(wf.WORKFLOW_ID, fields.get("_id"))
         raise undecodable(collection, name, error) from error
 
 

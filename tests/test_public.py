@@ -134,19 +134,15 @@ def test_the_five_verbs_are_the_same_words_in_every_layer() -> None:
     assert all(hasattr(machine, verb) for verb in ("claim", "finish", "fail"))
 
 
-def test_field_names_of_documents_are_spelled_in_one_file() -> None:
+def test_each_field_name_of_the_documents_is_spelled_in_one_file_of_the_schema() -> None:
     fields = re.compile(
         r"[\"'](workflowId|handlerId|timeoutAt|stepId|napId|wakeUpAt|claimLog)[\"']"
     )
-    spelled = {
-        path.name
-        for package in (
-            "bluestreak_core",
-            "bluestreak_memory",
-            "bluestreak_mongo",
-            "bluestreak_pydantic",
-        )
+    spelled = [
+        (field, path.parent.name)
+        for package in {package.partition(".")[0] for package in PACKAGES}
         for path in (ROOT / package).rglob("*.py")
-        if fields.search(path.read_text())
-    }
-    assert spelled == {"documents.py"}
+        for field in fields.findall(path.read_text())
+    ]
+    assert len(spelled) == 7
+    assert {folder for _, folder in spelled} == {"schema"}

@@ -37,7 +37,10 @@ from bluestreak_core import (
     Workflow,
 )
 from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.nap import to_nap
+from bluestreak_mongo.schema.step import to_step
 
 URL = "BLUESTREAK_MONGODB_URL"
 WORKFLOW_ID = "user-123"
@@ -143,22 +146,16 @@ async def read_back(
 ) -> Record:
     workflow = await bluestreak.find_workflow(WORKFLOW_ID)
     assert workflow is not None
-    key = {doc.WORKFLOW_ID: WORKFLOW_ID}
+    key = {wf.WORKFLOW_ID: WORKFLOW_ID}
     return Record(
         workflow=workflow,
-        steps=[
-            doc.to_step(found) async for found in database[doc.STEPS].find(key)
-        ],
-        naps=[
-            doc.to_nap(found) async for found in database[doc.NAPS].find(key)
-        ],
+        steps=[to_step(found) async for found in database[STEPS].find(key)],
+        naps=[to_nap(found) async for found in database[NAPS].find(key)],
     )
 
 
 def show(record: Record, created: float, calls: Mapping[str, int]) -> None:
-    print(
-        f"\nWhat is recorded in {doc.WORKFLOWS}, {doc.STEPS} and {doc.NAPS}:\n"
-    )
+    print(f"\nWhat is recorded in {WORKFLOWS}, {STEPS} and {NAPS}:\n")
     (created_at, _), *_ = timeline = events(record)
     for at, event in timeline:
         print(f"{created + (at - created_at).total_seconds():5.1f} s  {event}")

@@ -16,8 +16,11 @@ from pymongo.read_concern import ReadConcern
 
 from bluestreak_core import Bluestreak
 from bluestreak_mongo import LocalMongo, MongoStore
-from bluestreak_mongo import documents as doc
 from bluestreak_mongo.bson_rules import CODEC
+from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.nap import to_nap
+from bluestreak_mongo.schema.step import to_step
 from tests.chaos import history, ledger
 from tests.chaos.evidence import Evidence
 from tests.chaos.fleet import Fleet
@@ -117,8 +120,8 @@ async def _drain(starter: Starter, database: AsyncDatabase[Document]) -> float:
     began = loop.time()
 
     async def all_ended() -> bool:
-        running = {doc.STATUS: {"$not": _ENDED}}
-        return await database[doc.WORKFLOWS].find_one(running, {"_id": 1}) is None
+        running = {wf.STATUS: {"$not": _ENDED}}
+        return await database[WORKFLOWS].find_one(running, {"_id": 1}) is None
 
     with suppress(TimeoutError):
         await eventually("all workflows have ended", all_ended, PATIENCE)
@@ -136,14 +139,14 @@ async def _calls(url: str) -> list[ledger.Call]:
 
 async def _stored(database: AsyncDatabase[Document]) -> dict[str, Any]:
     """What the database holds, and how it came to that."""
-    workflows = [doc.to_workflow(found) async for found in database[doc.WORKFLOWS].find()]
+    workflows = [wf.to_workflow(found) async for found in database[WORKFLOWS].find()]
     operations = database.client.get_database("local", codec_options=CODEC)["oplog.rs"]
     found = await operations.find({"ns": {"$regex": rf"^{database.name}\."}}).to_list(None)
     changes = list(history.read(found))
     return {
         "workflows": {workflow.workflow_id: workflow for workflow in workflows},
-        "steps": [doc.to_step(found) async for found in database[doc.STEPS].find()],
-        "naps": [doc.to_nap(found) async for found in database[doc.NAPS].find()],
+        "steps": [to_step(found) async for found in database[STEPS].find()],
+        "naps": [to_nap(found) async for found in database[NAPS].find()],
         "history": [change for change in changes if isinstance(change, Change)],
         "odd": [change for change in changes if isinstance(change, Odd)],
     }

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from bluestreak_core.model import Status
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS
+from bluestreak_mongo.schema import workflow as wf
 
 Document = Mapping[str, Any]
 
@@ -82,16 +83,16 @@ def read(operations: Iterable[Document]) -> Iterator[Change | Odd]:
     for operation in operations:
         collection = operation["ns"].partition(".")[2]
         kind, key = operation["op"], operation["o2"]["_id"] if "o2" in operation else None
-        if kind == "c" or (kind == "i" and collection in (doc.STEPS, doc.NAPS)):
+        if kind == "c" or (kind == "i" and collection in (STEPS, NAPS)):
             continue
-        if collection != doc.WORKFLOWS or kind not in ("i", "u"):
+        if collection != WORKFLOWS or kind not in ("i", "u"):
             yield Odd(collection=collection, operation=kind, key=key)
             continue
         before = documents.get(key)
         after = dict(operation["o"]) if before is None else changed(before, operation["o"])
         documents[key] = after
         yield Change(
-            workflow_id=after[doc.WORKFLOW_ID],
+            workflow_id=after[wf.WORKFLOW_ID],
             at=operation["wall"],
             before=None if before is None else _state(before),
             after=_state(after),
@@ -110,9 +111,9 @@ def changed(document: Document, update: Document) -> dict[str, Any]:
 
 def _state(document: Document) -> State:
     return State(
-        status=Status(document[doc.STATUS]),
-        claim=document.get(doc.CLAIM),
-        worker=document.get(doc.WORKER),
-        timeout_at=document[doc.TIMEOUT_AT],
-        failures=document[doc.FAILURES],
+        status=Status(document[wf.STATUS]),
+        claim=document.get(wf.CLAIM),
+        worker=document.get(wf.WORKER),
+        timeout_at=document[wf.TIMEOUT_AT],
+        failures=document[wf.FAILURES],
     )

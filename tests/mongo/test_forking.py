@@ -17,7 +17,8 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, forking, transitions
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema.failed_step import from_failed_step
+from bluestreak_mongo.schema.step import from_step
 from tests.mongo.conftest import FAILED_STEP, NOW, SECOND, Application, Document, claimed
 from tests.mongo.test_claim_cost import explained
 
@@ -209,11 +210,11 @@ async def test_a_fork_with_a_compensation_has_what_was_given_up_before_it(
     application: Application, raw: Database[Document]
 ) -> None:
     claim = await claimed(application.store)
-    failed = doc.from_failed_step(replace(FAILED_STEP, step_id="x", failed_at=NOW + SECOND))
+    failed = from_failed_step(replace(FAILED_STEP, step_id="x", failed_at=NOW + SECOND))
 
     def go_on() -> None:
         raw.workflows.update_one({}, {"$push": {"failedSteps": failed}})
-        step = doc.from_step(claim.workflow, "compensate", 1, NOW + 2 * SECOND)
+        step = from_step(claim.workflow, "compensate", 1, NOW + 2 * SECOND)
         raw.steps.insert_one(step)
 
     # When the source has been read, and before its records are looked at.

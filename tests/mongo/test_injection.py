@@ -11,7 +11,16 @@ from bson import Code, DBRef, Regex, Timestamp
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, Status, UnstorableValue, WorkflowAborted
-from bluestreak_mongo import documents as doc
+from bluestreak_mongo.schema import (
+    claim_entry,
+    document,
+    error,
+    failed_step,
+    nap,
+    record,
+    step,
+    workflow,
+)
 from tests.mongo.conftest import Application, Document, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -73,7 +82,12 @@ IDS = [
     *("%24gt", "\\u0024gt", "\r\n", "\N{SNAKE}", "%s %d {0} {x}", " ", "null", "undefined", "NaN"),
 ]
 
-OURS = {name for field, name in vars(doc).items() if field.isupper() and type(name) is str}
+OURS = {
+    name
+    for module in (claim_entry, document, error, failed_step, nap, record, step, workflow)
+    for field, name in vars(module).items()
+    if field.isupper() and type(name) is str
+}
 
 
 def check_filter(filter: Document) -> None:
@@ -111,8 +125,8 @@ def check_commands(application: Application) -> None:
         check_filter(command["query"])
         check_update(command["update"])
     for command in sent.named("insert"):
-        for document in command["documents"]:
-            assert document.keys() <= OURS | {"_id"}
+        for inserted in command["documents"]:
+            assert inserted.keys() <= OURS | {"_id"}
     known = {"find", "update", "findAndModify", "insert", "aggregate", "getMore", "killCursors"}
     assert set(sent.names) <= known
     for command in sent.named("aggregate"):
