@@ -28,6 +28,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.schema import STEPS, WORKFLOWS
 from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.record import Owner
 from bluestreak_mongo.schema.step import OUTPUT, STEP_ID
 
 CACHE = "2GB"
@@ -265,8 +266,9 @@ async def _record(database: AsyncDatabase[Document], specimens: Specimens, count
     """A workflow that has been claimed before, and is due with so many recorded steps."""
     due = {wf.HANDLER_ID: REPLAY, wf.INPUT: count, wf.TIMEOUT_AT: datetime.now(UTC)}
     await database[WORKFLOWS].insert_one(specimens.parked | {wf.WORKFLOW_ID: REPLAY} | due)
+    owner = Owner.created(REPLAY, specimens.parked[wf.CREATED_AT])
     steps = [
-        specimens.step | {wf.WORKFLOW_ID: REPLAY, STEP_ID: _step_id(number), OUTPUT: number}
+        specimens.step | owner.fields | {STEP_ID: _step_id(number), OUTPUT: number}
         for number in range(count)
     ]
     await fill(database, STEPS, steps)
