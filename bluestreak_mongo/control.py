@@ -11,36 +11,47 @@ from pymongo.errors import WriteError
 from bluestreak_core import machine
 from bluestreak_core.errors import TransitionRefused, WorkflowNotFound
 from bluestreak_core.machine import Transition
+from bluestreak_core.store import Hints
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
+from bluestreak_mongo.driver import writes
 from bluestreak_mongo.outcome import check_moved
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
 
 _LATE = timedelta(seconds=1)
-"""By how much the clock of who cancels or pauses may differ from ours."""
+"""By how much the clock of another process may differ from ours."""
 
 
 class Control:
     """Moves workflows without a claim."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, hints: Hints) -> None:
         self._workflows = database.workflows
         self._tolerant_workflows = database.tolerant_workflows
+        self._hints = hints
 
+    @writes
     async def move(
-        self,
-        workflow_id: str,
-        event: Transition,
-        now: datetime,
-        reason: str | None,
-        session: Any = None,
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None
     ) -> None:
-        """See `Store.control`; with a session, as a part of its transaction."""
+        """See `Store.control`."""
+        await self.move_in(None, workflow_id, event, now, reason)
+        if machine.target(event).ended:
+            self._hints.ended(workflow_id)
+        if event in (Transition.CANCEL, Transition.PAUSE):
+            self._hints.controlled()
+        else:
+            self._hints.due(now)
+
+    async def move_in(
+        self, session: Any, workflow_id: str, event: Transition, now: datetime, reason: str | None
+    ) -> None:
+        """See `SupportsTransactions.control_in`; without a transaction if `session` is None."""
         key = {wf.WORKFLOW_ID: workflow_id}
         fields = {wf.STATUS: 1, wf.PRUNED_AT: 1, wf.FORKING: 1}
-        arrows = transitions.control(event, now, reason)
-        while not await self._follow_one(workflow_id, arrows, session):
+        changes = transitions.control(event, now, reason)
+        while not await self._apply_one(workflow_id, changes, session):
             found = await self._workflows.find_one(key, fields, session=session)
             if found is None:
                 raise WorkflowNotFound(workflow_id)
@@ -48,16 +59,19 @@ class Control:
                 raise TransitionRefused(workflow_id, status, event)
             # Else it was moved just then.
 
+    # Not broken off when the last run ends, since PyMongo leaks the socket of a connection that is
+    # broken off while it is made.
+    @writes
     async def has_taken_from(self, worker: str, since: datetime, now: datetime) -> bool:
         """Whether somebody may have cancelled or paused what this worker has had a claim on."""
         taken = transitions.taken_from(worker, since - _LATE, now + _LATE)
         return await self._tolerant_workflows.find_one(taken, {"_id": 1}) is not None
 
-    async def _follow_one(
-        self, workflow_id: str, arrows: Sequence[tuple[Document, Document]], session: Any
+    async def _apply_one(
+        self, workflow_id: str, changes: Sequence[tuple[Document, Document]], session: Any
     ) -> bool:
         """Whether a workflow was in one of the states that are moved from."""
-        for accepted, update in arrows:
+        for accepted, update in changes:
             ours = {wf.WORKFLOW_ID: workflow_id} | accepted
             try:
                 moved = await self._workflows.update_one(ours, update, session=session)

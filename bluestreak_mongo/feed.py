@@ -1,31 +1,30 @@
-"""Push: one change stream that tells this process what others do, while somebody here waits.
+"""Push: while callers in this process wait, a change stream reports what other processes do.
 
-Polling stays the truth. What a stream says is passed on as a hint, and where there is none (a
-standalone server, a missing privilege, an outage), waiting is polling.
+Reports are hints: a caller that wakes up reads the database. Where there is no stream (a standalone
+server, a missing privilege, an outage), callers poll.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-import bson
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import PyMongoError
 
-from bluestreak_core import machine
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import end_all, finish_despite_cancel
-from bluestreak_core.machine import Transition
 from bluestreak_core.model import Status
 from bluestreak_core.store import Hints
-from bluestreak_mongo.bson_rules import CODEC, RAW
+from bluestreak_mongo.awaited import Awaited
+from bluestreak_mongo.bson_rules import RAW
+from bluestreak_mongo.change import DUE, ENDED, PIPELINE, TAKEN, key_of
+from bluestreak_mongo.demand import Demand
 from bluestreak_mongo.driver import cancel_and_wait, is_passing
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.rivalry import Rivalry
@@ -34,157 +33,64 @@ from bluestreak_mongo.schema import workflow as wf
 
 logger = logging.getLogger(__name__)
 
-LINGER = 1.0
-"""Seconds that a stream is kept, unread, for the next one to wait."""
+_REOPEN_AFTER = timedelta(seconds=1)
 
-_LISTEN_AGAIN_AFTER = timedelta(seconds=1)
+_LONGEST_AWAIT_MS = 5000
+"""The longest time that the server holds back its answer while there is no change."""
 
-_AWAIT_MS = 5000
-"""How long the server holds back its answer while there is nothing to tell, at most."""
+_READ_AGAIN_AFTER = timedelta(seconds=30)
+"""How long a caller waits for an end without reading the workflow, while there is a stream."""
 
-_LOOK_AGAIN_AFTER = timedelta(seconds=30)
-"""How long a caller waits for an end without a look, while there is a stream."""
-
-_POLL_AFTER = timedelta(seconds=1)
-_POLL_EACH_AFTER = timedelta(milliseconds=2)
-"""Likewise without a stream: the more there are who wait, the longer, since each look costs."""
-
-_REMEMBERED = 10_000
-"""How many workflows are remembered that were looked at or have ended, while nobody waits."""
-
-_DUE = {status.value for status in machine.waiting()}
-_ENDED = {status.value for status in Status if status.ended}
-_TAKEN = {machine.target(event).value for event in (Transition.CANCEL, Transition.PAUSE)}
-
-
-def _changed(field: str) -> Document:
-    """What an event says of a field: in a new document, or in what was changed of an old one."""
-    return {"$ifNull": [f"$fullDocument.{field}", f"$updateDescription.updatedFields.{field}"]}
-
-
-_PIPELINE: list[Document] = [
-    {
-        "$project": {
-            "documentKey._id": 1,
-            wf.STATUS: _changed(wf.STATUS),
-            wf.TIMEOUT_AT: _changed(wf.TIMEOUT_AT),
-            wf.WORKER: _changed(wf.WORKER),
-        }
-    },
-    {"$match": {wf.STATUS: {"$in": sorted(_DUE | _ENDED | _TAKEN | {Status.RUNNING.value})}}},
-]
+_POLL_ENDS_AFTER = timedelta(seconds=1)
+_POLL_ENDS_AFTER_EACH = timedelta(milliseconds=2)
+"""Likewise without a stream: longer, the more workflows are waited for, since each read costs."""
 
 
 class _Invalidated(PyMongoError):
-    """A stream has nothing more to tell, and never will."""
-
-
-class _Awaited:
-    """The workflows whose ends are waited for. An event names them by `_id`, a caller does not.
-
-    Names are learned by looks, which come before the waits, and may come after the event.
-    """
-
-    def __init__(self) -> None:
-        self._callers: Counter[str] = Counter()
-        self._keys: dict[str, bytes] = {}
-        self._names: dict[bytes, str] = {}
-        self._looked_at: OrderedDict[str, None] = OrderedDict()
-        self._lately_ended: OrderedDict[bytes, None] = OrderedDict()
-
-    @property
-    def count(self) -> int:
-        """How many workflows are waited for."""
-        return len(self._callers)
-
-    def add(self, workflow_id: str) -> None:
-        """One more caller waits for this workflow."""
-        self._callers[workflow_id] += 1
-
-    def remove(self, workflow_id: str) -> None:
-        """One less."""
-        self._callers[workflow_id] -= 1
-        if not self._callers[workflow_id]:
-            del self._callers[workflow_id]
-            self._forget_unless_wanted(workflow_id)
-
-    def identify(self, workflow_id: str, key: bytes) -> bool:
-        """Learn a workflow's `_id`. True, once, if its end was heard of before that."""
-        self._keys[workflow_id] = key
-        self._names[key] = workflow_id
-        self._looked_at[workflow_id] = None
-        self._looked_at.move_to_end(workflow_id)
-        if len(self._looked_at) > _REMEMBERED:
-            oldest, _ = self._looked_at.popitem(last=False)
-            self._forget_unless_wanted(oldest)
-        if key not in self._lately_ended:
-            return False
-        del self._lately_ended[key]
-        return True
-
-    def ended(self, key: bytes) -> str | None:
-        """The workflow that has ended, if it is known by a look."""
-        if key in self._names:
-            return self._names[key]
-        self._lately_ended[key] = None
-        if len(self._lately_ended) > _REMEMBERED:
-            self._lately_ended.popitem(last=False)
-        return None
-
-    def _forget_unless_wanted(self, workflow_id: str) -> None:
-        if workflow_id not in self._callers and workflow_id not in self._looked_at:
-            self._names.pop(self._keys.pop(workflow_id, b""), None)
+    """A stream reports nothing any more."""
 
 
 class Feed:
-    """Follows the collection of workflows while somebody waits, and gives hints of what it sees."""
+    """Follows the collection of workflows while callers wait, and passes changes on as hints."""
 
     def __init__(self, workflows: AsyncCollection[Document], hints: Hints, clock: Clock) -> None:
         self.is_live = False
-        """Whether there is a stream, so that who waits hears of what others do."""
+        """Whether there is a stream, so that callers hear of what other processes do."""
         self._workflows = workflows
         self._hints = hints
         self._clock = clock
         self._is_possible = _can_be_followed(workflows)
         self._is_broken = False
         self._following: asyncio.Task[None] | None = None
-        self._waiters = 0
-        self._is_resting = False
-        self._wanted = asyncio.Event()
-        self._awaited = _Awaited()
+        self._demand = Demand()
+        self._awaited = Awaited()
         self.rivalry = Rivalry(hints, clock)
-        """With the other processes, for work that all of them hear of."""
+        """With the other processes, for work that all of them hear of at once."""
 
     @property
     def is_read(self) -> bool:
-        """Whether what others do is heard of now, although nobody may wait for it."""
-        return self.is_live and not self._is_resting
+        """Whether the stream is read now, and not only kept for the next caller."""
+        return self.is_live and not self._demand.is_resting
 
     @property
-    def look_again_after(self) -> timedelta:
-        """How long a caller who waits for an end can do without a look."""
+    def read_again_after(self) -> timedelta:
+        """How long a caller that waits for an end need not read the workflow."""
         if self.is_live:
-            return _LOOK_AGAIN_AFTER
-        return max(_POLL_AFTER, self._awaited.count * _POLL_EACH_AFTER)
+            return _READ_AGAIN_AFTER
+        return max(_POLL_ENDS_AFTER, self._awaited.count * _POLL_ENDS_AFTER_EACH)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """For as long as this block lasts, there is a stream, if there can be one."""
-        self._waiters += 1
-        self._wanted.set()
-        if self._is_possible and (self._following is None or self._following.done()):
-            self._following = asyncio.create_task(self._follow(), name="bluestreak feed")
-            self._following.add_done_callback(_log_failure)
-        try:
+        with self._demand.one_more():
+            if self._is_possible and (self._following is None or self._following.done()):
+                self._following = asyncio.create_task(self._follow(), name="bluestreak feed")
+                self._following.add_done_callback(_log_failure)
             yield
-        finally:
-            self._waiters -= 1
-            if self._waiters == 0:
-                self._wanted.clear()
 
     @contextmanager
     def waiting_for(self, workflow_id: str) -> Iterator[None]:
-        """Likewise, and the end of this workflow is among what is heard of."""
+        """Likewise, and the stream reports the end of this workflow."""
         self._awaited.add(workflow_id)
         self.rivalry.read_on()
         try:
@@ -194,10 +100,10 @@ class Feed:
             self._awaited.remove(workflow_id)
 
     def identify(self, document: Mapping[str, Any]) -> None:
-        """Learn which document is that of a workflow, from one that was read."""
-        if document.get(wf.STATUS) in _ENDED:
+        """Learn which `_id` a workflow has, from a document that was read."""
+        if document.get(wf.STATUS) in ENDED:
             return
-        if self._awaited.identify(document[wf.WORKFLOW_ID], _key(document)):
+        if self._awaited.identify(document[wf.WORKFLOW_ID], key_of(document)):
             self._hints.ended(document[wf.WORKFLOW_ID])
 
     async def close(self) -> None:
@@ -208,13 +114,13 @@ class Feed:
             await end_all([self._following])
 
     async def _follow(self) -> None:
-        while self._waiters and self._is_possible:
+        while self._demand and self._is_possible:
             try:
-                # Seen through, since PyMongo leaks the socket of a connection that is broken off
-                # while it is being made.
+                # Not cancelled half-way: PyMongo leaks the socket of a connection that is cancelled
+                # while it is made.
                 workflows = self._workflows.with_options(codec_options=RAW)
                 stream = await finish_despite_cancel(
-                    workflows.watch(_PIPELINE, max_await_time_ms=_await_ms(workflows))
+                    workflows.watch(PIPELINE, max_await_time_ms=_await_ms(workflows))
                 )
             except PyMongoError as error:
                 self._is_possible = is_passing(error)
@@ -223,19 +129,19 @@ class Feed:
             try:
                 async with stream:
                     await self._listen(stream)
-            except PyMongoError as error:  # also of the command that closes the stream
-                self._hints.missed_something()  # from now on, whoever waits has to poll
+            except PyMongoError as error:  # the command that closes the stream may raise it, too
+                self._hints.missed_something()  # from now on, callers have to poll
                 await self._do_without(error)
 
     async def _listen(self, stream: AsyncChangeStream[Document]) -> None:
-        """Pass on what happens, until nobody has waited for a while."""
+        """Pass changes on until no caller has waited for a while."""
         if self._is_broken:
             logger.info("the change stream is back")
         self._is_broken = False
         self.is_live = True
         try:
-            self._hints.missed_something()  # it may have happened before we listened
-            while await self._is_wanted():
+            self._hints.missed_something()  # before the stream was open
+            while await self._demand.lasts():
                 event = await cancel_and_wait(stream.try_next())
                 if not stream.alive:  # the collection was dropped or renamed
                     raise _Invalidated("its collection is gone")
@@ -247,36 +153,23 @@ class Feed:
             self.is_live = False
 
     async def _do_without(self, error: PyMongoError) -> None:
-        """Say so, and leave the server alone for a moment."""
+        """Log it, and pause before another stream is opened."""
         if not self._is_possible:
             logger.info("there is no change stream, polling instead: %s", shown(error))
             return
         if not self._is_broken:
             logger.warning("the change stream broke off, polling meanwhile: %s", shown(error))
         self._is_broken = True
-        await self._clock.sleep(_LISTEN_AGAIN_AFTER)
-
-    async def _is_wanted(self) -> bool:
-        if self._waiters:
-            return True
-        self._is_resting = True
-        try:
-            async with asyncio.timeout(LINGER):
-                await self._wanted.wait()
-        except TimeoutError:
-            return False
-        finally:
-            self._is_resting = False
-        return True
+        await self._clock.sleep(_REOPEN_AFTER)
 
     def _pass_on(self, event: Mapping[str, Any]) -> None:
         status = event[wf.STATUS]
         if not isinstance(status, str):  # an array that holds one
             return
         key = bytes(event["documentKey"].raw)
-        if status in _TAKEN:
+        if status in TAKEN:
             self._hints.controlled()
-        if status in _DUE:
+        if status in DUE:
             due_at = event.get(wf.TIMEOUT_AT)
             if isinstance(due_at, datetime) and due_at > self._clock.now():
                 self._hints.due(due_at)
@@ -288,23 +181,18 @@ class Feed:
             self._hints.ended(workflow_id)
 
 
-def _key(document: Mapping[str, Any]) -> bytes:
-    """A document's `_id`, which may be anything, as an event names it."""
-    return bson.encode({"_id": document["_id"]}, codec_options=CODEC)
-
-
 def _can_be_followed(workflows: AsyncCollection[Document]) -> bool:
-    """Whether there is a connection for a stream; Motor's collections have another kind of them."""
+    """Whether the client has a connection to spare, and is PyMongo's: Motor's streams differ."""
     if not isinstance(workflows, AsyncCollection):
         return False
     return workflows.database.client.options.pool_options.max_pool_size != 1
 
 
 def _await_ms(workflows: AsyncCollection[Document]) -> int:
-    """No longer than half the time in which the client wants to have read an answer."""
+    """At most half the time that the client waits for an answer."""
     options = workflows.database.client.options
     bounds = [within for within in (options.pool_options.socket_timeout, options.timeout) if within]
-    return min(_AWAIT_MS, *(int(within * 500) for within in bounds)) if bounds else _AWAIT_MS
+    return min(_LONGEST_AWAIT_MS, *(int(within * 500) for within in bounds), _LONGEST_AWAIT_MS)
 
 
 def _log_failure(following: asyncio.Task[None]) -> None:

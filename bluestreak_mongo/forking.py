@@ -23,10 +23,12 @@ from bluestreak_core import machine
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import StepNotRecorded, TransitionRefused, WorkflowNotFound
 from bluestreak_core.model import FailedStep, Status, Workflow
+from bluestreak_core.store import Hints
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.bulk import insert_each
 from bluestreak_mongo.database import Database
+from bluestreak_mongo.driver import writes
 from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.schema import FIRST_DATE, Document, Index
 from bluestreak_mongo.schema import workflow as wf
@@ -67,10 +69,25 @@ class _Part:
         return not self.place.is_before(place) if self.including else place.is_before(self.place)
 
 
-async def fork(
+class Forking:
+    """Forks workflows."""
+
+    def __init__(self, database: Database, hints: Hints) -> None:
+        self._database = database
+        self._hints = hints
+
+    @writes
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        """See `SupportsForks.fork`."""
+        forked = await _fork(self._database, workflow_id, new_id, before, now)
+        if forked:
+            self._hints.due(now)
+        return forked
+
+
+async def _fork(
     database: Database, workflow_id: str, new_id: str, before: str | None, now: datetime
 ) -> bool:
-    """See `SupportsForks.fork`."""
     found = await _find_source(database, workflow_id)
     source = wf.to_workflow(found)
     part = await _part(database, source, before)

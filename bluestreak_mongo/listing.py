@@ -13,44 +13,42 @@ replica set has; on a standalone server what has been met twice is still listed 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
-from pymongo import ASCENDING, DESCENDING
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 
-from bluestreak_core.model import Attempt, Nap, Status
-from bluestreak_core.store import CountBy, ListPosition, Order, Query, Records, WorkflowSummary
+from bluestreak_core.model import Status
+from bluestreak_core.store import CountBy, ListPosition, Query, WorkflowSummary
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.schema import FIRST_DATE, Document, Index
+from bluestreak_mongo.driver import reads
+from bluestreak_mongo.query_plan import (
+    Condition,
+    behind,
+    conditions_of,
+    filters_of,
+    index_to_walk,
+    may_move,
+    sort_of,
+    stretches_of,
+)
+from bluestreak_mongo.schema import Document, Index
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.index import (
-    BY_CREATED,
     BY_DUE,
     BY_HANDLER,
-    BY_ID,
-    BY_RARE_STATUS,
-    RARE,
 )
-from bluestreak_mongo.schema.nap import to_record
-from bluestreak_mongo.schema.record import Owner, recorded_at
-from bluestreak_mongo.schema.step import to_step
 from bluestreak_mongo.unreadable import (
     Cursor,
-    Unreadable,
     UnreadableDocuments,
     read_each,
     read_first,
 )
 
-T = TypeVar("T")
-
 FEW = 5000
 """Fewer workflows than that are sorted."""
 
-_PAGE = 10_000
 _COUNTED = {
     CountBy.STATUS: (wf.STATUS, BY_DUE),
     CountBy.HANDLER_ID: (wf.HANDLER_ID, BY_HANDLER),
@@ -70,20 +68,8 @@ StaleChunkHistory and MigrationConflict, where a chunk has moved to another shar
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Condition:
-    """One of the things that a workflow has to fulfil, and an index that begins with it."""
-
-    filter: Document
-    index: Index
-
-    def holds_to(self, index: Index) -> bool:
-        """Whether a walk along that index meets nothing that does not fulfil it."""
-        return self.filter.keys() <= _exact(index)
-
-
 class Listing:
-    """Answers what `bluestreak_core.query.SupportsSearch` asks."""
+    """Answers what `SupportsSearch` asks."""
 
     def __init__(self, database: Database, unreadable: UnreadableDocuments) -> None:
         self._database = database
@@ -91,14 +77,15 @@ class Listing:
         self._unreadable = unreadable
         self._has_snapshots = True
 
+    @reads
     async def page(
         self, query: Query, after: ListPosition | None, limit: int
     ) -> list[WorkflowSummary]:
         """See `SupportsSearch.find_page`. Each stretch of an index is read by one command."""
         if query.statuses == _ALL:
             query = replace(query, statuses=None)
-        conditions = _conditions(query)
-        index = _ordered(query)
+        conditions = conditions_of(query)
+        index = index_to_walk(query)
         rare = None
         if not all(condition.holds_to(index) for condition in conditions):
             rare = await self._rare(conditions)
@@ -106,6 +93,7 @@ class Listing:
             return await self._walked(query, index, after, limit)
         return await self._sorted(query, rare.index, after, limit)
 
+    @reads
     async def count(self, by: CountBy) -> dict[str, int]:
         """See `SupportsSearch.count`. It reads an index, and no document, so marks are not seen."""
         field, index = _COUNTED[by]
@@ -117,22 +105,7 @@ class Listing:
         found, _ = await read_each(self._database.tolerant_workflows, query, dict)
         return {row["_id"]: row["n"] for row in found if isinstance(row["_id"], str)}
 
-    async def records(self, workflow_id: str) -> Records:
-        """See `SupportsSearch.records`."""
-        key = {wf.WORKFLOW_ID: workflow_id}
-        workflow = await self._workflows.find_one(key, {wf.CREATED_AT: 1})
-        owner = Owner.created(workflow_id, (workflow or {}).get(wf.CREATED_AT))
-        steps = await self._recorded(self._database.steps, owner, to_step)
-        naps = await self._recorded(self._database.naps, owner, to_record)
-        return Records(
-            steps=tuple(steps),
-            naps=tuple(one for one in naps if isinstance(one, Nap)),
-            attempts=tuple(one for one in naps if isinstance(one, Attempt)),
-        )
-
-    # Pages -------------------------------------------------------------------------------------
-
-    async def _rare(self, conditions: Sequence[_Condition]) -> _Condition | None:
+    async def _rare(self, conditions: Sequence[Condition]) -> Condition | None:
         """The first condition that few workflows fulfil."""
         for condition in conditions:
             found = await self._workflows.count_documents(
@@ -146,37 +119,41 @@ class Listing:
         self, query: Query, index: Index, after: ListPosition | None, limit: int
     ) -> list[WorkflowSummary]:
         """Read all that an index leads to; the server sorts what a list shows of them."""
-        meant = [*_meant(query), {"$or": _segments(query.order, after)}]
-        may_move = _may_move(query, index)
+        meant = [*filters_of(query), {"$or": behind(query.order, after)}]
+        in_snapshot = may_move(query, index)
 
         def look(workflows: AsyncCollection[Any], count: int) -> Cursor:
             stages: list[Document] = [
                 {"$match": {"$and": meant}},
                 {"$project": _FIELDS},
-                *(_ONCE if may_move else ()),
-                {"$sort": _sort(query.order)},
+                *(_ONCE if in_snapshot else ()),
+                {"$sort": sort_of(query.order)},
                 {"$limit": count},
             ]
             return workflows.aggregate(stages, hint=dict(index))
 
-        return await self._read(look, limit, in_snapshot=may_move)
+        return await self._read(look, limit, in_snapshot=in_snapshot)
 
     async def _walked(
         self, query: Query, index: Index, after: ListPosition | None, limit: int
     ) -> list[WorkflowSummary]:
         """Read an index in its order, one stretch of it after the other."""
         found: list[WorkflowSummary] = []
-        for segment in _segments(query.order, after):
+        for segment in behind(query.order, after):
             # At the root: in an `$and`, it would not occur to the server to use a partial index.
-            meant = {"$or": [{"$and": [*_meant(part), segment]} for part in _parts(query, index)]}
+            meant = {
+                "$or": [
+                    {"$and": [*filters_of(part), segment]} for part in stretches_of(query, index)
+                ]
+            }
 
             def look(
                 workflows: AsyncCollection[Any], count: int, meant: Document = meant
             ) -> Cursor:
                 cursor = workflows.find(meant, _FIELDS, batch_size=count)
-                return cursor.sort(list(_sort(query.order).items())).hint(index).limit(count)
+                return cursor.sort(list(sort_of(query.order).items())).hint(index).limit(count)
 
-            in_snapshot = _may_move(query, index)
+            in_snapshot = may_move(query, index)
             found += await self._read(look, limit - len(found), in_snapshot=in_snapshot)
             if len(found) == limit:
                 break
@@ -206,129 +183,6 @@ class Listing:
         limit: int,
     ) -> list[WorkflowSummary]:
         found, unreadable = await read_first(workflows, look, wf.to_summary, limit)
-        self._pass_over(unreadable)
-        return found
-
-    # Records -----------------------------------------------------------------------------------
-
-    async def _recorded(
-        self,
-        collection: AsyncCollection[Document],
-        owner: Owner,
-        read: Callable[[Document], T],
-    ) -> list[T]:
-        """What one workflow has recorded, and not a deleted one of its id, the oldest first."""
-
-        def query(records: AsyncCollection[Any]) -> Cursor:
-            return records.find({wf.WORKFLOW_ID: owner.workflow_id}, batch_size=_PAGE)
-
-        def dated(document: Document) -> tuple[tuple[datetime, str], T] | None:
-            if not owner.owns(document):
-                return None
-            return (recorded_at(document), str(document["_id"])), read(document)
-
-        found, unreadable = await read_each(collection, query, dated)
-        self._pass_over(unreadable)
-        own = [one for one in found if one is not None]
-        return [record for _, record in sorted(own, key=lambda one: one[0])]
-
-    def _pass_over(self, unreadable: Sequence[Unreadable]) -> None:
         for document in unreadable:
             self._unreadable.report(document, "it is passed over")
-
-
-def _parts(query: Query, index: Index) -> list[Query]:
-    """Queries that a walk along an index has a stretch of its own for; together, the whole."""
-    if query.statuses is None or index != BY_RARE_STATUS:
-        return [query]
-    return [replace(query, statuses=frozenset({status})) for status in sorted(query.statuses)]
-
-
-def _may_move(query: Query, index: Index) -> bool:
-    """Whether what a query means may be at another place of an index from one moment to the next.
-
-    The index of the rare states keeps a workflow where it is for as long as it is in one of them.
-    """
-    return index == BY_DUE or len(_parts(query, index)) > 1
-
-
-def _meant(query: Query) -> list[Document]:
-    """What a workflow has to fulfil, and not to be marked for deletion."""
-    return [condition.filter for condition in _conditions(query)] + [{wf.PRUNED_AT: None}]
-
-
-def _conditions(query: Query) -> list[_Condition]:
-    """The things that a workflow has to fulfil."""
-    conditions: list[_Condition] = []
-
-    def add(filter: Document, index: Index) -> None:
-        conditions.append(_Condition(filter=filter, index=index))
-
-    if query.statuses is not None:
-        one_of = [status.value for status in sorted(query.statuses)]
-        add({wf.STATUS: {"$in": one_of}}, BY_DUE)
-    if query.handler_id is not None:
-        add({wf.HANDLER_ID: query.handler_id}, BY_HANDLER)
-    if query.id_prefix is not None:
-        add({wf.WORKFLOW_ID: _with_prefix(query.id_prefix)}, BY_ID)
-    if query.has_range:
-        until = {} if query.created_until is None else {"$lt": query.created_until}
-        add({wf.CREATED_AT: {"$gte": query.created_from or FIRST_DATE} | until}, BY_CREATED)
-    return conditions
-
-
-def _with_prefix(prefix: str) -> Document:
-    """Matches the texts that begin so, which are a stretch of an index."""
-    stem = prefix.rstrip("\U0010ffff")
-    if not stem:
-        return {"$gte": prefix}
-    after = ord(stem[-1]) + 1
-    if after == 0xD800:  # where no characters are  # noqa: PLR2004
-        after = 0xE000
-    return {"$gte": prefix, "$lt": stem[:-1] + chr(after)}
-
-
-def _ordered(query: Query) -> Index:
-    """The index to walk for an order: of those that have it, the one that holds the least."""
-    if query.order is Order.ID:
-        return BY_ID
-    if query.statuses is not None and query.statuses <= set(RARE):
-        return BY_RARE_STATUS
-    return BY_CREATED if query.handler_id is None else BY_HANDLER
-
-
-def _exact(index: Index) -> set[str]:
-    """The fields by which a walk along an index holds to what is meant."""
-    fields = [field for field, _ in index]
-    last = wf.CREATED_AT if wf.CREATED_AT in fields else wf.WORKFLOW_ID
-    return set(fields[: fields.index(last) + 1])
-
-
-def _sort(order: Order) -> dict[str, int]:
-    match order:
-        case Order.ID:
-            return {wf.WORKFLOW_ID: ASCENDING}
-        case Order.OLDEST:
-            return {wf.CREATED_AT: ASCENDING, wf.WORKFLOW_ID: ASCENDING}
-        case Order.NEWEST:
-            return {wf.CREATED_AT: DESCENDING, wf.WORKFLOW_ID: DESCENDING}
-
-
-def _segments(order: Order, after: ListPosition | None) -> list[Document]:
-    """Match what stands behind a position: stretches of an index, in their order.
-
-    A comparison with a date leaves out what has none, so that is a stretch of its own.
-    """
-    undated: Document = {wf.CREATED_AT: None}
-    if after is None:
-        return [{}]
-    behind = "$lt" if order is Order.NEWEST else "$gt"
-    next_id = {wf.WORKFLOW_ID: {behind: after.workflow_id}}
-    if order is Order.ID:
-        return [next_id]
-    same = {wf.CREATED_AT: after.created_at} | next_id
-    if after.created_at is not None:
-        later = {wf.CREATED_AT: {behind: after.created_at}}
-        return [same, later, undated] if order is Order.NEWEST else [same, later]
-    dated = {wf.CREATED_AT: {"$gte": FIRST_DATE}}
-    return [same] if order is Order.NEWEST else [same, dated]
+        return found

@@ -21,6 +21,7 @@ from bluestreak_core.model import Status
 from bluestreak_core.store import Pruned
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
+from bluestreak_mongo.driver import writes
 from bluestreak_mongo.routing import write_each
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
@@ -57,6 +58,7 @@ class Pruning:
         self._records = (database.steps, database.naps)
         self._unreadable = UnreadableDocuments()  # its own: what has ended is in nobody else's way
 
+    @writes
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import partial
 
 import pymongo
 from pymongo import UpdateOne
-from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.collection import Collection
-from pymongo.database import Database
+from pymongo.database import Database as BlockingDatabase
 from pymongo.errors import BulkWriteError, WriteError
 from typing_extensions import override
 
@@ -20,8 +18,8 @@ from bluestreak_core.run import RENEWALS_PER_LEASE
 from bluestreak_core.store import Renewer
 from bluestreak_mongo import transitions
 from bluestreak_mongo.connection import GOODBYE, Connection
-from bluestreak_mongo.database import CONCERNS
-from bluestreak_mongo.driver import Unauthenticated, store_errors
+from bluestreak_mongo.database import CONCERNS, Database
+from bluestreak_mongo.driver import Unauthenticated, store_errors, writes
 from bluestreak_mongo.error_code import is_about_document, reason_of
 from bluestreak_mongo.routing import first_failure, write_each
 from bluestreak_mongo.schema import WORKFLOWS, Document
@@ -29,38 +27,44 @@ from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.unreadable import Unreadable, UnreadableDocuments
 
 
-async def renew(
-    workflows: AsyncCollection[Document],
-    unreadable: UnreadableDocuments,
-    claims: Sequence[Claim],
-    now: datetime,
-    lease: timedelta,
-    *,
-    is_routed: bool,
-) -> list[Claim]:
-    """See `Store.renew`. A workflow that the server refuses to change keeps no other from it."""
-    if not claims:
-        return []
-    ours, update = transitions.any_in_force(claims), transitions.renew(now, lease)
-    try:
-        if is_routed:
+class Renewal:
+    """Renews leases on the store's own connection."""
+
+    def __init__(self, database: Database, unreadable: UnreadableDocuments) -> None:
+        self._workflows = database.workflows
+        self._is_routed = database.is_routed
+        self._unreadable = unreadable
+
+    @writes
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        """See `Store.renew`."""
+        return await self._renew(claims, transitions.renew(now, lease)) if claims else []
+
+    async def _renew(self, claims: Sequence[Claim], update: Document) -> list[Claim]:
+        """The claims that are lost. A workflow that cannot be changed keeps no other from it."""
+        try:
+            renewed = await self._update(claims, update)
+        except WriteError as error:
+            if not is_about_document(error):
+                raise
+            if len(claims) == 1:
+                unrenewable = _unrenewable(claims[0], error)
+                self._unreadable.report(unrenewable, "its lease cannot be renewed")
+                return list(claims)
+            return [lost for claim in claims for lost in await self._renew([claim], update)]
+        if renewed == len(claims):
+            return []
+        ours = transitions.any_in_force(claims)
+        held = [found async for found in self._workflows.find(ours, transitions.HELD)]
+        return transitions.lost(claims, held)
+
+    async def _update(self, claims: Sequence[Claim], update: Document) -> int:
+        """How many of the workflows were matched."""
+        if self._is_routed:
             each = [UpdateOne(transitions.in_force(claim), update) for claim in claims]
-            renewed = (await write_each(workflows, each)).matched_count
-        else:
-            renewed = (await workflows.update_many(ours, update)).matched_count
-    except WriteError as error:
-        if not is_about_document(error):
-            raise
-        if len(claims) == 1:
-            unreadable.report(_unrenewable(claims[0], error), "its lease cannot be renewed")
-            return list(claims)
-        alone = partial(renew, workflows, unreadable, now=now, lease=lease, is_routed=is_routed)
-        apart = [await alone([claim]) for claim in claims]
-        return [claim for lost in apart for claim in lost]
-    if renewed == len(claims):
-        return []
-    held = [found async for found in workflows.find(ours, transitions.HELD)]
-    return transitions.lost(claims, held)
+            return (await write_each(self._workflows, each)).matched_count
+        ours = transitions.any_in_force(claims)
+        return (await self._workflows.update_many(ours, update)).matched_count
 
 
 def _unrenewable(claim: Claim, error: WriteError) -> Unreadable:
@@ -70,11 +74,11 @@ def _unrenewable(claim: Claim, error: WriteError) -> Unreadable:
 
 
 class BlockingRenewer(Renewer):
-    """`MongoStore.renew` on a connection of its own, which is made by the first call."""
+    """Renews leases on a connection of its own, which the first call makes; for any thread."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._database: Database[Document] | None = None
+        self._database: BlockingDatabase[Document] | None = None
 
     @override
     def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:

@@ -25,11 +25,11 @@ from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import undecided
 from bluestreak_mongo.contention import Turns
 from bluestreak_mongo.database import SNAPSHOT, WRITE_CONCERN, Database
-from bluestreak_mongo.driver import store_errors
+from bluestreak_mongo.driver import reads, store_errors
 from bluestreak_mongo.duplicate import is_duplicate_id
 from bluestreak_mongo.error_code import is_about_document
+from bluestreak_mongo.finding import find_place
 from bluestreak_mongo.outcome import refusal
-from bluestreak_mongo.recording import find_place
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.step import STEP_ID, from_step, to_step
 
@@ -53,6 +53,7 @@ class Transactions:
         self._are_possible: bool | None = None
         self._turns: defaultdict[str, Turns] = defaultdict(Turns)
 
+    @reads
     async def check_possible(self, call: str) -> None:
         """Raise `Unsupported` on a standalone server."""
         if self._are_possible is None:
@@ -60,13 +61,6 @@ class Transactions:
             self._are_possible = any(field in hello for field in _REPLICA_SET_OR_ROUTER)
         if not self._are_possible:
             raise Unsupported(call, "the server is standalone, a replica set has transactions")
-
-    def check_session(self, session: Any) -> None:
-        """Refuse what is no session of this client with a transaction under way."""
-        if getattr(session, "client", None) is not self._database.client:
-            raise InvalidArgument("session", session, "expected a session of the store's client")
-        if not session.in_transaction:
-            raise InvalidArgument("session", session, "it has no transaction under way")
 
     async def step(
         self,
@@ -279,6 +273,14 @@ class _Attempt:
                     raise
             else:
                 return
+
+
+def check_session(session: Any, database: Database) -> None:
+    """Refuse what is no session of the database's client with a transaction under way."""
+    if getattr(session, "client", None) is not database.client:
+        raise InvalidArgument("session", session, "expected a session of the store's client")
+    if not session.in_transaction:
+        raise InvalidArgument("session", session, "it has no transaction under way")
 
 
 def _may_be_committed(error: PyMongoError) -> bool:

@@ -141,13 +141,7 @@ def drop_and_create(guarded: Guarded) -> None:
     guarded.create_user("fickle", [{"role": "readWrite", "db": DATABASE}])
 
 
-AGAIN = [
-    *("create", "create_many", "find_workflow", "claim", "renew", "control", "fork"),
-    *("wait_for_control", "find_page", "count", "records", "prune"),
-]
-
-
-@pytest.mark.parametrize("call", AGAIN)
+@pytest.mark.parametrize("call", CALLS)
 async def test_a_call_of_a_user_who_was_created_again_is_made_by_another_connection(
     guarded: Guarded, clock: ManualClock, call: str
 ) -> None:

@@ -16,7 +16,7 @@ from bluestreak_core import ClaimLost, NotInitialised, UnstorableValue
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, transitions
-from bluestreak_mongo.claiming import CALM
+from bluestreak_mongo.search_range import CALM
 from tests.mongo.conftest import (
     CALLS,
     LEASE,

@@ -87,10 +87,11 @@ def from_command(client: MongoClient[Document], number: int) -> Iterator[None]:
 async def test_what_was_broken_off_is_gone_on_with_by_whatever_comes_next(
     failing: str, clock: ManualClock, number: int
 ) -> None:
-    store = MongoStore(failing, database=f"test-{uuid4().hex[:12]}", clock=clock)
+    database = f"test-{uuid4().hex[:12]}"
+    store = MongoStore(failing, database=database, clock=clock)
     await store.init()
     with MongoClient[Document](failing) as client:
-        raw = client.get_database(store._open.database.name, codec_options=AWARE)
+        raw = client.get_database(database, codec_options=AWARE)
         await ended(store, "w1", "w2")
         with from_command(client, number), pytest.raises(StoreRefused):
             await store.prune(LATER, ENDED, 10, LATER)
@@ -115,7 +116,8 @@ class Interrupting(Sent):
 
     def __init__(self, number: int, action: Callable[[], object]) -> None:
         super().__init__()
-        self._number = number
+        self.left = number
+        """How many commands are still sent before that; negative once it is done."""
         self._action = action
         self.is_armed = False
 
@@ -123,8 +125,8 @@ class Interrupting(Sent):
     def started(self, event: CommandStartedEvent) -> None:
         super().started(event)
         if self.is_armed and event.command_name in {"find", "update", "delete"}:
-            self._number -= 1
-            if self._number == -1:
+            self.left -= 1
+            if self.left == -1:
                 self._action()
 
 
@@ -139,7 +141,7 @@ async def interrupted(
         await ended(store, "w")
         sent.is_armed = True
         pruned = await store.prune(LATER, ENDED, 10, LATER)
-        assert sent._number < 0
+        assert sent.left < 0
         await store.close()
     return pruned
 
@@ -228,7 +230,7 @@ async def test_a_fork_of_what_is_being_deleted_is_whole_or_is_none(
             await store.prune(LATER, ENDED, 10, LATER)
             assert [*raw.workflows.find(), *raw.steps.find(), *raw.naps.find()] == []
         await store.close()
-    assert sent._number < 0
+    assert sent.left < 0
 
 
 DESCRIBE_COMMANDS = 4
@@ -251,7 +253,7 @@ async def test_what_is_being_deleted_is_not_described_without_some_of_its_record
             sent.is_armed = True
             with pytest.raises(WorkflowNotFound, match="'w'"):
                 await bluestreak.describe("w")
-    assert sent._number < 0
+    assert sent.left < 0
 
 
 @pytest.mark.parametrize("number", range(COMMANDS))

@@ -180,7 +180,7 @@ async def test_a_worker_hears_of_what_another_process_takes_from_it(
 async def test_a_worker_without_free_slots_hears_of_it_though_nobody_reads_the_stream(
     processes: list[Process], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bluestreak_mongo.feed.LINGER", 3600)
+    monkeypatch.setattr("bluestreak_mongo.demand.LINGER", 3600)
     here, there = processes
     stuck = Stuck()
     worker = Bluestreak(here.recording, max_concurrency=1, timeout_interval=HOUR)
@@ -235,7 +235,7 @@ async def test_a_worker_hears_of_a_nap_that_was_parked_before_it_began(
 
 
 async def test_a_workflow_that_is_put_back_after_its_end_is_waited_for_in_peace(
-    processes: list[Process],
+    processes: list[Process], raw: Database[Document]
 ) -> None:
     here, there = processes
     client = here.engine()
@@ -244,10 +244,13 @@ async def test_a_workflow_that_is_put_back_after_its_end_is_waited_for_in_peace(
     # Ends are remembered while somebody waits for a workflow that is not known yet.
     early = asyncio.create_task(here.store.wait_for_end("other", AFTER, HOUR))
     claim = await claimed(there.store)
+    known = await claimed(there.store, "known")
+    await here.store.find_standing("known")
+    heard = asyncio.create_task(here.store.wait_for_end("known", AFTER, HOUR))
     await there.store.finish(claim, None, NOW)
-    await there.store._open.database.workflows.update_one({}, {"$set": {"status": "running"}})
-    remembered = here.store._open.feed._awaited._lately_ended
-    await eventually(lambda: len(remembered) == 1)
+    raw.workflows.update_one({"workflowId": "w"}, {"$set": {"status": "running"}})
+    await there.store.finish(known, None, NOW)
+    await heard  # and so of the end of "w", which came before
     here.sent.commands.clear()
     waiting = asyncio.create_task(client.wait("w", retries=2, pause_interval=HOUR))
     await eventually(lambda: len(here.sent.named("find")) >= 2)
@@ -300,10 +303,10 @@ async def test_a_stream_outlasts_a_short_time_limit_for_calls(
     assert "broke off" not in caplog.text
 
 
-async def test_an_id_may_be_anything(processes: list[Process]) -> None:
+async def test_an_id_may_be_anything(processes: list[Process], raw: Database[Document]) -> None:
     here, there = processes
     due = {"workflowId": "w", "handlerId": "h", "status": "idle", "timeoutAt": NOW, "failures": 0}
-    await there.store._open.database.workflows.insert_one({"_id": {"of": ["them"]}, **due})
+    raw.workflows.insert_one({"_id": {"of": ["them"]}, **due})
     (claim,) = await there.store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
     client = here.engine()
     await client.init()
@@ -366,7 +369,7 @@ async def test_a_stream_ends_when_nobody_has_waited_for_a_while(
     processes: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = processes
-    monkeypatch.setattr("bluestreak_mongo.feed.LINGER", 0)
+    monkeypatch.setattr("bluestreak_mongo.demand.LINGER", 0)
     tasks = asyncio.all_tasks()
     await here.store.wait_for_work(HOUR)  # returns as the stream begins
     await there.store.create(new("w"))  # which ends the server's wait for something to tell
@@ -497,7 +500,10 @@ async def test_a_stream_that_breaks_off_comes_back_and_polling_goes_on_meanwhile
 
 
 async def test_a_collection_that_is_dropped_ends_the_stream_and_not_the_worker(
-    processes: list[Process], clock: ManualClock, caplog: pytest.LogCaptureFixture
+    processes: list[Process],
+    raw: Database[Document],
+    clock: ManualClock,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
     here, there = processes
@@ -506,7 +512,7 @@ async def test_a_collection_that_is_dropped_ends_the_stream_and_not_the_worker(
     await waiting  # the stream has begun
     waiting = asyncio.create_task(here.store.wait_for_end("w", AFTER, HOUR))
     await there.store.create(new("w"))
-    await there.store._open.database.workflows.drop()
+    raw.workflows.drop()
     await eventually(lambda: "its collection is gone" in caplog.text)
     await waiting  # has to poll from now on
     waiting = asyncio.create_task(here.store.wait_for_end("w", AFTER, HOUR))
@@ -608,7 +614,6 @@ async def test_without_a_stream_pauses_grow_while_there_is_nothing_to_do(
         pauses = [await pause() for _ in range(12)]
         assert pauses[-1] >= 5
         await claimed(here.store)
-        here.store._hints.looking(clock.now())
         assert await pause() < pauses[-1]
 
 

@@ -1,0 +1,98 @@
+"""The parts that a MongoStore delegates to, all on one connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from bluestreak_core.adapter import ServerClock, Timekeeper
+from bluestreak_core.clock import Clock
+from bluestreak_core.store import Hints
+from bluestreak_mongo.bson_rules import BsonRules
+from bluestreak_mongo.bulk import Groups
+from bluestreak_mongo.control import Control
+from bluestreak_mongo.database import Database
+from bluestreak_mongo.ending import Endings
+from bluestreak_mongo.feed import Feed
+from bluestreak_mongo.finding import Finding
+from bluestreak_mongo.forking import Forking
+from bluestreak_mongo.history import Histories
+from bluestreak_mongo.in_session import InSession
+from bluestreak_mongo.listing import Listing
+from bluestreak_mongo.pruning import Pruning
+from bluestreak_mongo.recording import Recording
+from bluestreak_mongo.renewal import Renewal
+from bluestreak_mongo.standing import Standings
+from bluestreak_mongo.starting import Starting
+from bluestreak_mongo.transactions import Transactions
+from bluestreak_mongo.unreadable import UnreadableDocuments
+from bluestreak_mongo.waiting import Waiting
+from bluestreak_mongo.work import Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """One object for each thing that a store does, and what runs in the background.
+
+    It has as many fields as a store has kinds of calls.
+    """
+
+    starting: Starting
+    finding: Finding
+    standings: Standings
+    work: Work
+    renewal: Renewal
+    recording: Recording
+    histories: Histories
+    endings: Endings
+    control: Control
+    waiting: Waiting
+    forking: Forking
+    transactions: Transactions
+    in_session: InSession
+    listing: Listing
+    pruning: Pruning
+    feed: Feed
+    timekeeper: Timekeeper | None
+
+    @classmethod
+    def of(cls, database: Database, clock: Clock, hints: Hints) -> Self:
+        """The parts of a store in a database; nothing is sent to it yet."""
+        rules, groups, unreadable = BsonRules(), Groups(database), UnreadableDocuments()
+        feed = Feed(database.tolerant_workflows, hints, clock)
+        control = Control(database, hints)
+        timekeeper = None
+        if isinstance(clock, ServerClock):
+            timekeeper = Timekeeper(clock, database.server_time)
+        return cls(
+            starting=Starting(database, groups, rules, hints),
+            finding=Finding(database),
+            standings=Standings(database.workflows, feed),
+            work=Work(
+                database=database,
+                unreadable=unreadable,
+                feed=feed,
+                hints=hints,
+                clock=clock,
+                timekeeper=timekeeper,
+            ),
+            renewal=Renewal(database, unreadable),
+            recording=Recording(database, groups, rules),
+            histories=Histories(database, unreadable),
+            endings=Endings(groups, rules, hints),
+            control=control,
+            waiting=Waiting(feed, hints, clock, control),
+            forking=Forking(database, hints),
+            transactions=Transactions(database, rules),
+            in_session=InSession(database, rules, control),
+            listing=Listing(database, unreadable),
+            pruning=Pruning(database),
+            feed=feed,
+            timekeeper=timekeeper,
+        )
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self.feed.close()
+        if self.timekeeper is not None:
+            await self.timekeeper.close()
