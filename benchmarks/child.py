@@ -1,4 +1,4 @@
-"""Worker processes, and what they and a benchmark tell each other.
+"""Worker processes, and the messages between them and a benchmark.
 
 A child runs the `worker` of a benchmark's module, an async generator. Whenever the parent asks, it
 goes on to its next `yield`; what it yields is the answer, as a line of JSON. It ends when the

@@ -59,7 +59,7 @@ async def fill(database: AsyncDatabase[Document], collection: str, rows: list[Do
 
 
 async def until(condition: Callable[[], Awaitable[bool]], pause: float = _LOOK_AGAIN) -> None:
-    """The one place that looks again and again: at what no event of ours tells of."""
+    """The only place that looks again and again: at what gives no event."""
     while not await condition():  # noqa: ASYNC110 - the database has no event for it
         await asyncio.sleep(pause)
 

@@ -149,7 +149,7 @@ async def worker(
     nap: float,
     nap_pauses: Sequence[float],
 ) -> AsyncGenerator[object, None]:
-    """An idle worker for each database; `databases` tells their `park_after`.
+    """An idle worker for each database; `databases` holds their `park_after`.
 
     Asked a second time, they get naps to take. Those are started here: a worker hears at once of
     what its own process starts, on any server, so that they do not begin in bursts.

@@ -94,7 +94,7 @@ async def measure(*, quick: bool) -> Memory:
 
 
 async def worker(url: str, database: str, options: dict[str, Any]) -> AsyncGenerator[object, None]:
-    """Poll, and tell at each question how much memory is taken."""
+    """Poll, and answer each question with the memory that is taken."""
     bluestreak = Bluestreak(MongoStore(url, database=database), poll_interval=0.2, **options)
 
     async def sleepy(ctx: Context, input: Document) -> None:

@@ -149,7 +149,7 @@ async def measure(*, quick: bool) -> Peers:
 
 
 async def worker(database: str, workflows: int, way: str) -> AsyncGenerator[object, None]:
-    """DBOS in a process of its own; tells the seconds that it took, and the calls of its steps."""
+    """DBOS in its own process; answers with the seconds that it took and the calls of its steps."""
     dbos: Any = importlib.import_module("dbos")
     dbos.DBOS(config={"name": QUEUE, "system_database_url": database, "log_level": "ERROR"})
     ledger = Ledger(workflows)

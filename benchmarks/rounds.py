@@ -1,4 +1,4 @@
-"""Interleaved rounds, and what is told of the figures that they give."""
+"""Interleaved rounds, and how their figures are summed up."""
 
 from __future__ import annotations
 

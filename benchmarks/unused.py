@@ -3,9 +3,9 @@
 That commit is checked out beside this one. A process of each runs the workflows of the throughput
 benchmark, in turns; both begin by a round that does not count.
 
-On a shared machine neither rates nor processor time can tell a few per cent. So what decides is how
-many instructions a workflow takes, which Valgrind counts: it is the same from run to run within
-half a per cent, whatever else runs.
+On a shared machine neither rates nor processor time show a difference of a few per cent. So the
+number of instructions that a workflow takes decides. Valgrind counts it: it is the same from run to
+run within half a per cent, whatever else runs.
 
 `python -m benchmarks.unused URL WORKFLOWS` is what is counted.
 """

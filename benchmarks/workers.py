@@ -154,7 +154,7 @@ async def measure(*, quick: bool) -> Workers:
 
 
 async def worker(url: str, database: str) -> AsyncGenerator[object, None]:
-    """Poll from one question to the next; then tell every call and claim that was made."""
+    """Poll from one question to the next; then answer with every call and claim that was made."""
     claims = ClaimsSent()
     ledger = Ledger(0)
     async with connected(url, database, [claims]) as opened:

@@ -103,7 +103,7 @@ def mongodb(mongodb_url: str) -> Iterator[MongoClient[dict[str, object]]]:
 
 @pytest.fixture(scope="session")
 def shared_database(mongodb: MongoClient[dict[str, object]]) -> Iterator[str]:
-    """The name of a database that is kept for the session; whoever uses it leaves it empty."""
+    """The name of a database that is kept for the session; each test leaves it empty."""
     name = f"test-{uuid4().hex[:12]}"
     yield name
     mongodb.drop_database(name)

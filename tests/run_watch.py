@@ -1,4 +1,4 @@
-"""Tells a test's handlers and steps which run they belong to."""
+"""Which run a test's handlers and steps belong to."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ async def _disturb(
 
 
 async def _drain(starter: Starter, database: AsyncDatabase[Document]) -> float:
-    """Wait until all has ended. If it does not, the audit tells what has not."""
+    """Wait until all has ended. The audit reports what has not."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 

@@ -17,8 +17,8 @@ from tests.chaos.workload import Order
 class Start:
     """What came of starting a workflow.
 
-    `accepted` is None where nobody can know. `asked_again` tells that an earlier attempt had no
-    answer, so that False may mean that it is there.
+    `accepted` is None where nobody can know. `asked_again` means that an earlier attempt had no
+    answer, so False may mean that it is there.
     """
 
     order: Order

@@ -21,7 +21,7 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """A workflow's document, as far as it tells who may move it."""
+    """What a workflow's document says about who may move it."""
 
     status: Status
     claim: str | None

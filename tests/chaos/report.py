@@ -1,4 +1,4 @@
-"""What is told of a campaign: what was done to it, and what came of that."""
+"""The report of a campaign: what was done to it, and what came of that."""
 
 from __future__ import annotations
 

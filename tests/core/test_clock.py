@@ -159,7 +159,7 @@ async def test_an_end_after_the_look_is_not_missed_by_a_wait_that_begins_later()
 
 
 @pytest.mark.asyncio
-async def test_whoever_asks_about_an_end_that_is_no_longer_remembered_is_told_to_look() -> None:
+async def test_an_end_that_is_no_longer_remembered_counts_as_heard_of() -> None:
     clock = ManualClock()
     hints = Hints(clock)
     since = clock.now()
@@ -172,9 +172,7 @@ async def test_whoever_asks_about_an_end_that_is_no_longer_remembered_is_told_to
 
 
 @pytest.mark.asyncio
-async def test_whoever_waits_for_an_end_when_anything_may_have_been_missed_is_told_to_look() -> (
-    None
-):
+async def test_a_gap_in_what_is_heard_counts_as_an_end() -> None:
     clock = ManualClock()
     hints = Hints(clock)
     since = clock.now()

@@ -55,7 +55,7 @@ class SlowRenewer(NoRenewer):
 
 
 class Leases:
-    """None; tells whether they were asked for, as they are when the loop is blocked."""
+    """No leases; `asked_for` is set once the watchdog asks, since the loop is blocked."""
 
     def __init__(self) -> None:
         self.asked_for = threading.Event()

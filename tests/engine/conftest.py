@@ -58,12 +58,12 @@ async def store(
 async def _no_connection_is_left(mongodb: MongoClient[dict[str, Any]]) -> None:
     """The server notices the end of a connection a moment after the client.
 
-    That of a change stream it notices when it has waited in vain for something to tell.
+    The end of a change stream it notices after a wait in vain for the next event.
     """
     ours = {"$match": {"appName": "bluestreak", "command.getMore": None}}
     everything = {"$currentOp": {"allUsers": True, "idleConnections": True}}
     async with asyncio.timeout(60):
-        while list(mongodb.admin.aggregate([everything, ours])):  # noqa: ASYNC110 - not ours to tell
+        while list(mongodb.admin.aggregate([everything, ours])):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0)
 
 

@@ -41,7 +41,7 @@ _TIME_TO_LOOK = timedelta(seconds=60)
 
 
 def ids_are_new_once_in_a_batch(record: Record, workflow_id: str, again: bool) -> None:
-    """The second start of an id in one `start_many` is told that it is not new."""
+    """The second start of an id in one `start_many` is not new."""
     if again:
         record.violated(f"{workflow_id} was new twice in one start_many")
 

@@ -213,7 +213,7 @@ MUTATIONS: dict[str, Mutation] = {
     "any claim moves a workflow": Mutation(5, [(machine, "in_force", _any_claim)]),
     "the last writer of a step wins": Mutation(2, [(MemoryStore, "save_step", _last_writer_wins)]),
     "the winner of a step is not adopted": Mutation(2, [(MemoryStore, "save_step", _own_output)]),
-    "nobody is woken for what falls due": Mutation(15, [(Hints, "due", lambda *_: None)]),
+    "nothing wakes workers for what falls due": Mutation(15, [(Hints, "due", lambda *_: None)]),
     "leases are not renewed": Mutation(6, [(Leases, "renew", _nothing)]),
     "histories are empty": Mutation(69, [(MemoryStore, "history", _no_history)]),
     "a run is parked though a step is in flight": Mutation(
@@ -241,10 +241,8 @@ MUTATIONS: dict[str, Mutation] = {
     "a run goes on after its lease": Mutation(
         5, [(Lease, "error", None), (Leases, "expire", _nothing)]
     ),
-    "whoever asks is obeyed, whatever the state": Mutation(
-        1, [(machine, "control", _from_anywhere)]
-    ),
-    "workers are not told of what is taken from them": Mutation(
+    "control is obeyed in any state": Mutation(1, [(machine, "control", _from_anywhere)]),
+    "workers do not hear that claims are taken from them": Mutation(
         301, [(Leases, "watch_control", _nothing)]
     ),
     "failed attempts are not recorded": Mutation(1, [(MemoryStore, "save_attempt", _unrecorded)]),

@@ -35,7 +35,7 @@ class Network(StoreWrapper):
     def __init__(self, store: Store, clock: Clock, record: Record, chance: random.Random) -> None:
         super().__init__(store)
         self.sent: dict[str, WakeUp] = defaultdict(WakeUp)
-        """Tells by the name of a call that one has been sent."""
+        """Notified whenever a call of this name has been sent."""
         self._own_clock = clock
         self._record = record
         self._chance = chance
@@ -48,7 +48,7 @@ class Network(StoreWrapper):
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:
-        """Hints are given by the store's clock; a process whose own is behind is told that late."""
+        """Hints follow the store's clock; they are late for a process whose own clock is behind."""
         await super().wait_for_work(timeout)
         await asyncio.sleep(max(0.0, (self._store.clock.now() - self.clock.now()).total_seconds()))
 
