@@ -43,6 +43,7 @@ def test_a_worker_is_halted_for_longer_than_its_lease(seed: int) -> None:
         for fault in track
         if fault.kind is Kind.WORKER_HALTED
     ]
+    assert halts
     assert all(fault.lasting > LEASE for fault in halts)
 
 

@@ -179,7 +179,7 @@ def test_a_mistake_in_what_a_step_does_elsewhere_may_pass() -> None:
     with Environment() as env:
         outcome = env.run(handle)
         assert outcome.result == 3
-        assert all(isinstance(error, UsageError) for error in outcome.errors)
+        assert [isinstance(error, UsageError) for error in outcome.errors] == [True, True]
 
 
 def test_a_url_for_a_store_is_refused_with_what_to_write_and_without_its_password() -> None:

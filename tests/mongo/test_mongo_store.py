@@ -131,6 +131,7 @@ async def test_filters_are_flat_and_updates_are_no_pipelines(
     filters = [update["q"] for update in updates] + finds
     # A renewal pairs workflows with tokens, beside a flat filter that finds them.
     pairing = [filter_ for filter_ in filters if "$or" in keys(filter_)]
+    assert pairing
     assert all({"workflowId", "status"} < filter_.keys() for filter_ in pairing)
 
 
