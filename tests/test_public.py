@@ -24,15 +24,21 @@ PACKAGES = [
     "bluestreak_mongo",
     "bluestreak_pydantic",
 ]
+ROOMS = [
+    "bluestreak_core.client",
+    "bluestreak_core.testing.contract",
+    "bluestreak_core.testing.sweep",
+    "bluestreak_core.testing.virtual",
+]
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", PACKAGES + ROOMS)
 def test_every_public_name_exists_and_says_what_it_is(name: str) -> None:
     package = importlib.import_module(name)
     assert package.__doc__
     for public in package.__all__:
         value = getattr(package, public)
-        if inspect.isclass(value) or inspect.isfunction(value):  # a type alias cannot have one
+        if inspect.isclass(value) or inspect.isfunction(value):  # a type alias has none
             assert value.__doc__, f"{name}.{public} has no docstring"
 
 

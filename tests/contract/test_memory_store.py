@@ -67,20 +67,20 @@ async def test_the_next_claim_takes_back_what_a_killed_process_has_written() -> 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("by", [Transition.CANCEL, Transition.PAUSE, Transition.CLAIM])
-async def test_who_writes_on_after_the_claim_was_taken_has_lost_it(by: Transition) -> None:
+async def test_a_write_after_the_claim_was_taken_loses_it(by: Transition) -> None:
     store = MemoryStore(clock=ManualClock())
     application = _Entries(store)
     claim = await claimed(store, "w")
 
     async def write(session: MemorySession) -> None:
-        await application.write(session, "one")
+        await application.write(session, "first")
         if by is Transition.CLAIM:
             assert await store.claim(
                 ClaimRequest(worker="other", now=NOW + LEASE, lease=LEASE, limit=1)
             )
         else:
             await store.control("w", by, NOW)
-        await application.write(session, "two")
+        await application.write(session, "second")
 
     with pytest.raises(ClaimLost):
         await store.transact(claim, "s", write, lambda: NOW)

@@ -286,7 +286,7 @@ async def lived(store: Store, clock: ManualClock) -> None:
     await store.fail(claim, Failure(error=ERROR, retry_at=None), later + 5 * SECOND)
 
 
-async def test_a_timeline_tells_all_that_has_happened_in_order(
+async def test_a_timeline_has_all_that_has_happened_in_order(
     store: RecordingStore, fleet: Fleet, clock: ManualClock
 ) -> None:
     bluestreak = await fleet.engine()
@@ -316,7 +316,7 @@ async def test_a_timeline_tells_all_that_has_happened_in_order(
     assert timeline.events[3].record == timeline.steps[0]
 
 
-async def test_events_of_one_millisecond_are_told_in_the_likely_order(
+async def test_events_of_one_millisecond_are_in_the_likely_order(
     store: RecordingStore, fleet: Fleet, clock: ManualClock
 ) -> None:
     bluestreak = await fleet.engine()

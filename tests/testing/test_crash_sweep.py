@@ -156,8 +156,10 @@ class Forgetful(MemoryStore):
     @override
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         histories = await super().history(claims)
-        without: dict[str, Any] = {one: {} for one in self.forgotten}
-        return {one: replace(history, **without) for one, history in histories.items()}
+        without: dict[str, Any] = {name: {} for name in self.forgotten}
+        return {
+            workflow_id: replace(history, **without) for workflow_id, history in histories.items()
+        }
 
 
 def test_a_step_that_is_called_though_it_is_recorded_is_a_difference() -> None:
@@ -167,7 +169,7 @@ def test_a_step_that_is_called_though_it_is_recorded_is_a_difference() -> None:
 
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(handler, store=lambda clock: Forgetful(clock=clock))
-    found = {str(point): told for point, told in raised.value.differences.items()}
+    found = {str(point): account for point, account in raised.value.differences.items()}
     assert found["just after store call 3, save_step 's'"] == [
         "step 's' was called again although it was recorded",
         "step 's' was called 2 times, at most 1 are due",
@@ -188,7 +190,7 @@ def test_a_step_that_is_called_too_often_is_a_difference() -> None:
 
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(handler, store=forgetful)
-    found = {str(point): told for point, told in raised.value.differences.items()}
+    found = {str(point): account for point, account in raised.value.differences.items()}
     called = "step 's' was called 3 times, at most 2 are due"
     assert found["just after store call 3, save_attempt"] == [called]
     assert "just before store call 3, save_attempt" not in found
@@ -208,7 +210,7 @@ def test_a_step_that_fails_more_often_because_of_a_crash_is_a_difference() -> No
 
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(handler, before_each=calls.clear, hooks=[RunWatch()])
-    found = {str(point): told for point, told in raised.value.differences.items()}
+    found = {str(point): account for point, account in raised.value.differences.items()}
     called = "step 's' was called 3 times, at most 2 are due"
     assert called in found["just after store call 3, fail"]
     assert called not in found["just before store call 3, fail"]  # then it was interrupted
@@ -223,8 +225,8 @@ def test_a_run_that_never_gets_to_its_crash_is_a_difference() -> None:
 
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(handler)
-    told = [told for point, told in raised.value.differences.items() if point is not None]
-    assert told[-1][0] == "the run had only 3 store calls, the first one 4"
+    accounts = [account for point, account in raised.value.differences.items() if point is not None]
+    assert accounts[-1][0] == "the run had only 3 store calls, the first one 4"
 
 
 def test_a_step_that_is_given_up_only_after_a_crash_is_a_difference() -> None:
@@ -242,7 +244,7 @@ def test_a_step_that_is_given_up_only_after_a_crash_is_a_difference() -> None:
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(handler, before_each=calls.clear)
     given_up = "given-up steps: {'s': '1 x ConnectionError'}, at first {}"
-    (found,) = {tuple(told) for told in raised.value.differences.values()}
+    (found,) = {tuple(account) for account in raised.value.differences.values()}
     assert found == ("recorded steps: {}, at first {'s': None}", given_up)
 
 

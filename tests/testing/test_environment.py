@@ -312,22 +312,22 @@ def test_a_place_where_a_function_waits_is_named(timeout: int | None) -> None:
 
 
 @pytest.mark.asyncio
-async def test_async_tests_are_told_to_be_plain() -> None:
+async def test_an_async_test_is_advised_to_be_a_plain_function() -> None:
     with pytest.raises(UsageError, match="make the test a plain function"):
         Environment()
 
 
 def test_settings_are_the_engines_and_its_callback_is_called() -> None:
-    told: list[str] = []
+    failed: list[str] = []
     with Environment(
-        max_failures=0, error_callback=lambda *told_of: told.append(told_of[0])
+        max_failures=0, error_callback=lambda workflow_id, error: failed.append(workflow_id)
     ) as env:
 
         async def broken(ctx: Context, input: None) -> None:
             raise LookupError
 
         assert env.run(broken).workflow.failures == 1
-    assert told == ["workflow"]
+    assert failed == ["workflow"]
 
 
 def test_a_faulty_store_is_what_its_workers_see() -> None:

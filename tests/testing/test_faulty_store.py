@@ -1,4 +1,4 @@
-"""A store that goes wrong in the ways that it is told."""
+"""A store that fails as planned."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_a_step_that_is_cut_each_time_is_given_up_and_compensated() -> None:
 
     sweep = crash_everywhere(order)
     assert sweep.outcome.result.endswith("StepTimeout")
-    assert [one.step_id for one in sweep.outcome.workflow.failed_steps] == ["charge"]
+    assert [step.step_id for step in sweep.outcome.workflow.failed_steps] == ["charge"]
     assert "fail_step" in calls_of(sweep)
 
 
@@ -348,7 +348,7 @@ def test_clean_ups_that_are_not_done_though_they_are_due_are_a_difference() -> N
     runs: list[None] = []
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(forgetful, meanwhile=cancel_after(60), before_each=runs.clear)
-    assert {told for found in raised.value.differences.values() for told in found} == {
+    assert {line for account in raised.value.differences.values() for line in account} == {
         "clean-up 'cancel' is due and not recorded"
     }
 
@@ -387,9 +387,9 @@ def test_a_workflow_that_gets_elsewhere_before_it_is_cancelled_is_a_difference()
     runs: list[None] = []
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(wanders, meanwhile=cancel_after(60), before_each=runs.clear)
-    told = {told for found in raised.value.differences.values() for told in found}
-    assert "recorded steps: {'lost': ''} beyond those at first, {'always': ''}" in told
-    assert "naps: {'lost': None} beyond those at first, {}" in told
+    lines = {line for account in raised.value.differences.values() for line in account}
+    assert "recorded steps: {'lost': ''} beyond those at first, {'always': ''}" in lines
+    assert "naps: {'lost': None} beyond those at first, {}" in lines
 
 
 def test_a_workflow_is_cancelled_in_a_parked_nap() -> None:
@@ -553,7 +553,7 @@ def test_where_the_store_cannot_search_the_workflow_itself_is_swept() -> None:
     assert set(sweep.outcomes) == {"workflow"}
 
 
-def test_what_differs_in_another_workflow_is_told_with_its_id() -> None:
+def test_what_differs_in_another_workflow_is_reported_with_its_id() -> None:
     async def handler(ctx: Context, input: int | None) -> float:
         return 0 if input is None else random.random()
 
@@ -570,8 +570,8 @@ def test_a_workflow_that_is_there_only_at_times_is_a_difference() -> None:
         runs.append(None)
         env.start(f"other {len(runs)}", "handler")
 
-    told = r"workflows: \['other 2', 'workflow'\], at first \['other 1', 'workflow'\]"
-    with pytest.raises(CrashUnsafe, match=told):
+    account = r"workflows: \['other 2', 'workflow'\], at first \['other 1', 'workflow'\]"
+    with pytest.raises(CrashUnsafe, match=account):
         crash_everywhere(handler, meanwhile=start_another)
 
 

@@ -55,7 +55,7 @@ def test_a_timeout_is_in_virtual_time(loop: VirtualLoop, run: Run) -> None:
     assert loop.time() == 3600
 
 
-def test_the_clock_tells_virtual_time(loop: VirtualLoop, run: Run) -> None:
+def test_the_clock_shows_virtual_time(loop: VirtualLoop, run: Run) -> None:
     clock, wrong = VirtualClock(loop), VirtualClock(loop, ahead=timedelta(minutes=1))
     run(clock.sleep(timedelta(days=30)))
     assert clock.now() == START + timedelta(days=30)
