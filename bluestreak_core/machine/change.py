@@ -75,7 +75,7 @@ class Change(NamedTuple):
 
     def apply(self, workflow: Workflow) -> Workflow:
         """The changed workflow. The caller has checked the guard."""
-        changed = _fields(workflow) | self.set
+        changed = {**_fields(workflow), **self.set}
         for name in self.clear:
             changed[name] = _EMPTY[name]
         for name, count in self.add.items():

@@ -120,7 +120,6 @@ async def one_argument(ctx: Context) -> None: ...
         ({"buy": "buy"}, InvalidHandler),
         ({"buy": one_argument}, InvalidHandler),
     ],
-    ids=repr,
 )
 def test_a_client_refuses_what_is_not_a_handler(handlers: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
