@@ -1,8 +1,8 @@
-"""What the public calls accept: ids, durations, counts and handlers.
+"""Checks for the arguments of public calls: ids, durations, counts, handlers and the like.
 
-Every check raises before a store is touched, and names the argument it refuses. A subclass of str,
-int, float or timedelta is taken for the plain value that it holds: nothing that it overrides is
-asked.
+Each check runs before the store is called, and names the argument that it refuses. A subclass of
+str, int, float, timedelta or datetime is read as the plain value that it holds: no method that it
+overrides is called.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import InvalidArgument, InvalidDuration, InvalidHandler, InvalidId
 
 MAX_ID_LENGTH = 512
-"""Characters in the longest id that is accepted."""
+"""The longest id, in characters."""
 
 MAX_REASON_LENGTH = 1000
-"""Characters in the longest reason of a cancellation."""
+"""The longest reason of a cancellation, in characters."""
 
 MAX_DURATION = timedelta(days=365_000)
-"""The longest duration: a thousand years, so that no instant leaves the calendar."""
+"""The longest duration, a thousand years: adding it to the present stays within the calendar."""
 
 MAX_COUNT = 2**31 - 1
 """The largest number of slots, retries, failures or crashes."""
@@ -38,7 +38,7 @@ Duration = int | float | timedelta
 
 
 def check_id(name: str, value: object) -> str:
-    """The id as a plain string. Anything but a string could become a query operator."""
+    """An id as a plain str. Anything else could act as a query operator in a database."""
     if not has_real_type(value, str):
         raise InvalidId(name, value, f"an id is a str, not {type(value).__name__}")
     plain = str.__str__(value)
@@ -47,11 +47,11 @@ def check_id(name: str, value: object) -> str:
     if len(plain) > MAX_ID_LENGTH:
         raise InvalidId(name, value, f"an id has at most {MAX_ID_LENGTH} characters")
     if "\0" in plain:
-        raise InvalidId(name, value, "an id has no NUL")
+        raise InvalidId(name, value, "an id contains no NUL")
     try:
         plain.encode()
     except UnicodeEncodeError as error:
-        raise InvalidId(name, value, "an id can be encoded as UTF-8") from error
+        raise InvalidId(name, value, "an id is valid as UTF-8") from error
     return plain
 
 
@@ -68,8 +68,8 @@ def to_timedelta(name: str, value: object) -> timedelta:
         raise InvalidDuration(
             name, value, f"a duration is seconds or a timedelta, not {type(value).__name__}"
         )
-    if not seconds >= 0:  # which refuses NaN too
-        raise InvalidDuration(name, value, "a duration is not negative, and not NaN")
+    if not seconds >= 0:  # so written that NaN is refused
+        raise InvalidDuration(name, value, "a duration is neither negative nor NaN")
     if seconds > MAX_DURATION.total_seconds():
         raise InvalidDuration(name, value, f"a duration is at most {MAX_DURATION.days} days")
     return timedelta(seconds=seconds)
@@ -84,32 +84,32 @@ def to_positive_timedelta(name: str, value: object) -> timedelta:
 
 
 def to_instant(name: str, value: object) -> datetime:
-    """An aware instant in UTC, cut to the millisecond. A naive one could be anybody's time."""
+    """An aware instant in UTC, truncated to the millisecond. A naive one is ambiguous: refused."""
     if not has_real_type(value, datetime):
         raise InvalidArgument(name, value, f"expected a datetime, not {type(value).__name__}")
     try:
         plain = datetime.combine(datetime.date(value), datetime.timetz(value))
         is_aware = plain.utcoffset() is not None
         instant = in_milliseconds(plain.astimezone(UTC))
-    except Exception as error:  # a time zone may raise anything
-        raise InvalidArgument(name, value, "its time in UTC cannot be told") from error
+    except Exception as error:  # a time zone is foreign code
+        raise InvalidArgument(name, value, "it cannot be converted to UTC") from error
     if not is_aware:
-        raise InvalidArgument(name, value, "expected an aware datetime, such as in UTC")
+        raise InvalidArgument(name, value, "expected an aware datetime, such as one in UTC")
     return instant
 
 
 def check_count(name: str, value: object, least: int = 0) -> int:
-    """A whole number, not below `least`."""
+    """A whole number from `least` to `MAX_COUNT`."""
     count = (
         int.__int__(value) if has_real_type(value, int) and not has_real_type(value, bool) else None
     )
     if count is None or not least <= count <= MAX_COUNT:
-        raise InvalidArgument(name, value, f"expected a whole number, {least} to {MAX_COUNT}")
+        raise InvalidArgument(name, value, f"expected a whole number from {least} to {MAX_COUNT}")
     return count
 
 
 def check_number(name: str, value: object, least: float, most: float = sys.float_info.max) -> None:
-    """Refuse what is no finite number between two bounds."""
+    """Refuse anything but a finite number within the bounds."""
     is_number = (has_real_type(value, float) or has_real_type(value, int)) and not has_real_type(
         value, bool
     )
@@ -119,7 +119,7 @@ def check_number(name: str, value: object, least: float, most: float = sys.float
 
 
 def check_exceptions(name: str, value: object) -> None:
-    """Refuse what is neither an exception class nor a tuple of them."""
+    """Refuse anything but an exception class or a tuple of them."""
     for kind in value if isinstance(value, tuple) else (value,):
         if not isinstance(kind, type) or not issubclass(kind, Exception):
             raise InvalidArgument(name, value, "expected an exception class, or a tuple of them")
@@ -131,7 +131,7 @@ def check_limit(name: str, value: object) -> int | None:
 
 
 def check_reason(value: object) -> str | None:
-    """A text for people, or None."""
+    """A text of at most `MAX_REASON_LENGTH` characters, or None."""
     if value is None:
         return None
     if not has_real_type(value, str):
@@ -151,21 +151,21 @@ def check_reason(value: object) -> str | None:
 def check_callable(name: str, value: object) -> None:
     """Refuse what cannot be called."""
     if not callable(value):
-        raise InvalidArgument(name, value, "expected something callable")
+        raise InvalidArgument(name, value, "expected a callable")
 
 
 def check_function(verb: str, name: str, id: str, value: object) -> None:
-    """Refuse what cannot be called. The result of a call is what most often stands there."""
+    """Refuse what cannot be called; most often it is `fn(*args)` in place of `fn, *args`."""
     if callable(value):
         return
     if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
-        value.close()  # nobody will await it, which Python would warn of
+        value.close()  # or Python warns that it was never awaited
     reason = f"expected a function: write {verb}({id!r}, fn, *args), not {verb}({id!r}, fn(*args))"
     raise InvalidArgument(f"{name} {id!r}", value, reason)
 
 
 def check_async(name: str, value: object) -> None:
-    """Refuse what is no async function."""
+    """Refuse anything but an async function."""
     check_callable(name, value)
     if not (callable(value) and is_async(value)):
         reason = "expected an async function, or a functools.partial of one"
@@ -173,19 +173,21 @@ def check_async(name: str, value: object) -> None:
 
 
 def check_should_stop(value: object) -> None:
-    """Refuse what cannot be called, and what would answer with a coroutine, which is true."""
+    """Refuse what cannot be called, and an async function: the coroutine it returns is truthy."""
     check_callable("should_stop", value)
     if callable(value) and is_async(value):
-        raise InvalidArgument("should_stop", value, "expected a function that is not async")
+        raise InvalidArgument("should_stop", value, "expected a function, not an async one")
 
 
 def check_handler(handler_id: str, function: object) -> None:
-    """Refuse what is not an async function that takes a context and an input."""
+    """Refuse anything but an async function that takes a context and an input."""
     name = f"handler {handler_id!r}"
     if not callable(function):
         raise InvalidHandler(name, function, "a handler is an async function")
     if not is_async(function):
-        raise InvalidHandler(name, function, "a handler is an async function, this one is not")
+        raise InvalidHandler(
+            name, function, "a handler is an async function; this one is not async"
+        )
     try:
         inspect.signature(function).bind(None, None)
     except (TypeError, ValueError) as error:
@@ -193,29 +195,29 @@ def check_handler(handler_id: str, function: object) -> None:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling it only makes a coroutine, so that it can be called on the event loop."""
+    """Whether a call only creates a coroutine, so that it cannot block the event loop."""
     plain = function.__func__ if isinstance(function, MethodType) else function
     if isinstance(plain, FunctionType) and plain.__code__.co_flags & inspect.CO_COROUTINE:
-        return True  # as inspect would say too, after a longer search, and this is asked every step
+        return True  # a shortcut: inspect takes longer to find the same, and each step asks
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         type(function).__call__  # of an instance with an async __call__
     )
 
 
 def check_implements(name: str, value: object, protocol: type) -> None:
-    """Refuse what lacks a member of a protocol, and a class where an object of it is meant."""
+    """Refuse what lacks a member of a protocol, and a class in place of an instance."""
     if isinstance(value, type):
         raise InvalidArgument(name, value, f"expected a {protocol.__name__}, not a class")
     if has_real_type(value, str) and "://" in value:
-        address = value.partition("://")[0] + "://..."  # without the password in it
+        address = value.partition("://")[0] + "://..."  # it may contain a password
         reason = f"expected a {protocol.__name__}, not a URL: write MongoStore(url)"
         raise InvalidArgument(name, address, reason)
-    missing = sorted(one for one in get_protocol_members(protocol) if not hasattr(value, one))
+    missing = [member for member in get_protocol_members(protocol) if not hasattr(value, member)]
     if missing:
-        reason = f"expected a {protocol.__name__}, which has {missing[0]!r}"
+        reason = f"expected a {protocol.__name__}, which has {min(missing)!r}"
         raise InvalidArgument(name, value, reason)
 
 
 def has_real_type(value: object, kind: type[T]) -> TypeGuard[T]:
-    """Whether a value is of a type. `isinstance` would believe what a mock says of itself."""
+    """`isinstance` by the actual type: a value cannot claim another one, as a mock does."""
     return issubclass(type(value), kind)

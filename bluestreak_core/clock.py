@@ -1,4 +1,4 @@
-"""Where the engine gets the time from."""
+"""Clocks: the sources of time of the engine and the stores."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from functools import partial
 from typing import Protocol
 
 _LONGEST_SLEEP = 10.0
-"""Seconds after which a sleeper looks whether the machine was suspended meanwhile."""
+"""In seconds. After each, a sleeper checks whether the machine was suspended in the meantime."""
 
 
-def _clock_through_suspends() -> Callable[[], float]:
-    """The machine's clock that goes on while it is suspended; `time.monotonic` does on Windows."""
+def _monotonic_across_suspends() -> Callable[[], float]:
+    """A monotonic clock that counts suspended time; on Windows `time.monotonic` is one."""
     if sys.platform == "linux":
         return partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     if sys.platform == "darwin":
@@ -23,29 +23,29 @@ def _clock_through_suspends() -> Callable[[], float]:
     return time.monotonic
 
 
-elapsed = _clock_through_suspends()
-"""Seconds since some moment: monotonic, and counted while the machine is suspended, too."""
+elapsed = _monotonic_across_suspends()
+"""Seconds since an arbitrary moment. Never goes back; counts the time the machine is suspended."""
 
 
 class Clock(Protocol):
-    """A source of time. A store names the one that all its users share.
+    """A source of time. All users of a store share the store's clock.
 
     `now` and `monotonic` may be called from any thread.
     """
 
     def now(self) -> datetime:
-        """The instant, aware, in UTC, in whole milliseconds."""
+        """The present: aware, in UTC, in whole milliseconds."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never goes back, and goes on while the process is stopped.
+        """Seconds since an arbitrary moment. Leases are measured with it.
 
-        It also goes on while the machine is suspended: leases are measured by it.
+        It never goes back, and goes on while the process is stopped or the machine is suspended.
         """
         ...
 
     async def sleep(self, span: timedelta) -> None:
-        """Return when the span has passed on this clock; at once when it is zero or negative."""
+        """Return when the span has passed on this clock; at once if it is zero or negative."""
         ...
 
 
@@ -57,18 +57,19 @@ class SystemClock:
         return in_milliseconds(datetime.now(UTC))
 
     def monotonic(self) -> float:
-        """The machine's monotonic clock; it counts the time that the machine was suspended."""
+        """The machine's monotonic clock; it counts suspended time."""
         return elapsed()
 
     async def sleep(self, span: timedelta) -> None:
-        """`asyncio.sleep`, which ends early when the machine was suspended."""
+        """`asyncio.sleep`, except that suspended time counts."""
         await sleep_by(elapsed, span)
 
 
 async def sleep_by(monotonic: Callable[[], float], span: timedelta) -> None:
-    """`asyncio.sleep`, or less where this clock has gone further than that of the event loop.
+    """Sleep until the span has passed on the event loop's clock or on `monotonic`.
 
-    The event loop's stands still while the machine is suspended. How late this notices is bounded.
+    The event loop's clock may stand still while the machine is suspended. A suspension is noticed
+    at most ten seconds after the machine wakes up.
     """
     left = span.total_seconds()
     until = monotonic() + left
@@ -79,13 +80,13 @@ async def sleep_by(monotonic: Callable[[], float], span: timedelta) -> None:
             return
 
 
-_PLAIN = (datetime,)  # in a tuple, where no tool that fakes the time replaces it
+_PLAIN = (datetime,)  # in a tuple, where tools that fake the time do not replace it
 
 
 def in_milliseconds(instant: datetime) -> datetime:
-    """An aware instant in UTC, cut to the millisecond, of no subclass. A naive one is read as UTC.
+    """A plain aware `datetime` in UTC, truncated to the millisecond. A naive one is read as UTC.
 
-    Libraries that extend `datetime` or fake it return their own classes from its methods.
+    Libraries that extend or fake `datetime` return their own classes from its methods.
     """
     if type(instant) not in _PLAIN:
         (plain,) = _PLAIN

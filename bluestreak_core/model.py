@@ -1,7 +1,7 @@
-"""The records that the engine and the stores pass to each other.
+"""The records that the engine and the stores exchange.
 
-Instants end in `_at`: aware, UTC, whole milliseconds. Spans are `timedelta`. Nothing here changes
-in place; a changed record is made with `dataclasses.replace`.
+Instants end in `_at` and are aware, in UTC, in whole milliseconds. Spans are `timedelta`. Records
+are immutable: use `dataclasses.replace` to derive a changed one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """Where a workflow stands. The JavaScript library knows all of them but the last two."""
+    """The state of a workflow. The JavaScript library does not know the last two."""
 
     IDLE = "idle"
     RUNNING = "running"
@@ -26,13 +26,13 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen to the workflow any more, unless somebody has it retried."""
+        """Whether the workflow is over, unless it is retried."""
         return self in (Status.ABORTED, Status.FINISHED, Status.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorRecord:
-    """An exception as it is stored: texts only, cut to a length that always fits."""
+    """An exception as it is stored: plain text, truncated so that it always fits a record."""
 
     type: str
     message: str
@@ -41,7 +41,7 @@ class ErrorRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What `Store.fail` records: the error, and when to try again; `None` is never."""
+    """What `Store.fail` records. `retry_at` is None if the workflow is not tried again."""
 
     error: ErrorRecord
     retry_at: datetime | None
@@ -49,7 +49,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimEntry:
-    """One entry of a workflow's claim log; `after_crash` where an earlier lease had run out."""
+    """One entry of a workflow's claim log.
+
+    `after_crash` says that this claim took over from one whose lease had expired.
+    """
 
     worker: str
     claimed_at: datetime
@@ -58,7 +61,7 @@ class ClaimEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStep:
-    """A step that was given up after so many attempts; its outcome from then on is this error."""
+    """A step that failed for good after `attempts` attempts. Later runs raise this error there."""
 
     step_id: str
     error: ErrorRecord
@@ -68,7 +71,7 @@ class FailedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkflow:
-    """A workflow that is about to be created. It is due when it is created, or at `start_at`."""
+    """A workflow to create. It is due at `start_at`, or at once where that is None."""
 
     workflow_id: str
     handler_id: str
@@ -79,7 +82,7 @@ class NewWorkflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a waiting caller reads of a workflow: how far it is and how it ended, not its input.
+    """A workflow without its input: what a caller that waits for its end has to read.
 
     The fields are those of `Workflow`.
     """
@@ -96,16 +99,19 @@ class Standing:
 class Workflow:
     """A workflow as it is stored.
 
-    `timeout_at` is when it may be claimed next: the due time of `idle` and `failed`, the end of the
-    lease of `running`. Once it has ended, it is when that was. `claim_token` names the claim in
-    force, or the last one. `claims` counts all claims, `failures` the times that the handler
-    raised, `crashes` the leases that expired since a step or a nap was last recorded. `start_at` is
-    when it was to start if that is not when it was created: since its start was delayed, or it was
-    retried, which `retries` counts; `controls` counts whatever was done to it from outside.
-    `failed_steps` are the steps that have been given up since
-    then. `reason` is what was said when it was cancelled, and `forked_from` the id of the workflow
-    whose records it began with. `pruned_at` is when it was marked for deletion, from when on it is
-    as good as deleted.
+    - `timeout_at`: the due time of `idle` and `failed`, the end of the lease of `running`, the end
+      of a workflow that has ended.
+    - `claim_token`: the claim in force, or the last one.
+    - `claims`: all claims so far. `failures`: how often the handler raised. `crashes`: leases that
+      expired since a step or a nap was last recorded.
+    - `start_at`: when it is to start, if that is not `created_at`: its start was delayed, or it was
+      retried.
+    - `retries`: how often it was retried. `controls`: how often it was cancelled, paused, resumed
+      or retried.
+    - `failed_steps`: the steps that failed for good since the last retry.
+    - `reason`: the reason given for its cancellation.
+    - `forked_from`: the id of the workflow whose records it began with.
+    - `pruned_at`: when it was marked for deletion. From then on, treat it as deleted.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -136,7 +142,7 @@ class Workflow:
 
     @property
     def standing(self) -> Standing:
-        """The part of it that `Store.find_standing` returns."""
+        """The part that `Store.find_standing` returns."""
         return Standing(
             workflow_id=self.workflow_id,
             handler_id=self.handler_id,
@@ -149,11 +155,11 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to move one workflow, until its lease ends or another worker takes over.
+    """The right to move one workflow, until its lease expires or the claim ends.
 
-    `workflow` is the record as the claim left it. Only `workflow_id` and `token` identify a claim:
-    a store may give one token to several workflows, but none twice to one of them. `number` counts
-    the claims of the workflow, for people to read.
+    `workflow` is the record as the claim left it. `token` is the fencing token: unique among the
+    claims of one workflow, though claims of several workflows may share it. So only `workflow_id`
+    and `token` together identify a claim.
     """
 
     token: str
@@ -161,26 +167,26 @@ class Claim:
 
     @property
     def workflow_id(self) -> str:
-        """The workflow that is claimed."""
+        """The id of the claimed workflow."""
         return self.workflow.workflow_id
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells this claim from all others."""
+        """The identity of this claim."""
         return self.workflow_id, self.token
 
     @property
     def number(self) -> int:
-        """1 for the workflow's first claim."""
+        """How many claims the workflow has had, this one included; for messages."""
         return self.workflow.claims
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """What a worker asks for when it claims.
+    """A request for up to `limit` workflows that are due at `now`.
 
-    Up to `limit` workflows that are due at `now`, for `worker`, with a lease of this length.
-    `handlers` are the ids of the handlers whose workflows it can run; None is any.
+    `worker` gets each with a lease that ends at `now + lease`. `handlers` are the ids of the
+    handlers whose workflows it can run; None means any.
     """
 
     worker: str
@@ -190,7 +196,7 @@ class ClaimRequest:
     handlers: Collection[str] | None = None
 
     def accepts(self, handler_id: str) -> bool:
-        """Whether workflows of this handler are asked for."""
+        """Whether workflows of this handler are requested."""
         return self.handlers is None or handler_id in self.handlers
 
 
@@ -218,8 +224,8 @@ class Nap:
 class Attempt:
     """A failed attempt of a step with a retry policy.
 
-    `number` counts from 1, anew in each `round`, which is how often the workflow had been retried.
-    `retry_at` is when the next attempt is due; None after the last one.
+    `round` is how often the workflow had been retried before. `number` counts the attempts of one
+    round from 1. `retry_at` is when the next attempt is due; None after the last one.
     """
 
     workflow_id: str
@@ -235,8 +241,8 @@ class Attempt:
 class History:
     """What a workflow has recorded so far.
 
-    Outputs by step id, wake-up instants by nap id, and by step id the latest failed attempt of the
-    round that the workflow is in.
+    `steps` maps step ids to outputs, `naps` nap ids to wake-up instants, and `attempts` step ids to
+    the latest failed attempt of the current round.
     """
 
     steps: dict[str, Any] = field(default_factory=dict)

@@ -614,5 +614,5 @@ def test_what_is_refused_at_first_is_raised() -> None:
         crash_everywhere(
             handler, meanwhile=lambda env: env.call(env.bluestreak.pause("workflow")), turns=1000
         )
-    with pytest.raises(InvalidArgument, match="meanwhile 3: expected something callable"):
+    with pytest.raises(InvalidArgument, match="meanwhile 3: expected a callable"):
         crash_everywhere(handler, meanwhile=3)  # type: ignore[arg-type]
