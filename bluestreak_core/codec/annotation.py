@@ -1,7 +1,7 @@
-"""What the functions of a program say of their values.
+"""Finding the annotations of inputs and return values.
 
-An annotation is looked up once for each function. Only the one that is asked for is evaluated, so
-that the others may name what is imported for type checkers alone.
+Only the annotation in question is evaluated, so the others of the function may name what is
+imported only `if TYPE_CHECKING`.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 from weakref import WeakKeyDictionary
 
 ABSENT = inspect.Parameter.empty
-"""Stands for the annotation of what is not annotated."""
+"""Stands for a missing annotation."""
 
 Function = Callable[..., Any]
 
 
 class Unresolved(Exception):
-    """An annotation names something that its module does not have, or is no type."""
+    """An annotation names something that its module does not have, or is not a type."""
 
 
 def of_input(handler: Function) -> Any:
     """The annotation of a handler's second parameter. Raises `Unresolved`."""
     parameters = list(inspect.signature(handler).parameters.values())
-    given = parameters[1] if len(parameters) > 1 else parameters[0]  # which is *args then
-    if given.kind is inspect.Parameter.KEYWORD_ONLY:  # after *args
-        given = parameters[0]
-    return _evaluated(handler, given.annotation)
+    parameter = parameters[1] if len(parameters) > 1 else parameters[0]  # `*args`
+    if parameter.kind is inspect.Parameter.KEYWORD_ONLY:  # as in `(*args, flag)`
+        parameter = parameters[0]
+    return _evaluated(handler, parameter.annotation)
 
 
 def of_return(function: Function) -> Any:
-    """The annotation of what comes of calling a function, and of awaiting that if need be.
+    """The annotation of the value that a call returns, awaited where it is awaitable.
 
     Raises `Unresolved`.
     """
@@ -45,22 +45,22 @@ def of_return(function: Function) -> Any:
 
 
 class Annotations:
-    """Remembers annotations, for as long as there are the functions."""
+    """A cache of annotations, by function; an entry lives as long as its function."""
 
     def __init__(self, find: Callable[[Function], Any]) -> None:
         self._find = find
         self._known: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
 
     def of(self, function: Function) -> Any:
-        """The annotation, or `ABSENT`, also for what cannot be resolved."""
-        key = getattr(function, "__func__", function)  # a bound method is made at each access
+        """The annotation; `ABSENT` where there is none, or none that can be resolved."""
+        key = getattr(function, "__func__", function)  # each access creates a new bound method
         if not isinstance(key, FunctionType):
             return self._look_up(function)
         if key in self._known:
             return self._known[key]
         annotation = self._look_up(function)
-        # What `Self` is for one class, it is not for the others that have the method.
-        if function is key or not _names(annotation, _receiver(function)):
+        # `Self` differs between the classes that share a method, so it is not remembered.
+        if function is key or not _contains(annotation, _receiver(function)):
             self._known[key] = annotation
         return annotation
 
@@ -75,24 +75,24 @@ def _evaluated(function: Function, annotation: Any) -> Any:
     if annotation is ABSENT:
         return ABSENT
 
-    def bearer() -> None: ...
+    def holder() -> None: ...
 
-    bearer.__annotations__ = {"one": annotation}
+    holder.__annotations__ = {"value": annotation}
     try:
-        return get_type_hints(bearer, _names_around(function), include_extras=True)["one"]
+        return get_type_hints(holder, _globals_of(function), include_extras=True)["value"]
     except Exception as error:  # an annotation is an expression, which may raise anything
         raise Unresolved(f"{annotation!r} cannot be resolved: {error}") from error
 
 
 def _innermost(function: Any, stop: Callable[[Any], bool] | None = None) -> Any:
-    """What partials and wrappers call in the end."""
+    """The function that partials and wrappers call in the end."""
     while isinstance(function := inspect.unwrap(function, stop=stop), functools.partial):
         function = function.func
     return function
 
 
 def _receiver(function: Function) -> Any:
-    """What `Self` stands for: the class that has the method, or itself for want of one."""
+    """What `Self` stands for: the class of a method; `Self` itself for a plain function."""
     method = _innermost(function, stop=lambda layer: hasattr(layer, "__self__"))
     receiver = getattr(method, "__self__", method)
     if isinstance(receiver, FunctionType):
@@ -107,19 +107,19 @@ def _awaited(annotation: Any, receiver: Any) -> Any:
     if args and isinstance(origin, type) and issubclass(origin, Awaitable):
         return _awaited(args[-1], receiver)
     if origin in {Union, UnionType}:
-        # Not by `|`, which a metaclass may have a meaning of its own for.
+        # Not `|`, which a metaclass may overload.
         return Union[tuple(_awaited(arg, receiver) for arg in args)]  # noqa: UP007
     return annotation
 
 
-def _names(annotation: Any, receiver: Any) -> bool:
-    return any(part is receiver for part in (annotation, *get_args(annotation)))
+def _contains(annotation: Any, receiver: Any) -> bool:
+    return any(argument is receiver for argument in (annotation, *get_args(annotation)))
 
 
-def _names_around(function: Any) -> dict[str, Any]:
-    """The globals of the module that a function was written in."""
+def _globals_of(function: Any) -> dict[str, Any]:
+    """The globals of the module that defines a function."""
     function = _innermost(function)
-    if not hasattr(function, "__globals__"):  # an object that can be called
+    if not hasattr(function, "__globals__"):  # an instance with a `__call__`
         function = _innermost(type(function).__call__)
     names: dict[str, Any] = function.__globals__
     return names

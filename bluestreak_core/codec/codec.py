@@ -1,4 +1,4 @@
-"""Between the values that a program uses and the values that stores hold."""
+"""The Codec protocol: between the values that a program uses and the values that stores hold."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any, Protocol, get_args
 class Codec(Protocol):
     """Converts values by the annotations of handlers and steps.
 
-    A handler's input is converted by the annotation of its second parameter, its result and the
-    output of a step by the annotation of what the function returns. What is not annotated is not
-    converted. Every process that starts, runs or awaits a workflow needs a codec that agrees.
+    The input of a handler is converted by the annotation of its second parameter; its result, and
+    the output of a step, by the return annotation of the function. Values without an annotation are
+    not converted. Every process that starts, runs or awaits a workflow needs an equivalent codec.
 
-    No handler has an annotation that is refused, but a step may: what the codec knows nothing of,
-    it leaves as it is, since the store may hold it.
+    `refusal` is asked for each handler, when it is registered, and never for steps. So `encode` and
+    `decode` must pass through values of a type that the codec does not know: the store may hold
+    them.
     """
 
     def refusal(self, annotation: Any) -> str | None:
@@ -23,30 +24,33 @@ class Codec(Protocol):
         ...
 
     def encode(self, value: Any, annotation: Any, what: str) -> Any:
-        """A value as it is to be stored, which `decode` makes an equal value of.
+        """The value as it is to be stored. `decode` must turn it into an equal value.
 
-        `what` names the value in errors. Raises `InvalidValue` for what does not fit.
+        Raise `InvalidValue` for a value that does not fit; `what` names the value in the error.
         """
         ...
 
     def decode(self, value: Any, annotation: Any, what: str) -> Any:
-        """A value of the annotated type, made of what was stored. Raises `InvalidValue`."""
+        """The value of the annotated type for a stored one.
+
+        Raise `InvalidValue` for a value that does not fit; `what` names the value in the error.
+        """
         ...
 
 
 class PlainCodec:
-    """Values as they are: the plain ones that every store holds, see `PlainRules`.
+    """Converts nothing: values are the plain ones that every store holds, see `PlainRules`.
 
-    It refuses handlers that are annotated with dataclasses, enums or pydantic models, since none
-    would ever get one.
+    Refuses handlers annotated with dataclasses, enums or pydantic models, since they would be
+    called with dicts and strings.
     """
 
     def refusal(self, annotation: Any) -> str | None:
         """See `Codec.refusal`."""
         if _is_built(annotation):
             return (
-                f"{annotation.__qualname__} is not a plain value: that needs "
-                "codec=PydanticCodec(), of the extra 'pydantic'"
+                f"{annotation.__qualname__} is not a plain value; use codec=PydanticCodec(), "
+                "from the extra 'pydantic'"
             )
         return next(filter(None, map(self.refusal, get_args(annotation))), None)
 
@@ -63,7 +67,7 @@ PLAIN = PlainCodec()
 
 
 def _is_built(annotation: Any) -> bool:
-    """Whether it is a class whose instances a store would not give back."""
+    """Whether it is a class whose instances no store reads back as such."""
     return isinstance(annotation, type) and (
         dataclasses.is_dataclass(annotation)
         or issubclass(annotation, Enum)

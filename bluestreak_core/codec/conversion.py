@@ -1,4 +1,4 @@
-"""What a codec does for handlers and steps, by their annotations."""
+"""Applying a codec to the values of handlers and steps, by their annotations."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Function = Callable[..., Any]
 
 
 class Conversion:
-    """Turns inputs, outputs and results into what is stored, and back.
+    """Converts inputs, outputs and results to what is stored, and back.
 
-    Each call raises `InvalidValue` for what does not fit, by its name.
+    A value without an annotation stays as it is. Each call raises `InvalidValue`, which names the
+    value, if it does not fit.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -27,22 +28,22 @@ class Conversion:
 
     @property
     def or_none(self) -> Conversion | None:
-        """None where values stay as they are, so that nobody has to ask at each of them."""
+        """None if the codec converts nothing, so that callers can skip each conversion."""
         return None if type(self._codec) is PlainCodec else self
 
     def check_handler(self, handler_id: str, handler: Function) -> None:
         """Raise `InvalidHandler` for annotations that cannot be resolved or converted."""
-        for part, find in (("input", of_input), ("result", of_return)):
+        for value, find in (("input", of_input), ("result", of_return)):
             try:
                 annotation = find(handler)
             except Unresolved as error:
                 if self.or_none is None:
                     continue
-                reason = f"the annotation of its {part}: {error}"
+                reason = f"the annotation of its {value}: {error}"
                 raise InvalidHandler(f"handler {handler_id!r}", handler, reason) from error
             refusal = None if annotation is ABSENT else self._codec.refusal(annotation)
             if refusal is not None:
-                reason = f"the annotation of its {part}: {refusal}"
+                reason = f"the annotation of its {value}: {refusal}"
                 raise InvalidHandler(f"handler {handler_id!r}", handler, reason)
 
     def stored_input(self, workflow_id: str, handler: Function, value: Any) -> Any:
@@ -59,17 +60,17 @@ class Conversion:
         return self._encode(value, self._returns.of(handler), f"result of workflow {workflow_id!r}")
 
     def result(self, workflow_id: str, handler: Function, stored: Any) -> Any:
-        """A result as the handler returned it."""
+        """A result of the type that the handler returned."""
         what = f"stored result of workflow {workflow_id!r}"
         return self._decode(stored, self._returns.of(handler), what)
 
     def stored_output(self, workflow_id: str, step_id: str, fn: Function, value: Any) -> Any:
-        """A step's output as it is stored; as it is where its annotation says nothing."""
+        """A step's output as it is stored."""
         what = f"output of step {step_id!r} of workflow {workflow_id!r}"
         return self._encode(value, self._returns.of(fn), what)
 
     def output(self, workflow_id: str, step_id: str, fn: Function, stored: Any) -> Any:
-        """A step's output as the handler gets it, the first time as in each replay."""
+        """A step's output as the handler gets it, on the first run and in each replay."""
         what = f"stored output of step {step_id!r} of workflow {workflow_id!r}"
         return self._decode(stored, self._returns.of(fn), what)
 

@@ -1,4 +1,4 @@
-"""Waiting, waking, cancelling and asking again: what the engine needs besides asyncio."""
+"""What the engine needs beyond asyncio: cancellation, wake-ups, races and outages of a store."""
 
 from bluestreak_core.concurrency.cancellation import (
     cancel_once,

@@ -1,4 +1,4 @@
-"""Work that must not stop half-way."""
+"""Cancelling tasks, and protecting work from cancellation."""
 
 from __future__ import annotations
 
@@ -10,61 +10,64 @@ T = TypeVar("T")
 
 
 def cancellations() -> int:
-    """How often the current task was cancelled; what it awaits may be without that."""
+    """How many cancellations of the current task are pending.
+
+    A `CancelledError` that arrives while this has not changed comes from what the task awaits.
+    """
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
 def cancel_once(task: asyncio.Future[Any]) -> None:
-    """Cancel it, unless that has been asked for already.
+    """Cancel a task or a future, unless it is being cancelled already.
 
-    Before Python 3.12 a task in `asyncio.wait_for` that is cancelled again while it ends leaves
-    what it waited for half-done: of PyMongo's, a lock that nobody ever releases.
+    Before Python 3.12, a second cancellation of a task in `asyncio.wait_for` abandons what it waits
+    for half-way. In PyMongo, that leaves a lock locked for ever.
     """
     if not (isinstance(task, asyncio.Task) and task.cancelling()):
         task.cancel()
 
 
 async def end_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel each once, and return when all have ended, though the caller is cancelled meanwhile.
+    """Cancel each once, and return when all have ended, even if the caller is cancelled meanwhile.
 
     What they raise is dropped.
     """
     cancelled = [task for task in tasks if not task.done()]
     for task in cancelled:
         cancel_once(task)
-    # A mere future has ended by that; a task has something to end.
+    # A cancelled future is done at once, a task only when it has cleaned up.
     if pending := [task for task in cancelled if not task.done()]:
         await finish_despite_cancel(asyncio.gather(*pending, return_exceptions=True))
 
 
 async def wait_ended(task: asyncio.Future[Any]) -> None:
-    """Return when it has ended, in whichever way; being cancelled meanwhile is not passed on to it.
+    """Return when the task has ended, whatever its outcome. Cancelling this does not cancel it.
 
-    `asyncio.wait` does that for any number of them, and takes five times as long.
+    Like `asyncio.wait` for a single task, but five times as fast.
     """
     if task.done():
         return
     end = asyncio.get_running_loop().create_future()
 
-    def tell(_: object) -> None:
+    def set_end(_: object) -> None:
         if not end.done():
             end.set_result(None)
 
-    task.add_done_callback(tell)
+    task.add_done_callback(set_end)
     try:
         await end
     finally:
-        task.remove_done_callback(tell)
+        task.remove_done_callback(set_end)
 
 
 async def finish_despite_cancel(
     work: Coroutine[Any, Any, T] | asyncio.Future[T], on_cancel: Callable[[], object] | None = None
 ) -> T:
-    """Await work to its end even when the caller is cancelled, and only then let it be cancelled.
+    """Await work to its end, even if the caller is cancelled meanwhile.
 
-    The caller still gets its `CancelledError`, after the work has ended; the work's own outcome is
-    lost to it. `on_cancel` is called at each cancellation, to tell the work to hurry.
+    A cancelled caller gets its `CancelledError` once the work has ended, and the result of the work
+    is dropped. `on_cancel` is called at each cancellation, so that the work can hurry.
     """
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None

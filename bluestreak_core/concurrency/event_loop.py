@@ -8,28 +8,28 @@ from bluestreak_core.errors import NotInitialised, WrongEventLoop
 
 
 class HomeLoop:
-    """The event loop of whatever is opened in one, from its `init` to its `close`.
+    """The event loop that an object belongs to, from its `init` to its `close`.
 
-    What it holds (connections, tasks, those who wait) cannot be used from another one, and would be
-    broken for everybody by the attempt.
+    Its connections, tasks and futures cannot be used from another event loop: the attempt would
+    break them for all callers. So each call checks first.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self, call: str) -> None:
-        """Belong to the running event loop. Raises `WrongEventLoop` while another one is used."""
+        """Belong to the running event loop. Raises `WrongEventLoop` while it belongs to another."""
         self.check_unless_closed(call)
         self._loop = asyncio.get_running_loop()
 
     def leave(self) -> None:
-        """Belong to none."""
+        """Belong to no event loop."""
         self._loop = None
 
     def check(self, call: str) -> None:
-        """Raise `NotInitialised` if it belongs to none, `WrongEventLoop` if not to the running one.
+        """Raise `NotInitialised` if it belongs to no event loop, `WrongEventLoop` if to another.
 
-        Without a running event loop nothing can be done yet that would matter.
+        A call without a running event loop passes: it cannot await anything yet.
         """
         if self._loop is None:
             raise NotInitialised(call)
@@ -37,13 +37,13 @@ class HomeLoop:
             raise WrongEventLoop(call)
 
     def check_unless_closed(self, call: str) -> None:
-        """Raise `WrongEventLoop` if it belongs to another one that may still be used."""
+        """Raise `WrongEventLoop` if it belongs to another event loop that is not closed."""
         if self._loop is not None and not self._loop.is_closed():
             self.check(call)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The event loop that runs in this thread, if one does."""
+    """The event loop that runs in this thread, or None."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

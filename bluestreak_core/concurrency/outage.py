@@ -1,4 +1,4 @@
-"""An unwell store: how long to leave it alone, and how to ask it until it answers."""
+"""Outages of a store: backoff, and repeating a call until the store answers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ LONGEST_PAUSE = timedelta(seconds=5)
 
 
 def pauses(longest: timedelta = LONGEST_PAUSE) -> Iterator[timedelta]:
-    """Pauses without end, doubling up to `longest`, each shortened at random by up to a half.
+    """Endless pauses that double up to `longest`, each shortened at random by up to a half.
 
-    The randomness keeps a fleet from coming back all at once
+    The jitter keeps a fleet from coming back all at once
     (https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/).
     """
     pause = FIRST_PAUSE
@@ -32,12 +32,12 @@ async def until_answered(
     pause: Callable[[timedelta, StoreUnavailable], Awaitable[object]],
     longest: timedelta = LONGEST_PAUSE,
 ) -> T:
-    """The store's answer, however often it has to be asked.
+    """Repeat a store call until the store answers.
 
-    After each `StoreUnavailable`, `pause` is called with a span from `pauses(longest)` and the
-    error. It reports the error and waits for that long; it raises to give up.
+    After each `StoreUnavailable`, `pause` is awaited with a span from `pauses(longest)` and the
+    error. It should report the error and wait for that long, or raise to give up.
     """
-    outage: Iterator[timedelta] | None = None  # an iterator for each call would cost every step
+    outage: Iterator[timedelta] | None = None  # created only in an outage: this is the hot path
     while True:
         try:
             return await ask()

@@ -1,4 +1,4 @@
-"""Waiting for the first of several things."""
+"""Waiting for the first of several waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from bluestreak_core.concurrency.cancellation import end_all
 
 
 async def first_of(*waits: Coroutine[Any, Any, object] | asyncio.Future[Any]) -> None:
-    """Return when one of several waits has returned, and cancel the others."""
+    """Return when the first of the waits has ended; cancel the others, and let them end.
+
+    Raises what the first one raised. Cancelling this cancels all of them.
+    """
     futures = [asyncio.ensure_future(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""A wake-up call between coroutines of one event loop."""
+"""Wake-ups between coroutines of one event loop."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import asyncio
 
 
 class WakeUp:
-    """Wakes whoever waits when `notify` is called; `count` tells how often that has been."""
+    """Wakes all waiting coroutines at each `notify`; `count` is the number of calls so far.
+
+    To miss no wake-up, read `count`, check your condition, then wait with the count that you read.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        # In order, since chance in who is woken first could not be repeated.
+        # A dict, not a set: a random order of wake-ups could not be reproduced.
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     def notify(self) -> None:
-        """Wake everyone who waits now."""
+        """Wake everything that waits now."""
         self.count += 1
         for future in list(self._waiting):
             if not future.done():
                 future.set_result(None)
 
     def wait(self, seen: int | None = None) -> asyncio.Future[None]:
-        """Done at the next `notify`; at once if there was one since `count` was `seen`."""
+        """A future that the next `notify` completes; done already if `count` is not `seen`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if seen is not None and seen != self.count:
             future.set_result(None)

@@ -1,9 +1,8 @@
-"""What can go wrong, and whose fault it is.
+"""The exceptions that Bluestreak raises, and `Abort`, which a handler raises.
 
-Every exception that Bluestreak raises on purpose belongs to one of three families: `UsageError`
-(the caller's mistake), `StateError` (the world moved on) and `StoreError` (the store is unwell).
-The facts behind a message are attributes of the exception. `Abort` is the exception that a handler
-raises to tell Bluestreak something.
+Each of Bluestreak's belongs to one of three families: `UsageError` (the caller's mistake),
+`StateError` (the world moved on) and `StoreError` (the store is unwell). The facts behind a message
+are attributes of the exception.
 """
 
 from bluestreak_core.errors.family import (
@@ -92,5 +91,5 @@ __all__ = [
     "WrongEventLoop",
 ]
 
-for _error in __all__:  # the path that is stored with a workflow, logged, and documented
+for _error in __all__:  # the path that is stored with a workflow, logged and documented
     globals()[_error].__module__ = __name__

@@ -1,24 +1,25 @@
-"""The three families of errors, and the one exception that a handler raises on purpose."""
+"""The three families of errors, and `Abort`, which a handler raises."""
 
 from __future__ import annotations
 
 
 class BluestreakError(Exception):
-    """The root of the three families. `args` are the facts, so every error can be pickled."""
+    """The root of the three families. Its `args` are the facts, so every error can be pickled."""
 
 
 class UsageError(BluestreakError):
-    """The caller's mistake: the same call will fail again until the program is changed."""
+    """The caller's mistake: the same call fails again until the program is changed."""
 
     is_final = False
-    """Whether it aborts the workflow whose handler lets it pass: another try would only repeat it.
+    """Whether it aborts the workflow whose handler does not catch it.
 
-    So it does if a call of the handler's `Context` has raised it, or if `Retry` has.
+    True if a call of the handler's `Context`, `Backoff` or `Retry` raised it: another run would
+    only repeat it.
     """
 
 
 class FinalMistakes:
-    """A block in which each `UsageError` is one of a handler, and final."""
+    """Marks each `UsageError` that leaves its block as final. Can be entered repeatedly."""
 
     def __enter__(self) -> None: ...
 
@@ -28,12 +29,12 @@ class FinalMistakes:
 
 
 class StateError(BluestreakError):
-    """The world moved on: the call was sound, but the workflow is not where it needs to be."""
+    """The world moved on: the call was valid, but the workflow is not in the state it needs."""
 
 
 class StoreError(BluestreakError):
-    """The store is unwell, or will not serve us."""
+    """The store is unwell, or refuses the call."""
 
 
 class Abort(Exception):
-    """Raise it in a handler or a step: the workflow is aborted at once, and not tried again."""
+    """Raise it in a handler or a step to abort the workflow at once, without another try."""

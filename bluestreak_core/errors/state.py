@@ -1,4 +1,4 @@
-"""The world moved on: the workflow is not where the call needs it."""
+"""The world moved on: the workflow is not in the state that the call needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class WorkflowNotFound(StateError):
 
 
 class StepNotRecorded(StateError):
-    """`fork` was to begin before a step that the workflow has not recorded."""
+    """`fork(before=)` names a step that the workflow has not recorded."""
 
     def __init__(self, workflow_id: str, step_id: str) -> None:
         super().__init__(workflow_id, step_id)
@@ -34,7 +34,7 @@ class StepNotRecorded(StateError):
 class WaitTimeout(StateError):
     """`wait` gave up before the workflow ended; `status` is the last one seen.
 
-    One of `timeout` and `retries` is set, as `wait` was given one or the other.
+    `timeout` or `retries` is set, as passed to `wait`.
     """
 
     def __init__(
@@ -55,13 +55,13 @@ class WaitTimeout(StateError):
         if self.timeout is not None:
             spent.append(f"{self.timeout / timedelta(seconds=1):.12g} s")
         if self.retries is not None:
-            spent.append(counted(self.retries, "look"))
-        still = f"workflow {self.workflow_id!r} was still '{self.status}'"
-        return f"{still} after {' and '.join(spent)}"
+            spent.append(counted(self.retries, "check"))
+        limit = " and ".join(spent)
+        return f"workflow {self.workflow_id!r} was still '{self.status}' after {limit}"
 
 
 class WorkflowAborted(StateError):
-    """`wait` met a workflow that has been given up; the last error is in the attributes."""
+    """`wait` found the workflow aborted; the attributes hold its last error."""
 
     def __init__(
         self, workflow_id: str, error_type: str, error_message: str, error_traceback: str
@@ -78,7 +78,7 @@ class WorkflowAborted(StateError):
 
 
 class WorkflowCancelled(StateError):
-    """`wait` met a workflow that has been cancelled; `reason` is what was said then."""
+    """`wait` found the workflow cancelled; `reason` is the one given to `cancel`."""
 
     def __init__(self, workflow_id: str, reason: str | None) -> None:
         super().__init__(workflow_id, reason)
@@ -86,12 +86,12 @@ class WorkflowCancelled(StateError):
         self.reason = reason
 
     def __str__(self) -> str:
-        why = f": {one_line(self.reason)}" if self.reason else ""
-        return f"workflow {self.workflow_id!r} was cancelled{why}"
+        reason = f": {one_line(self.reason)}" if self.reason else ""
+        return f"workflow {self.workflow_id!r} was cancelled{reason}"
 
 
 class WorkflowConflict(StateError):
-    """A workflow of this id exists, with another handler or input than was given."""
+    """A workflow with this id exists, but its handler or input differs from the one given."""
 
     def __init__(self, workflow_id: str, differs: str) -> None:
         super().__init__(workflow_id, differs)
@@ -103,7 +103,7 @@ class WorkflowConflict(StateError):
 
 
 class DeadlineExceeded(StateError):
-    """A workflow was given up because it had not ended by its handler's `deadline`."""
+    """A workflow was aborted because it had not ended by its handler's `deadline`."""
 
     def __init__(self, workflow_id: str, deadline_at: datetime) -> None:
         super().__init__(workflow_id, deadline_at)
@@ -115,9 +115,9 @@ class DeadlineExceeded(StateError):
 
 
 class StepFailed(StateError):
-    """A step with a retry policy was given up; the last error is in the attributes.
+    """A step with a retry policy failed for good; the attributes hold its last error.
 
-    That is recorded, so each later run of the handler meets it at the same step.
+    This is recorded: each later run of the handler gets the same error at the same step.
     """
 
     def __init__(  # noqa: PLR0917 - they are the facts, in the order of `args`
@@ -139,7 +139,7 @@ class StepFailed(StateError):
 
     def __str__(self) -> str:
         return (
-            f"workflow {self.workflow_id!r}: step {self.step_id!r} failed in "
+            f"workflow {self.workflow_id!r}: step {self.step_id!r} failed after "
             f"{counted(self.attempts, 'attempt')}: {self.error_type}: {self.error_message}"
         )
 
@@ -149,7 +149,7 @@ class StepTimeout(StateError, TimeoutError):
 
     def __init__(self, workflow_id: str, step_id: str, seconds: float) -> None:
         super().__init__(workflow_id, step_id, seconds)
-        self.args = (workflow_id, step_id, seconds)  # of which an OSError keeps two
+        self.args = (workflow_id, step_id, seconds)  # OSError keeps only two of three
         self.workflow_id = workflow_id
         self.step_id = step_id
         self.seconds = seconds
@@ -162,7 +162,7 @@ class StepTimeout(StateError, TimeoutError):
 
 
 class WorkflowCrashed(StateError):
-    """A workflow was given up because it took down too many workers in a row."""
+    """A workflow was aborted because its leases expired too often in a row, without progress."""
 
     def __init__(self, workflow_id: str, crashes: int, max_crashes: int) -> None:
         super().__init__(workflow_id, crashes, max_crashes)
@@ -178,7 +178,7 @@ class WorkflowCrashed(StateError):
 
 
 class TransitionRefused(StateError):
-    """The state machine has no such transition; nothing was changed."""
+    """The state machine has no such transition from this status; nothing was changed."""
 
     def __init__(self, workflow_id: str, status: str, event: str) -> None:
         super().__init__(workflow_id, status, event)
@@ -191,7 +191,7 @@ class TransitionRefused(StateError):
 
 
 class ClaimLost(StateError):
-    """The claim that a call was made under is no longer in force; nothing was written."""
+    """The claim behind a call is no longer in force; nothing was written."""
 
     def __init__(self, workflow_id: str, claim_number: int, reason: str) -> None:
         super().__init__(workflow_id, claim_number, reason)

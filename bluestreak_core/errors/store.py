@@ -1,4 +1,4 @@
-"""The store is unwell, or does not serve us."""
+"""The store is unwell, or refuses the call."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from bluestreak_core.errors.text import cut, one_line
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot answer now; the call may or may not have been carried out. Try again."""
+    """The store cannot answer now. The call may have taken effect or not; it is safe to repeat."""
 
 
 class StoreRefused(StoreError):
-    """The store answered no: credentials, privileges, version, or a command that it cannot run."""
+    """The store refuses until somebody changes something: credentials, privileges or a version."""
 
 
 class CorruptDocument(StoreError):
-    """A stored document is not what Bluestreak or its JavaScript counterpart writes."""
+    """A stored document differs from what Bluestreak and the JavaScript library write."""
 
     def __init__(self, collection: str, document_id: object, field: str, reason: str) -> None:
         super().__init__(collection, document_id, field, reason)

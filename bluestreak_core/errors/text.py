@@ -4,12 +4,12 @@ from __future__ import annotations
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 attempt`, `2 attempts`; for nouns whose plural ends in an s."""
+    """`1 attempt`, `2 attempts`: for nouns with a regular plural."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def shown(value: object, limit: int = 80) -> str:
-    """A value of anybody's, in one short line of ASCII."""
+    """Any value in one short line of ASCII."""
     try:
         text = ascii(value)
     except Exception:  # noqa: BLE001 - a value's repr may raise anything, as that of a huge int does
@@ -18,10 +18,13 @@ def shown(value: object, limit: int = 80) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text as it is, but for what would begin a line of its own in a log, or steer a terminal."""
+    """A text with its unprintable characters escaped.
+
+    So it cannot forge a line of a log, nor send control sequences to a terminal.
+    """
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, or its beginning and how long it is."""
+    """The text, or its first `limit` characters and its length."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -46,7 +46,7 @@ class HandlerAlreadyRegistered(UsageError):
 
 
 class HandlerNotFound(UsageError):
-    """A claimed workflow names a handler that this worker does not have."""
+    """A claimed workflow needs a handler that is not registered with this worker."""
 
     def __init__(self, handler_id: str, workflow_id: str) -> None:
         super().__init__(handler_id, workflow_id)
@@ -84,9 +84,9 @@ class DuplicateNap(DuplicateStep):
 
 
 class NotAwaited(UsageError):
-    """A handler has returned without having awaited what it called.
+    """A handler returned without awaiting some of its calls.
 
-    `calls` are those calls, such as `"ctx.step('charge', ...)"`.
+    `calls` lists them, such as `"ctx.step('charge', ...)"`.
     """
 
     def __init__(self, workflow_id: str, calls: tuple[str, ...]) -> None:
@@ -100,7 +100,7 @@ class NotAwaited(UsageError):
 
 
 class UsedInTransaction(UsageError):
-    """The function of a transaction uses a step or a nap, which could not be taken back with it."""
+    """The function of a transaction uses a step or a nap, which a rollback could not undo."""
 
     def __init__(self, workflow_id: str, used: str, transaction_id: str) -> None:
         super().__init__(workflow_id, used, transaction_id)
@@ -116,8 +116,9 @@ class UsedInTransaction(UsageError):
 class UnstorableValue(UsageError, TypeError):
     """A value contains something that the store cannot hold.
 
-    `what` names the value (`"output of step 'pay'"`), `path` the place inside it (`"['items'][3]"`,
-    empty for the value itself) and `type_name` the type found there.
+    - `what`: the value, as in `"output of step 'pay'"`.
+    - `path`: the place in it, as in `"['items'][3]"`; empty for the value itself.
+    - `type_name`: the type found there.
     """
 
     def __init__(self, what: str, path: str, type_name: str, reason: str) -> None:
@@ -133,10 +134,11 @@ class UnstorableValue(UsageError, TypeError):
 
 
 class InvalidValue(UsageError, ValueError):
-    """A value does not fit the annotation of the handler or step that it belongs to.
+    """A value does not fit the annotation of its handler or step.
 
-    `what` names the value (`"input of workflow 'w'"`; of one that is stored, `"stored input of
-    workflow 'w'"`) and `path` the place inside it (`"['items'][3]"`, empty for the value itself).
+    - `what`: the value, as in `"input of workflow 'w'"`, or `"stored input of workflow 'w'"` for
+      one that was read.
+    - `path`: the place in it, as in `"['items'][3]"`; empty for the value itself.
     """
 
     def __init__(self, what: str, path: str, reason: str) -> None:
@@ -151,7 +153,7 @@ class InvalidValue(UsageError, ValueError):
 
 
 class HandlerNotRegistered(UsageError):
-    """A function was given for the id of a handler, and does not stand for exactly one."""
+    """A function in place of a handler id is registered under no id, or under several."""
 
     def __init__(self, function: str, reason: str) -> None:
         super().__init__(function, reason)
@@ -163,7 +165,7 @@ class HandlerNotRegistered(UsageError):
 
 
 class ValueTooLarge(UsageError, ValueError):
-    """A value is larger than one stored document may be; sizes are bytes as BSON."""
+    """A value is too large for one stored document. `size` and `limit` are bytes of BSON."""
 
     def __init__(self, what: str, size: int, limit: int) -> None:
         super().__init__(what, size, limit)
@@ -187,10 +189,7 @@ class NotInitialised(UsageError):
 
 
 class WrongEventLoop(UsageError):
-    """A call came from another event loop than that in which `init()` was called.
-
-    So it does from another thread that runs it by `asyncio.run`. Nothing was done.
-    """
+    """A call came from another event loop than `init()`, as from another thread. It did nothing."""
 
     def __init__(self, call: str) -> None:
         super().__init__(call)
@@ -198,8 +197,8 @@ class WrongEventLoop(UsageError):
 
     def __str__(self) -> str:
         return (
-            f"{self.call} was called in another event loop than init(): use one Bluestreak, with a "
-            "store of its own, for each event loop, or asyncio.run_coroutine_threadsafe()"
+            f"{self.call} was called in another event loop than init(): use one Bluestreak with "
+            "its own store for each event loop, or asyncio.run_coroutine_threadsafe()"
         )
 
 
@@ -211,7 +210,7 @@ class AlreadyPolling(UsageError):
 
 
 class Unsupported(UsageError):
-    """A store, or the server behind it, does not have the power that a call needs."""
+    """The store, or the server behind it, lacks a power that the call needs."""
 
     def __init__(self, call: str, reason: str) -> None:
         super().__init__(call, reason)

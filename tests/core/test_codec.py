@@ -50,7 +50,7 @@ class Pair(NamedTuple):
 def test_what_a_store_would_not_give_back_is_refused(annotation: Any) -> None:
     refusal = PlainCodec().refusal(annotation)
     assert refusal is not None
-    assert "is not a plain value: that needs codec=PydanticCodec(), of the extra" in refusal
+    assert "is not a plain value; use codec=PydanticCodec(), from the extra" in refusal
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ def test_one_is_singular_and_everything_else_plural() -> None:
 @pytest.mark.parametrize(
     ("error", "singular"),
     [
-        (WaitTimeout("w", "idle", 1), "after 1 look$"),
-        (StepFailed("w", "s", 1, "ValueError", "no", ""), "failed in 1 attempt: "),
+        (WaitTimeout("w", "idle", 1), "after 1 check$"),
+        (StepFailed("w", "s", 1, "ValueError", "no", ""), "failed after 1 attempt: "),
         (WorkflowCrashed("w", 1, 0), ": 1 lease in a row "),
     ],
 )

@@ -254,7 +254,7 @@ async def test_waiting_ends_after_its_retries(
     for _ in range(2):
         await clock.until_sleeping(2 * SECOND)
         clock.advance(2 * SECOND)
-    with pytest.raises(WaitTimeout, match="workflow 'w' was still 'idle' after 3 looks"):
+    with pytest.raises(WaitTimeout, match="workflow 'w' was still 'idle' after 3 checks"):
         await waiting
     assert store.begun["find_standing"] >= 3  # hints may add some
 
@@ -276,7 +276,7 @@ async def test_waiting_without_patience_is_one_look(fleet: Fleet, store: Recordi
     await bluestreak.start("w", "h")
     with pytest.raises(WaitTimeout, match="workflow 'w' was still 'idle' after 0 s"):
         await bluestreak.wait("w", timeout=0)
-    with pytest.raises(WaitTimeout, match=r"workflow 'w' was still 'idle' after 1 look$"):
+    with pytest.raises(WaitTimeout, match=r"workflow 'w' was still 'idle' after 1 check$"):
         await bluestreak.wait("w", retries=1)
     assert store.begun["find_standing"] == 2
 

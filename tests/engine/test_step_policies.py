@@ -174,7 +174,7 @@ async def test_attempts_that_are_used_up_abort_the_workflow_without_another_try(
 
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowAborted, match=r"StepFailed: .*'pay' failed in 2 attempts"):
+        with pytest.raises(WorkflowAborted, match=r"StepFailed: .*'pay' failed after 2 attempts"):
             await bluestreak.wait("w")
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None

@@ -578,8 +578,8 @@ def test_without_a_codec_such_a_handler_is_refused(handler: Any) -> None:
     bluestreak = Bluestreak(MemoryStore())
     with pytest.raises(
         InvalidHandler,
-        match=r"^handler 'h' .*: the annotation of its input: .* is not a plain value: that needs "
-        r"codec=PydanticCodec\(\), of the extra 'pydantic'$",
+        match=r"^handler 'h' .*: the annotation of its input: .* is not a plain value; use "
+        r"codec=PydanticCodec\(\), from the extra 'pydantic'$",
     ):
         bluestreak.register_handler("h", handler)
     assert bluestreak.handlers == {}
