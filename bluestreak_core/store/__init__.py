@@ -1,6 +1,8 @@
-"""The protocol of a store, and what comes with it.
+"""The protocol of a store, and tools to write one.
 
-Read `protocol` first: its docstrings are the contract. `powers` has what only some stores can do.
+Read `protocol` first: its docstrings are the contract. `powers` holds the optional abilities,
+`query` the types of a search, `values` the values that can be stored, `hints` the three waits, and
+`wrapper` a store around a store.
 """
 
 from bluestreak_core.store.hints import Hints

@@ -1,4 +1,4 @@
-"""What a store's process knows about work to come and about ends, to wake those who wait."""
+"""The three waits of a store, implemented once for all stores."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import WakeUp, first_of
 
 REMEMBERED_ENDS = 10_000
-"""How many ends are known by workflow; whoever asks about an earlier time is told to look."""
+"""How many ends are remembered by workflow. A wait `since` an earlier time returns at once."""
 
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Hints:
-    """Implements a store's `wait_for_work` and `wait_for_end` from what the store hears of.
+    """Implements the waits of a store, from the events that the store reports.
 
-    The store says when a workflow will be due, that one has ended, and that it looks for work. Of
-    the instants to come only the next one is kept, so after each look the store says it anew.
+    Report each event after its write has been committed: a caller that wakes up before would find
+    nothing, and would not be woken again.
+
+    Only the next due instant is kept. So report the next one again after each claim.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.arrivals = 0
         """How often work has become due."""
         self.looked_at = clock.now()
-        """Up to when the store has last looked for what is due."""
+        """The `now` of the last claim: all that was due then has been looked for."""
         self._clock = clock
         self._arrivals_seen = 0
         self._is_due = False
@@ -37,10 +39,10 @@ class Hints:
         self._ends: WeakValueDictionary[str, WakeUp] = WeakValueDictionary()
         self._ended_at: OrderedDict[str, datetime] = OrderedDict()
         self._unknown_until = _LONG_AGO
-        """Up to when any workflow may have ended."""
+        """Until when any workflow may have ended without a record of it in `_ended_at`."""
 
     def due(self, at: datetime) -> None:
-        """A workflow can be claimed from this instant on."""
+        """Report that a workflow can be claimed from this instant on."""
         if at <= self._clock.now():
             self.arrivals += 1
             self._is_due = True
@@ -51,9 +53,10 @@ class Hints:
         self._changed.notify()
 
     def looking(self, now: datetime) -> int:
-        """The store is about to look for what is due by now. Say so before it does.
+        """Report that the store is about to look for workflows that are due at `now`.
 
-        Returns how many workflows are known to have become due since the last look.
+        Returns how many are known to have become due since the last report. Call it before the
+        look, so that work which arrives during the look ends the next wait.
         """
         self.looked_at = now
         if self._next_due is not None and self._next_due <= now:
@@ -65,7 +68,7 @@ class Hints:
         return known
 
     def ended(self, workflow_id: str) -> None:
-        """A workflow has ended."""
+        """Report that a workflow has ended."""
         self._ended_at[workflow_id] = self._clock.now()
         self._ended_at.move_to_end(workflow_id)
         if len(self._ended_at) > REMEMBERED_ENDS:
@@ -75,7 +78,7 @@ class Hints:
             end.notify()
 
     def missed_something(self) -> None:
-        """Anything may have happened: whoever waits had better look."""
+        """Report that events may have been missed: every waiting caller looks for itself."""
         now = self._clock.now()
         self.due(now)
         self._unknown_until = now
@@ -83,10 +86,10 @@ class Hints:
             end.notify()
 
     async def wait_for_work(self, timeout: timedelta, arrivals: int | None = None) -> None:
-        """Return when something is due that was not there at the last look, or after `timeout`.
+        """Return when work has become due since the last look, or after `timeout`.
 
-        Also when work has become due since there were so many `arrivals`: another waiter may have
-        looked meanwhile, and left some.
+        Also return if `self.arrivals` is no longer `arrivals`, a number that the caller has read
+        before: another waiter may have looked since then, and left some of the work.
         """
         until = self._clock.now() + timeout
         arrivals = self.arrivals if arrivals is None else arrivals
@@ -99,23 +102,22 @@ class Hints:
                 return
 
     def controlled(self) -> None:
-        """Somebody has taken a claim from a worker."""
+        """Report that `control` has taken a claim from a worker."""
         self._controlled_at = self._clock.now()
         self._controlled.notify()
 
     async def wait_for_control(self, since: datetime, timeout: timedelta) -> bool:
-        """Whether a claim was taken from some worker since then, as far as that is heard of."""
+        """Return True once any claim may have been taken since then; False after `timeout`."""
         if self._controlled_at < since:
-            controlled = self._controlled.wait(self._controlled.count)
-            await first_of(controlled, self._clock.sleep(timeout))
+            await first_of(self._controlled.wait(), self._clock.sleep(timeout))
         return self._controlled_at >= since
 
     async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
-        """Whether the workflow may have ended since then, as far as that is heard of."""
+        """Return True once the workflow may have ended since then; False after `timeout`."""
         known = self._ended_at.get(workflow_id, _LONG_AGO)
         if max(known, self._unknown_until) >= since:
             return True
         end = self._ends.setdefault(workflow_id, WakeUp())
         seen = end.count
-        await first_of(end.wait(seen), self._clock.sleep(timeout))
+        await first_of(end.wait(), self._clock.sleep(timeout))
         return end.count != seen

@@ -1,4 +1,8 @@
-"""What only some stores can do. Each power is a protocol, which a call asks for by `require`."""
+"""Powers: abilities that only some stores have.
+
+Each is a protocol of its own. A call that needs one gets it from `require`, which refuses stores
+without it. The rules of `protocol` hold here as well.
+"""
 
 from __future__ import annotations
 
@@ -24,28 +28,29 @@ P = TypeVar("P")
 
 @runtime_checkable
 class SupportsForks(Protocol):
-    """A store that can begin a workflow with the records of another one."""
+    """A store that can start a workflow with the records of another one."""
 
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
-        """Create a workflow with the handler and the input of another one, and with its steps, naps
-        and given-up steps, as far as they were recorded before the step `before`; all of them where
-        that is None. Idle, due now, with `forked_from` set. Failed attempts are not copied.
+        """Create the workflow that `machine.fork` makes, with copies of another one's records.
 
-        False, and nothing is changed, when the new id exists. Raises `WorkflowNotFound`, and
-        `StepNotRecorded` where `before` is neither recorded nor given up.
+        Copy the steps, naps and failed steps that were recorded before the step `before`, or all of
+        them if that is None. Do not copy failed attempts.
 
-        A fork that was broken off leaves at most a workflow that nobody claims, and that can only
-        be cancelled; a repeat completes it, and returns True.
+        Return False, and change nothing, if the new id exists. Raise `WorkflowNotFound`, or
+        `StepNotRecorded` if `before` is neither a recorded nor a failed step.
+
+        Until the copy is complete, no worker may claim the new workflow, and no call may move it
+        but to cancel it. A repeat completes an interrupted fork, and returns True.
         """
         ...
 
 
 @runtime_checkable
 class SupportsTransactions(Protocol):
-    """A store whose writes can be committed together with the application's own."""
+    """A store that can commit its writes together with the application's own."""
 
     async def check_transactions(self, call: str) -> None:
-        """Raise `Unsupported`, naming the call, where there are no transactions after all."""
+        """Raise `Unsupported`, with the name of the call, if the server has no transactions."""
         ...
 
     async def transact(
@@ -55,25 +60,28 @@ class SupportsTransactions(Protocol):
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        """Call `fn(session)`, and commit what it wrote in the session together with the record of
-        the step, if the claim is in force then; or nothing of it. The recorded output is returned.
+        """Call `fn(session)`, record what it returns as the step's output, and return the output.
 
-        `fn` may be called several times, each time after all that was written has been taken back.
-        Where the step is recorded already, or is meanwhile, that output is returned, and nothing of
-        this call is left. Who is stale beforehand gets `ClaimLost`, and `fn` is not called; who is
-        by the end of it gets that too, or what `fn` raises. A recorded step sets `crashes` to 0.
+        Commit in one transaction what `fn` wrote in the session, the record of the step and
+        `crashes = 0`, only if the claim is in force; or write nothing. To try again, roll back and
+        call `fn` anew.
+
+        If the step is recorded already, or gets recorded meanwhile, return that output and keep
+        nothing of this call. A caller that is stale at the start gets `ClaimLost` without a call
+        of `fn`; one that becomes stale gets `ClaimLost`, or what `fn` raises.
         """
         ...
 
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
-        """`create`, as a part of the caller's transaction. The driver's errors are raised as they
-        are, since the caller's retries tell them apart. Raises `InvalidArgument` for what is no
-        session of this store with a transaction under way.
+        """`create` as a part of the caller's transaction.
+
+        Raise the driver's errors unchanged: the caller's retry loop depends on them. Raise
+        `InvalidArgument` unless `session` is one of this store, with a transaction in progress.
         """
         ...
 
     async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
-        """`find_workflow`, as the caller's transaction sees it, like `create_in`."""
+        """`find_workflow` as the caller's transaction sees it, like `create_in`."""
         ...
 
     async def control_in(
@@ -84,26 +92,25 @@ class SupportsTransactions(Protocol):
         now: datetime,
         reason: str | None = None,
     ) -> None:
-        """`control`, as a part of the caller's transaction, like `create_in`."""
+        """`control` as a part of the caller's transaction, like `create_in`."""
         ...
 
 
 class Renewer(Protocol):
-    """Renews leases by blocking calls, of one thread that is not the event loop's.
+    """Renews leases with blocking calls, from a single thread other than the event loop's.
 
-    It needs nothing of the event loop, which is blocked when it is called.
+    The event loop may be blocked at each call, so do not depend on it.
     """
 
     def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
-        """`Store.renew`, as a blocking call. It connects when it is first called.
+        """`Store.renew` as a blocking call. Connect at the first call.
 
-        It takes no longer than the time between two renewals, a third of the lease, and raises
-        `StoreUnavailable` when that is over.
+        Raise `StoreUnavailable` after a third of the lease, the time between two renewals.
         """
         ...
 
     def close(self) -> None:
-        """Let go of what `renew` opened, without waiting long. Repeated calls do nothing."""
+        """Release what `renew` opened, without a long wait. A repeated call does nothing."""
         ...
 
 
@@ -112,66 +119,66 @@ class SupportsThreadRenewal(Protocol):
     """A store that can renew leases while the event loop is blocked."""
 
     def renewer(self) -> Renewer | None:
-        """A new renewer, which the caller closes; None where this very store has none."""
+        """A new renewer, which the caller closes; None if this instance cannot make one."""
         ...
 
 
 @runtime_checkable
 class SupportsSearch(Protocol):
-    """A store that can look at all of its workflows. None of it loads an input or a result."""
+    """A store that can list and count its workflows. No call may load an input or a result."""
 
     async def find_page(
         self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
-        """The first `limit` workflows that are meant and stand behind a position, in order.
+        """The first `limit` workflows after a position that the query accepts, in its order.
 
-        Fewer only where there are no more, and none twice, whatever changes while they are read.
-        Stored documents that cannot be read are passed over.
+        Return fewer only if there are no more, and no workflow twice, whatever changes during the
+        call. Skip unreadable documents.
         """
         ...
 
     async def count(self, by: CountBy) -> Mapping[str, int]:
-        """How many workflows there are by status or by handler id; only what there is.
+        """The numbers of workflows by status or by handler id, without zeros.
 
-        What is marked for deletion may be counted until it is gone.
+        Workflows that are marked for deletion may be counted until they are deleted.
         """
         ...
 
     async def records(self, workflow_id: str) -> Records:
-        """All steps, naps and failed attempts of one workflow.
+        """All steps, naps and failed attempts of one workflow; empty if it does not exist.
 
-        Empty where it does not exist. Documents that cannot be read are passed over.
+        Skip unreadable documents.
         """
         ...
 
 
 @runtime_checkable
 class SupportsPruning(Protocol):
-    """A store that can delete workflows that have ended, with all that they have recorded."""
+    """A store that can delete workflows that have ended, with all their records."""
 
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:
         """Delete up to `limit` workflows that ended before an instant, in one of these states.
 
-        What has been begun goes first: a workflow is marked, and from then on is as good as gone,
-        since `control` refuses it; then its steps and naps are deleted, then itself. So neither is
-        a workflow ever without its steps, nor a step without its workflow. Whatever breaks that
-        off, the next call goes on with it, whatever states and instant that is for. Fewer than
-        `limit` may be deleted at once; none only where there are no more.
+        Delete in this order: mark the workflow with `pruned_at`, so that `control` refuses it;
+        delete its steps and naps; delete the workflow. So a retried workflow never lacks steps, and
+        no step is left for the next workflow of its id. Complete interrupted deletions first,
+        whatever instant and states this call names.
 
-        When a workflow of the JavaScript library ended is not known; its last lease counts.
+        Fewer than `limit` may be deleted; none only if nothing is left to delete. For a workflow
+        that the JavaScript library ended, use the end of its last lease.
         """
         ...
 
 
 @runtime_checkable
 class Wraps(Protocol):
-    """A store around another one, which has the powers that the other one has."""
+    """A store around another one. It has the powers of the wrapped store."""
 
     @property
     def wrapped(self) -> object:
-        """The other store."""
+        """The wrapped store."""
         ...
 
 
@@ -184,18 +191,18 @@ _LACKS: Mapping[type, str] = MappingProxyType(
         SupportsThreadRenewal: "cannot renew leases from a thread",
     }
 )
-"""What is said of a store without a power."""
+"""The reason that `Unsupported` gives, after the name of the store."""
 
 
 def supports(store: object, power: type[P]) -> TypeGuard[P]:
-    """Whether a store has a power; for one around another store, whether that one has it."""
+    """Whether a store has a power; a wrapper has what the innermost store has."""
     return isinstance(_innermost(store), power)
 
 
 def require(store: object, power: type[P], call: str) -> P:
-    """The store, as one that has the power which a call needs.
+    """The same store, typed with a power.
 
-    Raises `Unsupported`, which names the call and the store.
+    Raises `Unsupported`, with the call and the store's class, if it does not have the power.
     """
     if not supports(store, power):
         raise Unsupported(call, f"{type(_innermost(store)).__name__} {_LACKS[power]}")

@@ -1,4 +1,4 @@
-"""What can be asked of all workflows: the questions, the answers, and the powers that they need."""
+"""The questions and answers of `SupportsSearch` and `SupportsPruning`."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ _FIRST = datetime.min.replace(tzinfo=UTC)
 _CURSOR_VERSION = 1
 
 ENDED = tuple(status for status in Status if status.ended)
+"""The states of workflows that have ended."""
 
 
 class Order(StrEnum):
-    """How workflows are listed."""
+    """The order of a list of workflows."""
 
     NEWEST = "newest"
-    """By when they were created, the last one first, and by id where that is the same."""
+    """By `created_at` and then by id, both descending."""
 
     OLDEST = "oldest"
-    """The reverse."""
+    """The reverse of `NEWEST`."""
 
     ID = "id"
-    """By id, as UTF-8 is sorted."""
+    """By id, in the order of its UTF-8 bytes."""
 
 
 class CountBy(StrEnum):
-    """What workflows are counted by."""
+    """The field that workflows are counted by."""
 
     STATUS = "status"
     HANDLER_ID = "handler_id"
@@ -43,10 +44,10 @@ class CountBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowSummary:
-    """A workflow without its input, its result, and what else may be large.
+    """A workflow without its input, its result and other large fields.
 
-    The fields are those of `Workflow`. `error_type` and `error_message` are of its last error.
-    `cursor` is where it stands in the list that it comes from: for `list(after=...)`.
+    The fields are those of `Workflow`; `error_type` and `error_message` are from its last error.
+    `cursor` is its position in the list that it came from, for `list(after=...)`.
     """
 
     workflow_id: str
@@ -70,9 +71,9 @@ class WorkflowSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPosition:
-    """Where a workflow stands among the others; what was created when nobody wrote is the oldest.
+    """The position of a workflow in a list. It never changes.
 
-    No event of a workflow changes it.
+    A workflow without `created_at` counts as the oldest.
     """
 
     workflow_id: str
@@ -84,7 +85,7 @@ class ListPosition:
         return cls(workflow_id=workflow.workflow_id, created_at=workflow.created_at)
 
     def key(self, order: Order) -> tuple[Any, ...]:
-        """What positions are sorted by, in reverse for the newest first."""
+        """A sort key, ascending; `NEWEST` sorts by it in reverse."""
         if order is Order.ID:
             return (self.workflow_id,)
         return (self.created_at or _FIRST, self.created_at is not None, self.workflow_id)
@@ -92,11 +93,11 @@ class ListPosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which workflows are meant, and in which order.
+    """A filter for workflows, and their order. A condition that is None always holds.
 
-    What is None does not matter. `created_from` is within, `created_until` is without. A workflow
-    of the JavaScript library has no `created_at`, so it is in no range of that. One that is marked
-    for deletion is never meant.
+    `created_from` is inclusive, `created_until` exclusive. A workflow that the JavaScript library
+    created has no `created_at`, so no such range contains it. A workflow that is marked for
+    deletion is never accepted.
     """
 
     statuses: frozenset[Status] | None = None
@@ -107,7 +108,7 @@ class Query:
     order: Order = Order.NEWEST
 
     def accepts(self, workflow: Workflow) -> bool:
-        """Whether a workflow is meant."""
+        """Whether a workflow satisfies all conditions."""
         return (
             workflow.pruned_at is None
             and (self.statuses is None or workflow.status in self.statuses)
@@ -118,7 +119,7 @@ class Query:
 
     @property
     def has_range(self) -> bool:
-        """Whether it matters when a workflow was created."""
+        """Whether the query filters by `created_at`."""
         return self.created_from is not None or self.created_until is not None
 
     def _is_in_range(self, created_at: datetime | None) -> bool:
@@ -133,23 +134,23 @@ class Query:
     def page_of(
         self, summaries: Collection[WorkflowSummary], after: ListPosition | None, limit: int
     ) -> list[WorkflowSummary]:
-        """The first of some summaries behind a position, in the order that is asked for."""
+        """The first `limit` of some accepted summaries after a position, in this query's order."""
         ordered = sorted(summaries, key=self._key, reverse=self.order is Order.NEWEST)
         if after is not None:
-            ordered = [one for one in ordered if self._is_behind(one, after)]
+            ordered = [summary for summary in ordered if self._is_behind(summary, after)]
         return ordered[:limit]
 
     def _key(self, summary: WorkflowSummary) -> tuple[Any, ...]:
         return ListPosition.of(summary).key(self.order)
 
     def _is_behind(self, summary: WorkflowSummary, after: ListPosition) -> bool:
-        mine, theirs = self._key(summary), after.key(self.order)
-        return mine < theirs if self.order is Order.NEWEST else mine > theirs
+        key, after_key = self._key(summary), after.key(self.order)
+        return key < after_key if self.order is Order.NEWEST else key > after_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """All that one workflow has recorded, each kind in the order in which it was."""
+    """All records of one workflow, each kind in the order of recording."""
 
     steps: tuple[Step, ...] = ()
     naps: tuple[Nap, ...] = ()
@@ -158,7 +159,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """How much has been deleted. Failed attempts of steps are counted with the naps."""
+    """The numbers of deleted workflows, steps and naps. Failed attempts count as naps."""
 
     workflows: int = 0
     steps: int = 0
@@ -173,7 +174,7 @@ class Pruned:
 
 
 def to_summary(workflow: Workflow) -> WorkflowSummary:
-    """What a list shows of a workflow."""
+    """The summary of a workflow, without a cursor."""
     error = workflow.error
     return WorkflowSummary(
         workflow_id=workflow.workflow_id,
@@ -196,7 +197,7 @@ def to_summary(workflow: Workflow) -> WorkflowSummary:
 
 
 def to_cursor(position: ListPosition, order: Order) -> str:
-    """A position in a list of this order, as a text that means nothing to anybody else."""
+    """A position in a list of this order, as an opaque text."""
     created_at = position.created_at
     at = None if created_at is None else (created_at - _EPOCH) // _MILLISECOND
     fields = [_CURSOR_VERSION, order.value, at, position.workflow_id]
@@ -207,17 +208,21 @@ def to_cursor(position: ListPosition, order: Order) -> str:
 def from_cursor(
     name: str, cursor: str, order: Order, check_id: Callable[[str], str]
 ) -> ListPosition:
-    """The position that a cursor stands for. Raises `InvalidArgument` for any other text."""
+    """The position behind a cursor.
+
+    Raises `InvalidArgument`, with `name`, for any other text and for a cursor of another order.
+    """
     try:
         fields = json.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        version, was_in, at, workflow_id = fields
+        version, cursor_order, at, workflow_id = fields
         created_at = None if at is None else _EPOCH + at * _MILLISECOND
         position = ListPosition(workflow_id=check_id(workflow_id), created_at=created_at)
-        is_sound = version == _CURSOR_VERSION and to_cursor(position, Order(was_in)) == cursor
+        is_valid = version == _CURSOR_VERSION and to_cursor(position, Order(cursor_order)) == cursor
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidArgument(name, cursor, "expected the cursor of a summary") from error
-    if not is_sound:
+    if not is_valid:
         raise InvalidArgument(name, cursor, "expected the cursor of a summary")
-    if was_in != order:
-        raise InvalidArgument(name, cursor, f"it is of a list in the order {was_in!r}")
+    if cursor_order != order:
+        reason = f"it comes from a list in the order {cursor_order!r}"
+        raise InvalidArgument(name, cursor, reason)
     return position

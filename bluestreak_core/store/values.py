@@ -1,11 +1,11 @@
-"""Which values can be stored, and the round trip that makes a replay equal the first run.
+"""Which values can be stored, and what they look like when they are read back.
 
-A handler's input, its result and its steps' outputs are handed out as the store gives them back,
-also the first time. So a program cannot come to rely on a type that only the first run has: a tuple
-is a list on both paths, a datetime is in UTC milliseconds on both.
+Inputs, results and outputs are passed on as the store reads them back, even on the first run. So a
+program cannot depend on a type that no replay sees: a tuple is always a list, a datetime always in
+UTC milliseconds.
 
-Sizes are those of BSON (https://bsonspec.org/spec.html), so that a test on the memory store meets
-the limit that production has.
+Sizes are those of BSON (https://bsonspec.org/spec.html), so that tests on the memory store meet the
+same limit as production.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 
 MAX_VALUE_BYTES = 16 * 1024 * 1024 - 64 * 1024
-"""The largest value: MongoDB's limit for a document, less what else a document of ours holds."""
+"""The largest value: MongoDB's limit for a document, less room for the other fields."""
 
 MAX_DEPTH = 100
-"""Lists and dicts inside each other, the outermost counted; MongoDB's documented limit."""
+"""The deepest nesting of lists and dicts, the outermost included; MongoDB's documented limit."""
 
 
 class ValueRules(Protocol):
-    """What a store can hold, as a function from a value to what will be read back."""
+    """What a store can hold, as a function from a value to the value that will be read back."""
 
     def round_trip(self, value: object, what: str, room: int = MAX_VALUE_BYTES) -> tuple[Any, int]:
-        """The value as it will be read back, sharing nothing with the original, and its size.
+        """The value as it will be read back, a deep copy, and its size in bytes of BSON.
 
-        `what` names the value in errors, `room` is the size that it may have. The round trip of a
-        value that came from a round trip is equal to it.
+        `what` names the value in errors; `room` is the largest size allowed. A round trip of the
+        returned value yields an equal one.
 
-        Raises `UnstorableValue` with the place and the type, and `ValueTooLarge` with the size.
+        Raises `UnstorableValue` with the place and the type, or `ValueTooLarge` with the size.
         """
         ...
 
 
 class PlainRules:
-    """The values that every store holds.
+    """The values that every store can hold.
 
-    None, bool, 64-bit int, float, str, bytes, UUID, datetime, list, tuple, and dict with str keys.
-    A subclass of one of these is stored as its base: an enum of strings comes back as a str, a
-    named tuple as a list.
+    These are None, bool, 64-bit int, float, str, bytes, UUID, datetime, list, tuple, and dict with
+    str keys. An instance of a subclass is stored as its base type: a `StrEnum` is read back as a
+    str, a named tuple as a list.
     """
 
     def round_trip(self, value: object, what: str, room: int = MAX_VALUE_BYTES) -> tuple[Any, int]:
@@ -60,7 +60,8 @@ def find_unstorable(
 ) -> UnstorableValue | None:
     """The first place where a value breaks the plain rules, or None.
 
-    For a store whose driver refuses values without saying where; `also` are types that it holds.
+    For a store whose driver refuses a value without saying where. `also` are further types that the
+    store can hold.
     """
     try:
         _Walk(what, also).element(value)
@@ -70,7 +71,7 @@ def find_unstorable(
 
 
 def same_value(stored: object, given: object) -> bool:
-    """Whether a value that was read is what storing another one would give. NaN equals NaN."""
+    """Whether `given` would be read back as `stored`. NaN equals NaN."""
     match given:
         case list() | tuple():
             return (
@@ -94,7 +95,7 @@ def same_value(stored: object, given: object) -> bool:
 
 
 class _Walk:
-    """One pass over a value, copying and measuring; `path` leads to where it is."""
+    """One pass over a value, which copies and measures it. `_path` is the current place."""
 
     def __init__(self, what: str, also: tuple[type, ...] = ()) -> None:
         self._what = what
@@ -107,12 +108,12 @@ class _Walk:
         return copied(self, value) if copied else self._copy_of_subclass(value)
 
     def _copy_of_subclass(self, value: object) -> tuple[Any, int]:
-        # Not isinstance, which would believe what a mock says of itself.
+        # Not `isinstance`, since a mock can claim to be an instance of anything.
         copies = [copy for base, copy in _COPIES.items() if issubclass(type(value), base)]
         if not copies:
             if issubclass(type(value), self._also):
                 return None, 0
-            reason = "no store holds this type; PydanticCodec converts it, where it is annotated"
+            reason = "no store holds this type; annotate it and use PydanticCodec to convert it"
             raise self._refusal(value, reason)
         try:
             return copies[0](self, value)
@@ -120,7 +121,7 @@ class _Walk:
             raise
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # what it overrides may raise anything
+        except BaseException as error:  # methods that a subclass overrides may raise anything
             raise self._refusal(value, f"reading it raised {type(error).__name__}") from error
 
     def copy_none(self, _: object) -> tuple[None, int]:
@@ -132,7 +133,7 @@ class _Walk:
     def copy_int(self, value: Any) -> tuple[int, int]:
         plain = int.__int__(value)
         if not -(2**63) <= plain < 2**63:
-            raise self._refusal(value, "an int has 64 bits")
+            raise self._refusal(value, "it does not fit into 64 bits")
         return plain, 4 if -(2**31) <= plain < 2**31 else 8
 
     def copy_float(self, value: Any) -> tuple[float, int]:
@@ -142,7 +143,7 @@ class _Walk:
         try:
             return str.__str__(value), 5 + len(str.encode(value))
         except UnicodeEncodeError as error:
-            raise self._refusal(value, "it has no UTF-8 form") from error
+            raise self._refusal(value, "it cannot be encoded as UTF-8") from error
 
     def copy_bytes(self, value: Any) -> tuple[bytes, int]:
         plain = bytes.__bytes__(value)
@@ -184,7 +185,7 @@ class _Walk:
             self._path.pop()
             size += 2 + key_size + item_size
         if "$ref" in copy and "$id" in copy:
-            raise self._refusal(value, "with $ref and $id it would be read as a DBRef of MongoDB")
+            raise self._refusal(value, "MongoDB would read a dict with $ref and $id as a DBRef")
         self._open.discard(id(value))
         return copy, size
 
@@ -193,7 +194,7 @@ class _Walk:
             raise self._refusal(key, "a key is a str")
         copy, size = self.copy_str(key)
         if "\0" in copy:
-            raise self._refusal(key, "a key has no NUL")
+            raise self._refusal(key, "a key contains no NUL")
         return copy, size - 5
 
     def _enter(self, value: object) -> None:
@@ -209,7 +210,7 @@ class _Walk:
 
 
 def _shown(step: object) -> str:
-    """An index or a key, in the way of a path; a key may be anything, and refuse to be shown."""
+    """An index or a key of a path. A key may be anything, even something that cannot be shown."""
     if issubclass(type(step), str):
         return str.__repr__(cast("str", step))
     try:
@@ -220,7 +221,7 @@ def _shown(step: object) -> str:
 
 _Copy = Callable[[_Walk, Any], tuple[Any, int]]
 
-# A bool is an int too, so it stands first.
+# The first match counts, so bool precedes its base class int.
 _COPIES: dict[type, _Copy] = {
     type(None): _Walk.copy_none,
     bool: _Walk.copy_bool,

@@ -1,4 +1,4 @@
-"""Stores around a store, and one of them that tells which calls it has seen."""
+"""A store around a store, to be subclassed: for tests, faults and telemetry."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from bluestreak_core.store.query import (
 T = TypeVar("T")
 
 UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_for_control"})
-"""The calls that neither read nor write what is stored."""
+"""The calls that neither read nor write workflows; tools that count calls leave them out."""
 
 
 class StoreWrapper(
@@ -57,21 +57,21 @@ class StoreWrapper(
     SupportsSearch,
     SupportsPruning,
 ):
-    """Passes every call on to another store, through `around`; a renewer's calls go past it.
+    """Passes every call to another store through `around`, except the calls of a renewer.
 
-    A call for a power that the other store does not have raises `Unsupported`.
+    A call for a power that the other store lacks raises `Unsupported`.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Carry out a call of the Store protocol; override this to do more."""
+        """Make the call `name` of the Store protocol or of a power; override this to do more."""
         return await call()
 
     @property
     def wrapped(self) -> Store:
-        """The other store."""
+        """The wrapped store."""
         return self._store
 
     @property
@@ -229,7 +229,7 @@ class StoreWrapper(
 
     @override
     def renewer(self) -> Renewer | None:
-        """That of the other store, if it has the power; see `SupportsThreadRenewal`."""
+        """The renewer of the other store, if it has that power; see `SupportsThreadRenewal`."""
         return self._store.renewer() if isinstance(self._store, SupportsThreadRenewal) else None
 
     @override

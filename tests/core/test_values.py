@@ -91,7 +91,7 @@ def test_bson_rules_name_the_place_behind_a_type_of_bson() -> None:
 
 
 def test_who_meets_a_type_that_no_store_holds_is_told_of_codecs() -> None:
-    reason = "no store holds this type; PydanticCodec converts it, where it is annotated"
+    reason = "no store holds this type; annotate it and use PydanticCodec to convert it"
     for rules in (PlainRules(), BsonRules()):
         with pytest.raises(UnstorableValue) as refused:
             rules.round_trip([{1}], "v")

@@ -302,7 +302,7 @@ async def test_stopping_in_an_outage_returns_when_the_lease_has_run_out(
 
 
 @pytest.mark.asyncio
-async def test_a_workflow_of_an_unknown_handler_that_cannot_be_released_ends_polling_all_the_same(
+async def test_an_unknown_handler_that_cannot_be_released_still_ends_polling(
     fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     bluestreak = await fleet.engine()

@@ -496,7 +496,7 @@ async def test_a_cursor_of_another_order_is_refused(fleet: Fleet, store: Recordi
     bluestreak = await fleet.engine()
     await many(store, 1)
     (summary,) = [summary async for summary in bluestreak.list(order="id")]
-    with pytest.raises(InvalidArgument, match=r"^after .*it is of a list in the order 'id'$"):
+    with pytest.raises(InvalidArgument, match=r"^after .*it comes from a list in the order 'id'$"):
         bluestreak.list(after=summary.cursor)
 
 

@@ -383,7 +383,7 @@ async def test_what_is_not_annotated_and_not_plain_is_told_to_be(fleet: Fleet) -
     bluestreak = await typed(fleet, handle)
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", handle)
-        with pytest.raises(WorkflowAborted, match=r"Order cannot be .* where it is annotated"):
+        with pytest.raises(WorkflowAborted, match=r"Order cannot be .* annotate it and use"):
             await bluestreak.wait("w")
 
 
