@@ -36,10 +36,7 @@ class Hints:
         self._changed = WakeUp()
         self._controlled = WakeUp()
         self._controlled_at = _LONG_AGO
-        self._ends: WeakValueDictionary[str, WakeUp] = WeakValueDictionary()
-        self._ended_at: OrderedDict[str, datetime] = OrderedDict()
-        self._unknown_until = _LONG_AGO
-        """Until when any workflow may have ended without a record of it in `_ended_at`."""
+        self._ends = _Ends(clock)
 
     def due(self, at: datetime) -> None:
         """Report that a workflow can be claimed from this instant on."""
@@ -69,21 +66,12 @@ class Hints:
 
     def ended(self, workflow_id: str) -> None:
         """Report that a workflow has ended."""
-        self._ended_at[workflow_id] = self._clock.now()
-        self._ended_at.move_to_end(workflow_id)
-        if len(self._ended_at) > REMEMBERED_ENDS:
-            _, ended_at = self._ended_at.popitem(last=False)
-            self._unknown_until = max(self._unknown_until, ended_at)
-        if (end := self._ends.get(workflow_id)) is not None:
-            end.notify()
+        self._ends.add(workflow_id)
 
     def missed_something(self) -> None:
         """Report that events may have been missed: every waiting caller looks for itself."""
-        now = self._clock.now()
-        self.due(now)
-        self._unknown_until = now
-        for end in list(self._ends.values()):
-            end.notify()
+        self.due(self._clock.now())
+        self._ends.missed_some()
 
     async def wait_for_work(self, timeout: timedelta, arrivals: int | None = None) -> None:
         """Return when work has become due since the last look, or after `timeout`.
@@ -114,10 +102,39 @@ class Hints:
 
     async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
         """Return True once the workflow may have ended since then; False after `timeout`."""
-        known = self._ended_at.get(workflow_id, _LONG_AGO)
-        if max(known, self._unknown_until) >= since:
+        return await self._ends.wait(workflow_id, since, timeout)
+
+
+class _Ends:
+    """The ends of workflows, and the callers that wait for them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wake_ups: WeakValueDictionary[str, WakeUp] = WeakValueDictionary()
+        self._ended_at: OrderedDict[str, datetime] = OrderedDict()
+        self._unknown_until = _LONG_AGO
+        """Until when a workflow may have ended that is not in `_ended_at`."""
+
+    def add(self, workflow_id: str) -> None:
+        self._ended_at[workflow_id] = self._clock.now()
+        self._ended_at.move_to_end(workflow_id)
+        if len(self._ended_at) > REMEMBERED_ENDS:
+            _, ended_at = self._ended_at.popitem(last=False)
+            self._unknown_until = max(self._unknown_until, ended_at)
+        if (wake_up := self._wake_ups.get(workflow_id)) is not None:
+            wake_up.notify()
+
+    def missed_some(self) -> None:
+        self._unknown_until = self._clock.now()
+        for wake_up in list(self._wake_ups.values()):
+            wake_up.notify()
+
+    async def wait(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        ended_at = self._ended_at.get(workflow_id, _LONG_AGO)
+        if max(ended_at, self._unknown_until) >= since:
             return True
-        end = self._ends.setdefault(workflow_id, WakeUp())
-        seen = end.count
-        await first_of(end.wait(), self._clock.sleep(timeout))
-        return end.count != seen
+        # Weak values: a wake-up lives as long as a caller waits for it.
+        wake_up = self._wake_ups.setdefault(workflow_id, WakeUp())
+        seen = wake_up.count
+        await first_of(wake_up.wait(), self._clock.sleep(timeout))
+        return wake_up.count != seen
