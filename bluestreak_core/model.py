@@ -61,7 +61,7 @@ class ClaimEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStep:
-    """A step that failed for good after `attempts` attempts. Later runs raise this error there."""
+    """A step that was given up after `attempts` attempts. Later runs raise this error there."""
 
     step_id: str
     error: ErrorRecord
@@ -108,7 +108,7 @@ class Workflow:
       retried.
     - `retries`: how often it was retried. `controls`: how often it was cancelled, paused, resumed
       or retried.
-    - `failed_steps`: the steps that failed for good since the last retry.
+    - `failed_steps`: the steps that were given up since the last retry.
     - `reason`: the reason given for its cancellation.
     - `forked_from`: the id of the workflow whose records it began with.
     - `pruned_at`: when it was marked for deletion. From then on, treat it as deleted.

@@ -115,7 +115,7 @@ class DeadlineExceeded(StateError):
 
 
 class StepFailed(StateError):
-    """A step with a retry policy failed for good; the attributes hold its last error.
+    """A step with a retry policy was given up; the attributes hold its last error.
 
     This is recorded: each later run of the handler gets the same error at the same step.
     """

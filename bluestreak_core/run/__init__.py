@@ -1,7 +1,8 @@
 """One claimed workflow while it runs.
 
-`run` calls the handler and ends the claim; `context` is what the handler sees, and each of its
-verbs has a module: `step`, `nap`, `transaction`, `clean_up`. They share a `frame`.
+Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then `context`,
+which the handler sees. Each verb of the context has a module: `step`, `nap`, `transaction`,
+`clean_up`. They share a `frame`.
 """
 
 from bluestreak_core.run.context import Context

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Attempts:
-    """The failed attempts of one step, of all runs of the round that its workflow is in."""
+    """The failed attempts of one step in the current round of its workflow, whatever the run."""
 
     def __init__(self, journal: Journal, step_id: str, retry: Retry) -> None:
         self._journal = journal
@@ -26,12 +26,12 @@ class Attempts:
 
     @property
     def number(self) -> int:
-        """That of the next attempt, from 1 on."""
+        """The number of the next attempt, from 1."""
         return 1 if self._latest is None else self._latest.number + 1
 
     @property
-    def what(self) -> str:
-        """What of the step the next one is."""
+    def kind(self) -> str:
+        """The next attempt as a kind of operation."""
         return f"attempt {self.number} of step"
 
     @property
@@ -41,14 +41,14 @@ class Attempts:
 
     @property
     def are_used_up(self) -> bool:
-        """Whether there is no next attempt, also where the policy has come to allow fewer."""
+        """Whether no attempt is left. The policy may have changed since the last one."""
         latest = self._latest
         return latest is not None and (
             latest.retry_at is None or self._retry.is_used_up_by(latest.number)
         )
 
     async def add(self, error: Exception) -> None:
-        """Record that an attempt has failed. What another run has recorded of it counts."""
+        """Record a failed attempt. If another run has recorded this attempt, its record counts."""
         pause = self._retry.pause_after(self.number, error)
         workflow, now = self._journal.workflow, self._journal.clock.now()
         attempt = Attempt(
@@ -78,7 +78,7 @@ class Attempts:
 
 
 def failure_of(workflow_id: str, failed: FailedStep) -> StepFailed:
-    """What a handler gets from a step that has been given up."""
+    """The error that a step raises once it has been given up."""
     error = failed.error
     return StepFailed(
         workflow_id, failed.step_id, failed.attempts, error.type, error.message, error.traceback
@@ -86,9 +86,10 @@ def failure_of(workflow_id: str, failed: FailedStep) -> StepFailed:
 
 
 def _log(attempt: Attempt) -> None:
-    future = "given up" if attempt.retry_at is None else f"to be tried again at {attempt.retry_at}"
-    what = in_one_line(attempt.error)
+    is_last = attempt.retry_at is None
+    consequence = "giving up" if is_last else f"trying again at {attempt.retry_at}"
     logger.warning(
         "workflow %r: attempt %d of step %r failed, %s: %s",
-        *(attempt.workflow_id, attempt.number, attempt.step_id, future, what),
+        *(attempt.workflow_id, attempt.number, attempt.step_id, consequence),
+        in_one_line(attempt.error),
     )

@@ -1,4 +1,4 @@
-"""Calling a step's function, wherever it belongs: on the event loop or in a thread."""
+"""Calling a step's function, on the event loop or in a thread."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ T = TypeVar("T")
 async def call(
     step_id: str, function: Callable[..., Any], *args: Any, context: Context | None = None
 ) -> Any:
-    """Call a step's async function on the event loop, any other one in a thread of its own.
+    """Call an async function on the event loop, any other one in its own thread.
 
-    What no `except Exception` would catch is raised as a `RuntimeError`, with the original as its
-    cause. That includes a `CancelledError`, unless this call itself is cancelled.
+    An error that `except Exception` would not catch is raised as a `RuntimeError`, with the
+    original as its cause. That includes a `CancelledError`, unless this call itself is cancelled.
 
-    A thread's function may return an awaitable, as `lambda: send(mail)` does; that is awaited on
-    the event loop. A thread cannot be cancelled: when the caller is, its function runs to its end
-    and what it returns is dropped.
+    A function in a thread may return an awaitable, as `lambda: send(mail)` does; it is awaited on
+    the event loop. A thread cannot be cancelled: if the caller is, the function runs to its end and
+    its result is dropped.
 
-    The context variables are those of `context`, by default a copy of the caller's. What the
-    function sets in them does not reach the caller, whom a replay would not give it.
+    The function runs in `context`, by default a copy of the caller's. Context variables that it
+    sets do not reach the caller, since they would be missing in a replay.
     """
     before = cancellations()
     if context is None:
@@ -61,13 +61,13 @@ async def _called(step_id: str, function: Callable[..., Any], args: tuple[Any, .
 
 @coroutine
 def _within(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Await work in the current task, but with the variables of another context."""
+    """Await work in the current task, in another context."""
     try:
         awaited = context.run(work.send, None)
         while True:
             try:
                 sent = yield awaited
-            except BaseException as error:  # noqa: BLE001 - raised where the work is waiting
+            except BaseException as error:  # noqa: BLE001 - thrown into the work
                 awaited = context.run(work.throw, error)
             else:
                 awaited = context.run(work.send, sent)
@@ -77,7 +77,7 @@ def _within(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, An
 
 
 def called_by(awaited: object) -> Coroutine[Any, Any, Any] | None:
-    """What a suspended call of a function waits for, so that it can be looked into; else None."""
+    """The coroutine behind a suspended `call`, for tools that show where a task waits, or None."""
     if not inspect.isgenerator(awaited) or awaited.gi_code is not _within.__code__:
         return None
     work: Coroutine[Any, Any, Any] = inspect.getgeneratorlocals(awaited)["work"]
@@ -85,7 +85,7 @@ def called_by(awaited: object) -> Coroutine[Any, Any, Any] | None:
 
 
 async def _call_in_thread(step_id: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    # A copy: this context is entered again while the thread runs, if the caller is cancelled.
+    # A copy, since a cancelled caller enters its context again while the thread is running.
     work = functools.partial(_outcome, step_id, copy_context(), function, args)
     thread = _ThreadPerCall(f"step {step_id}")
     result, error = await asyncio.get_running_loop().run_in_executor(thread, work)
@@ -97,10 +97,10 @@ async def _call_in_thread(step_id: str, function: Callable[..., Any], args: tupl
 def _outcome(
     step_id: str, context: Context, function: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[Any, BaseException | None]:
-    """What a function returns and what it raises. A future would not hold every exception."""
+    """The result and the error of a function. A future cannot hold every kind of exception."""
     try:
         return context.run(function, *args), None
-    except BaseException as error:  # noqa: BLE001 - raised where the thread is awaited
+    except BaseException as error:  # noqa: BLE001 - raised in `_call_in_thread`
         is_plain = has_real_type(error, Exception) and not has_real_type(error, StopIteration)
         return None, error if is_plain or is_abort(error) else _raisable(step_id, error)
 
@@ -108,8 +108,8 @@ def _outcome(
 class _ThreadPerCall(Executor):
     """Starts a thread for each call.
 
-    A pool would make a hundred runs queue for a few threads, and its threads are joined at exit,
-    where one that never returns would keep the process alive.
+    In a pool, a hundred runs would queue for a few threads. Python also joins the threads of a pool
+    at exit, so a function that never returns would keep the process alive.
     """
 
     def __init__(self, name: str) -> None:
@@ -128,9 +128,9 @@ class _ThreadPerCall(Executor):
 
 
 def _raisable(step_id: str, error: BaseException) -> RuntimeError:
-    """What stands for an error that would end a task, an iteration or the process."""
+    """A stand-in for an error that would end a task, an iteration or the process."""
     if has_real_type(error, asyncio.CancelledError):
-        reason = "was cancelled from within: what it awaits was cancelled by something else"
+        reason = "was cancelled from within: something else cancelled what it awaits"
     else:
         recorded = error_record(error)
         reason = f"raised {recorded.type}: {recorded.message}"

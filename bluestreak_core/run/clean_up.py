@@ -1,4 +1,4 @@
-"""What a handler wants done if its workflow is cancelled while it runs."""
+"""`ctx.on_cancel`: steps that are called only if the workflow is cancelled during a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from functools import partial
 from typing import Any
 
 from bluestreak_core.argument import check_function, check_id, has_real_type
-from bluestreak_core.codec import Conversion
 from bluestreak_core.concurrency import cancellations, until_answered
 from bluestreak_core.errors import FinalMistakes, StoreUnavailable
-from bluestreak_core.model import Claim
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.hook import CallKind, Calls
+from bluestreak_core.run.journal import Journal
 from bluestreak_core.store import Store
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
-    """A step that is called only after a cancellation, with the context variables of `context`."""
+    """A step for after a cancellation; `context` is the one that it was registered in."""
 
     step_id: str
     fn: Callable[..., Any]
@@ -34,33 +33,31 @@ class CleanUp:
 
 
 class CleanUps:
-    """Those of one run, in the order in which its handler has asked for them."""
+    """The clean-ups of one run, in the order of registration."""
 
-    def __init__(
-        self, store: Store, claim: Claim, calls: Calls, conversion: Conversion | None = None
-    ) -> None:
+    def __init__(self, store: Store, journal: Journal, calls: Calls) -> None:
         self._store = store
+        self._journal = journal
         self._calls = calls
-        self._conversion = conversion
-        self._claim = claim
-        self._asked_for: list[CleanUp] = []
+        self._claim = journal.lease.claim
+        self._registered: list[CleanUp] = []
 
     def __bool__(self) -> bool:
-        return bool(self._asked_for)
+        return bool(self._registered)
 
     def add(self, clean_up: CleanUp) -> None:
-        """Ask for one more."""
-        self._asked_for.append(clean_up)
+        """Register one more."""
+        self._registered.append(clean_up)
 
     async def carry_out(self) -> None:
-        """Call them, the last one first, and record each; what is recorded is not called again.
+        """Call them in reverse order, and record each. A recorded one is not called again.
 
-        The claim is gone by now, and so is the lease: only being cancelled ends it, and the end of
-        this process.
+        The claim has been lost by now, so no lease limits the time that this takes. Only a
+        cancellation ends it early.
         """
-        for clean_up in reversed(self._asked_for):
+        for clean_up in reversed(self._registered):
             await self._carry_out(clean_up)
-            if cancellations():  # even if the function has swallowed that
+            if cancellations():  # the function may have swallowed the `CancelledError`
                 raise asyncio.CancelledError
 
     async def _carry_out(self, clean_up: CleanUp) -> None:
@@ -71,7 +68,7 @@ class CleanUps:
             output = await self._calls.call(
                 CallKind.CLEAN_UP, step_id, clean_up.fn, clean_up.args, clean_up.context
             )
-            await self._record(step_id, self._stored(clean_up, output))
+            await self._record(step_id, self._journal.stored(step_id, output, clean_up.fn))
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever it raises, the others are called
@@ -79,18 +76,11 @@ class CleanUps:
                 raise
             logger.exception("workflow %r: clean-up %r raised", self._claim.workflow_id, step_id)
 
-    def _stored(self, clean_up: CleanUp, output: Any) -> Any:
-        if self._conversion is None:
-            return output
-        workflow_id = self._claim.workflow_id
-        return self._conversion.stored_output(workflow_id, clean_up.step_id, clean_up.fn, output)
-
     async def _is_recorded(self, step_id: str) -> bool:
-        """Also by the run of a later claim, which had the workflow retried and cancelled again."""
-        workflow_id = self._claim.workflow_id
-        look = partial(self._store.find_step, workflow_id, step_id)
-        step = await until_answered(look, self._pause)
-        return step is not None
+        # The store is asked, not the history: if the workflow has been retried and cancelled again,
+        # a later run may have recorded the step since.
+        find_step = partial(self._store.find_step, self._claim.workflow_id, step_id)
+        return await until_answered(find_step, self._pause) is not None
 
     async def _record(self, step_id: str, output: Any) -> None:
         claim, clock = self._claim, self._store.clock
@@ -100,7 +90,8 @@ class CleanUps:
 
     async def _pause(self, span: timedelta, unavailable: StoreUnavailable) -> None:
         logger.warning(
-            "workflow %r: clean-up waits for the store: %r", self._claim.workflow_id, unavailable
+            "workflow %r: store unavailable during clean-up, trying again: %r",
+            *(self._claim.workflow_id, unavailable),
         )
         await self._store.clock.sleep(span)
 

@@ -1,4 +1,4 @@
-"""Steps that are recorded in one transaction with what their functions write."""
+"""Recording a step in one transaction with what its function writes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from bluestreak_core.store import Store, SupportsTransactions, require
 class Commits:
     """The transactions of one run.
 
-    All of them change the workflow, and so does a renewal of the lease: two at once would keep each
-    other from being committed. So they take turns, and the lease is renewed before and after.
+    Each writes to the workflow's record, and so does a renewal of the lease: two of them at once
+    would conflict, and be rolled back. So transactions take turns, and the lease is renewed before
+    and after each, not during it.
     """
 
     def __init__(self, store: Store, journal: Journal) -> None:
@@ -30,13 +31,12 @@ class Commits:
         self._turn = asyncio.Lock()
 
     async def transact(self, call: TransactionCall) -> Committed | RolledBack:
-        """Record a step in one transaction with what its function writes.
+        """Commit a step's record together with what its function writes.
 
-        What takes longer than half of the lease is rolled back by a `StepTimeout`. The
-        output is converted by the annotation of the function; see `save_step`. Raises
-        `Unsupported`.
+        A transaction that takes longer than half of the lease is rolled back with a `StepTimeout`.
+        The output is converted like that of `Journal.save_step`. Raises `Unsupported`.
         """
-        store = await self._transacts("ctx.transaction()")
+        store = await self._supported("ctx.transaction()")
         async with self._turn:
             with self._lease.withheld():
                 outcome = await self._lease.until_answered(lambda: self._try_to_commit(store, call))
@@ -64,15 +64,15 @@ class Commits:
                 return RolledBack(error)
             if not isinstance(error, StepTimeout):
                 raise
-            # It may have been cut while it was committed, and a majority may not know yet. The
-            # renewal changes the same record: once that is acknowledged, a commit before it is seen
-            # here, and there is none after it. In an outage it raises: so it is not the function
-            # that took long.
+            # The time-out may have hit during the commit, whose outcome is not known here. A
+            # renewal writes to the same record. So once it is acknowledged, the commit is either
+            # visible or will never take effect. In an outage the renewal raises, and the whole call
+            # is repeated: it was not the function that took too long.
             await self._renew()
             step = await self._store.find_step(workflow_id, step_id)
             return RolledBack(error) if step is None else Committed(step.output)
 
-    async def _transacts(self, call: str) -> SupportsTransactions:
+    async def _supported(self, call: str) -> SupportsTransactions:
         store = require(self._store, SupportsTransactions, call)
         await self._lease.until_answered(lambda: store.check_transactions(call))
         return store

@@ -1,4 +1,4 @@
-"""What a handler receives: the verbs of a workflow. Each has a module of its own."""
+"""What a handler receives: the verbs of a workflow. Each has its own module."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Ts = TypeVarTuple("Ts")
 class Context:
     """One run of one workflow, as its handler sees it.
 
-    The handler runs from the top each time that its workflow is claimed: after a crash, a failure,
-    a restart, and a nap that was long enough to leave memory. Recorded steps and naps return at
-    once; whatever stands outside of them runs again.
+    The handler runs from the top each time its workflow is claimed: after a crash, a failure, a
+    restart, or a nap longer than `park_after`. Recorded steps and naps then return at once; code
+    outside of them runs again.
 
-    Await each call before the handler returns, else it fails with `NotAwaited`.
+    Await each call before the handler returns; otherwise it fails with `NotAwaited`.
     """
 
     def __init__(self, frame: Frame, clean_ups: CleanUps, unawaited: Unawaited) -> None:
@@ -41,10 +41,10 @@ class Context:
         return self._frame.workflow_id
 
     def idempotency_key(self, step_id: str) -> str:
-        """A key by which another system can tell that it has met a step's effect before.
+        """An idempotency key for the effects of a step on other systems.
 
-        64 hexadecimal digits, made of the ids of the workflow and the step alone: the same in every
-        attempt, run and process, and another one for each other step. Raises `InvalidId`.
+        It has 64 hexadecimal digits and depends only on the ids of the workflow and the step: it is
+        the same in every attempt, run and process, and unique to the step. Raises `InvalidId`.
         """
         with FinalMistakes():
             step_id = check_id("step id", step_id)
@@ -81,31 +81,33 @@ class Context:
         retry: Retry | None = None,
         timeout: Duration | None = None,
     ) -> Coroutine[Any, Any, Any]:
-        """Call `fn(*args)` once and record what it returns; from then on, return the record.
+        """Call `fn(*args)` and record what it returns; once it is recorded, return the record.
 
-        An async function runs on the event loop, any other one in a thread of its own. Where a
-        function wants keywords, give a lambda or a `functools.partial`.
+        An async function runs on the event loop, any other one in its own thread. To pass keyword
+        arguments, use a lambda or a `functools.partial`.
 
-        The output is handed out as the store gives it back, also the first time: a tuple is a list,
-        a datetime is in UTC milliseconds. With a codec it is of the type that `fn` is annotated to
-        return, again also the first time. The call may be repeated if the process dies between the
-        call and the record, so effects on other systems want an idempotency key.
+        The output is what the store reads back, even on the first run: a tuple becomes a list, a
+        datetime has UTC milliseconds. With a codec, it has the type that `fn` is annotated to
+        return. If the process dies between the call and the record, `fn` is called again: give its
+        effects on other systems an idempotency key.
 
-        What `fn` raises is raised here and not recorded. Left uncaught it fails the workflow, which
-        is tried again.
+        An error of `fn` is raised here and not recorded. If the handler does not catch it, the
+        workflow fails and is tried again.
 
-        - `retry`: what `fn` raises is recorded as a failed attempt, and `fn` is called again after
-          a pause, which leaves memory if it is longer than `park_after`. When the attempts are used
-          up, that is recorded, and `StepFailed` raised with the last error, here and in each later
-          run. Left uncaught it aborts the workflow at once. An `Abort` passes through.
-        - `timeout`, seconds or a `timedelta`: how long each call of `fn` may take. Then an async
-          function is cancelled; the thread of any other one goes on to its end, and what it returns
-          is dropped, even if the next attempt has begun. `StepTimeout` is raised, or is the error
-          of the attempt.
+        - `retry`: an error of `fn` is recorded as a failed attempt, and `fn` is called again after
+          a pause. During a pause longer than `park_after` the workflow leaves memory. After the
+          last attempt the step is given up: this is recorded, and `StepFailed` is raised with the
+          last error, here and in each later run. If the handler does not catch it, the workflow is
+          aborted. An `Abort` is raised at once.
+        - `timeout`, in seconds or as a `timedelta`: the time limit of each call of `fn`. When it is
+          over, `StepTimeout` is raised, or recorded as the error of the attempt. An async function
+          is cancelled. A thread runs to its end, perhaps beside the next attempt, and its result is
+          dropped.
 
-        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`,
-        `UsedInTransaction`, and `InvalidValue`, `UnstorableValue` or `ValueTooLarge`, which abort
-        the workflow, since another try would repeat the effects of `fn`.
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep` and
+        `UsedInTransaction`; and for the output `InvalidValue`, `UnstorableValue` or
+        `ValueTooLarge`, which abort the workflow, since another run would repeat the effects of
+        `fn`.
         """
         work = step(self._frame, step_id, fn, args, retry, timeout)
         return self._unawaited.watch("step", step_id, work)
@@ -113,40 +115,40 @@ class Context:
     def transaction(
         self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
     ) -> Coroutine[Any, Any, T]:
-        """A step whose effects happen exactly once: `await fn(session, *args)` writes to the
-        application's own collections with this session, and that, the record of the step and a
-        check of the claim are committed in one transaction, or not at all.
+        """Call `await fn(session, *args)` as a step whose effects happen exactly once.
 
-        `fn` may be called several times, each time after what it wrote has been taken back. What it
-        does elsewhere is not, and `ctx` is not to be used in it. It has to be through within half
-        of `timeout_interval`, else `StepTimeout` is raised. What it raises is raised here, and
-        nothing of it is left. Transactions of one run take turns.
+        `fn` writes to the application's own collections with the session. These writes and the
+        record of the step are committed in one transaction, only if the claim is in force.
 
-        Raises `Unsupported` on a store without transactions, as on a standalone server;
-        `InvalidArgument` if `fn` has ended the transaction, or the claim of its own workflow; and
-        like `step`.
+        `fn` may be called several times, each time after a rollback of what it wrote. A rollback
+        does not undo effects elsewhere. Do not use `ctx` in `fn`. If `fn` takes longer than half of
+        `timeout_interval`, it is rolled back, and `StepTimeout` is raised. If it raises, it is
+        rolled back, and the error is raised here. Transactions of one run take turns.
+
+        Raises what `step` raises; `Unsupported` if the store or its server has no transactions; and
+        `InvalidArgument` if `fn` has ended the transaction, or the claim of its own workflow.
         """
         work = transaction(self._frame, step_id, fn, args)
         return self._unawaited.watch("transaction", step_id, work)
 
     def on_cancel(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
-        """Have `fn(*args)` called if the workflow is cancelled while this run lasts.
+        """Register `fn(*args)` to be called if the workflow is cancelled during this run.
 
-        Not now: after the handler has been cancelled, the worker that ran it calls what was asked
-        for, the last first, and records each as a step. One that was recorded before is not called
-        again; one that raises is logged. A workflow that is cancelled while it does not run, as in
-        a long nap, is not cleaned up; nor is one whose worker dies or loses its lease first.
+        After a cancellation has ended the handler, its worker calls the registered functions in
+        reverse order, and records each as a step. A recorded one is not called again; an error is
+        logged. There is no clean-up for a workflow that is cancelled while it does not run, as in a
+        long nap, nor if its worker dies or loses its lease first.
 
         Raises `InvalidId`, `InvalidArgument`, `DuplicateStep` and `UsedInTransaction`.
         """
         on_cancel(self._frame, self._clean_ups, step_id, fn, args)
 
     def sleep(self, nap_id: str, duration: Duration, /) -> Coroutine[Any, Any, None]:
-        """Wait until a duration has passed since the first time that this line was reached.
+        """Wait for a duration, in seconds or as a `timedelta`.
 
-        Seconds or a `timedelta`. The end is recorded, so it holds across crashes and restarts. A
+        The end is recorded when a run first gets here, so it holds across crashes and restarts. A
         nap longer than `park_after` takes no memory: the handler is cancelled here, and runs again
-        from the top, over its recorded steps, when the nap ends.
+        from the top when the nap ends.
 
         Raises `InvalidId`, `InvalidDuration`, `DuplicateNap` and `UsedInTransaction`.
         """

@@ -1,4 +1,4 @@
-"""When a workflow is given up though it has not ended."""
+"""The deadline of a workflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bluestreak_core.model import Workflow
 
 
 class Deadline:
-    """The deadline of one workflow; `at` is None where it has none."""
+    """The deadline of one workflow; `at` is None if it has none."""
 
     def __init__(self, workflow: Workflow, span: timedelta | None, clock: Clock) -> None:
         self.at = machine.deadline_at(workflow, span)
@@ -23,20 +23,22 @@ class Deadline:
 
     @property
     def error(self) -> DeadlineExceeded | None:
-        """What the workflow is aborted with; None while the deadline is still to come."""
+        """The error to abort the workflow with; None before its deadline."""
         if self.at is None or self.at > self._clock.now():
             return None
         return DeadlineExceeded(self._workflow_id, self.at)
 
     def or_sooner(self, instant: datetime) -> datetime:
-        """The instant, or the deadline if that comes first: a claim is what notices it."""
+        """The instant, or the deadline if that is sooner.
+
+        For the next due time of a workflow: the claim at its deadline aborts it.
+        """
         return instant if self.at is None else min(instant, self.at)
 
     async def wait_for(self, task: asyncio.Task[Any]) -> DeadlineExceeded | None:
-        """Wait until the task has ended or its time is over; the error in the latter case."""
+        """Wait until the task has ended, or until the deadline; return the error of the latter."""
         if self.at is None:
             await wait_ended(task)
             return None
-        returned = asyncio.ensure_future(wait_ended(task))
-        await first_of(returned, self._clock.sleep(self.at - self._clock.now()))
+        await first_of(wait_ended(task), self._clock.sleep(self.at - self._clock.now()))
         return None if task.done() else DeadlineExceeded(self._workflow_id, self.at)

@@ -1,4 +1,4 @@
-"""From the outcome of a run to the one store call that ends its claim."""
+"""Turning the outcome of a run into the one store call that ends its claim."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 class Ending:
     """Ends the claim of one run.
 
-    `aside` awaits a callback of the application in a task that a stopping worker can cancel.
+    `aside` awaits a callback of the application in its own task, which a stopping worker cancels.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Ending:
         self._aside = aside
 
     async def end(self, outcome: Outcome) -> None:
-        """Make the call. Raises `ClaimLost`, and what the store raises."""
+        """End the claim according to the outcome. Raises `ClaimLost`, and what the store raises."""
         match outcome:
             case Returned(result):
                 await self._finish(result)
@@ -70,7 +70,7 @@ class Ending:
     async def _finish(self, result: Any) -> None:
         try:
             stored = self._stored(result)
-        except Exception as error:  # noqa: BLE001 - a codec of somebody else's may raise anything
+        except Exception as error:  # noqa: BLE001 - a foreign codec may raise anything
             await self._fail(error, final=has_real_type(error, InvalidValue))
             return
         try:
@@ -89,15 +89,17 @@ class Ending:
         retry_at = None if final else self._retry_at()
         recorded = error_record(error)
         await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
-        future = "aborted" if retry_at is None else f"to be tried again at {retry_at}"
-        logger.warning("workflow %r failed, %s: %s", workflow_id, future, in_one_line(recorded))
+        consequence = "aborted" if retry_at is None else f"trying again at {retry_at}"
+        logger.warning(
+            "workflow %r failed, %s: %s", workflow_id, consequence, in_one_line(recorded)
+        )
         if self._policy.error_callback is not None:
             await self._aside(self._call_back(self._policy.error_callback, error))
 
     def _retry_at(self) -> datetime | None:
         workflow, now = self._journal.workflow, self._journal.clock.now()
-        wait = self._policy.pause_after(workflow.failures + 1)
-        retry_at = machine.retry_at(workflow, now, wait, self._policy.max_failures)
+        pause = self._policy.pause_after(workflow.failures + 1)
+        retry_at = machine.retry_at(workflow, now, pause, self._policy.max_failures)
         return None if retry_at is None else in_milliseconds(self._deadline.or_sooner(retry_at))
 
     async def _call_back(self, callback: ErrorCallback, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""How a run is told to end before its handler has."""
+"""Ending a run before its handler returns."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any, NoReturn
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Leave memory, and come back when a nap ends."""
+    """Leave memory until a nap ends."""
 
     wake_up_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Leave the workflow to another worker, since this one is stopping."""
+    """Release the claim to other workers, since this one is stopping."""
 
 
 @dataclass(frozen=True, slots=True)
 class AbortNow:
-    """Abort the workflow: another try would repeat effects for the same refusal, or be too late."""
+    """Abort the workflow: a value or a record was refused for good, or its deadline has passed."""
 
     error: Exception
 
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Write nothing more: the claim is lost, or the store refuses to serve us (`error`)."""
+    """Write nothing more: the claim is lost, or the store refuses calls with `error`."""
 
     error: Exception | None = None
 
@@ -40,11 +40,11 @@ _RANKS: tuple[type[Decision], ...] = (Park, Release, AbortNow, Abandon)
 
 
 class Exit:
-    """The one place where it is decided that a run ends early.
+    """The one place where a run is decided to end early.
 
-    The gravest decision stands, and of two alike the first: what a step has done outweighs that
-    the worker is stopping, and a lost claim outweighs all. A decision cancels the handler; a
-    handler that swallows this meets it again at its next use of the context.
+    Of several decisions the highest rank counts, and the first of one rank: a refused step outranks
+    a stopping worker, and a lost claim outranks everything. A decision cancels the handler. If the
+    handler swallows the cancellation, its next use of the context cancels it again.
     """
 
     def __init__(self) -> None:
@@ -53,13 +53,13 @@ class Exit:
         self._task: asyncio.Task[Any] | None = None
 
     def attach(self, task: asyncio.Task[Any]) -> None:
-        """Name the task that runs the handler. It is cancelled if the decision came before it."""
+        """Set the task that runs the handler, and cancel it if a decision came first."""
         self._task = task
         if self.decision is not None:
             task.cancel()
 
     def decide(self, decision: Decision) -> None:
-        """End the run, unless its handler has ended by itself already. May be said repeatedly."""
+        """End the run, unless its handler has ended already. May be called repeatedly."""
         if self._task is not None and self._task.done():
             return
         if self.decision is None or _rank(decision) > _rank(self.decision):
@@ -68,17 +68,17 @@ class Exit:
             self._task.cancel()
 
     def close(self) -> None:
-        """The handler has ended: tasks that it left behind may not go on for it."""
+        """Note that the handler has ended: tasks that it left behind may begin nothing more."""
         self._closed = True
 
     @property
     def is_decided(self) -> bool:
-        """Whether the end has been decided, or the handler has ended: nothing new may begin."""
+        """Whether nothing new may begin: a decision has been made, or the handler has ended."""
         return self._closed or self.decision is not None
 
     async def leave(self) -> NoReturn:
-        """Raise `CancelledError`, since the end has come."""
-        # A handler that goes on whatever is raised must not keep the event loop to itself.
+        """Raise `CancelledError`."""
+        # Yield first: a handler that loops and catches everything must not block the event loop.
         await asyncio.sleep(0)
         raise asyncio.CancelledError
 

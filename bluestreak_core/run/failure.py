@@ -1,4 +1,4 @@
-"""An exception, as the text that is stored."""
+"""Exceptions as the text that is stored and logged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bluestreak_core.model import ErrorRecord
 
 MAX_MESSAGE = 4 * 1024
 MAX_TRACEBACK = 16 * 1024
-"""Bytes kept of a message and of a traceback; the middle is cut out of a longer one."""
+"""The longest stored text in bytes of UTF-8; a longer one loses its middle."""
 
 
 def error_record(error: BaseException) -> ErrorRecord:
@@ -25,7 +25,7 @@ def error_record(error: BaseException) -> ErrorRecord:
 
 
 def in_one_line(error: ErrorRecord) -> str:
-    """An error for the log, as Python ends a traceback with it; nothing in it can forge a line."""
+    """An error for the log, like the last line of a traceback; it cannot forge another line."""
     return one_line(f"{error.type}: {error.message}" if error.message else error.type)
 
 
@@ -44,17 +44,17 @@ def _text(render: Callable[[], str]) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as broken:  # noqa: BLE001 - a user's __str__ may raise anything
-        # A metaclass, too, may raise anything.
+        # Read past the metaclass, which may raise anything as well.
         return f"(cannot be shown: {type.__getattribute__(type(broken), '__name__')})"
 
 
 def _storable(text: str, limit: int) -> str:
-    """The text in valid UTF-8, at most `limit` bytes of it."""
+    """The text as valid UTF-8, shortened in the middle to about `limit` bytes."""
     encoded = str.encode(text, "utf-8", "backslashreplace")
     if len(encoded) <= limit:
         return encoded.decode()
     half = limit // 2
-    # A character that the cut goes through is dropped.
+    # "ignore" drops a character that the cut splits.
     head = encoded[:half].decode("utf-8", "ignore")
     tail = encoded[-half:].decode("utf-8", "ignore")
     return f"{head}\n... ({counted(len(encoded) - limit, 'byte')} cut) ...\n{tail}"

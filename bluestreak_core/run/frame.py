@@ -1,4 +1,4 @@
-"""What the verbs of a context have in common."""
+"""What the verbs of a context share."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _LOOK_AGAIN = timedelta(seconds=1)
 class Frame:
     """One run of a handler, as the verbs of its context see it.
 
-    They ask here whether the run may go on, whether an id is free, and what is recorded under it;
-    they record through `record`, and wait through `doze`.
+    A verb calls `check` first, takes its id with `use_step` or `use_nap`, looks for a record under
+    that id, makes new records with `record`, and waits with `doze`.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Frame:
         self._has_warned = False
 
     async def check(self, kind: str, used_id: object) -> None:
-        """Return if the run may go on; `kind` and `used_id` name what is about to begin.
+        """Return if the run may go on; `kind` and `used_id` name the operation that would begin.
 
-        Raises `CancelledError` if the run is to leave, and `ClaimLost`.
+        Raises `CancelledError` if the run is to end, and `ClaimLost`.
         """
         if self.exit.is_decided:
             self._warn_if_late(kind, used_id)
@@ -64,7 +64,7 @@ class Frame:
         self.journal.lease.check()
 
     def check_now(self, kind: str, used_id: object) -> None:
-        """`check`, for a verb that is not async."""
+        """`check` for a verb that is not async."""
         if self.exit.is_decided:
             self._warn_if_late(kind, used_id)
             raise asyncio.CancelledError
@@ -72,28 +72,28 @@ class Frame:
 
     @property
     def may_be_over(self) -> bool:
-        """Whether `check` may raise: a step asks this first, since it is cheaper."""
+        """Whether `check` would raise. A step asks this first, since each `await` costs time."""
         return self.exit.is_decided or self.journal.lease.error is not None
 
     def use_step(self, step_id: str) -> None:
-        """Take a step's id. Raises `DuplicateStep` and `UsedInTransaction`."""
+        """Take the id of a step. Raises `DuplicateStep` and `UsedInTransaction`."""
         check_outside(self.workflow_id, "step", step_id)
         if step_id in self._step_ids:
             raise DuplicateStep(self.workflow_id, step_id)
         self._step_ids.add(step_id)
 
     def use_nap(self, nap_id: str) -> None:
-        """Take a nap's id. Raises `DuplicateNap` and `UsedInTransaction`."""
+        """Take the id of a nap. Raises `DuplicateNap` and `UsedInTransaction`."""
         check_outside(self.workflow_id, "nap", nap_id)
         if nap_id in self._nap_ids:
             raise DuplicateNap(self.workflow_id, nap_id)
         self._nap_ids.add(nap_id)
 
     def is_recorded(self, step_id: str) -> bool:
-        """Whether a step has an output.
+        """Whether a step has an output. Raises `StepFailed` if the step was given up.
 
-        Raises `StepFailed` if the step was given up. That outweighs an output which a stale run has
-        recorded afterwards: the holder of the claim may have acted on the failure.
+        The failure outranks an output, which only a stale run can have recorded after it: the
+        holder of the claim may have acted on the failure.
         """
         for failed in self._failed_steps:
             if failed.step_id == step_id:
@@ -101,7 +101,7 @@ class Frame:
         return step_id in self.journal.history.steps
 
     def recorded(self, step_id: str, fn: Callable[..., Any]) -> Any:
-        """A recorded output, by the annotation of `fn`. One that does not fit ends the run."""
+        """A recorded output, by the annotation of `fn`; one that does not fit ends the run."""
         stored = self.journal.history.steps[step_id]
         if self.journal.conversion is None:
             return stored
@@ -112,10 +112,10 @@ class Frame:
             raise
 
     async def record(self, recording: Awaitable[T]) -> T:
-        """What was recorded.
+        """Await a store call that records something.
 
-        A refusal of the value or of the store ends the run, even if the handler catches it. So does
-        a record of the same id that cannot be read.
+        If the value or the call is refused, or the record of this id is unreadable, the run ends,
+        even if the handler catches the error.
         """
         try:
             return await recording
@@ -127,25 +127,25 @@ class Frame:
             raise
 
     async def doze(self, kind: str, id: str, wake_up_at: datetime) -> None:
-        """Wait in memory until an instant, and leave memory once that becomes possible."""
+        """Wait until an instant; leave memory as soon as the whole run may be parked."""
         if wake_up_at <= self.journal.clock.now():
             return
         with self.operations.operation(kind, id, wake_up_at):
             await self._doze(wake_up_at)
 
     def _warn_if_late(self, kind: str, used_id: object) -> None:
-        """Log, once in each run, that a task goes on whose handler has ended by itself."""
+        """Log, once in each run, that a task outlives the handler that started it."""
         if self.exit.decision is None and not self._has_warned:
             self._has_warned = True
             logger.warning(
-                "workflow %r: %s %s was asked for after its handler had ended, and is cancelled; "
-                "let the handler await the tasks that it starts",
+                "workflow %r: %s %s was called after its handler had ended, and is cancelled; "
+                "await each task that the handler starts",
                 *(self.workflow_id, kind, shown(used_id)),
             )
 
     async def _doze(self, wake_up_at: datetime) -> None:
         clock = self.journal.clock
-        await clock.sleep(timedelta(0))  # branches that start together all get to begin
+        await clock.sleep(timedelta(0))  # let branches that start together begin their operations
         while (left := wake_up_at - clock.now()) > timedelta(0):
             park_until = self.operations.park_until()
             if park_until is not None:

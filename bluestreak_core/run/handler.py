@@ -1,4 +1,4 @@
-"""Handlers: the functions, and the rules for their workflows."""
+"""Handlers, and the policies for their workflows."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ ErrorCallback = Callable[[str, Any], object]
 
 
 class HandlerPolicy(TypedDict, total=False):
-    """The rules for the workflows of one handler, where they differ from the engine's.
+    """Settings for the workflows of one handler.
 
-    The first four are settings of `Bluestreak`, which hold for a handler that does not say
-    otherwise. A workflow that has not ended `deadline` after it was to start is aborted; None is no
-    deadline. Durations are seconds or `timedelta`.
+    The first four override settings of `Bluestreak`. `deadline`: a workflow that has not ended so
+    long after its start time is aborted; None means no deadline. Durations are seconds or
+    `timedelta`.
     """
 
     max_failures: int | None
@@ -54,7 +54,10 @@ class HandlerPolicy(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """When a run leaves memory, and when a workflow is tried again or given up."""
+    """How a handler's workflows are run, tried again and aborted.
+
+    `conversion` is None if values need no conversion.
+    """
 
     wait_retry_interval: timedelta | Backoff
     max_failures: int | None
@@ -66,13 +69,13 @@ class Policy:
     hooks: tuple[RunHook, ...] = ()
 
     def pause_after(self, failures: int) -> timedelta:
-        """How long to wait after so many failures; a minute if a subclass of `Backoff` fails."""
+        """The pause after so many failures; a minute if a subclass of `Backoff` raises."""
         if not isinstance(self.wait_retry_interval, Backoff):
             return self.wait_retry_interval
         try:
             return to_timedelta("delay", self.wait_retry_interval.delay(failures))
         except Exception:
-            logger.exception("a Backoff has failed; the workflow is tried again in a minute")
+            logger.exception("a Backoff raised; the workflow is tried again in a minute")
             return timedelta(minutes=1)
 
 
@@ -88,8 +91,8 @@ class Registration:
 class Handlers:
     """The handlers of one engine, by id.
 
-    `policy` and `lease` hold for a handler that does not say otherwise. A handler may be registered
-    while a worker runs.
+    `policy` and `lease` are the defaults of a handler. Handlers may be registered while a worker
+    runs.
     """
 
     def __init__(self, policy: Policy, lease: timedelta, conversion: Conversion) -> None:
@@ -112,16 +115,20 @@ class Handlers:
 
     @property
     def ids(self) -> KeysView[str]:
-        """The ids that are registered now, and will be."""
+        """A live view of the registered ids."""
         return self._registered.keys()
 
     @property
     def shortest_lease(self) -> timedelta:
-        """What to claim with: a claim does not know its handler yet, and leases do not shrink."""
-        return min([one.lease for one in self._registered.values()], default=self.lease)
+        """The lease to claim with.
+
+        A claim does not know the handler yet, and a renewal never shortens a lease.
+        """
+        leases = [registration.lease for registration in self._registered.values()]
+        return min(leases, default=self.lease)
 
     def register(self, handler_id: str, handler: Handler, **policy: Unpack[HandlerPolicy]) -> str:
-        """Add a handler; its id as a plain string. See `Bluestreak.register_handler`."""
+        """Add a handler; return its id as a plain str. See `Bluestreak.register_handler`."""
         handler_id = check_id("handler id", handler_id)
         check_handler(handler_id, handler)
         self._conversion.check_handler(handler_id, handler)
@@ -129,16 +136,17 @@ class Handlers:
         if handler_id in self._registered:
             raise HandlerAlreadyRegistered(handler_id)
         lease = rules.pop("timeout_interval", self.lease)
-        own = replace(self._policy, **rules)
-        self._registered[handler_id] = Registration(handler=handler, policy=own, lease=lease)
+        self._registered[handler_id] = Registration(
+            handler=handler, policy=replace(self._policy, **rules), lease=lease
+        )
         self._functions[handler_id] = handler
         return handler_id
 
 
 def to_rules(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """The rules of a `HandlerPolicy`, checked and converted.
+    """The settings of a `HandlerPolicy`, checked and converted.
 
-    Raises `TypeError` for a rule that does not exist, and `InvalidArgument`.
+    Raises `TypeError` for an unknown setting, and `InvalidArgument` for a bad value.
     """
     if unknown := policy.keys() - _CHECKS.keys():
         raise TypeError(f"a handler has no setting {min(unknown)!r}, only {', '.join(_CHECKS)}")
@@ -146,9 +154,10 @@ def to_rules(policy: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_backoff(name: str, value: object) -> timedelta | Backoff:
-    """The pauses between two tries of a workflow."""
+    """The pauses before a failed workflow is tried again."""
     if has_real_type(value, Retry):
-        raise InvalidArgument(name, value, "expected a Backoff; max_failures says how often")
+        reason = "expected a Backoff, not a Retry; max_failures limits the number of tries"
+        raise InvalidArgument(name, value, reason)
     return value if has_real_type(value, Backoff) else to_timedelta(name, value)
 
 

@@ -1,4 +1,4 @@
-"""The histories of workflows that were claimed together, read together."""
+"""Reading the histories of workflows that were claimed together."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bluestreak_core.store import Store
 
 
 class SharedHistories:
-    """One read of the store for many runs; a read that failed is begun again by the next to ask.
+    """One read of the store for many runs. After an outage, the next call reads again.
 
-    Workflows that run for the first time have no history, and none is read.
+    The history of a first run is empty, and is not read.
     """
 
     def __init__(self, store: Store, claims: Sequence[Claim]) -> None:
@@ -26,13 +26,13 @@ class SharedHistories:
         self._read: asyncio.Future[dict[str, History]] | None = None
 
     async def history(self, workflow_id: str) -> History:
-        """What this workflow has recorded. Raises what the store raises."""
+        """The history of one of the workflows, once. Raises what the store raises."""
         if workflow_id not in self._claims:
             return History()
         if self._read is None or self._failed(self._read):
             self._read = asyncio.ensure_future(self._read_all())
         try:
-            # Taken out, so that a long run does not keep the histories of all the others.
+            # Popped, so that one long run does not keep the histories of all others in memory.
             return (await finish_despite_cancel(self._read)).pop(workflow_id)
         except CorruptDocument:
             return await self._read_one(workflow_id)
@@ -41,7 +41,7 @@ class SharedHistories:
         return dict(await self._store.history(list(self._claims.values())))
 
     async def _read_one(self, workflow_id: str) -> History:
-        """Read apart from the others, one of which has a record that cannot be read."""
+        """Read one history alone, since one of the others has an unreadable record."""
         return (await self._store.history([self._claims[workflow_id]]))[workflow_id]
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The seam around every call of the application's functions: for tests, and for telemetry."""
+"""Hooks around every call of the application's functions, for tests and telemetry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bluestreak_core.run.lease import Lease
 
 
 class CallKind(StrEnum):
-    """What a function was called for."""
+    """The role of the function that is called."""
 
     HANDLER = "handler"
     STEP = "step"
@@ -31,7 +31,7 @@ class RunInfo:
     """The run that a call belongs to.
 
     `lease` says how long the run may still act on its claim. `history` is what the workflow had
-    recorded when the run began: a handler that is called over a history is replayed.
+    recorded when the run began; if it is not empty, the handler is replayed.
     """
 
     lease: Lease
@@ -40,16 +40,16 @@ class RunInfo:
 
     @property
     def claim(self) -> Claim:
-        """The claim that the run was begun for."""
+        """The claim that the run holds, or held."""
         return self.lease.claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserCall:
-    """One call of a function of the application's.
+    """One call of an application's function.
 
-    `step_id` is None for a handler and for the error callback. `args` are what `fn` is called with;
-    in a transaction the session comes first.
+    `step_id` is None for a handler and for an error callback. `args` are the arguments of `fn`; in
+    a transaction the first one is the session.
     """
 
     kind: CallKind
@@ -60,25 +60,25 @@ class UserCall:
 
 
 class RunHook:
-    """Takes part in what runs call. Subclass it, and pass it as `Bluestreak(hooks=[...])`.
+    """Wraps the calls that runs make. Subclass it, and pass it as `Bluestreak(hooks=[...])`.
 
-    Recorded steps are not called, so no hook sees them. Of several hooks the first one is the
+    Hooks do not see recorded steps, which are not called. The first of several hooks is the
     outermost.
     """
 
     async def around(self, call: UserCall, proceed: Callable[[], Awaitable[Any]]) -> Any:
-        """Make the call by `await proceed()`, and return what it returns; override to do more.
+        """Make the call with `await proceed()`, and return its result; override this to do more.
 
-        What is returned or raised here counts as what the function has returned or raised.
+        What this returns or raises replaces what the function returned or raised.
         """
         return await proceed()
 
     def clean_up_registered(self, run: RunInfo, step_id: str) -> None:
-        """A handler has registered a clean-up."""
+        """Called when a handler registers a clean-up with `ctx.on_cancel`."""
 
 
 class Calls:
-    """Calls the functions of the application for one run, through the hooks."""
+    """Calls the application's functions for one run, through its hooks."""
 
     def __init__(self, hooks: Sequence[RunHook], journal: Journal) -> None:
         self._hooks = hooks
@@ -92,7 +92,7 @@ class Calls:
         args: tuple[Any, ...],
         context: Context | None = None,
     ) -> Coroutine[Any, Any, Any]:
-        """Call the function of a step where it belongs, on the event loop or in a thread."""
+        """Call a step's function on the event loop or in a thread, see `call`."""
         if not self._hooks:
             return call(step_id, fn, *args, context=context)
         proceed = partial(call, step_id, fn, *args, context=context)
@@ -106,15 +106,15 @@ class Calls:
         args: tuple[Any, ...],
         proceed: Callable[[], Coroutine[Any, Any, Any]],
     ) -> Coroutine[Any, Any, Any]:
-        """Make a call, which is `proceed()`."""
+        """Make the call `proceed()`, which the other arguments describe."""
         if self._hooks:
-            made = UserCall(kind=kind, run=self._run, step_id=step_id, fn=fn, args=args)
+            user_call = UserCall(kind=kind, run=self._run, step_id=step_id, fn=fn, args=args)
             for hook in reversed(self._hooks):
-                proceed = partial(hook.around, made, proceed)
+                proceed = partial(hook.around, user_call, proceed)
         return proceed()
 
     def clean_up_registered(self, step_id: str) -> None:
-        """Let the hooks know of a clean-up."""
+        """Report a clean-up to the hooks."""
         for hook in self._hooks:
             hook.clean_up_registered(self._run, step_id)
 

@@ -1,4 +1,4 @@
-"""What one run has recorded, and the store calls by which it records more."""
+"""What one run has recorded, and the store calls that record more."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bluestreak_core.store import Store
 class Journal:
     """The store as one run sees it.
 
-    Each call is made until the store has answered it, for as long as the lease lasts; then it
-    raises `ClaimLost`, and nothing is written.
+    Each call is repeated until the store answers. If the lease runs out first, or has been lost
+    already, the call raises `ClaimLost`.
     """
 
     def __init__(self, store: Store, lease: Lease, conversion: Conversion | None = None) -> None:
@@ -26,7 +26,7 @@ class Journal:
         self.has_progressed = False
         """Whether this run has recorded something."""
         self.conversion = conversion
-        """What makes of values what is stored; None where they stay as they are."""
+        """None if values need no conversion."""
         self._store = store
         self._claim = lease.claim
 
@@ -40,12 +40,11 @@ class Journal:
         """The store's clock."""
         return self._store.clock
 
-    async def save_step(
-        self, step_id: str, output: Any, fn: Callable[..., Any] | None = None
-    ) -> Any:
-        """Record a step; the recorded output is returned, whoever recorded it.
+    async def save_step(self, step_id: str, output: Any, fn: Callable[..., Any]) -> Any:
+        """Record a step, and return the recorded output, even if another run recorded it.
 
-        It is converted by the annotation of `fn`. Raises `InvalidValue`, and nothing is recorded.
+        The output is converted by the annotation of `fn`. If it does not fit, `InvalidValue` is
+        raised and nothing recorded.
         """
         if self.conversion is not None:
             output = self.stored(step_id, output, fn)
@@ -55,20 +54,23 @@ class Journal:
         self.has_progressed = True
         return recorded if self.conversion is None else self.converted(step_id, recorded, fn)
 
-    def stored(self, step_id: str, output: Any, fn: Callable[..., Any] | None) -> Any:
+    def stored(self, step_id: str, output: Any, fn: Callable[..., Any]) -> Any:
         """An output as it is stored, by the annotation of `fn`. Raises `InvalidValue`."""
-        if self.conversion is None or fn is None:
+        if self.conversion is None:
             return output
         return self.conversion.stored_output(self.workflow.workflow_id, step_id, fn, output)
 
-    def converted(self, step_id: str, recorded: Any, fn: Callable[..., Any] | None) -> Any:
-        """A recorded output, as it is by the annotation of `fn`. Raises `InvalidValue`."""
-        if self.conversion is None or fn is None:
+    def converted(self, step_id: str, recorded: Any, fn: Callable[..., Any]) -> Any:
+        """A recorded output as the handler gets it, by the annotation of `fn`.
+
+        Raises `InvalidValue`.
+        """
+        if self.conversion is None:
             return recorded
         return self.conversion.output(self.workflow.workflow_id, step_id, fn, recorded)
 
     async def save_nap(self, nap_id: str, wake_up_at: datetime) -> datetime:
-        """Record a nap; the recorded instant is returned, whoever recorded it."""
+        """Record a nap, and return the recorded instant, even if another run recorded it."""
         recorded = await self.lease.until_answered(
             lambda: self._store.save_nap(self._claim, nap_id, wake_up_at, self.clock.now())
         )
@@ -76,7 +78,7 @@ class Journal:
         return recorded
 
     async def save_attempt(self, attempt: Attempt) -> Attempt:
-        """Record a failed attempt of a step; the recorded one is returned, whoever recorded it."""
+        """Record a failed attempt, and return the recorded one, even if another run recorded it."""
         recorded = await self.lease.until_answered(
             lambda: self._store.save_attempt(self._claim, attempt)
         )
@@ -84,20 +86,20 @@ class Journal:
         return recorded
 
     async def fail_step(self, failed: FailedStep) -> None:
-        """Record that a step is given up."""
+        """Record that a step was given up."""
         await self.lease.until_answered(lambda: self._store.fail_step(self._claim, failed))
         self.has_progressed = True
 
     async def park(self, wake_up_at: datetime) -> None:
-        """Give the claim back until a nap ends."""
+        """Release the claim until a nap ends."""
         await self.lease.until_answered(lambda: self._store.park(self._claim, wake_up_at))
 
     async def release(self) -> None:
-        """Give the claim back, due at once."""
+        """Release the claim, due at once."""
         await self.lease.until_answered(lambda: self._store.release(self._claim, self.clock.now()))
 
     async def finish(self, result: Any) -> None:
-        """End the workflow well."""
+        """End the workflow with a result."""
         await self.lease.until_answered(
             lambda: self._store.finish(self._claim, result, self.clock.now())
         )

@@ -1,4 +1,4 @@
-"""A claim as its holder sees it."""
+"""Leases: how long a claim may be acted on, and their renewal."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ RENEWALS_PER_LEASE = 3
 class Lease:
     """How long this process may act on a claim.
 
-    The deadline is measured on the monotonic clock, from before the claim or its last renewal was
-    sent. So it is never later than the instant from which another worker may take over, and it has
-    passed when a process wakes up that was stopped for longer than its lease.
+    The deadline is a time of the monotonic clock, measured before the claim or its last renewal is
+    sent. So it is never later than the instant at which another worker may take over, even if this
+    process was stopped or the machine suspended in between.
 
-    `left`, `error`, `is_withheld` and `extend` may be used from any thread: the deadline is one
-    float, which is read whole.
+    `left`, `error`, `is_withheld` and `extend` may be used from any thread: the deadline is a
+    single float, which is read atomically.
     """
 
     def __init__(self, claim: Claim, clock: Clock, deadline: float, span: timedelta) -> None:
         self.claim = claim
         self.span = span
-        """How long a renewal makes it. What was claimed may be shorter."""
+        """The length of a renewed lease. The first one, from the claim, may be shorter."""
         self.is_withheld = False
-        """Whether a renewal would get in the way of a transaction of its own run."""
+        """Whether a renewal would conflict with a transaction of its own run."""
         self._clock = clock
         self._deadline = deadline
         self._extending = threading.Lock()
@@ -48,12 +48,12 @@ class Lease:
         return timedelta(seconds=self._deadline - self._clock.monotonic())
 
     def is_due_within(self, pause: timedelta) -> bool:
-        """Whether more than a third of it will have been used after a pause."""
+        """Whether more than a third of the lease will have passed after a pause."""
         return self.left - pause <= self.span - self.span / RENEWALS_PER_LEASE
 
     @contextmanager
     def withheld(self) -> Iterator[None]:
-        """Not to be renewed beside the transaction that this block is."""
+        """Withhold the lease from renewal during this block, which is a transaction."""
         self.is_withheld = True
         try:
             yield
@@ -62,39 +62,39 @@ class Lease:
 
     @property
     def loss(self) -> ClaimLost | None:
-        """Why the claim is no longer ours, as far as that was noticed; `error` looks as well."""
+        """The loss of the claim if it was noticed, else None; unlike `error`, without a check."""
         return self._lost
 
     @property
     def error(self) -> ClaimLost | None:
-        """Why the claim is no longer ours, or None while it is."""
+        """The loss of the claim, or None; notices that the deadline has passed."""
         if self._lost is None and self._clock.monotonic() >= self._deadline:
             self.lose("outlived its lease")
         return self._lost
 
     def extend(self, deadline: float) -> None:
-        """The claim was renewed. A lease that was lost stays lost, and none is shortened.
+        """Set a later deadline after a renewal. A lost lease stays lost; none is shortened.
 
-        One that somebody was told of as lost is, too: a handler that has met `ClaimLost` must not
-        find itself the owner again, and have failed by it.
+        Once `error` has reported the loss, a late renewal must not undo it: the handler may have
+        failed with that `ClaimLost`, and would now record the failure under a claim in force.
         """
         with self._extending:
             if self._lost is None:
                 self._deadline = max(self._deadline, deadline)
 
     def lose(self, reason: str) -> None:
-        """The claim is no longer ours."""
-        self._lost = self._loss(reason)
+        """Note that the claim is lost."""
+        self._lost = ClaimLost(self.claim.workflow_id, self.claim.number, reason)
 
     def check(self) -> None:
-        """Raise `ClaimLost` unless the claim is ours."""
+        """Raise `ClaimLost` if the claim is lost."""
         if (error := self.error) is not None:
             raise error
 
     def until_answered(self, call: Callable[[], Awaitable[T]]) -> Coroutine[Any, Any, T]:
-        """Make a store call until the store answers, for as long as the claim is ours.
+        """Repeat a store call until the store answers, as long as the lease lasts.
 
-        Raises `ClaimLost`, from the last `StoreUnavailable`, when the lease runs out first.
+        Raises `ClaimLost`, from the last `StoreUnavailable`, if the lease runs out first.
         """
         self.check()
         return until_answered(call, self._pause)
@@ -107,12 +107,9 @@ class Lease:
         if (error := self.error) is not None:
             raise error from unavailable
 
-    def _loss(self, reason: str) -> ClaimLost:
-        return ClaimLost(self.claim.workflow_id, self.claim.number, reason)
-
 
 class Renewal:
-    """One renewal of leases that have one span. May be used from any thread."""
+    """One renewal of several leases of the same span: `send`, then `settle`. For any thread."""
 
     def __init__(self, span: timedelta, leases: Sequence[Lease], clock: Clock) -> None:
         self._span = span
@@ -121,14 +118,14 @@ class Renewal:
         self._deadline = 0.0
 
     def send(self, renew: Callable[[Sequence[Claim], datetime, timedelta], T]) -> T:
-        """What `Store.renew` or `Renewer.renew` returns for these leases."""
-        # The new deadline is measured before all else: the process may be halted between any two
-        # lines from here on, while the lease in the store runs.
+        """Call `renew`, which is `Store.renew` or `Renewer.renew`, and return what it returns."""
+        # Measure the new deadline before anything else. The process may be stopped between any two
+        # lines, and the lease in the store, which counts from `now`, would end before the deadline.
         self._deadline = self._clock.monotonic() + self._span.total_seconds()
         return renew([lease.claim for lease in self._leases], self._clock.now(), self._span)
 
     def settle(self, lost: Iterable[Claim]) -> list[Lease]:
-        """Extend the leases whose claims are in force; the others, for the caller to lose."""
+        """Extend the leases whose claims are in force; return the others for the caller to lose."""
         lost_keys = {claim.key for claim in lost}
         for lease in self._leases:
             if lease.claim.key not in lost_keys:
@@ -137,7 +134,7 @@ class Renewal:
 
 
 def renewals(leases: Iterable[Lease], clock: Clock) -> Iterator[Renewal]:
-    """What it takes to renew these leases: one renewal for each span."""
+    """The renewals of these leases, one for each span."""
     by_span: dict[timedelta, list[Lease]] = {}
     for lease in leases:
         by_span.setdefault(lease.span, []).append(lease)

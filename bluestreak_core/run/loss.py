@@ -1,4 +1,4 @@
-"""What to do when a claim turns out to be lost."""
+"""Reporting a lost claim, and cleaning up if the workflow was cancelled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 async def report_loss(store: Store, claim: Claim, clean_ups: CleanUps, lost: ClaimLost) -> None:
-    """Log what has become of a claim. If the workflow was cancelled under it, clean up."""
-    workflow = await _look_up(store, claim.workflow_id, is_needed=bool(clean_ups))
+    """Log how a claim was lost. If its workflow was cancelled, carry out the clean-ups."""
+    workflow = await _find(store, claim.workflow_id, is_needed=bool(clean_ups))
     if workflow is not None and workflow.claims == claim.number:
         match workflow.status:
             case Status.PAUSED:
@@ -29,13 +29,13 @@ async def report_loss(store: Store, claim: Claim, clean_ups: CleanUps, lost: Cla
     logger.warning("%s; its run wrote nothing more", lost)
 
 
-async def _look_up(store: Store, workflow_id: str, *, is_needed: bool) -> Workflow | None:
-    """The workflow; None where it cannot be read, or not now and nothing depends on it."""
+async def _find(store: Store, workflow_id: str, *, is_needed: bool) -> Workflow | None:
+    """The workflow, or None if it cannot be read. An outage is waited out if `is_needed`."""
 
     async def pause(span: timedelta, unavailable: StoreUnavailable) -> None:
         if not is_needed:
             raise unavailable
-        logger.warning("workflow %r cannot be looked at: %r", workflow_id, unavailable)
+        logger.warning("workflow %r: store unavailable, trying again: %r", workflow_id, unavailable)
         await store.clock.sleep(span)
 
     try:

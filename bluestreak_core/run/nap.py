@@ -1,4 +1,4 @@
-"""`ctx.sleep`."""
+"""`ctx.sleep`: a wait whose end is recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bluestreak_core.run.frame import Frame
 
 
 async def sleep(frame: Frame, nap_id: str, duration: Duration) -> None:
-    """Wait until the recorded instant, which is recorded now if it is not yet."""
+    """Wait until the recorded end of the nap; record it first if it is not."""
     await frame.check("nap", nap_id)
     with FinalMistakes():
         nap_id = check_id("nap id", nap_id)

@@ -1,4 +1,4 @@
-"""How a run of a handler has ended."""
+"""The outcome of a handler's run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class Returned:
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The handler raised; `final` where another try would only do harm."""
+    """The handler raised; `final` if the workflow is not to be tried again."""
 
     error: BaseException
     final: bool = False
 
 
 Outcome = Decision | Returned | Raised
-"""What the handler did, or what was decided for it."""
+"""What the handler did, or the decision that ended its run early."""
 
 
 def outcome_of(task: asyncio.Task[Returned | Raised]) -> Returned | Raised:
-    """What the handler did; being cancelled without our doing is a failure like any other."""
+    """What the handler did. A cancellation that Bluestreak did not request is a failure."""
     try:
         return task.result()
     except asyncio.CancelledError as error:
@@ -42,7 +42,7 @@ def outcome_of(task: asyncio.Task[Returned | Raised]) -> Returned | Raised:
 
 
 def is_final(workflow_id: str, error: BaseException) -> bool:
-    """Whether another try would meet the same error again, or the handler has asked for none."""
+    """Whether another run would meet the same error, or the handler has raised `Abort`."""
     if is_abort(error) or is_final_mistake(error):
         return True
     return any(_is_given_up(workflow_id, part) for part in parts(error))
@@ -51,5 +51,5 @@ def is_final(workflow_id: str, error: BaseException) -> bool:
 def _is_given_up(workflow_id: str, error: BaseException) -> bool:
     try:
         return has_real_type(error, StepFailed) and bool(error.workflow_id == workflow_id)
-    except Exception:  # noqa: BLE001 - a class of somebody else's may raise anything
+    except Exception:  # noqa: BLE001 - a foreign class may raise anything
         return False

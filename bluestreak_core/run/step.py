@@ -33,7 +33,7 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
     retry: Retry | None,
     timeout: Duration | None,
 ) -> Any:
-    """The recorded output of the step; where there is none, call `fn` and record its output."""
+    """Return the recorded output of the step; if there is none, call `fn` and record its output."""
     if frame.may_be_over:
         await frame.check("step", step_id)
     with _FINAL_MISTAKES:
@@ -74,9 +74,9 @@ async def _with_retries(
     attempts = Attempts(frame.journal, step_id, retry)
     while not attempts.are_used_up:
         if attempts.next_at is not None:
-            await frame.doze(attempts.what, step_id, attempts.next_at)
+            await frame.doze(attempts.kind, step_id, attempts.next_at)
         await frame.check("step", step_id)
-        with frame.operations.operation(attempts.what, step_id):
+        with frame.operations.operation(attempts.kind, step_id):
             try:
                 output = await calling()
             except Exception as error:
@@ -85,7 +85,7 @@ async def _with_retries(
                 await frame.record(attempts.add(error))
             else:
                 return await frame.record(frame.journal.save_step(step_id, output, fn))
-    with frame.operations.operation(attempts.what, step_id):
+    with frame.operations.operation(attempts.kind, step_id):
         raise failure_of(frame.workflow_id, await frame.record(attempts.give_up()))
 
 

@@ -1,4 +1,4 @@
-"""How long a step may take."""
+"""The time limit of a step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 async def in_time(limit: timedelta, workflow_id: str, step_id: str, call: Awaitable[T]) -> T:
-    """What a step's function returns, or `StepTimeout` if it takes longer than that."""
+    """Await the call of a step's function; raise `StepTimeout` if it takes longer than `limit`."""
     seconds = limit.total_seconds()
     try:
         async with asyncio.timeout(seconds) as timer:
@@ -21,4 +21,4 @@ async def in_time(limit: timedelta, workflow_id: str, step_id: str, call: Awaita
     except TimeoutError:
         if timer.expired():
             raise StepTimeout(workflow_id, step_id, seconds) from None
-        raise  # the function's own
+        raise  # the function raised it

@@ -14,7 +14,7 @@ from bluestreak_core.run.transaction_call import RolledBack, TransactionCall
 async def transaction(
     frame: Frame, step_id: str, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...]
 ) -> Any:
-    """The recorded output of the step; where there is none, commit the two together."""
+    """Return the recorded output of the step; if there is none, commit it with what `fn` writes."""
     await frame.check("transaction", step_id)
     with FinalMistakes():
         step_id = check_id("step id", step_id)
@@ -27,7 +27,7 @@ async def transaction(
         call = TransactionCall(
             frame.calls, frame.workflow_id, step_id, fn, args, operation.helped_by_current_task
         )
-        with FinalMistakes():  # but for those of the function, which are not raised here
+        with FinalMistakes():  # errors of the function itself are returned, so they are not marked
             outcome = await frame.record(frame.commits.transact(call))
     if isinstance(outcome, RolledBack):
         raise outcome.error

@@ -1,4 +1,4 @@
-"""A step's function that writes in a transaction, and what came of it."""
+"""The call of a transaction's function, and its outcome."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from bluestreak_core.run.hook import CallKind, Calls
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The step is recorded, and what its function wrote is there."""
+    """The step and what its function wrote are committed."""
 
     output: Any
 
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    """Nothing is left, since the function raised this or took too long.
+    """Nothing was written: the function raised `error`, or took too long.
 
-    It is the handler's affair, whatever it looks like: not the store's, and no refusal of a value.
+    The error goes to the handler, even if its type is one that a store raises.
     """
 
     error: BaseException
 
 
 class TransactionCall:
-    """The function of a step in a transaction, with its arguments but for the session.
+    """The function of a transaction, with its arguments except the session.
 
-    `on_call` is called in the task that calls it.
+    `on_call` is called before the function, in the same task.
     """
 
     def __init__(  # noqa: PLR0917 - the arguments of `Context.transaction`, and what calls it
@@ -48,13 +48,13 @@ class TransactionCall:
         self.step_id = step_id
         self.fn = fn
         self.error: BaseException | None = None
-        """What its last call has raised."""
+        """The error of the function's last call."""
         self.is_running = False
         self._args = args
         self._on_call = on_call
 
     async def write(self, session: Any) -> Any:
-        """Call the function, as often as the store wants."""
+        """Call the function. The store calls this again after each rollback."""
         self.error = None
         self._on_call()
         within = _WITHIN.set(self)
@@ -71,11 +71,11 @@ class TransactionCall:
 
 
 _WITHIN: ContextVar[TransactionCall | None] = ContextVar("transaction", default=None)
-"""The transaction whose function this code was called by, even if that has ended since."""
+"""The transaction whose function has called the current code; it may have ended since."""
 
 
 def check_outside(workflow_id: str, kind: str, used_id: str) -> None:
-    """Refuse a step or a nap that the function of a transaction of the same workflow uses."""
+    """Raise `UsedInTransaction` if a transaction's function uses its own workflow's context."""
     current = _WITHIN.get()
     if current is not None and current.is_running and current.workflow_id == workflow_id:
         raise UsedInTransaction(workflow_id, f"{kind} {used_id!r}", current.step_id)

@@ -33,11 +33,11 @@ class SupportsForks(Protocol):
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
         """Create the workflow that `machine.fork` makes, with copies of another one's records.
 
-        Copy the steps, naps and failed steps that were recorded before the step `before`, or all of
-        them if that is None. Do not copy failed attempts.
+        Copy the steps, naps and given-up steps that were recorded before the step `before`, or all
+        of them if that is None. Do not copy failed attempts.
 
         Return False, and change nothing, if the new id exists. Raise `WorkflowNotFound`, or
-        `StepNotRecorded` if `before` is neither a recorded nor a failed step.
+        `StepNotRecorded` if `before` is neither recorded nor given up.
 
         Until the copy is complete, no worker may claim the new workflow, and no call may move it
         but to cancel it. A repeat completes an interrupted fork, and returns True.

@@ -176,7 +176,7 @@ class Store(Protocol):
         ...
 
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        """Add a step that failed for good to the workflow's `failed_steps`; set `crashes` to 0.
+        """Add a step that was given up to the workflow's `failed_steps`; set `crashes` to 0.
 
         Unlike the other records, this needs the claim in force: no later run can then see another
         outcome of the step. Atomic. A repeat changes nothing. A stale caller gets `ClaimLost`.

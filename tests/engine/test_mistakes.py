@@ -98,7 +98,7 @@ MISTAKES: dict[str, tuple[Use, str]] = {
     "an empty id in an attempt": (_within_an_attempt, "an id is not empty"),
     "a time-out that is none": (
         lambda ctx: ctx.step("charge", _charge, timeout=-1),
-        "a duration is not negative",
+        "a duration is neither negative",
     ),
     "rules that are none": (
         lambda ctx: ctx.step("charge", _charge, retry=3),
@@ -108,7 +108,7 @@ MISTAKES: dict[str, tuple[Use, str]] = {
         lambda ctx: ctx.step("charge", _charge, retry=Retry(max_attempts=0)),
         "max_attempts 0",
     ),
-    "a nap that is none": (lambda ctx: ctx.sleep("nap", -1), "a duration is not negative"),
+    "a nap that is none": (lambda ctx: ctx.sleep("nap", -1), "a duration is neither negative"),
     "a step in a transaction": (_within_a_transaction, "within transaction 't'"),
     "an id of an idempotency key": (
         lambda ctx: asyncio.sleep(0, ctx.idempotency_key("")),
@@ -207,7 +207,7 @@ def test_a_backoff_that_fails_is_logged_and_its_workflow_is_tried_again(
         begun_at = env.now
         assert env.run(handle).result == 2
         assert env.now - begun_at == timedelta(minutes=1)
-    assert "a Backoff has failed" in caplog.text
+    assert "a Backoff raised" in caplog.text
 
 
 class _OddCodec:

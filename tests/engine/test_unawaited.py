@@ -140,7 +140,7 @@ def test_a_task_that_outlives_its_handler_is_cancelled_and_named_once(
         env.advance(5)
         assert env.outcome("workflow").steps == {}
     assert ended == [kind] * 3
-    warning = f"workflow 'workflow': {kind} 'late' was asked for after its handler had ended"
+    warning = f"workflow 'workflow': {kind} 'late' was called after its handler had ended"
     assert caplog.text.count(warning) == caplog.text.count("late") == 1
 
 

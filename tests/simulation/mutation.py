@@ -144,7 +144,7 @@ async def _never(*_: Any) -> bool:
 
 
 async def _in_their_order(clean_ups: CleanUps) -> None:
-    clean_ups._asked_for.reverse()
+    clean_ups._registered.reverse()
     await _carry_out(clean_ups)
 
 
