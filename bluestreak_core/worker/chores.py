@@ -1,4 +1,4 @@
-"""What goes on beside a worker's claiming."""
+"""Background tasks of a worker."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bluestreak_core.concurrency import end_all
 async def with_chores(
     chores: Iterable[Coroutine[Any, Any, None]], on_error: Callable[[BaseException], None]
 ) -> AsyncIterator[None]:
-    """Run each chore in a task of its own for as long as the block lasts.
+    """Run each chore in its own task during the block, and cancel them at its end.
 
-    `on_error` gets what one of them raises.
+    `on_error` is called with an error that a chore raises.
     """
 
     def report(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""From due workflows to runs."""
+"""Claiming due workflows, and beginning their runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class Claiming:
-    """Claims workflows for a worker and begins their runs.
+    """Claims workflows for a worker, and begins their runs.
 
-    A workflow whose handler is not registered here is handed back, and `on_error` gets a
-    `HandlerNotFound`; with `skip_unknown` it is never claimed.
+    If the handler of a workflow is not registered, its claim is released, and `on_error` is called
+    with a `HandlerNotFound`. With `skip_unknown`, such workflows are not claimed.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Claiming:
         self._on_error = on_error
 
     async def claim(self, limit: int) -> int:
-        """Claim up to `limit` workflows and begin their runs; how many there were."""
+        """Claim up to `limit` workflows, and begin their runs; return the number of claims."""
         lease = self._handlers.shortest_lease
+        # Measured before `now` is read, so that no lease outlasts the one in the store.
         deadline = self._clock.monotonic() + lease.total_seconds()
         handler_ids = self._handlers.ids if self._skip_unknown else None
         now = self._clock.now()
@@ -57,7 +58,8 @@ class Claiming:
             )
         )
         self._contact.succeeded()
-        await self._begin([self._new_run(one, deadline) for one in claims if self._knows(one)])
+        known = [claim for claim in claims if self._knows(claim)]
+        await self._begin([self._new_run(claim, deadline) for claim in known])
         for claim in claims:
             if not self._knows(claim):
                 await self._refuse(claim)
@@ -72,10 +74,10 @@ class Claiming:
         return Run(self._store, lease, registration)
 
     async def _begin(self, runs: Sequence[Run]) -> None:
-        """Begin runs, but of suspects only one at a time: so a death shows which of them it was."""
+        """Begin the runs, but only one suspect at a time, so that a crash names the culprit."""
         suspects = [run for run in runs if run.is_suspect]
-        is_taken = any(run.is_suspect for run in self._runs.all())
-        put_off = suspects if is_taken else suspects[1:]
+        suspect_runs = any(run.is_suspect for run in self._runs.all())
+        put_off = suspects if suspect_runs else suspects[1:]
         histories = SharedHistories(
             self._store, [run.lease.claim for run in runs if run not in put_off]
         )
@@ -85,11 +87,14 @@ class Claiming:
         await self._put_off(put_off, histories)
         for run in suspects:
             if run not in put_off:
-                logger.warning("workflow %r may be what kills the workers", run.workflow_id)
+                logger.warning("workflow %r is suspected of crashing workers", run.workflow_id)
                 self._runs.begin(run, histories)
 
     async def _put_off(self, runs: Sequence[Run], histories: SharedHistories) -> None:
-        """Give claims back, each until another time; return when they cannot be lost any more."""
+        """Park workflows for random times; return when that is recorded.
+
+        A suspect must not begin before: its crash would count against them as well.
+        """
         for run in runs:
             pause = self._handlers.lease * random.random()  # noqa: S311 - nothing secret
             run.put_off(in_milliseconds(self._clock.now() + pause))

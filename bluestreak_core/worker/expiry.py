@@ -1,7 +1,7 @@
-"""Deleting what ended long ago, now and then, beside the work of a worker.
+"""Deleting workflows that ended long ago: a chore of a worker.
 
-Not by an index that lets documents expire: that would delete a workflow and leave its steps to the
-next one of its id, or take the steps of a workflow that is about to be retried.
+An index that lets documents expire cannot do this. It would delete a workflow and leave its steps
+to the next one of the same id, or delete the steps of a workflow that is about to be retried.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from bluestreak_core.store import ENDED, Store, SupportsPruning, require
 logger = logging.getLogger(__name__)
 
 SHORTEST_PAUSE = timedelta(minutes=1)
-"""Between two looks of a worker; the longest is twice that."""
+"""The shortest pause between two rounds of a worker; the longest is twice as long."""
 
 AT_ONCE = 100
+"""The largest number of workflows in a batch."""
+
 BREATH = timedelta(milliseconds=500)
-"""Between two batches, in which others have the store for themselves."""
+"""The pause between two batches, so that deletions do not slow down other calls."""
 
 
 class Expiry:
-    """Deletes what ended so long ago, for as long as it runs.
+    """Deletes workflows that ended longer ago than `after`.
 
-    Workers that start together do not look together, since each pause is of a random length.
+    Pauses have a random length, so that workers that start together do not delete together.
     """
 
     def __init__(self, store: SupportsPruning, clock: Clock, after: timedelta) -> None:
@@ -37,13 +39,15 @@ class Expiry:
         self._after = after
 
     async def run(self) -> None:
-        """Delete until cancelled. An unreachable store is left alone until the next time."""
+        """Delete until cancelled. In an outage of the store, try again in the next round."""
         while True:
             await self._clock.sleep(SHORTEST_PAUSE * random.uniform(1, 2))  # noqa: S311 - no secret
             try:
                 await self._expire()
             except StoreUnavailable as error:
-                logger.warning("nothing has been expired, trying again later: %r", error)
+                logger.warning(
+                    "ended workflows could not be deleted, trying again later: %r", error
+                )
 
     async def _expire(self) -> None:
         while True:
@@ -51,12 +55,15 @@ class Expiry:
             pruned = await self._store.prune(now - self._after, ENDED, AT_ONCE, now)
             if not pruned.workflows:
                 break
-            logger.info("expired: %r", pruned)
+            logger.info("deleted ended workflows: %r", pruned)
             await self._clock.sleep(BREATH)
 
 
 def to_expiry(name: str, store: Store, after: object) -> Expiry | None:
-    """The expiry of a store after a duration; None where nothing is to expire."""
+    """The expiry of a store's workflows after a duration; None if that is None.
+
+    Raises `InvalidDuration`, with `name`, and `Unsupported`.
+    """
     if after is None:
         return None
     span = to_positive_timedelta(name, after)

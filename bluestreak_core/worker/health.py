@@ -1,4 +1,4 @@
-"""What a worker reports of itself."""
+"""What a worker reports about itself."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class WorkerState(StrEnum):
 class WorkerHealth:
     """A worker at one moment.
 
-    `runs` of its `max_concurrency` slots are taken. `store_failures` counts the store calls that
-    have failed in a row, `last_store_error` is the latest of these errors, and `last_contact_at`
-    is when the store last answered.
+    - `worker`: its name, as in the claim log; None if it is stopped.
+    - `runs`: how many of its `max_concurrency` slots are taken.
+    - `store_failures`: claims and renewals that failed in a row because the store was unavailable.
+    - `last_store_error`: the last of these errors. `last_contact_at`: when the store last answered.
     """
 
     state: WorkerState
@@ -45,22 +46,22 @@ class Contact:
 
     def __init__(self, worker: str, clock: Clock) -> None:
         self.failures = 0
-        """Calls that have failed since the last answer."""
+        """The number of calls that have failed since the last answer."""
         self.last_error: str | None = None
         self.last_at: datetime | None = None
         self._worker = worker
         self._clock = clock
 
     def succeeded(self) -> None:
-        """The store has answered."""
+        """Note that the store has answered."""
         if self.failures:
             failures = counted(self.failures, "failure")
-            logger.info("%s: store back after %s", self._worker, failures)
+            logger.info("%s: store available again after %s", self._worker, failures)
         self.failures = 0
         self.last_at = self._clock.now()
 
     def failed(self, error: StoreUnavailable) -> None:
-        """The store has not answered; the caller asks again."""
+        """Note that the store has not answered, and that the caller tries again."""
         self.failures += 1
         self.last_error = str(error)
         logger.warning("%s: store unavailable, trying again: %r", self._worker, error)

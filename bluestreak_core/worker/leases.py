@@ -1,4 +1,4 @@
-"""The leases of a worker's runs."""
+"""Keeping the leases of a worker's runs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.watchdog import Watchdog
 
 _WATCH_AFTER = timedelta(milliseconds=200)
-"""How long something has to run before it is worth listening for control from outside."""
+"""How long something must run before the worker listens for control from outside."""
 
 
 class Leases:
-    """Renews the leases of what runs, and ends the runs that have lost theirs.
+    """Renews the leases of all runs, and ends runs whose claims are lost.
 
-    `renew`, `expire` and `watch_control` are chores, which run until they are cancelled.
+    `renew`, `expire` and `watch_control` are chores: they run until they are cancelled.
     """
 
     def __init__(
@@ -39,16 +39,17 @@ class Leases:
         self._contact = contact
 
     async def renew(self) -> None:
-        """Renew each lease before more than a third of it has been used."""
+        """Renew each lease before more than a third of it has passed."""
         while True:
             await self._runs.until_some()
             await self._clock.sleep(self._interval)
             await until_answered(self._renew_due, self._pause, longest=self._interval)
 
     async def expire(self) -> None:
-        """End the runs that have outlived their leases, whatever the store is doing.
+        """End the runs that have outlived their leases, even in an outage of the store.
 
-        Timers stand still while the machine is suspended, so none is trusted for a whole lease.
+        Sleep no longer than the renewal interval: the event loop's timers may stand still while the
+        machine is suspended.
         """
         while True:
             await self._runs.until_some()
@@ -59,9 +60,10 @@ class Leases:
                     run.lose("outlived its lease")
 
     async def watch_control(self) -> None:
-        """When somebody may have cancelled or paused what runs here, find out at once.
+        """Notice at once when a running workflow is cancelled or paused.
 
-        By a renewal, or by a look where a renewal would get in the way.
+        After each hint of the store, renew all leases, which reveals the lost ones. Where a renewal
+        would conflict with a transaction, read the workflow instead.
         """
         while True:
             await self._runs.until_some()
@@ -73,7 +75,7 @@ class Leases:
 
     @asynccontextmanager
     async def kept_by_thread(self) -> AsyncIterator[None]:
-        """Where the store can, keep the leases though something blocks the event loop."""
+        """Keep the leases even if the event loop is blocked, if the store supports that."""
         store = self._store
         renewer = store.renewer() if isinstance(store, SupportsThreadRenewal) else None
         if renewer is None:
@@ -95,14 +97,12 @@ class Leases:
         return self._handlers.shortest_lease / RENEWALS_PER_LEASE
 
     async def _renew_due(self) -> None:
-        due = [run for run in self._renewable() if run.lease.is_due_within(self._interval)]
-        await self._renew(due)
-
-    def _renewable(self) -> list[Run]:
-        return [run for run in self._runs.all() if run.may_be_renewed]
+        await self._renew(
+            run for run in self._runs.all() if run.lease.is_due_within(self._interval)
+        )
 
     async def _renew(self, runs: Iterable[Run]) -> None:
-        by_key = {run.lease.claim.key: run for run in runs}
+        by_key = {run.lease.claim.key: run for run in runs if run.may_be_renewed}
         for renewal in renewals((run.lease for run in by_key.values()), self._clock):
             lost = renewal.settle(await renewal.send(self._store.renew))
             self._contact.succeeded()
@@ -110,28 +110,28 @@ class Leases:
                 by_key[lease.claim.key].lose("was taken over")
 
     async def _obey(self, since: datetime) -> datetime:
-        """Find out what was taken from outside since then; the instant from which to ask next."""
+        """Wait for a hint, and end runs whose claims were taken; return the next `since`."""
         asked_at = self._clock.now()
         if not await self._is_controlled(since):
-            return asked_at  # what others cancel all day must not add up
+            return asked_at  # a later `since`, or the store would search an ever longer period
         heard_at = self._clock.now()
         runs = self._runs.all()
-        await self._renew([run for run in runs if run.may_be_renewed])
-        await self._look_up([run for run in runs if run.lease.is_withheld])
+        await self._renew(runs)
+        await self._check_claims([run for run in runs if run.lease.is_withheld])
         await self._clock.sleep(_WATCH_AFTER)
         return heard_at
 
     async def _is_controlled(self, since: datetime) -> bool:
-        """Whether some claim may have been taken; False when nothing runs any more."""
+        """Whether a claim may have been taken; False as soon as nothing runs."""
         wait = self._store.wait_for_control(self._worker, since, self._handlers.lease)
         waiting = asyncio.ensure_future(wait)
         await first_of(waiting, self._runs.until_none())
         return waiting.done() and not waiting.cancelled() and waiting.result()
 
-    async def _look_up(self, runs: Sequence[Run]) -> None:
-        """Lose the claims that are no longer ours; for runs whose leases are not to be renewed."""
+    async def _check_claims(self, runs: Sequence[Run]) -> None:
+        """End the runs whose claims are no longer in force, without renewing the others."""
         for run in runs:
-            with suppress(CorruptDocument):  # which its run meets when it writes
+            with suppress(CorruptDocument):  # the run gets this when it writes
                 workflow = await self._store.find_workflow(run.workflow_id)
                 if not machine.in_force(workflow, run.lease.claim):
                     run.lose("was taken over")

@@ -11,15 +11,15 @@ from bluestreak_core.run import Run, SharedHistories
 
 
 class Runs:
-    """The workflows that a worker runs now, each in a task of its own.
+    """The current runs of a worker, each in its own task.
 
-    `on_error` gets what comes out of a run: an error of the store or of Bluestreak, never the
-    handler's. `all` and `location_of` may be called from any thread.
+    `on_error` is called with what a run raises: an error of the store or of Bluestreak, never one
+    of the handler. `all` and `location_of` may be called from any thread.
     """
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
         self.ended = WakeUp()
-        """Notified whenever a run has ended, which frees a slot."""
+        """Notified when a run has ended, which frees a slot."""
         self._on_error = on_error
         self._by_task: dict[asyncio.Task[None], Run] = {}
         self._began = WakeUp()
@@ -29,11 +29,11 @@ class Runs:
         return len(self._by_task)
 
     def all(self) -> list[Run]:
-        """A copy."""
+        """The current runs, in a new list."""
         return list(self._by_task.values())
 
     def begin(self, run: Run, histories: SharedHistories) -> asyncio.Task[None]:
-        """Execute a run. The task is done when its claim has ended."""
+        """Execute a run in a task, which is done when the claim has ended."""
         task = asyncio.create_task(run.execute(histories), name=f"workflow {run.workflow_id}")
         self._by_task[task] = run
         task.add_done_callback(self._on_end)
@@ -41,17 +41,17 @@ class Runs:
         return task
 
     async def until_some(self) -> None:
-        """Return when something runs."""
+        """Return when at least one run is under way."""
         while not self._by_task:
             await self._began.wait()
 
     async def until_none(self) -> None:
-        """Return when nothing runs."""
+        """Return when no run is under way."""
         while self._by_task:
             await self._last_ended.wait()
 
     def location_of(self, task: asyncio.Task[Any]) -> str | None:
-        """Which part of which workflow a task is in; None if it belongs to none of these runs."""
+        """The part of a workflow that a task is in; None if the task belongs to no run."""
         return next(filter(None, (run.location_of(task) for run in self.all())), None)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:

@@ -1,12 +1,12 @@
-"""A thread that keeps a worker's leases while the event loop is blocked, and tells what blocks it.
+"""A thread that keeps a worker's leases while the event loop is blocked, and logs what blocks it.
 
-The event loop renews leases as long as it turns. The thread sends it a beat from time to time, and
-does nothing else while it answers. Between the last renewal of a loop that is blocked from then on
-and the first of the thread are at most 7/12 of a lease.
+While the event loop is not blocked, it renews the leases itself. The thread sends it a beat from
+time to time, and does nothing else as long as the loop answers. If the loop is blocked, at most
+7/12 of a lease pass between the loop's last renewal and the thread's first one.
 
-The thread reads what the loop writes: copies of collections, and attributes that are replaced as
-a whole. It touches nothing of asyncio's but by `call_soon_threadsafe`, and reads no more than
-whether the loop runs, and which task.
+The thread reads what the loop writes, so that must be safe: collections are copied, and attributes
+are replaced as a whole. Of asyncio, the thread uses only `call_soon_threadsafe`, and reads whether
+the loop runs and which task is current.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ _SHORTEST_TICK = timedelta(milliseconds=10)
 _LONGEST_TICK = timedelta(seconds=1)
 
 _LONGEST_PAUSE = timedelta(milliseconds=250)
-"""Between two beats; how long a loop was blocked is told less exactly by so much."""
+"""The longest pause between two beats; the logged duration may be too short by as much."""
 
 _PATIENCE = 2
 """Ticks that the loop has for its answer.
 
-More than one, so that a process that was halted is not taken for a loop that is blocked: the one
-tick that it was halted in seems long, but the loop has another one in which it can answer.
+With a single tick, a process that was stopped during it would be mistaken for a blocked loop. With
+two, the loop can answer in the other one.
 """
 
 _MACHINERY = tuple(
     f"{folder}{os.sep}" for folder in (Path(asyncio.__file__).parent, Path(__file__).parents[1])
 )
-"""Where the code is that calls the application's."""
+"""The folders of the code that calls the application."""
 
 
 class _Beat:
-    """A question to the event loop, which it answers when it turns.
+    """A message to the event loop, which it answers unless it is blocked.
 
-    Timed by this machine's clock, not by the store's: what blocks a loop does so in real time.
+    Measured with this machine's clock, not the store's: a loop is blocked in real time.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -69,29 +69,29 @@ class _Beat:
         self._answered = threading.Event()
 
     def answer(self) -> None:
-        """The loop turns."""
+        """Note that the loop has answered; called in the loop."""
         self._answered_at = self._monotonic()
         self._answered.set()
 
     def is_answered(self, within: timedelta = timedelta(0)) -> bool:
-        """Whether the loop has turned, or does so within this time."""
+        """Whether the loop has answered, or does so within this time."""
         return self._answered.wait(within.total_seconds())
 
     @property
     def age(self) -> float:
-        """Seconds that the loop has taken to answer, up to now if it has not.
+        """Seconds from the beat to its answer, or to the present if there is none.
 
-        Not below zero, though a test of the application may have replaced the clock meanwhile.
+        Never negative, even if a test of the application has replaced the clock meanwhile.
         """
         until = self._monotonic() if self._answered_at is None else self._answered_at
         return max(0.0, until - self._sent_at)
 
 
 class Watchdog:
-    """Watches the event loop for as long as its block lasts.
+    """Watches the event loop during its block, and closes the renewer at the end.
 
-    `leases` returns those of the worker, and `location_of` says which part of which workflow a task
-    is in, if any; the thread calls both. The renewer is closed at the end.
+    `leases` returns the worker's leases, and `location_of` the part of a workflow that a task is
+    in, or None. Both are called in the thread. Most attributes are what the thread needs to know.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Watchdog:
         try:
             await finish_despite_cancel(self._has_ended)
         finally:
-            self._thread.join()  # this was its last act
+            self._thread.join()  # returns at once: setting `_has_ended` is the thread's last act
 
     # In the thread -------------------------------------------------------------------------------
 
@@ -143,30 +143,30 @@ class Watchdog:
         try:
             with closing(self._renewer):
                 self._watch()
-        except Exception:  # what comes out is an error of the store's or of Bluestreak
-            logger.exception("%s: nobody watches the event loop any more", self._worker)
+        except Exception:  # an error of the store or of Bluestreak
+            logger.exception("%s: the watchdog of the event loop has stopped", self._worker)
         finally:
-            with suppress(RuntimeError):  # the loop is closed, so nobody waits
+            with suppress(RuntimeError):  # the loop is closed, so nothing waits for it
                 self._loop.call_soon_threadsafe(self._has_ended.set_result, None)
 
     def _watch(self) -> None:
         pause = min(self._tick, _LONGEST_PAUSE).total_seconds()
         while not (self._is_over.wait(pause) or self._loop.is_closed()):
-            if self._loop.is_running():  # otherwise nothing blocks it, and it may never run again
+            if self._loop.is_running():  # a stopped loop is not blocked, and may never run again
                 beat = self._send_beat()
                 if not any(beat.is_answered(self._tick) for _ in range(_PATIENCE)):
                     self._sit_out(beat)
 
     def _send_beat(self) -> _Beat:
         beat = _Beat(self._monotonic)
-        with suppress(RuntimeError):  # it has just been closed
+        with suppress(RuntimeError):  # the loop has just been closed
             self._loop.call_soon_threadsafe(beat.answer)
         return beat
 
     def _sit_out(self, beat: _Beat) -> None:
-        """Keep the leases until the loop turns again, and tell what this is about."""
+        """Keep the leases until the loop answers, and log what has blocked it."""
         culprit = self._culprit()
-        if beat.is_answered():  # so what was seen may not be what has blocked it
+        if beat.is_answered():  # then the culprit may be what the loop did next
             return
         logger.warning(
             "%s: the event loop has been blocked for %.1f s by %s", self._worker, beat.age, culprit
@@ -183,7 +183,7 @@ class Watchdog:
             )
 
     def _keep_leases(self, beat: _Beat) -> int:
-        """Renew whatever is overdue; how often that was done."""
+        """Renew overdue leases while the loop is blocked; return the number of renewals."""
         renewals = 0
         lost: set[tuple[str, str]] = set()
         outage, pause = pauses(self._interval), timedelta(0)
@@ -214,21 +214,24 @@ class Watchdog:
         return self._loop.is_running() and not beat.is_answered(within)
 
     def _renew(self, lost: set[tuple[str, str]]) -> bool:
-        """Renew all leases if one is overdue; whether one was. Adds to `lost` what is not ours."""
+        """Renew all leases if one is overdue, and return whether one was.
+
+        Adds the keys of lost claims to `lost`. The loop ends their runs when it renews next.
+        """
         ours = [
             lease
             for lease in self._leases()
-            if lease.error is None and lease.claim.key not in lost and not _is_in_the_way(lease)
+            if lease.error is None and lease.claim.key not in lost and not _would_conflict(lease)
         ]
         if not any(lease.is_due_within(timedelta(0)) for lease in ours):
             return False
         for renewal in renewals(ours, self._clock):
-            gone = renewal.settle(renewal.send(self._renewer.renew))
-            lost.update(lease.claim.key for lease in gone)
+            lost_leases = renewal.settle(renewal.send(self._renewer.renew))
+            lost.update(lease.claim.key for lease in lost_leases)
         return True
 
     def _culprit(self) -> str:
-        """What the loop is doing, and where in the code that is."""
+        """What the loop is doing, and where in the code."""
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - there is no other way
         task = asyncio.current_task(self._loop)
         return f"{self._location(task)}{_place(frame)}"
@@ -239,16 +242,17 @@ class Watchdog:
         return self._location_of(task) or f"task {task.get_name()!r}, which runs no handler"
 
 
-def _is_in_the_way(lease: Lease) -> bool:
-    """Whether a renewal would make a transaction fail that can still come to its end in time.
+def _would_conflict(lease: Lease) -> bool:
+    """Whether a renewal would conflict with a transaction that can still end in time.
 
-    That began with two thirds of the lease, and has half of it.
+    A transaction begins with at least two thirds of the lease left, and may take half of it. So
+    with a sixth left, it is over or has timed out.
     """
     return lease.is_withheld and lease.left > lease.span / 6
 
 
 def _place(frame: FrameType | None) -> str:
-    """Where the loop or Bluestreak has called the application, and where that is in its turn."""
+    """The line of the application that the loop or Bluestreak has called, and the current line."""
     if frame is None:
         return ""
     frames = [frame for frame, _ in traceback.walk_stack(frame)]

@@ -1,4 +1,4 @@
-"""A worker: one `poll`, from its first claim to the end of its last run."""
+"""A worker: one call of `poll`, from its first claim to the end of its last run."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _CANCEL_AGAIN = timedelta(seconds=1)
 class Worker:
     """Claims and runs workflows until it is stopped.
 
-    Its parts: `Claiming` begins runs, `Runs` holds them, `Leases` keeps their claims, `Stop`
-    decides the end, `Contact` notes whether the store answers.
+    It wires its parts together, hence its many attributes: `Claiming` begins runs, `Runs` holds
+    them, `Leases` keeps their claims, `Stop` decides the end, `Contact` notes whether the store
+    answers.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Worker:
 
     @property
     def health(self) -> WorkerHealth:
-        """How the worker is doing."""
+        """The worker at this moment, without a store call."""
         polling = WorkerState.DRAINING if self.stop.is_decided else WorkerState.POLLING
         return WorkerHealth(
             state=WorkerState.STOPPED if self.ended.is_set() else polling,
@@ -74,10 +75,10 @@ class Worker:
         )
 
     async def work(self) -> None:
-        """Claim and run workflows until told to stop; return when no run is left.
+        """Claim and run workflows until the worker is stopped; return when no run is left.
 
-        Cancelling this is stopping without a drain. Raises `HandlerNotFound`, `StoreRefused`, and
-        what a programming error raises, after the drain.
+        A cancellation stops the worker without a drain. Errors are raised after the drain:
+        `HandlerNotFound`, `StoreRefused`, and what a programming error raises.
         """
         leases, stop = self._leases, self.stop
         chores = [leases.renew(), leases.expire(), leases.watch_control(), stop.watch()]
@@ -105,7 +106,7 @@ class Worker:
             await finish_despite_cancel(self._leave(), on_cancel=self.stop.drain_skipped.set)
 
     async def _turn(self) -> None:
-        """Claim what is due if there is a free slot; where nothing is, wait for work."""
+        """Claim due workflows; wait for a free slot, or for work, if there is none."""
         if self.stop.is_due:
             return
         runs_ended = self._runs.ended.count
@@ -120,7 +121,7 @@ class Worker:
         await self.stop.cuts_short(self._store.clock.sleep(span))
 
     async def _leave(self) -> None:
-        """Let the runs end, for a while; then cancel them and hand their workflows back."""
+        """Drain: let runs end for `drain_timeout`, then cancel them and release their claims."""
         for run in self._runs.all():
             run.drain()
         drained = self._store.clock.sleep(self._drain_timeout)
@@ -128,6 +129,6 @@ class Worker:
         while self._runs:
             for run in self._runs.all():
                 run.release()
-            # A handler that swallows its cancellation is cancelled again.
+            # A handler may swallow its cancellation. If so, it is cancelled again.
             again = self._store.clock.sleep(max(self._drain_timeout, _CANCEL_AGAIN))
             await first_of(self._runs.until_none(), again)

@@ -373,7 +373,7 @@ async def test_a_renewer_that_fails_does_not_end_the_worker(
 
     def block() -> None:
         clock.advance(LEASE / 2)
-        warned.block_until("nobody watches the event loop any more")
+        warned.block_until("the watchdog of the event loop has stopped")
 
     bluestreak = await _run_blocked(fleet, block)
     workflow = await bluestreak.find_workflow("w1")
@@ -505,7 +505,7 @@ async def test_a_handler_that_blocks_outside_of_its_steps_is_named(
     fleet: Fleet, warned: Warnings
 ) -> None:
     async def handle(ctx: Context, input: None) -> None:
-        warned.block_until(" s by workflow 'w', outside of its steps, in .*handle at ")
+        warned.block_until(" s by workflow 'w', outside its steps, in .*handle at ")
 
     await _until_it_is_over(fleet, warned, handle)
 
@@ -559,7 +559,7 @@ async def test_a_branch_between_its_steps_is_named_by_its_workflow(
 ) -> None:
     async def branch(ctx: Context) -> None:
         await ctx.step("a", asyncio.sleep, 0)
-        warned.block_until(" s by workflow 'w', outside of its steps, in .*branch at ")
+        warned.block_until(" s by workflow 'w', outside its steps, in .*branch at ")
 
     async def handle(ctx: Context, input: None) -> None:
         await asyncio.gather(branch(ctx), ctx.step("b", asyncio.sleep, 0))
@@ -574,7 +574,7 @@ async def test_an_error_callback_that_blocks_is_named_by_its_workflow(
     told = asyncio.Event()
 
     def block(workflow_id: str, error: BaseException) -> None:
-        warned.block_until(" s by workflow 'w', outside of its steps, in .*block")
+        warned.block_until(" s by workflow 'w', outside its steps, in .*block")
         told.set()
 
     async def block_async(workflow_id: str, error: BaseException) -> None:
