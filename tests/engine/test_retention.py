@@ -249,7 +249,9 @@ async def test_an_unreachable_store_is_tried_again_later(
         while not store.begun["prune"]:
             clock.advance(SECOND)
             await asyncio.sleep(0)
-        await eventually(lambda: "ended workflows could not be deleted, trying again later" in caplog.text)
+        await eventually(
+            lambda: "ended workflows could not be deleted, trying again later" in caplog.text
+        )
         del store.failing["prune"]
         await _until_looked(store, clock)
     assert await store.find_workflow("w000") is None
