@@ -17,7 +17,7 @@ from bluestreak_core.testing.contract import (
     StoreContract,
     TransactionContract,
 )
-from bluestreak_core.testing.faulty import Fault, FaultyStore, Injected
+from bluestreak_core.testing.faulty_store import Fault, FaultyStore, Injected
 from bluestreak_core.testing.recording_store import RecordingStore
 from bluestreak_core.testing.sweep import CrashPoint, CrashUnsafe, Sweep, crash_everywhere
 from bluestreak_core.testing.virtual import (
