@@ -334,8 +334,9 @@ class Client:
         and matches all the time. Only `MongoStore` on a standalone server, asked for several
         statuses, may leave out a workflow whose status changes at that moment.
 
-        Raises `InvalidArgument`, `InvalidId` and `Unsupported` at once, and the store's errors
-        during iteration. Unreadable documents are skipped, and logged.
+        Raises `InvalidArgument`, `InvalidId`, `NotInitialised` and `Unsupported` at once;
+        `WrongEventLoop` and the store's errors during iteration. Unreadable documents are skipped,
+        and logged.
         """
         return self._search.list(
             status=status,

@@ -15,7 +15,7 @@ P = TypeVar("P")
 class OpenStore:
     """A store for calls between `init` and `close`, from the event loop of `init`.
 
-    Each method takes the name of the call that it serves, such as `"start()"`, and raises
+    Methods take the name of the call that they serve, such as `"start()"`, and raise
     `NotInitialised` or `WrongEventLoop` for it.
     """
 
@@ -56,6 +56,11 @@ class OpenStore:
     def require(self, power: type[P], call: str) -> P:
         """The store, if it is open here and has a power; else `Unsupported`."""
         return require(self.get(call), power, call)
+
+    def require_for_later(self, power: type[P], call: str) -> P:
+        """`require` for a caller that will `check` the event loop when it uses the store."""
+        self._home.check_entered(call)
+        return require(self._store, power, call)
 
     async def transactional(self, call: str) -> SupportsTransactions:
         """The store, if it has transactions, on the server that it is connected to, too."""

@@ -51,7 +51,7 @@ class Search:
         after: str | None,
     ) -> AsyncIterator[WorkflowSummary]:
         """The workflows that match everything given."""
-        store = self._store.require(SupportsSearch, "list()")
+        store = self._store.require_for_later(SupportsSearch, "list()")
         created_from, created_until = _to_range("created", created)
         default = Order.NEWEST if id_prefix is None else Order.ID
         query = Query(
@@ -122,7 +122,7 @@ async def _listed(
 ) -> AsyncIterator[WorkflowSummary]:
     left = limit
     while left is None or left > 0:
-        check()  # the caller may iterate in another event loop than it called `list` in
+        check()  # here, since another event loop may iterate than the one that called `list`
         size = _PAGE if left is None else min(_PAGE, left)
         page = await store.find_page(query, after, size)
         for summary in page:

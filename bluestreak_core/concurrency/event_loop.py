@@ -26,13 +26,17 @@ class HomeLoop:
         """Belong to no event loop."""
         self._loop = None
 
+    def check_entered(self, call: str) -> None:
+        """Raise `NotInitialised` if it belongs to none."""
+        if self._loop is None:
+            raise NotInitialised(call)
+
     def check(self, call: str) -> None:
         """Raise `NotInitialised` if it belongs to no event loop, `WrongEventLoop` if to another.
 
         A call without a running event loop passes: it cannot await anything yet.
         """
-        if self._loop is None:
-            raise NotInitialised(call)
+        self.check_entered(call)
         if running_loop() not in (None, self._loop):
             raise WrongEventLoop(call)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,17 +30,13 @@ def test_the_environment_is_a_fixture_with_settings_of_its_own(
 async def _handle(ctx: Context, input: None) -> None: ...
 
 
-async def _nothing() -> AsyncIterator[None]:
-    yield None
-
-
 CALLS: dict[str, Callable[[Environment], object]] = {
     "run": lambda env: env.run(_handle),
     "start": lambda env: env.start("w", "h"),
     "wait": lambda env: env.wait("w"),
     "advance": lambda env: env.advance(1),
     "call": lambda env: env.call(env.bluestreak.find_workflow("w")),
-    "call of an iterator": lambda env: env.call(_nothing()),
+    "call of a list": lambda env: env.call(env.bluestreak.list()),
     "restart": Environment.restart,
     "crash": Environment.crash,
     "outcome": lambda env: env.outcome("w"),
