@@ -28,7 +28,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.schema import STEPS, WORKFLOWS
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.schema.record import Owner
+from bluestreak_mongo.schema.record import belonging_to
 from bluestreak_mongo.schema.step import OUTPUT, STEP_ID
 
 CACHE = "2GB"
@@ -266,9 +266,9 @@ async def _record(database: AsyncDatabase[Document], specimens: Specimens, count
     """A workflow that has been claimed before, and is due with so many recorded steps."""
     due = {wf.HANDLER_ID: REPLAY, wf.INPUT: count, wf.TIMEOUT_AT: datetime.now(UTC)}
     await database[WORKFLOWS].insert_one(specimens.parked | {wf.WORKFLOW_ID: REPLAY} | due)
-    owner = Owner.created(REPLAY, specimens.parked[wf.CREATED_AT])
+    parked = wf.to_workflow(specimens.parked | {wf.WORKFLOW_ID: REPLAY})
     steps = [
-        specimens.step | owner.fields | {STEP_ID: _step_id(number), OUTPUT: number}
+        specimens.step | belonging_to(parked) | {STEP_ID: _step_id(number), OUTPUT: number}
         for number in range(count)
     ]
     await fill(database, STEPS, steps)

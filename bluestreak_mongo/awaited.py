@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 
 _REMEMBERED = 10_000
-"""How many workflows are remembered that have been read or have ended, while nobody waits."""
+"""How many workflows are remembered that were read, or have ended, without a caller that waits."""
 
 
 class Awaited:

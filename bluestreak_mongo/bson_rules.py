@@ -53,7 +53,7 @@ CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
 TOLERANT = CODEC.with_options(
     uuid_representation=UuidRepresentation.UNSPECIFIED, unicode_decode_error_handler="replace"
 )
-"""How a few fields are read of documents of which some may not be what anybody should write."""
+"""How a few fields are read of documents that neither library may have written."""
 
 RAW = TOLERANT.with_options(document_class=RawBSONDocument)
 """How documents are read that are decoded later, or never."""

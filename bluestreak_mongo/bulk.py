@@ -1,7 +1,7 @@
 """Bulk writes, and what came of each of their parts.
 
 A server answers an unordered bulk of inserts with the errors of the single documents, and one of
-updates with how many have matched. Where that does not tell, and where there was no answer, the
+updates with how many have matched. Where that is not enough, and where there was no answer, the
 documents are read back. Where a command is refused as a whole, for one document that the server
 cannot even read, its halves are sent again: each part of a bulk may be repeated.
 """
@@ -192,7 +192,7 @@ async def _first_by_id(
 async def _found_inserted(
     collection: AsyncCollection[Document], documents: Sequence[Document], error: PyMongoError
 ) -> list[Outcome]:
-    """Which documents are there, after an insert that nobody knows the end of."""
+    """The outcomes of an insert without an answer, by the documents that are there."""
     ids = [document.get("_id") for document in documents]
     ours = {
         wf.WORKFLOW_ID: {"$in": [document[wf.WORKFLOW_ID] for document in documents]},
@@ -201,8 +201,8 @@ async def _found_inserted(
     try:
         found = {document["_id"] async for document in collection.find(ours, {"_id": 1})}
     except PyMongoError:
-        found = set()  # the first error tells more than that this one came on top of it
-    return [None if one in found else translated(error) for one in ids]
+        found = set()  # the first error says more than this one
+    return [None if key in found else translated(error) for key in ids]
 
 
 async def _found_ended(
@@ -235,5 +235,5 @@ def _outcome(ending: Ending, found: dict[str, Any] | None, error: PyMongoError |
 
 
 def undecided(kind: str, name: str) -> StoreUnavailable:
-    """A write was refused for what a majority does not show yet; asking again will tell."""
+    """A write was refused for what a majority does not show yet; a later call finds out."""
     return StoreUnavailable(f"{kind} {name!r} was written by another, and is not committed yet")

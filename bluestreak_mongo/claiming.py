@@ -171,7 +171,7 @@ class Claiming:
         return await read_each(self._workflows, query, read_whole if whole else read_state)
 
     async def _try_for_new(self, tried: Sequence[Candidate], attempt: _Attempt) -> Sequence[Claim]:
-        """Claim those that nobody else has claimed meanwhile."""
+        """Claim those that no other worker has claimed meanwhile."""
         stamped = await self._stamp(tried, transitions.still_new, attempt, crashed=False)
         # What a router has added up is no proof: a claim that is not stored runs a step twice.
         if self._is_routed or stamped < len(tried):

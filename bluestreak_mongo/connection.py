@@ -25,7 +25,7 @@ Client = TypeVar("Client")
 logger = logging.getLogger(__name__)
 
 GOODBYE = 1.0
-"""Seconds that closing a client may take, where the server is to be told and does not answer."""
+"""Seconds that closing a client may take if the server does not answer."""
 
 _CLOSED_WITHIN = 5.0
 """Seconds after which a client that cannot be closed is left alone."""
@@ -50,7 +50,7 @@ _WANTED = "expected an AsyncDatabase of PyMongo, or a Motor database"
 
 
 class Connection(Protocol):
-    """A database, for as long as it is open. `str()` of it is fit to be shown."""
+    """A way to a database. Its `str()` shows no secret."""
 
     def open(self) -> AsyncDatabase[Document]:
         """The database; nothing is sent to it yet."""
@@ -61,13 +61,13 @@ class Connection(Protocol):
         ...
 
     def anew(self) -> Connection | None:
-        """The same way to the same database by another client; None where there is no other."""
+        """A connection to the same database by another client; None if that cannot be made."""
         ...
 
     def open_blocking(self) -> Database[Document]:
         """The same database, by a blocking client of one connection, which the caller closes.
 
-        For any thread. Raises `StoreRefused` where nobody has said how to connect.
+        For any thread. Raises `StoreRefused` if there is no URL to connect to.
         """
         ...
 

@@ -38,7 +38,7 @@ class Turns:
         self._waiting: deque[asyncio.Future[_Turn]] = deque()
 
     async def take(self) -> _Turn:
-        """Wait for a turn, behind all who wait already."""
+        """Wait for a turn, behind all that wait already."""
         if not self._waiting and len(self._trying) < self._width:
             return self._new_turn()
         coming: asyncio.Future[_Turn] = asyncio.get_running_loop().create_future()

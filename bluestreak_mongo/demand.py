@@ -1,4 +1,4 @@
-"""Who wants the change stream, and for how long it is kept after the last caller."""
+"""How many callers want the change stream, and how long it is kept after the last one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Demand:
 
     def __init__(self) -> None:
         self.is_resting = False
-        """Whether the stream is kept for the next caller, and nobody reads it."""
+        """Whether the stream is kept for the next caller, and is not read."""
         self._callers = 0
         self._is_wanted = asyncio.Event()
 

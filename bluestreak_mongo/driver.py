@@ -40,11 +40,11 @@ T = TypeVar("T")
 
 
 class Unauthenticated(StoreUnavailable):
-    """The connection has no user any more, though the user may be there: another one may work."""
+    """The connection has lost its user. Another connection may work if the user exists again."""
 
 
 def reads(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A call that only reads: its errors are the store's, and it can be broken off."""
+    """A call that only reads: its errors are the store's, and it can be cancelled."""
 
     @functools.wraps(method)
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -66,7 +66,7 @@ async def cancel_and_wait(operation: Coroutine[Any, Any, T]) -> T:
 
 
 def writes(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """A call that writes: it is seen through when its caller is cancelled.
+    """A call that writes: when its caller is cancelled, it goes on to its end.
 
     PyMongo closes the connection of a cancelled operation, and the server may have carried it out
     all the same.
@@ -108,7 +108,7 @@ def _translated(error: PyMongoError) -> StoreError:
 
 
 def is_passing(error: PyMongoError) -> bool:
-    """Whether the same call may succeed later, without anybody's change."""
+    """Whether the same call may succeed later although nothing is changed."""
     passing = (
         ConnectionFailure,
         ExecutionTimeout,

@@ -20,7 +20,7 @@ def shown(error: PyMongoError) -> str:
     answer = _first_of(error.details) if isinstance(error, BulkWriteError) else error.details
     message = answer.get("errmsg") or str(error).partition(", full error: ")[0]
     code = answer.get("code", error.code)
-    names = [str(one) for one in (answer.get("codeName"), code) if one is not None]
+    names = [str(name) for name in (answer.get("codeName"), code) if name is not None]
     return one_line(f"{message} ({', '.join(names)})" if names else str(message))
 
 

@@ -37,7 +37,7 @@ def is_duplicate_id(error: OperationFailure, collection: str) -> bool:
 
 
 def is_foreign(error: Exception | None) -> bool:
-    """Whether another index refuses what is written, of an error that has been told apart."""
+    """Whether an index of the application refuses a document, by an error from `told_apart`."""
     is_known = isinstance(error, DuplicateKeyError)
     return isinstance(error, OperationFailure) and error.code == DUPLICATE_KEY and not is_known
 

@@ -1,4 +1,4 @@
-"""What an error of the server is about: this moment, one document, or whoever sent the command.
+"""What an error of the server is about: this moment, one document, or the sender of the command.
 
 The codes have their names in the server's own list,
 https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml. Codes of 10000 and
@@ -92,7 +92,7 @@ def is_labelled_passing(error: PyMongoError) -> bool:
 
 
 def is_lasting(error: OperationFailure) -> bool:
-    """Whether only somebody's change lets the same command succeed.
+    """Whether the same command succeeds only after a change to the server or the application.
 
     Every other error is an outage, known or not.
     """

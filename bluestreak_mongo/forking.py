@@ -1,9 +1,9 @@
 """Forking a workflow, in steps of which each may be the last one of its process.
 
-The new workflow is created as `paused` and marked as being forked, so nobody claims or resumes it;
-then it gets its records, and only then do the mark and the pause go. A fork that was broken off is
-completed by the same call. If its source is being deleted meanwhile, it may lack some records, and
-is marked for deletion itself.
+The new workflow is created as `paused` and marked as being forked, so it can be neither claimed nor
+resumed. It then gets its records, and only then do the mark and the pause go. The same call
+completes a fork that was broken off. If its source is being deleted meanwhile, the fork may lack
+some records, and is marked for deletion itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ from bluestreak_mongo.schema import FIRST_DATE, Document, Index
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.index import BY_NAP, BY_STEP
 from bluestreak_mongo.schema.nap import ATTEMPT
-from bluestreak_mongo.schema.record import SAVED_AT, WORKFLOW_CREATED_AT, Owner, own_id, recorded_at
+from bluestreak_mongo.schema.record import (
+    SAVED_AT,
+    WORKFLOW_CREATED_AT,
+    Owner,
+    belonging_to,
+    own_id,
+    recorded_at,
+)
 from bluestreak_mongo.schema.step import STEP_ID
 
 _AT_ONCE = 500
@@ -51,7 +58,7 @@ class _Place:
     key: Any = None
 
     def is_before(self, other: _Place) -> bool:
-        """Of records of one instant the key tells, as far as it is known."""
+        """By the instant, and for records of the same instant by the key, if it is known."""
         if self.recorded_at != other.recorded_at:
             return self.recorded_at < other.recorded_at
         comparable = isinstance(self.key, ObjectId) and isinstance(other.key, ObjectId)
@@ -133,7 +140,7 @@ async def _create(database: Database, forked: Workflow, before: str | None, part
 
 
 def _being_forked(before: str | None) -> Document:
-    """Matches what the same call has begun, and nobody has completed or cancelled."""
+    """Matches a fork that the same call has begun, and that is neither completed nor cancelled."""
     mark = {wf.FORKING: {"$ne": None}, f"{wf.FORKING}.{wf.FORKING_BEFORE}": before}
     return {wf.STATUS: Status.PAUSED.value} | mark
 
@@ -157,7 +164,7 @@ async def _is_unfinished(database: Database, new_id: str) -> bool:
 
 
 async def _is_still_whole(database: Database, source: Document) -> bool:
-    """Whether nobody has begun to delete a workflow, so that no record of it was missing."""
+    """Whether a workflow is not being deleted, so that no record of it was missing."""
     same = {wf.WORKFLOW_ID: source[wf.WORKFLOW_ID], "_id": source["_id"], wf.PRUNED_AT: None}
     return await database.workflows.find_one(same, {"_id": 1}) is not None
 
@@ -196,10 +203,10 @@ async def _given_up(
     # One that ends just as a step is recorded has come before it: a later one takes two writes.
     until = part.place.recorded_at
     return tuple(
-        one
-        for one in given_up
-        if one.step_id != before
-        and (one.failed_at <= until or (before is None and one in source.failed_steps))
+        failed
+        for failed in given_up
+        if failed.step_id != before
+        and (failed.failed_at <= until or (before is None and failed in source.failed_steps))
     )
 
 
@@ -224,7 +231,7 @@ async def _copy(
             continue
         # With the time, a copy of what JavaScript has recorded keeps its place under another key.
         dated = {} if place.recorded_at == FIRST_DATE else {SAVED_AT: place.recorded_at}
-        own = {"_id": ObjectId(), **Owner.of(forked).fields}
+        own = {"_id": ObjectId(), **belonging_to(forked)}
         if isinstance(record.get(id_field), str):
             own[id_field] = own_id(record, record[id_field])
         copies.append(dated | record | own)

@@ -54,7 +54,7 @@ def _other_product(
     if "ferretdb" in build or "ferretdbVersion" in build:
         return "FerretDB"
     named = [hello.get("me"), hello.get("primary"), *hello.get("hosts", ())]
-    names = [*hosts, *(str(one).rpartition(":")[0] for one in named if one)]
+    names = [*hosts, *(str(host).rpartition(":")[0] for host in named if host)]
     for ending, product in _HOSTS.items():
         if any(name.lower().endswith(ending) for name in names):
             return product
@@ -79,7 +79,7 @@ async def build_info(database: AsyncDatabase[Document]) -> Mapping[str, Any]:
 async def check_collections(database: AsyncDatabase[Document]) -> None:
     """Refuse collections that are there already and would change ids, or lose documents.
 
-    A user who may not look is not kept from working.
+    A user without the privilege to list collections can work all the same.
     """
     try:
         found = await database.command("listCollections", filter={"name": {"$in": _COLLECTIONS}})

@@ -166,7 +166,7 @@ class Listing:
         *,
         in_snapshot: bool,
     ) -> list[WorkflowSummary]:
-        """The first that can be read; where no snapshot is to be had, without one."""
+        """The first readable workflows; without a snapshot where the server has none."""
         if in_snapshot and self._has_snapshots:
             try:
                 return await self._read_from(self._database.snapshot_workflows, look, limit)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from bluestreak_core.adapter import ServerClock
 from bluestreak_core.argument import check_implements
@@ -20,6 +20,7 @@ from bluestreak_mongo.renewal import BlockingRenewer
 from bluestreak_mongo.routing import is_router
 
 T = TypeVar("T")
+Args = TypeVarTuple("Args")
 
 
 class Opening:
@@ -71,20 +72,24 @@ class Opening:
         if former is not None:
             await former.close()
 
-    async def call(self, call: Callable[[Parts], Coroutine[Any, Any, T]]) -> T:
-        """Make a call of the store, on another connection if this one has lost its user.
+    async def call(
+        self,
+        method_of: Callable[[Parts], Callable[[*Args], Coroutine[Any, Any, T]]],
+        *args: *Args,
+    ) -> T:
+        """Call a method of one of the parts, again on another connection if this has lost its user.
 
-        It also has a stale clock measured, in the background. Raises `NotInitialised` before `open`
-        and after `close`.
+        A stale clock is measured meanwhile, in the background. Raises `NotInitialised` before
+        `open` and after `close`.
         """
         parts = self._opened()
         if parts.timekeeper is not None:
             parts.timekeeper.refresh_soon()
         try:
-            return await call(parts)
+            return await method_of(parts)(*args)
         except Unauthenticated as error:
             await finish_despite_cancel(self._reopen(parts, error))
-            return await call(self._opened())
+            return await method_of(self._opened())(*args)
 
     def renewer(self) -> BlockingRenewer:
         """Renews leases on a connection of its own."""

@@ -19,7 +19,7 @@ _TOO_LARGE = (10334, 17419, 17420)
 
 
 def check_written(outcome: Outcome, value: Any, what: str, beside: Any = None) -> None:
-    """Raise what came of a write, if it was not written.
+    """Raise the error of a write, if it has failed.
 
     `what` names the value that was to be written, for errors; `beside` is what else takes room in
     its document.
@@ -30,7 +30,7 @@ def check_written(outcome: Outcome, value: Any, what: str, beside: Any = None) -
 
 
 def check_moved(outcome: Outcome, workflow_id: str) -> None:
-    """Raise what came of a write that has no value of anybody's, if it was not written."""
+    """Raise the error of a write that holds no value of the application, if it has failed."""
     if isinstance(outcome, OperationFailure) and is_about_document(outcome):
         reason = f"cannot be written: {reason_of(outcome)}"
         raise CorruptDocument(WORKFLOWS, workflow_id, wf.STATUS, reason) from outcome
@@ -44,7 +44,7 @@ def refusal(
     if error.code == TOO_DEEP:
         return unstorable(value, what, "it is nested too deep")
     if error.code in _TOO_LARGE:
-        size, taken = (BsonRules().round_trip(one, what)[1] for one in (value, beside))
+        size, taken = (BsonRules().round_trip(held, what)[1] for held in (value, beside))
         return ValueTooLarge(what, size, MAX_VALUE_BYTES - taken)
     reason = f"the server refuses it: {reason_of(error)}"
     return UnstorableValue(what, "", type(value).__name__, reason)

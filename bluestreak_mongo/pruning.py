@@ -56,7 +56,7 @@ class Pruning:
         self._is_routed = database.is_routed
         self._workflows = database.workflows
         self._records = (database.steps, database.naps)
-        self._unreadable = UnreadableDocuments()  # its own: what has ended is in nobody else's way
+        self._unreadable = UnreadableDocuments()  # its own: ended workflows disturb no claim
 
     @writes
     async def prune(
@@ -100,7 +100,7 @@ class Pruning:
         return found
 
     async def _delete(self, batch: Iterable[_Doomed], now: datetime) -> Pruned:
-        doomed = {one.workflow_id: one for one in batch}
+        doomed = {workflow.workflow_id: workflow for workflow in batch}
         deleted = [0 for _ in self._records]
         is_more = True
         while is_more and doomed:
@@ -108,7 +108,7 @@ class Pruning:
             is_more = any(is_full for _, is_full in parts)
             await self._keep_to_marked(doomed)
             for place, collection in enumerate(self._records):
-                records = [one for one in parts[place][0] if one.workflow_id in doomed]
+                records = [record for record in parts[place][0] if record.workflow_id in doomed]
                 each = [DeleteMany(these) for these in self._together(records)]
                 deleted[place] += await _delete_each(collection, each)
         marked = [these | transitions.marked() for these in self._together(doomed.values())]
@@ -121,8 +121,8 @@ class Pruning:
     ) -> tuple[list[_Doomed], bool]:
         """Some records of these workflows, and whether there may be more.
 
-        A workflow with a record that cannot be read is taken out, with what is left of it: nobody
-        could delete all of it.
+        A workflow with an unreadable record is taken out, with what is left of it: not all of it
+        could be deleted.
         """
         theirs = {wf.WORKFLOW_ID: {"$in": list(doomed), "$not": {"$type": "array"}}}
 
@@ -142,15 +142,15 @@ class Pruning:
         if not self._is_routed:
             return [_these(doomed)] if doomed else []
         parts: dict[str, list[_Doomed]] = {}
-        for one in doomed:
-            parts.setdefault(one.workflow_id, []).append(one)
+        for each in doomed:
+            parts.setdefault(each.workflow_id, []).append(each)
         return [_these(part) for part in parts.values()]
 
     async def _keep_to_marked(self, doomed: dict[str, _Doomed]) -> None:
         """Take out what is not marked for deletion, or not there any more."""
         marked = _these(doomed.values()) | transitions.marked()
         found = self._workflows.find(marked, {wf.WORKFLOW_ID: 1})
-        left = {one[wf.WORKFLOW_ID] async for one in found}
+        left = {workflow[wf.WORKFLOW_ID] async for workflow in found}
         for workflow_id in doomed.keys() - left:
             del doomed[workflow_id]
 
@@ -165,8 +165,8 @@ def _read_record(document: Document) -> _Doomed:
 
 def _these(doomed: Collection[_Doomed]) -> Document:
     return {
-        wf.WORKFLOW_ID: transitions.one_of(sorted({one.workflow_id for one in doomed})),
-        "_id": {"$in": [one.key for one in doomed]},
+        wf.WORKFLOW_ID: transitions.one_of(sorted({each.workflow_id for each in doomed})),
+        "_id": {"$in": [each.key for each in doomed]},
     }
 
 

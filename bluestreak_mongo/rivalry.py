@@ -1,4 +1,4 @@
-"""Who answers when all idle processes hear of the same new work."""
+"""Which of the idle processes answer when all of them hear of the same new work."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Rivalry:
             self._holding_off = asyncio.create_task(self._hold_off(), name="bluestreak hold-off")
 
     def claimed(self, key: bytes, worker: object) -> None:
-        """A worker has claimed a workflow: nobody need look for it any more."""
+        """A worker has claimed a workflow: no process need look for it any more."""
         self._pending.discard(key)
         won = isinstance(worker, str) and worker in self._workers
         self._share += (won - self._share) / _MEMORY
@@ -68,7 +68,7 @@ class Rivalry:
         await self._may_read.wait()
 
     def read_on(self) -> None:
-        """Somebody waits for something else on the stream."""
+        """Read the stream again at once: a caller waits for something else on it."""
         self._may_read.set()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""How far workflows are, for all who wait in this process: few reads, however many wait."""
+"""How far workflows are, in few reads for however many callers of this process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Found = dict[str, Standing | CorruptDocument]
 
 @dataclass(eq=False, slots=True)
 class _Group:
-    """Callers who share a read. Whoever comes after it has been sent shares the next one."""
+    """Callers that share a read. Those that come after it has been sent share the next one."""
 
     asked: dict[str, None]
     read: asyncio.Task[_Found]
@@ -35,7 +35,7 @@ class _Group:
 
 
 class Standings:
-    """Reads the standing of single workflows: one read at a time, for all who ask meanwhile."""
+    """Reads the standing of single workflows: one read at a time, for all that ask meanwhile."""
 
     def __init__(self, workflows: AsyncCollection[Document], feed: Feed) -> None:
         self._workflows = workflows
@@ -75,7 +75,7 @@ class Standings:
             return found
 
     def _close(self, asked: dict[str, None]) -> None:
-        """Nobody joins any more."""
+        """Let no other caller join."""
         if self._gathering is not None and self._gathering.asked is asked:
             self._gathering = None
 

@@ -124,39 +124,39 @@ class MongoStore(
 
     @override
     async def create(self, new: NewWorkflow) -> bool:
-        return await self._call(lambda parts: parts.starting.create(new))
+        return await self._call(lambda parts: parts.starting.create, new)
 
     @override
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
-        return await self._call(lambda parts: parts.starting.create_many(new))
+        return await self._call(lambda parts: parts.starting.create_many, new)
 
     @override
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        return await self._call(lambda parts: parts.finding.find_workflow(workflow_id))
+        return await self._call(lambda parts: parts.finding.find_workflow, workflow_id)
 
     @override
     async def find_standing(self, workflow_id: str) -> Standing | None:
-        return await self._call(lambda parts: parts.standings.find(workflow_id))
+        return await self._call(lambda parts: parts.standings.find, workflow_id)
 
     @override
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
-        return await self._call(lambda parts: parts.finding.find_step(workflow_id, step_id))
+        return await self._call(lambda parts: parts.finding.find_step, workflow_id, step_id)
 
     @override
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        return await self._call(lambda parts: parts.finding.find_nap(workflow_id, nap_id))
+        return await self._call(lambda parts: parts.finding.find_nap, workflow_id, nap_id)
 
     @override
     async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
-        return await self._call(lambda parts: parts.work.claim(request))
+        return await self._call(lambda parts: parts.work.claim, request)
 
     @override
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
-        return await self._call(lambda parts: parts.histories.history(claims))
+        return await self._call(lambda parts: parts.histories.history, claims)
 
     @override
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
-        return await self._call(lambda parts: parts.renewal.renew(claims, now, lease))
+        return await self._call(lambda parts: parts.renewal.renew, claims, now, lease)
 
     @override
     def renewer(self) -> BlockingRenewer:
@@ -169,7 +169,7 @@ class MongoStore(
     @override
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         return await self._call(
-            lambda parts: parts.recording.save_step(claim, step_id, output, now)
+            lambda parts: parts.recording.save_step, claim, step_id, output, now
         )
 
     @override
@@ -177,42 +177,42 @@ class MongoStore(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
         return await self._call(
-            lambda parts: parts.recording.save_nap(claim, nap_id, wake_up_at, now)
+            lambda parts: parts.recording.save_nap, claim, nap_id, wake_up_at, now
         )
 
     @override
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
-        return await self._call(lambda parts: parts.recording.save_attempt(claim, attempt))
+        return await self._call(lambda parts: parts.recording.save_attempt, claim, attempt)
 
     @override
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        await self._call(lambda parts: parts.recording.fail_step(claim, failed))
+        await self._call(lambda parts: parts.recording.fail_step, claim, failed)
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        await self._call(lambda parts: parts.endings.park(claim, wake_up_at))
+        await self._call(lambda parts: parts.endings.park, claim, wake_up_at)
 
     @override
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._call(lambda parts: parts.endings.release(claim, now))
+        await self._call(lambda parts: parts.endings.release, claim, now)
 
     @override
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
-        await self._call(lambda parts: parts.endings.finish(claim, result, now))
+        await self._call(lambda parts: parts.endings.finish, claim, result, now)
 
     @override
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
-        await self._call(lambda parts: parts.endings.fail(claim, failure, now))
+        await self._call(lambda parts: parts.endings.fail, claim, failure, now)
 
     @override
     async def control(
         self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
-        await self._call(lambda parts: parts.control.move(workflow_id, event, now, reason))
+        await self._call(lambda parts: parts.control.move, workflow_id, event, now, reason)
 
     @override
     async def check_transactions(self, call: str) -> None:
-        await self._call(lambda parts: parts.transactions.check_possible(call))
+        await self._call(lambda parts: parts.transactions.check_possible, call)
 
     @override
     async def transact(
@@ -222,15 +222,15 @@ class MongoStore(
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        return await self._call(lambda parts: parts.transactions.step(claim, step_id, fn, now))
+        return await self._call(lambda parts: parts.transactions.step, claim, step_id, fn, now)
 
     @override
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
-        return await self._call(lambda parts: parts.in_session.create(session, new))
+        return await self._call(lambda parts: parts.in_session.create, session, new)
 
     @override
     async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
-        return await self._call(lambda parts: parts.in_session.find(session, workflow_id))
+        return await self._call(lambda parts: parts.in_session.find, session, workflow_id)
 
     @override
     async def control_in(
@@ -242,43 +242,43 @@ class MongoStore(
         reason: str | None = None,
     ) -> None:
         await self._call(
-            lambda parts: parts.in_session.control(session, workflow_id, event, now, reason)
+            lambda parts: parts.in_session.control, session, workflow_id, event, now, reason
         )
 
     @override
     async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
-        return await self._call(lambda parts: parts.forking.fork(workflow_id, new_id, before, now))
+        return await self._call(lambda parts: parts.forking.fork, workflow_id, new_id, before, now)
 
     @override
     async def wait_for_work(self, timeout: timedelta) -> None:
-        await self._call(lambda parts: parts.work.wait(timeout))
+        await self._call(lambda parts: parts.work.wait, timeout)
 
     @override
     async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
-        return await self._call(lambda parts: parts.waiting.for_end(workflow_id, since, timeout))
+        return await self._call(lambda parts: parts.waiting.for_end, workflow_id, since, timeout)
 
     @override
     async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
-        return await self._call(lambda parts: parts.waiting.for_control(worker, since, timeout))
+        return await self._call(lambda parts: parts.waiting.for_control, worker, since, timeout)
 
     @override
     async def find_page(
         self, query: Query, after: ListPosition | None, limit: int
     ) -> Sequence[WorkflowSummary]:
-        return await self._call(lambda parts: parts.listing.page(query, after, limit))
+        return await self._call(lambda parts: parts.listing.page, query, after, limit)
 
     @override
     async def count(self, by: CountBy) -> Mapping[str, int]:
-        return await self._call(lambda parts: parts.listing.count(by))
+        return await self._call(lambda parts: parts.listing.count, by)
 
     @override
     async def records(self, workflow_id: str) -> Records:
-        return await self._call(lambda parts: parts.histories.records(workflow_id))
+        return await self._call(lambda parts: parts.histories.records, workflow_id)
 
     @override
     async def prune(
         self, ended_before: datetime, statuses: Collection[Status], limit: int, now: datetime
     ) -> Pruned:
         return await self._call(
-            lambda parts: parts.pruning.prune(ended_before, statuses, limit, now)
+            lambda parts: parts.pruning.prune, ended_before, statuses, limit, now
         )

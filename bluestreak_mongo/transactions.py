@@ -69,9 +69,10 @@ class Transactions:
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        """The recorded output: of this call, or of whoever was first.
+        """The recorded output, of this call or of an earlier one.
 
-        Cancelled, the function is, and all is rolled back; but a commit is seen through.
+        A cancellation cancels the function, and rolls all back. A commit that has been sent goes on
+        to its end.
         """
         attempt = _Attempt(
             database=self._database,
@@ -113,7 +114,7 @@ class Transactions:
                     await self._retract(attempt.claim, session)
 
     async def _until_committed(self, attempt: _Attempt, session: Any) -> Any:
-        """Try, and try again when other transactions were in the way, until it is broken off."""
+        """Try until it is committed or cancelled, again after each conflict."""
         turns = self._turns[attempt.claim.workflow.handler_id]
         with attempt.waiting():
             turn = await turns.take()
@@ -133,7 +134,7 @@ class Transactions:
             turns.release(turn)
 
     async def _announce(self, claim: Claim, session: Any) -> None:
-        """So that whoever takes over can end the transaction, if this process dies in it."""
+        """Store the session, by which the next claim ends the transaction if this process dies."""
         announced = await self._database.workflows.update_one(
             transitions.in_force(claim), transitions.announce(_id_of(session))
         )
@@ -141,16 +142,16 @@ class Transactions:
             raise _Lost
 
     async def _retract(self, claim: Claim, session: Any) -> None:
-        """It is rolled back. The driver lends the session to others now, who must not be ended."""
+        """Remove the session of a transaction that is rolled back: the driver reuses it."""
         announced = transitions.announced(claim.workflow_id, _id_of(session))
-        with suppress(PyMongoError):  # what has led here tells more
+        with suppress(PyMongoError):  # the first error says more
             await self._database.workflows.update_one(announced, transitions.RETRACT)
 
     async def _recorded(self, claim: Claim, step_id: str) -> Step | None:
         try:
             _, found = await find_place(self._database.steps, claim, STEP_ID, step_id)
         except PyMongoError:
-            return None  # the first error tells more than that this one came on top of it
+            return None  # the first error says more than this one
         return None if found is None else to_step(found)
 
     async def _loss(self, claim: Claim, attempt: _Attempt) -> ClaimLost | InvalidArgument:
@@ -175,22 +176,22 @@ class _Attempt:
     now: Callable[[], datetime]
     error_of_fn: BaseException | None = None
     refusal: UsageError | None = None
-    """The output cannot be recorded, unless it has been by another one; the cause is a driver's."""
+    """Why the output cannot be recorded, caused by an error of the driver."""
     is_committing: bool = False
-    """Whether a commit has been sent, of which the end may be unknown."""
+    """Whether a commit has been sent whose outcome may be unknown."""
     has_called: bool = False
     _is_broken_off: bool = False
     _calling: asyncio.Task[Any] | None = None
 
     def break_off(self) -> None:
-        """Cancel the function, and try nothing again."""
+        """Cancel the function, and make no other attempt."""
         self._is_broken_off = True
         if self._calling is not None:
             cancel_once(self._calling)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """To break it off is to cancel what this block awaits."""
+        """`break_off` cancels what this block awaits."""
         if self._is_broken_off:
             raise asyncio.CancelledError
         self._calling = asyncio.current_task()
@@ -227,7 +228,7 @@ class _Attempt:
             raise InvalidArgument("session", session, "its function has ended the transaction")
         output = await self._record(returned, place, session)
         # Last, so that the workflow is locked for as short as can be. The update has to change
-        # something: else it would not meet that of another who takes the claim meanwhile.
+        # something, to conflict with the update of another worker that takes the claim meanwhile.
         ours = transitions.in_force(self.claim)
         checked = await self.database.workflows.update_one(
             ours, transitions.in_transaction(), session=session
@@ -261,7 +262,7 @@ class _Attempt:
         return output
 
     async def _commit(self, session: Any) -> None:
-        """Commit until it is known what came of that, unless it is broken off."""
+        """Commit until the outcome is known, or the call is cancelled."""
         self.is_committing = True
         while True:
             try:

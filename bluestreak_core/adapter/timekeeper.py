@@ -12,6 +12,9 @@ from bluestreak_core.concurrency import end_all, finish_despite_cancel
 
 logger = logging.getLogger(__name__)
 
+_CHECK_AGAIN_AFTER = 0.1
+"""Seconds in which calls do not check the clock again: a check takes a microsecond."""
+
 
 class Timekeeper:
     """Measures a `ServerClock` again when it is stale; `ask` returns the server's time."""
@@ -20,9 +23,14 @@ class Timekeeper:
         self._clock = clock
         self._ask = ask
         self._measuring: asyncio.Task[timedelta] | None = None
+        self._check_at = clock.monotonic()
 
     def refresh_soon(self) -> None:
         """Begin a measurement in the background if the clock is stale. Call it in each call."""
+        now = self._clock.monotonic()
+        if now < self._check_at:
+            return
+        self._check_at = now + _CHECK_AGAIN_AFTER
         if self._clock.is_stale:
             self._measurement()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson import ObjectId
 
@@ -24,8 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """A workflow that steps and naps belong to, as opposed to a deleted one of the same id."""
 
     workflow_id: str
@@ -41,11 +39,6 @@ class Owner:
         """Likewise, by what is stored in its workflow as `createdAt`."""
         return cls(workflow_id, _milliseconds(created_at))
 
-    @property
-    def fields(self) -> Document:
-        """The fields by which a record names its workflow."""
-        return {WORKFLOW_ID: self.workflow_id, WORKFLOW_CREATED_AT: self.created_ms}
-
     def owns(self, record: Mapping[str, Any]) -> bool:
         """Whether a record of this workflow id belongs to this workflow.
 
@@ -59,6 +52,12 @@ class Owner:
         Workers neither change nor delete records, so both stay.
         """
         return f"{name}\0{self.created_ms}"
+
+
+def belonging_to(workflow: Workflow) -> Document:
+    """The fields by which a record names its workflow."""
+    created_ms = _milliseconds(workflow.created_at)
+    return {WORKFLOW_ID: workflow.workflow_id, WORKFLOW_CREATED_AT: created_ms}
 
 
 def own_id(record: Mapping[str, Any], stored: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from bluestreak_core.model import Step, Workflow
 from bluestreak_mongo.schema.document import STEPS, WORKFLOW_ID, Document
 from bluestreak_mongo.schema.reader import Reader
-from bluestreak_mongo.schema.record import SAVED_AT, Owner, own_id
+from bluestreak_mongo.schema.record import SAVED_AT, belonging_to, own_id
 
 STEP_ID = "stepId"
 OUTPUT = "output"
@@ -17,7 +17,7 @@ OUTPUT = "output"
 
 def from_step(workflow: Workflow, step_id: str, output: Any, saved_at: datetime) -> Document:
     """The document of a step."""
-    return Owner.of(workflow).fields | {STEP_ID: step_id, OUTPUT: output, SAVED_AT: saved_at}
+    return belonging_to(workflow) | {STEP_ID: step_id, OUTPUT: output, SAVED_AT: saved_at}
 
 
 def to_step(document: Mapping[str, Any]) -> Step:
