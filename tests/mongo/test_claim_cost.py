@@ -10,6 +10,7 @@ from pymongo.database import Database
 
 from bluestreak_core.model import ClaimRequest
 from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, new
+from tests.mongo.explain import explained, stages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
@@ -40,26 +41,6 @@ def stored(raw: Database[Document]) -> None:
         for status, timeout_at in others.items()
         for number in range(1000)
     )
-
-
-def explained(raw: Database[Document], command: Document) -> Document:
-    """What the server has to do for a command."""
-    own = {"lsid", "txnNumber", "$clusterTime", "$db", "readConcern", "writeConcern"}
-    bare = {field: value for field, value in command.items() if field not in own}
-    explanation: Document = raw.command("explain", bare, verbosity="executionStats")
-    return explanation
-
-
-def stages(plan: Any) -> set[str]:
-    """The names of all stages of a plan."""
-    match plan:
-        case dict():
-            inner = set().union(*map(stages, plan.values()))
-            return inner | ({plan["stage"]} if "stage" in plan else set())
-        case list():
-            return set().union(*map(stages, plan))
-        case _:
-            return set()
 
 
 async def claim_commands(application: Application, raw: Database[Document]) -> list[Document]:

@@ -19,7 +19,7 @@ from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, listing
 from tests.mongo.conftest import NOW, SECOND, Document, Sent
-from tests.mongo.test_claim_cost import explained, stages
+from tests.mongo.explain import explained, stages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
