@@ -12,6 +12,7 @@ from bluestreak_core.machine.change import MAX_CLAIM_LOG, Change
 from bluestreak_core.machine.decision import (
     claim,
     control,
+    control_change,
     crashed_too_often,
     create,
     deadline_at,
@@ -57,6 +58,7 @@ __all__ = [
     "change",
     "claim",
     "control",
+    "control_change",
     "crashed_too_often",
     "create",
     "deadline_at",

@@ -193,11 +193,18 @@ def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
 
 def control(workflow: Workflow, event: Transition, now: datetime, reason: str | None) -> Workflow:
     """See `change.control`. Raises `TransitionRefused`."""
+    return control_change(workflow, event, now, reason).apply(workflow)
+
+
+def control_change(
+    workflow: Workflow, event: Transition, now: datetime, reason: str | None
+) -> change.Change:
+    """The change of `change.control` for this workflow. Raises `TransitionRefused`."""
     for moved in change.control(event, now, reason):
         if workflow.status in moved.sources:
             if workflow.pruned_at is not None:
                 raise TransitionRefused(workflow.workflow_id, PRUNED, event)
-            return moved.apply(workflow)
+            return moved
     raise TransitionRefused(workflow.workflow_id, workflow.status, event)
 
 

@@ -1,11 +1,8 @@
 """A Bluestreak store in one SQLite file, for the processes of one machine.
 
-A thread owns the connection, so the event loop never waits for the disk or for
-a lock. Each call is one transaction in that thread, and runs to its end even if
-its caller is cancelled.
+The connection belongs to one thread, so the event loop never waits for the disk or for a lock. Each
+call is one transaction in that thread, which finishes even when its caller is cancelled.
 """
-
-# ruff: noqa: S608 - SQLite takes names of tables and columns only in the text
 
 from __future__ import annotations
 
@@ -13,30 +10,20 @@ import asyncio
 import json
 import logging
 import sqlite3
-from collections.abc import (
-    Callable,
-    Coroutine,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from bluestreak_core import (
-    MAX_VALUE_BYTES,
     Attempt,
     Claim,
-    ClaimEntry,
-    ClaimRequest,
     Clock,
     CorruptDocument,
-    ErrorRecord,
     FailedStep,
     Failure,
     Hints,
@@ -56,71 +43,54 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
-from bluestreak_core.machine import Transition
+from bluestreak_core.adapter import record_from_columns, record_to_columns, to_columns
+from bluestreak_core.concurrency import finish_despite_cancel
+from bluestreak_core.machine import Change, Transition, change
+from bluestreak_core.model import ClaimRequest
+from bluestreak_core.store import MAX_VALUE_BYTES
 
 T = TypeVar("T")
-Row = sqlite3.Row
+R = TypeVar("R", Workflow, Step, Nap, Attempt)
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = timedelta(milliseconds=200)
-"""The longest wait: SQLite does not notify a process of the others' writes."""
+"""How long a wait may overlook changes by other processes, which SQLite does not announce."""
 
 REFUSALS = {
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_AUTH,
-    sqlite3.SQLITE_ERROR,
+    *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_ERROR),
 }
 """Errors that last until somebody changes something. All others may pass."""
 
-COLUMNS = [field.name for field in fields(Workflow)]
-# without the columns that may be large
-STATE = [name for name in COLUMNS if name not in ("input", "result")]
-JSON = ("input", "result", "error", "claim_log", "failed_steps")
+TABLES: dict[type, tuple[str, Sequence[str]]] = {
+    Workflow: ("workflows", ["workflow_id"]),
+    Step: ("steps", ["workflow_id", "step_id"]),
+    Nap: ("naps", ["workflow_id", "nap_id"]),
+    Attempt: ("attempts", ["workflow_id", "step_id", "round", "number"]),
+}
+"""The table of each kind of record, and its key. There is a column for each field."""
 
-SCHEMA = f"""
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
-CREATE TABLE IF NOT EXISTS workflows (
-    workflow_id TEXT PRIMARY KEY, {", ".join(COLUMNS[1:])}
-);
-CREATE INDEX IF NOT EXISTS due ON workflows (status, timeout_at);
-CREATE TABLE IF NOT EXISTS steps (
-    workflow_id TEXT, id TEXT, output, saved_at,
-    PRIMARY KEY (workflow_id, id)
-);
-CREATE TABLE IF NOT EXISTS naps (
-    workflow_id TEXT, id TEXT, wake_up_at, saved_at,
-    PRIMARY KEY (workflow_id, id)
-);
-CREATE TABLE IF NOT EXISTS attempts (
-    workflow_id TEXT, id TEXT, attempt, saved_at,
-    PRIMARY KEY (workflow_id, id)
-);
-"""
+STATE = ", ".join(field.name for field in fields(Workflow) if field.name not in ("input", "result"))
+"""A workflow without the columns that may be large."""
 
 
 class SQLiteStore(Store):
-    """One row for each workflow, step, nap and failed attempt."""
+    """Keeps a workflow as a row, and each of its steps, naps and failed attempts as another.
+
+    Its methods are those of the protocol, and a few statements that they share.
+    """
 
     def __init__(
-        self,
-        path: str | Path,
-        *,
-        clock: Clock | None = None,
-        lock_timeout: float = 5.0,
+        self, path: str | Path, *, clock: Clock | None = None, lock_timeout: float = 5.0
     ) -> None:
         self._path = path
-        self._clock = clock or SystemClock()  # all users are on this machine
+        self._clock = clock or SystemClock()  # the machine's, since all users are on it
         self._lock_timeout = lock_timeout
         self._rules = PlainRules()
         self._hints = Hints(self._clock)
         self._thread: ThreadPoolExecutor | None = None
-        self._db: sqlite3.Connection  # used in the thread, from `init` on
-        self._strays: set[str] = set()
+        self._db: sqlite3.Connection  # the thread's, from `init` on
+        self._unreadable: set[str] = set()
 
     @property
     def clock(self) -> Clock:
@@ -140,7 +110,7 @@ class SQLiteStore(Store):
     async def close(self) -> None:
         if self._thread is not None:
             closing = self._in_thread(self._db.close)
-            self._thread.shutdown(wait=False)  # it finishes its queue first
+            self._thread.shutdown(wait=False)  # after what it was given before
             self._thread = None
             await closing
 
@@ -152,35 +122,33 @@ class SQLiteStore(Store):
 
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
         workflows = []
-        for one in new:
-            what = f"input of workflow {one.workflow_id!r}"
-            value, _ = self._rules.round_trip(one.input, what)
-            workflows.append(machine.create(replace(one, input=value)))
+        for each in new:
+            value, _ = self._rules.round_trip(each.input, f"input of workflow {each.workflow_id!r}")
+            workflows.append(machine.create(replace(each, input=value)))
 
         def create(moved: list[Workflow]) -> list[bool]:
-            return [self._insert(workflow, moved) for workflow in workflows]
+            created = [self._insert(workflow) for workflow in workflows]
+            moved += [new for new, is_new in zip(workflows, created, strict=True) if is_new]
+            return created
 
         return await self._write(create)
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        return await self._in_thread(lambda: self._find(workflow_id, COLUMNS))
+        return await self._in_thread(lambda: self._find(Workflow, workflow_id=workflow_id))
 
     async def find_standing(self, workflow_id: str) -> Standing | None:
-        # In a local file, reading less gains nothing.
-        workflow = await self.find_workflow(workflow_id)
+        workflow = await self.find_workflow(workflow_id)  # a local file: reading less gains nothing
         return None if workflow is None else workflow.standing
 
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
-        row = await self._in_thread(
-            lambda: self._record("steps", workflow_id, step_id)
+        return await self._in_thread(
+            lambda: self._find(Step, workflow_id=workflow_id, step_id=step_id)
         )
-        return None if row is None else to_step(row)
 
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
-        row = await self._in_thread(
-            lambda: self._record("naps", workflow_id, nap_id)
+        return await self._in_thread(
+            lambda: self._find(Nap, workflow_id=workflow_id, nap_id=nap_id)
         )
-        return None if row is None else to_nap(row)
 
     # Claiming
 
@@ -190,193 +158,153 @@ class SQLiteStore(Store):
         def claim(moved: list[Workflow]) -> list[Claim]:
             claims = []
             for workflow in self._due(request):
-                token = uuid4().hex
-                claimed = machine.claim(workflow, token, request)
+                crashed, token = workflow.status is Status.RUNNING, uuid4().hex
+                claimed = change.claim(token, request, crashed=crashed)
                 self._update(workflow, claimed, moved)
-                claims.append(Claim(token=token, workflow=claimed))
+                claims.append(Claim(token=token, workflow=claimed.apply(workflow)))
             return claims
 
         return await self._write(claim)
 
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         ids = json.dumps([claim.workflow_id for claim in claims])
-
-        def rows_of(table: str) -> list[Row]:
-            return self._db.execute(
-                f"SELECT * FROM {table} WHERE workflow_id IN"
-                " (SELECT value FROM json_each(?))",
-                (ids,),
-            ).fetchall()
-
-        tables = await self._in_thread(
-            lambda: [rows_of(table) for table in ("steps", "naps", "attempts")]
-        )
+        ours = "workflow_id IN (SELECT value FROM json_each(?))"
+        steps = await self._in_thread(lambda: self._select(Step, ours, ids))
+        naps = await self._in_thread(lambda: self._select(Nap, ours, ids))
+        attempts = await self._in_thread(lambda: self._select(Attempt, ours, ids))
         histories = {claim.workflow_id: History() for claim in claims}
-        for step in map(to_step, tables[0]):
+        for step in steps:
             histories[step.workflow_id].steps[step.step_id] = step.output
-        for nap in map(to_nap, tables[1]):
+        for nap in naps:
             histories[nap.workflow_id].naps[nap.nap_id] = nap.wake_up_at
-        attempts = [*map(to_attempt, tables[2])]
         for claim in claims:
-            own = [x for x in attempts if x.workflow_id == claim.workflow_id]
-            latest = machine.latest_attempts(own, claim.workflow.retries)
+            made = [attempt for attempt in attempts if attempt.workflow_id == claim.workflow_id]
+            latest = machine.latest_attempts(made, claim.workflow.retries)
             histories[claim.workflow_id].attempts.update(latest)
         return histories
 
-    async def renew(
-        self, claims: Sequence[Claim], now: datetime, lease: timedelta
-    ) -> list[Claim]:
+    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+        renewal = change.renew(now, lease)
+
         def renew(moved: list[Workflow]) -> list[Claim]:
-            lost = []
-            for claim in claims:
-                workflow = self._find(claim.workflow_id)
-                if workflow is not None and machine.in_force(workflow, claim):
-                    renewed = machine.renew(workflow, now, lease)
-                    self._update(workflow, renewed, moved)
-                else:
-                    lost.append(claim)
-            return lost
+            return [
+                claim
+                for claim in claims
+                if not self._update(claim.workflow, renewal, moved, **machine.guard(claim))
+            ]
 
         return await self._write(renew)
 
     # Recording
 
-    async def save_step(
-        self, claim: Claim, step_id: str, output: Any, now: datetime
-    ) -> Any:
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(output, what)
-        row = await self._save("steps", claim, step_id, packed(value), now)
-        return to_step(row).output
+        step = Step(workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now)
+        return (await self._save(claim, step)).output
 
     async def save_nap(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
-        row = await self._save("naps", claim, nap_id, sortable(wake_up_at), now)
-        return to_nap(row).wake_up_at
+        nap = Nap(workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now)
+        return (await self._save(claim, nap)).wake_up_at
 
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
-        name = json.dumps([attempt.step_id, attempt.round, attempt.number])
-        row = await self._save(
-            "attempts", claim, name, packed(attempt), attempt.saved_at
-        )
-        return to_attempt(row)
+        return await self._save(claim, attempt)
 
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
         def fail_step(moved: list[Workflow]) -> None:
-            workflow = self._find(claim.workflow_id)
+            workflow = self._find(Workflow, STATE, workflow_id=claim.workflow_id)
             if workflow is None or not machine.in_force(workflow, claim):
                 raise machine.lost(workflow, claim)
-            if all(
-                failed.step_id != other.step_id
-                for other in workflow.failed_steps
-            ):
-                after = machine.fail_step(workflow, failed)
-                self._update(workflow, after, moved)
+            if all(failed.step_id != known.step_id for known in workflow.failed_steps):
+                self._update(workflow, change.fail_step(failed), moved)
 
         await self._write(fail_step)
 
     # Ending a claim
 
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
-        await self._end(
-            claim, Transition.PARK, lambda one: machine.park(one, wake_up_at)
-        )
+        await self._end(claim, change.park(wake_up_at))
 
     async def release(self, claim: Claim, now: datetime) -> None:
-        await self._end(
-            claim, Transition.RELEASE, lambda one: machine.release(one, now)
-        )
+        await self._end(claim, change.release(now))
 
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         _, taken = self._rules.round_trip(claim.workflow.input, "input")
         what = f"result of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(result, what, MAX_VALUE_BYTES - taken)
-        await self._end(
-            claim,
-            Transition.FINISH,
-            lambda one: machine.finish(one, value, now),
-        )
+        await self._end(claim, change.finish(value, now))
 
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
-        event = machine.failure_transition(failure)
-        await self._end(
-            claim, event, lambda one: machine.fail(one, failure, now)
-        )
+        await self._end(claim, change.fail(failure, now))
 
     # From outside
 
     async def control(
-        self,
-        workflow_id: str,
-        event: Transition,
-        now: datetime,
-        reason: str | None = None,
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
     ) -> None:
         def control(moved: list[Workflow]) -> Status:
-            workflow = self._find(workflow_id)
+            workflow = self._find(Workflow, STATE, workflow_id=workflow_id)
             if workflow is None:
                 raise WorkflowNotFound(workflow_id)
-            after = machine.control(workflow, event, now, reason)
-            self._update(workflow, after, moved)
+            self._update(workflow, machine.control_change(workflow, event, now, reason), moved)
             return workflow.status
 
         if await self._write(control) is Status.RUNNING:
             self._hints.controlled()
 
-    # Hints: for this process at once, for other processes by polling
+    # Hints: of this process at once, and of others a little later
 
     async def wait_for_work(self, timeout: timedelta) -> None:
         await self._hints.wait_for_work(min(timeout, LOOK_AGAIN))
 
-    async def wait_for_end(
-        self, workflow_id: str, since: datetime, timeout: timedelta
-    ) -> bool:
-        return await self._hints.wait_for_end(
-            workflow_id, since, min(timeout, LOOK_AGAIN)
-        )
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        return await self._hints.wait_for_end(workflow_id, since, min(timeout, LOOK_AGAIN))
 
-    async def wait_for_control(
-        self, worker: str, since: datetime, timeout: timedelta
-    ) -> bool:
+    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
         return await self._hints.wait_for_control(since, timeout)
 
     # In the thread
 
     def _open(self) -> None:
-        db = sqlite3.connect(
-            self._path, timeout=self._lock_timeout, isolation_level=None
-        )
+        db = sqlite3.connect(self._path, timeout=self._lock_timeout, isolation_level=None)
         try:
-            db.row_factory = Row
-            db.executescript(SCHEMA)
-            columns = db.execute("PRAGMA table_info(workflows)")
-            known = {row["name"] for row in columns}
-            for name in COLUMNS:
-                if name not in known:  # an earlier version made the table
-                    db.execute(f"ALTER TABLE workflows ADD COLUMN {name}")
+            db.row_factory = sqlite3.Row
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            for kind, (table, key) in TABLES.items():
+                names = [field.name for field in fields(kind)]
+                columns = f"{', '.join(names)}, PRIMARY KEY ({', '.join(key)})"
+                db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+                known = {row["name"] for row in db.execute(f"PRAGMA table_info({table})")}
+                for name in names:
+                    if name not in known:  # an earlier version has made the table
+                        db.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
+            db.execute("CREATE INDEX IF NOT EXISTS due ON workflows (status, timeout_at)")
         except BaseException:
             db.close()
             raise
         self._db = db
 
-    def _find(
-        self, workflow_id: str, columns: Sequence[str] = STATE
-    ) -> Workflow | None:
-        names = ", ".join(columns)
-        query = f"SELECT {names} FROM workflows WHERE workflow_id = ?"
-        row = self._db.execute(query, (workflow_id,)).fetchone()
-        return None if row is None else to_workflow(row)
+    def _select(
+        self, kind: type[R], condition: str, *values: object, columns: str = "*"
+    ) -> list[R]:
+        query = f"SELECT {columns} FROM {TABLES[kind][0]} WHERE {condition}"  # noqa: S608
+        return [record_from_columns(kind, dict(row)) for row in self._db.execute(query, values)]
+
+    def _find(self, kind: type[R], columns: str = "*", **key: Any) -> R | None:
+        found = self._select(kind, _condition(key), *key.values(), columns=columns)
+        return found[0] if found else None
 
     def _due(self, request: ClaimRequest) -> list[Workflow]:
-        """The due workflows that can be read; `limit` does not count others."""
+        """The workflows that can be read. The others are passed over, and take up no room."""
         rows = self._db.execute(
             "SELECT * FROM workflows WHERE timeout_at <= ?"
             " AND status IN (SELECT value FROM json_each(?))"
-            " AND (? OR handler_id IN (SELECT value FROM json_each(?)))"
-            " ORDER BY timeout_at",
+            " AND (? OR handler_id IN (SELECT value FROM json_each(?))) ORDER BY timeout_at",
             (
-                sortable(request.now),
+                to_columns(Workflow, {"timeout_at": request.now})["timeout_at"],
                 json.dumps(machine.sources(Transition.CLAIM)),
                 request.handlers is None,
                 json.dumps(list(request.handlers or ())),
@@ -385,85 +313,63 @@ class SQLiteStore(Store):
         due: list[Workflow] = []
         while len(due) < request.limit and (row := rows.fetchone()) is not None:
             try:
-                due.append(to_workflow(row))
+                due.append(record_from_columns(Workflow, dict(row)))
             except CorruptDocument as error:
-                if row["workflow_id"] not in self._strays:
+                if row["workflow_id"] not in self._unreadable:
                     logger.error("%s; it is left alone", error)  # noqa: TRY400
-                    self._strays.add(row["workflow_id"])
+                    self._unreadable.add(row["workflow_id"])
         return due
 
-    def _insert(self, workflow: Workflow, moved: list[Workflow]) -> bool:
-        marks = ", ".join("?" * len(COLUMNS))
-        names = ", ".join(COLUMNS)
-        inserted = self._db.execute(
-            f"INSERT OR IGNORE INTO workflows ({names}) VALUES ({marks})",
-            [to_column(name, getattr(workflow, name)) for name in COLUMNS],
-        )
-        moved += [workflow] if inserted.rowcount else []
-        return inserted.rowcount == 1
+    def _insert(self, record: Workflow | Step | Nap | Attempt) -> bool:
+        """Insert a record, unless its key exists."""
+        columns = record_to_columns(record)
+        names, marks = ", ".join(columns), ", ".join("?" * len(columns))
+        table, _ = TABLES[type(record)]
+        insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+        return self._db.execute(insert, [*columns.values()]).rowcount == 1
 
     def _update(
-        self, before: Workflow, after: Workflow, moved: list[Workflow]
-    ) -> None:
-        """Write the columns that have changed, and no others."""
-        changed = {
-            name: to_column(name, getattr(after, name))
-            for name in COLUMNS
-            if getattr(after, name) != getattr(before, name)
-        }
-        if changed:
-            names = ", ".join(f"{name} = ?" for name in changed)
-            self._db.execute(
-                f"UPDATE workflows SET {names} WHERE workflow_id = ?",
-                [*changed.values(), after.workflow_id],
-            )
-            moved.append(after)
+        self, workflow: Workflow, moved_by: Change, moved: list[Workflow], **guard: Any
+    ) -> bool:
+        """Carry out a change in one statement, unless the guard fails."""
+        assignments, values = _assignments(moved_by)
+        condition = to_columns(Workflow, {"workflow_id": workflow.workflow_id, **guard})
+        update = f"UPDATE workflows SET {assignments} WHERE {_condition(condition)}"  # noqa: S608
+        if self._db.execute(update, [*values, *condition.values()]).rowcount == 0:
+            return False
+        moved.append(moved_by.apply(workflow))
+        return True
 
-    def _record(self, table: str, workflow_id: str, name: str) -> Row | None:
-        query = f"SELECT * FROM {table} WHERE (workflow_id, id) = (?, ?)"
-        found = self._db.execute(query, (workflow_id, name))
-        row: Row | None = found.fetchone()
-        return row
+    async def _save(self, claim: Claim, record: R) -> R:
+        """Insert a record, unless its key exists; the record that is there."""
+        _, names = TABLES[type(record)]
+        key = {name: getattr(record, name) for name in names}
 
-    async def _save(
-        self, table: str, claim: Claim, name: str, value: str, now: datetime
-    ) -> Row:
-        """Record a value unless one is recorded; return the recorded row."""
-
-        def save(moved: list[Workflow]) -> Row:
-            workflow = self._find(claim.workflow_id)
+        def save(moved: list[Workflow]) -> R:
+            workflow = self._find(Workflow, STATE, workflow_id=claim.workflow_id)
             if workflow is None or not machine.is_of(claim, workflow):
                 raise machine.lost(None, claim)
-            new = (claim.workflow_id, name, value, sortable(now))
-            insert = f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?)"
-            inserted = self._db.execute(insert, new)
-            if inserted.rowcount and machine.in_force(workflow, claim):
-                self._update(workflow, machine.progress(workflow), moved)
-            row = self._record(table, claim.workflow_id, name)
-            assert row is not None
-            return row
+            if self._insert(record) and workflow.crashes:
+                self._update(workflow, change.progress(), moved, **machine.guard(claim))
+            recorded = self._find(type(record), **key)
+            assert recorded is not None
+            return recorded
 
         return await self._write(save)
 
-    async def _end(
-        self,
-        claim: Claim,
-        event: Transition,
-        move: Callable[[Workflow], Workflow],
-    ) -> None:
+    async def _end(self, claim: Claim, ended: Change) -> None:
         def end(moved: list[Workflow]) -> None:
-            workflow = self._find(claim.workflow_id)
-            if workflow is not None and machine.in_force(workflow, claim):
-                self._update(workflow, move(workflow), moved)
-            elif not machine.has_ended_by(workflow, claim, event):
-                raise machine.lost(workflow, claim)
+            if not self._update(claim.workflow, ended, moved, **machine.guard(claim)):
+                workflow = self._find(Workflow, STATE, workflow_id=claim.workflow_id)
+                if not machine.has_ended_by(workflow, claim, ended.event):
+                    raise machine.lost(workflow, claim)
 
         await self._write(end)
 
     # Between the event loop and the thread
 
     async def _write(self, change: Callable[[list[Workflow]], T]) -> T:
-        """Run one transaction, and report its moves after the commit."""
+        """Make one transaction. The workflows that it moved are reported after the commit."""
 
         def transaction() -> tuple[T, list[Workflow]]:
             moved: list[Workflow] = []
@@ -480,7 +386,7 @@ class SQLiteStore(Store):
                     self._hints.due(workflow.timeout_at)
             return result
 
-        return await see_through(write())
+        return await finish_despite_cancel(write())
 
     def _in_thread(self, call: Callable[[], T]) -> asyncio.Future[T]:
         if self._thread is None:
@@ -490,153 +396,40 @@ class SQLiteStore(Store):
             with store_errors():
                 return call()
 
-        return asyncio.get_running_loop().run_in_executor(
-            self._thread, translated
-        )
-
-
-async def see_through(work: Coroutine[Any, Any, T]) -> T:
-    """Await work to its end, and only then let the caller be cancelled."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is None:
-        return task.result()
-    raise cancelled from None if task.cancelled() else task.exception()
+        return asyncio.get_running_loop().run_in_executor(self._thread, translated)
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Translate SQLite's errors into those of the Store protocol."""
+    """Raise SQLite's errors as the Store protocol's."""
     try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        kind = StoreRefused if code in REFUSALS else StoreUnavailable
-        raise kind(str(error)) from error
+        raise (StoreRefused if code in REFUSALS else StoreUnavailable)(str(error)) from error
 
 
-# Records as rows: texts and numbers as they are, instants as texts, and all
-# other values as JSON
+def _condition(names: Iterable[str]) -> str:
+    return " AND ".join(f"{name} = ?" for name in names)
 
 
-def to_workflow(row: Row) -> Workflow:
-    with readable("workflows", row):
-        found: dict[str, Any] = {}
-        for name in set(row.keys()).intersection(COLUMNS):
-            value = row[name]
-            if value is not None:
-                value = unpacked(value) if name in JSON else value
-                if name.endswith("_at"):
-                    value = datetime.fromisoformat(value)
-                found[name] = value
-        found["status"] = Status(found["status"])
-        if found.get("error") is not None:
-            found["error"] = ErrorRecord(**found["error"])
-        entries = found.get("claim_log", ())
-        found["claim_log"] = tuple(ClaimEntry(**entry) for entry in entries)
-        failed = found.get("failed_steps", ())
-        found["failed_steps"] = tuple(
-            FailedStep(**with_error(entry)) for entry in failed
-        )
-        return Workflow(**{"input": None} | found)
+def _assignments(change: Change) -> tuple[str, list[object]]:
+    """A change as the SET clause of an UPDATE, with its values."""
+    assigned: list[str] = []
+    values: list[object] = []
 
+    def assign(expression: str, changed: Mapping[str, Any]) -> None:
+        for name, value in to_columns(Workflow, changed).items():
+            assigned.append(f"{name} = " + expression.format(name))
+            values.append(value)
 
-def to_column(name: str, value: Any) -> str | int | None:
-    if name in JSON:
-        return packed(value)
-    return sortable(value) if isinstance(value, datetime) else value
-
-
-def to_step(row: Row) -> Step:
-    with readable("steps", row):
-        return Step(
-            workflow_id=row["workflow_id"],
-            step_id=row["id"],
-            output=unpacked(row["output"]),
-            saved_at=datetime.fromisoformat(row["saved_at"]),
-        )
-
-
-def to_nap(row: Row) -> Nap:
-    with readable("naps", row):
-        return Nap(
-            workflow_id=row["workflow_id"],
-            nap_id=row["id"],
-            wake_up_at=datetime.fromisoformat(row["wake_up_at"]),
-            saved_at=datetime.fromisoformat(row["saved_at"]),
-        )
-
-
-def to_attempt(row: Row) -> Attempt:
-    with readable("attempts", row):
-        return Attempt(**with_error(unpacked(row["attempt"])))
-
-
-@contextmanager
-def readable(table: str, row: Row) -> Iterator[None]:
-    """Raise `CorruptDocument` for any error in reading a row."""
-    try:
-        yield
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        reason = f"cannot be read: {type(error).__name__}: {error}"
-        workflow_id = row["workflow_id"]
-        raise CorruptDocument(table, workflow_id, "record", reason) from error
-
-
-def with_error(fields: dict[str, Any]) -> dict[str, Any]:
-    return fields | {"error": ErrorRecord(**fields["error"])}
-
-
-def sortable(instant: datetime) -> str:
-    """A text that sorts like the instant: all are UTC, in milliseconds."""
-    return instant.isoformat(timespec="milliseconds")
-
-
-def packed(value: Any) -> str:
-    return json.dumps(_to_json(value))
-
-
-def unpacked(text: str) -> Any:
-    return _from_json(json.loads(text))
-
-
-def _to_json(value: Any) -> Any:
-    """Dicts, and types that JSON lacks, become `{"type": value}`."""
-    if isinstance(value, ErrorRecord | ClaimEntry | FailedStep | Attempt):
-        value = asdict(value)
-    match value:
-        case dict() as items:
-            return {
-                "dict": {key: _to_json(item) for key, item in items.items()}
-            }
-        case list() | tuple() as items:
-            return [_to_json(item) for item in items]
-        case datetime():
-            return {"datetime": value.isoformat()}
-        case UUID():
-            return {"uuid": value.hex}
-        case bytes():
-            return {"bytes": value.hex()}
-        case _:
-            return value
-
-
-def _from_json(value: Any) -> Any:
-    match value:
-        case {"dict": items}:
-            return {key: _from_json(item) for key, item in items.items()}
-        case {"datetime": text}:
-            return datetime.fromisoformat(text)
-        case {"uuid": text}:
-            return UUID(text)
-        case {"bytes": text}:
-            return bytes.fromhex(text)
-        case list():
-            return [_from_json(item) for item in value]
-        case _:
-            return value
+    assign("?", change.set)
+    assign("?", dict.fromkeys(change.clear))
+    assign("coalesce({0}, 0) + ?", change.add)
+    assign("max({0}, ?)", change.at_least)
+    assign("(SELECT min(ifnull({0}, new), new) FROM (SELECT ? AS new))", change.at_most)
+    appended = "json_insert(ifnull({0}, '[]'), '$[#]', json_extract(?, '$[0]'))"
+    if change.keep is not None:
+        appended = f"json_remove({appended}, '$[#-{change.keep + 1}]')"
+    assign(appended, {name: (entry,) for name, entry in change.append.items()})
+    return ", ".join(assigned), values

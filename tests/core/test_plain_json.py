@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bluestreak_core import machine
@@ -41,6 +41,9 @@ from bluestreak_core.testing.contract.value import VALUES
 
 NOW = datetime(2030, 1, 1, 2, 3, 4, 5000, tzinfo=UTC)
 ERROR = ErrorRecord(type="E", message="m\0", traceback="t")
+
+
+_same_examples = settings(derandomize=True, deadline=None)
 
 
 def _in_utc(naive: datetime) -> datetime:
@@ -134,12 +137,14 @@ def test_what_every_store_holds_comes_back_with_its_type(value: Any) -> None:
     assert (found, repr(found)) == (value, repr(value))
 
 
+@_same_examples
 @given(_VALUES)
 def test_any_value_comes_back(value: Any) -> None:
     stored, _ = PlainRules().round_trip(value, "value")
     assert same_value(from_json(to_json(stored)), stored)
 
 
+@_same_examples
 @given(_VALUES)
 def test_the_text_is_ascii_and_standard_json(value: Any) -> None:
     text = to_json(value)
@@ -177,11 +182,13 @@ def test_a_text_that_no_value_has_is_refused(text: str) -> None:
 # Records ------------------------------------------------------------------------------------------
 
 
+@_same_examples
 @given(_RECORDS)
 def test_any_record_comes_back_from_its_text(record: Workflow | Step | Nap | Attempt) -> None:
     assert _same_record(record_from_json(type(record), record_to_json(record)), record)
 
 
+@_same_examples
 @given(_RECORDS)
 def test_any_record_comes_back_from_its_row(record: Workflow | Step | Nap | Attempt) -> None:
     row = record_to_columns(record)
@@ -189,6 +196,7 @@ def test_any_record_comes_back_from_its_row(record: Workflow | Step | Nap | Atte
     assert _same_record(record_from_columns(type(record), row), record)
 
 
+@_same_examples
 @given(_INSTANTS, _INSTANTS)
 def test_instants_in_columns_sort_as_they_do_in_time(one: datetime, other: datetime) -> None:
     rows = [to_columns(Workflow, {"timeout_at": at})["timeout_at"] for at in (one, other)]
