@@ -106,13 +106,13 @@ def due(
 
 
 def due_between(after: datetime, until: datetime) -> Document:
-    """Matches the workflows that wait for an instant in this range, and are nobody's."""
+    """Matches the unclaimed workflows that wait for an instant in this range."""
     waiting = [status.value for status in machine.waiting()]
     return {doc.STATUS: {"$in": waiting}, doc.TIMEOUT_AT: {"$gt": after, "$lte": until}}
 
 
 def never_due() -> list[Document]:
-    """Match what is stored among the workflows, and is in no state or due at no instant."""
+    """Match documents among the workflows that have no state or no due time."""
     claimable = [status.value for status in machine.sources(Transition.CLAIM)]
     return [
         {doc.STATUS: {"$nin": [status.value for status in Status]}},
@@ -121,7 +121,7 @@ def never_due() -> list[Document]:
 
 
 def still_due(statuses: Collection[str], workflow_ids: list[str], now: datetime) -> Document:
-    """Matches those of the given workflows that may still be claimed, and are in these states."""
+    """Matches the given workflows that may still be claimed and are in these states."""
     return {
         doc.WORKFLOW_ID: one_of(workflow_ids),
         doc.STATUS: {"$in": sorted(statuses)},
@@ -130,23 +130,23 @@ def still_due(statuses: Collection[str], workflow_ids: list[str], now: datetime)
 
 
 def one_of(workflow_ids: Sequence[str]) -> Any:
-    """Matches these ids; a single one as itself, from which a router knows the shard."""
+    """Matches these ids; a single id as itself, from which a router knows the shard."""
     return workflow_ids[0] if len(workflow_ids) == 1 else {"$in": workflow_ids}
 
 
 def still_new(workflow_ids: list[str], now: datetime) -> Document:
-    """Matches those of the given workflows that are due and were never claimed."""
-    new = {doc.CLAIMS: {"$in": [0, None]}}  # None, too, matches a field that is not there
+    """Matches the given workflows that are due and were never claimed."""
+    new = {doc.CLAIMS: {"$in": [0, None]}}  # None matches a missing field, too
     return still_due({Status.IDLE.value}, workflow_ids, now) | new
 
 
 def stamped(workflow_ids: list[str], token: str) -> Document:
-    """Matches those of the given workflows that a claim has won."""
+    """Matches the given workflows that a claim has won."""
     return {doc.WORKFLOW_ID: {"$in": workflow_ids}, doc.CLAIM: token}
 
 
 def stamped_now(token: str, now: datetime, lease: timedelta) -> Document:
-    """Matches what a claim has just won, by the index that leads to due workflows."""
+    """Matches the workflows that a claim has just won, by the index of due workflows."""
     return {
         doc.STATUS: machine.target(Transition.CLAIM).value,
         doc.TIMEOUT_AT: now + lease,
@@ -171,8 +171,8 @@ def in_force(claim: Claim) -> Document:
 def any_in_force(claims: Sequence[Claim]) -> Document:
     """Matches the workflows that these claims may move.
 
-    A token is matched with the workflows of its own claims only: a stale claim's successor may have
-    the token of another claim.
+    Each token is matched only with the workflows of its own claims: the successor of a stale claim
+    may have the token of another claim in the list.
     """
     by_token: dict[str, list[str]] = {}
     for claim in claims:
@@ -193,17 +193,17 @@ def renew(now: datetime, lease: timedelta) -> Document:
 
 
 HELD: Document = {doc.WORKFLOW_ID: 1, doc.CLAIM: 1}
-"""What `lost` wants to know of the workflows that `any_in_force` matches."""
+"""The fields that `lost` needs of the workflows that `any_in_force` matches."""
 
 
 def lost(claims: Sequence[Claim], held: Iterable[Document]) -> list[Claim]:
-    """Those of some claims that are not in force, by the workflows that they may move."""
+    """The claims that are not in force, by the workflows that the others may move."""
     keys = {(found[doc.WORKFLOW_ID], found[doc.CLAIM]) for found in held}
     return [claim for claim in claims if claim.key not in keys]
 
 
 def progress() -> Document:
-    """Counts crashes afresh."""
+    """Resets the count of crashes."""
     return update(change.progress())
 
 
@@ -213,14 +213,14 @@ def without_failed_step(claim: Claim, step_id: str) -> Document:
 
 
 def fail_step(failed: FailedStep) -> Document:
-    """Gives a step up, which is progress too."""
+    """Records that a step is given up, which is progress too."""
     return update(change.fail_step(failed))
 
 
 def control(
     event: Transition, now: datetime, reason: str | None
 ) -> list[tuple[Document, Document]]:
-    """What a transition from outside matches, and how it changes that; together all that it may."""
+    """For each group of states from which a transition does the same: a filter and its update."""
     whole: Document = {}
     if event is not Transition.PAUSE:
         whole[doc.PRUNED_AT] = None
@@ -233,7 +233,7 @@ def control(
 
 
 def complete_fork(now: datetime) -> Document:
-    """Lets a workflow begin that has all the records of the one that it was forked from."""
+    """Lets a fork begin that has all of its records."""
     due = {doc.STATUS: machine.target(Transition.RESUME).value, doc.TIMEOUT_AT: now}
     return {"$set": due, "$unset": {doc.FORKING: 1}}
 
@@ -243,10 +243,10 @@ def _in_any(statuses: Collection[Status]) -> Document:
 
 
 def taken_from(worker: str, since: datetime, until: datetime) -> Document:
-    """Matches what a worker had a claim on until somebody cancelled or paused it.
+    """Matches the workflows whose claim a worker lost because they were cancelled or paused.
 
-    The JavaScript library may have put off since when that claims to be: it does so with any that
-    it still runs.
+    The JavaScript library may have moved that instant since: it does so with each workflow that it
+    still runs.
     """
     return {
         doc.STATUS: {
@@ -258,29 +258,29 @@ def taken_from(worker: str, since: datetime, until: datetime) -> Document:
 
 
 def in_transaction() -> Document:
-    """Changes a workflow whose step is committed in a transaction, which is progress too."""
+    """Counts a step that is committed in a transaction, which is progress too."""
     return {"$inc": {doc.TRANSACTIONS: 1}, "$unset": {doc.SESSION: 1}, **progress()}
 
 
 def announce(session_id: Any) -> Document:
-    """Says by which session a workflow's documents may be locked, should its worker die."""
+    """Names the session that may hold locks on a workflow's documents if its worker dies."""
     return {"$set": {doc.SESSION: session_id}}
 
 
 def announced(workflow_id: str, session_id: Any) -> Document:
-    """Matches a workflow that says so of this session, whoever has the claim by now."""
+    """Matches a workflow that names this session, under any claim."""
     return {doc.WORKFLOW_ID: workflow_id, doc.SESSION: session_id}
 
 
 RETRACT: Document = {"$unset": {doc.SESSION: 1}}
-"""Says so no more."""
+"""Removes the name of the session."""
 
 
 def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:
     """Matches the workflows that ended before an instant, in one of these states.
 
-    Also one that was marked before, if the JavaScript library, which still ran it, has moved it out
-    of `left_behind` since.
+    It also matches a marked workflow that `left_behind` no longer finds, since the JavaScript
+    library still ran it and moved its instant.
     """
     return _in_any(statuses) | {doc.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant}}
 
@@ -291,7 +291,7 @@ def mark(now: datetime) -> Document:
 
 
 def discard(now: datetime) -> Document:
-    """Marks what never was whole for deletion, whatever state it is in."""
+    """Marks a fork that never had all of its records for deletion, in any state."""
     cancelled: Document = {doc.STATUS: machine.target(Transition.CANCEL).value}
     return {"$set": mark(now)["$set"] | cancelled}
 
@@ -302,7 +302,7 @@ def marked() -> Document:
 
 
 def left_behind() -> Document:
-    """Matches them by the index of what is due."""
+    """Matches the workflows that are marked for deletion by the index of due workflows."""
     return _in_any(ENDED) | {doc.TIMEOUT_AT: _MARK} | marked()
 
 

@@ -18,19 +18,19 @@ from bluestreak_pydantic.plain import to_plain
 _REMEMBERED = 1024
 
 _MODULES_OF_CONTAINERS = frozenset({"builtins", "collections", "collections.abc"})
-"""Of classes of others it is not known what their parameters are for."""
+"""The modules of classes whose parameters are known to be the types of their members."""
 
 _HASHED = "dataclasses and models cannot be stored in a set, nor as keys of a dict: use a list"
 
 
 class PydanticCodec:
-    """Converts whatever pydantic can: dataclasses, TypedDicts, enums, models, containers of them.
+    """Converts every type that pydantic does: dataclasses, TypedDicts, enums, models, containers.
 
-    What is given is validated as pydantic does, so a dict may stand for a model. It is stored as
-    plain values, by the names of fields, not by aliases: datetimes, bytes and UUIDs as they are,
-    enums as their values, sets and tuples as lists, and the rest as in JSON. What would not come
-    back equal is refused, such as a dataclass that would come back as its base, or one member of a
-    union that would come back as another.
+    pydantic validates each value, so a dict may stand for a model. The value is stored as plain
+    values, by the names of its fields, not by aliases: datetimes, bytes and UUIDs as they are,
+    enums as their values, sets and tuples as lists, and the rest as in JSON. A value that would not
+    come back equal is refused, such as a dataclass that would come back as its base, or a member of
+    a union that would come back as another.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class PydanticCodec:
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | str:
-    """What converts values of an annotation, or why nothing does."""
+    """The adapter that converts values of an annotation, or why there is none."""
     try:
         adapter = TypeAdapter(annotation)
         if not adapter.pydantic_complete:  # a name in a class could not be resolved
@@ -91,9 +91,9 @@ def _adapter(annotation: Any) -> TypeAdapter[Any] | str:
 
 
 def _hashes_dicts(annotation: Any) -> bool:
-    """Whether it plainly tells of a set, or of keys, of what pydantic makes dicts of."""
+    """Whether an annotation names a set, or keys, of a type that pydantic turns into dicts."""
     origin, args = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:  # which may tell another way
+    if origin is Annotated:  # which may say how it is converted
         return False
     is_hashing = isinstance(origin, type) and issubclass(origin, AbstractSet | Mapping)
     is_hashing = is_hashing and origin.__module__ in _MODULES_OF_CONTAINERS
@@ -117,7 +117,7 @@ def _dumped(adapter: TypeAdapter[Any], valid: Any, what: str) -> Any:
 
 
 def _built(adapter: TypeAdapter[Any], plain: Any) -> Any:
-    """A value made of its stored form, whose types are fewer than a strict model would accept."""
+    """The value of a stored form. It has fewer types than a strict model would accept."""
     return adapter.validate_python(plain, strict=False, by_alias=True, by_name=True)
 
 

@@ -1,4 +1,4 @@
-"""What of a value does not survive being stored."""
+"""The first part of a value that would not survive being stored."""
 
 from __future__ import annotations
 
@@ -21,52 +21,52 @@ _ATOMS = frozenset({type(None), bool, int, float, str, bytes, UUID, date, dateti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What would come back as another; `path` leads to it inside the value: `"['items'][3]"`."""
+    """A part that would come back changed. `path` leads to it in the value: `"['items'][3]"`."""
 
     reason: str
     path: str = ""
 
     def below(self, key: object) -> Difference:
-        """The same difference, of what a value has under a key."""
+        """The same difference, seen from the value that has this part under a key."""
         return Difference(reason=self.reason, path=f"[{key!r}]{self.path}")
 
 
-def find_difference(one: Any, other: Any) -> Difference | None:
-    """Where a value first differs from what would come back, in its value or in its class.
+def find_difference(given: Any, found: Any) -> Difference | None:
+    """Where a given value first differs from the value that would come back.
 
-    As plain values do, a tuple may come back as a list, an enum of strings as a str, a subclass as
-    its base; datetimes are compared to the millisecond. What is no number is equal to itself.
+    As with plain values, a tuple may come back as a list, an enum of strings as a str, a subclass
+    as its base. Datetimes are compared to the millisecond. NaN equals itself.
     """
-    if type(one) is type(other) and type(one) in _ATOMS and one == other:
-        return None  # as of most values, and this is quick
-    if not _are_alike(one, other):
-        return Difference(reason=f"{_name(one)} would come back as {_name(other)}")
-    if isinstance(one, set | frozenset):
-        return _between_sets(one, other)
-    parts = _parts(one)
+    if type(given) is type(found) and type(given) in _ATOMS and given == found:
+        return None  # true of most values, and quick
+    if not _are_alike(given, found):
+        return Difference(reason=f"{_name(given)} would come back as {_name(found)}")
+    if isinstance(given, set | frozenset):
+        return _between_sets(given, found)
+    parts = _parts(given)
     if parts is not None:
-        return _between_parts(parts, _parts(other) or {})
-    if _cut(one) == _cut(other) or (one != one and other != other):  # noqa: PLR0124 - NaN
+        return _between_parts(parts, _parts(found) or {})
+    if _cut(given) == _cut(found) or (given != given and found != found):  # noqa: PLR0124 - NaN
         return None
-    return Difference(reason=f"{_name(one)} would come back with another value")
+    return Difference(reason=f"{_name(given)} would come back with another value")
 
 
-def _are_alike(one: Any, other: Any) -> bool:
-    """Whether the class of the one may have become that of the other."""
-    if type(one) is type(other) or {type(one), type(other)} == {list, tuple}:
+def _are_alike(given: Any, found: Any) -> bool:
+    """Whether the class of the given value may become that of the found one."""
+    if type(given) is type(found) or {type(given), type(found)} == {list, tuple}:
         return True
-    if isinstance(one, dict) and isinstance(other, dict):
+    if isinstance(given, dict) and isinstance(found, dict):
         return True
-    if isinstance(one, BaseModel | tuple) or is_dataclass(one):
+    if isinstance(given, BaseModel | tuple) or is_dataclass(given):
         return False  # its fields would be lost
-    if isinstance(other, Enum):
-        return not isinstance(one, Enum) and isinstance(other, type(one))
-    # A type checker takes an int for a float, too.
-    return isinstance(one, type(other)) or (isinstance(one, int) and type(other) is float)
+    if isinstance(found, Enum):
+        return not isinstance(given, Enum) and isinstance(found, type(given))
+    # A type checker accepts an int as a float, too.
+    return isinstance(given, type(found)) or (isinstance(given, int) and type(found) is float)
 
 
 def _parts(value: Any) -> Mapping[Any, Any] | None:
-    """What a value consists of, if it has keys; its class may have no equality of its own."""
+    """The parts of a value that has keys; its class may not define equality."""
     if isinstance(value, dict):
         return value
     if isinstance(value, list | tuple | deque):
@@ -79,34 +79,34 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
     return None
 
 
-def _between_parts(ones: Mapping[Any, Any], others: Mapping[Any, Any]) -> Difference | None:
-    keys = {key: key for key in others}
-    for key, one in ones.items():
+def _between_parts(given: Mapping[Any, Any], found: Mapping[Any, Any]) -> Difference | None:
+    keys = {key: key for key in found}
+    for key, part in given.items():
         if key not in keys:
             return Difference(reason="it would not come back").below(key)
-        found = find_difference(key, keys[key]) or find_difference(one, others[key])
-        if found is not None:
-            return found.below(key)
-    added = [key for key in keys if key not in ones]
+        difference = find_difference(key, keys[key]) or find_difference(part, found[key])
+        if difference is not None:
+            return difference.below(key)
+    added = [key for key in keys if key not in given]
     return Difference(reason="it would be added").below(added[0]) if added else None
 
 
-def _between_sets(ones: AbstractSet[Any], others: AbstractSet[Any]) -> Difference | None:
-    if len(ones) != len(others):
-        return Difference(reason=f"{len(ones)} members would come back as {len(others)}")
-    by_cut = {_cut(other): other for other in others}
-    for one in ones:
-        cut = _cut(one)
+def _between_sets(given: AbstractSet[Any], found: AbstractSet[Any]) -> Difference | None:
+    if len(given) != len(found):
+        return Difference(reason=f"{len(given)} members would come back as {len(found)}")
+    by_cut = {_cut(member): member for member in found}
+    for member in given:
+        cut = _cut(member)
         if cut not in by_cut:
-            return Difference(reason=f"{_name(one)} in it would not come back")
-        found = find_difference(one, by_cut[cut])
-        if found is not None:  # whose path would not lead through a set
-            return Difference(reason=found.reason)
+            return Difference(reason=f"{_name(member)} in it would not come back")
+        difference = find_difference(member, by_cut[cut])
+        if difference is not None:  # no path leads through a set
+            return Difference(reason=difference.reason)
     return None
 
 
 def _cut(value: Any) -> Hashable:
-    """What values have in common that are equal to the millisecond."""
+    """The same for all values that are equal to the millisecond."""
     if isinstance(value, datetime):
         return in_milliseconds(value)
     if isinstance(value, set | frozenset):

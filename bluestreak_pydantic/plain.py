@@ -1,4 +1,4 @@
-"""Plain values, as stores hold them, of what pydantic dumps."""
+"""Plain values, as stores hold them, from the values that pydantic dumps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEXTS = (
     *(IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network),
     PurePath,
 )
-"""What not every release of pydantic finds a JSON form for by itself."""
+"""Types that some releases of pydantic have no JSON form for."""
 
 _KEPT = frozenset({type(None), bool, int, float, str, bytes, UUID})
 
@@ -33,10 +33,10 @@ _KEPT = frozenset({type(None), bool, int, float, str, bytes, UUID})
 def to_plain(value: Any) -> Any:
     """The value in the types that every store holds.
 
-    Those stay, so that a database can index them: a datetime (in UTC milliseconds), bytes, a UUID.
-    An enum becomes its value, a set or a tuple a list, the keys of a dict strings; all else, as a
-    date or a Decimal, becomes what it is in JSON. What has no such form is left for the store,
-    which may hold it or refuse it with its place.
+    A datetime (in UTC milliseconds), bytes and a UUID stay, so that a database can index them. An
+    enum becomes its value, a set or a tuple a list, the keys of a dict strings. Other types, such
+    as a date or a Decimal, take their JSON form. A value without a JSON form stays as it is: the
+    store may hold it, or refuse it and name its place.
     """
     if type(value) in _KEPT:
         return value
@@ -48,7 +48,7 @@ def to_plain(value: Any) -> Any:
         return {_key(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset | deque):
         items = [to_plain(item) for item in value]
-        # A set's order depends on the process, and what is stored is compared by a strict start.
+        # A set's order depends on the process, and a strict start compares stored values.
         return sorted(items, key=repr) if isinstance(value, set | frozenset) else items
     return _as_in_json(value)
 

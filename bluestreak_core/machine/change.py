@@ -31,8 +31,8 @@ from bluestreak_core.model import ClaimEntry, ClaimRequest, FailedStep, Failure,
 MAX_CLAIM_LOG = 20
 """A workflow's claim log keeps this many entries, the newest."""
 
-_EMPTY = {one.name: one.default for one in fields(Workflow) if one.default is not MISSING}
-_NAMES = [one.name for one in fields(Workflow)]
+_EMPTY = {field.name: field.default for field in fields(Workflow) if field.default is not MISSING}
+_NAMES = [field.name for field in fields(Workflow)]
 _values = attrgetter(*_NAMES)
 
 

@@ -43,7 +43,11 @@ from bluestreak_core import (
     WorkflowNotFound,
     machine,
 )
-from bluestreak_core.adapter import record_from_columns, record_to_columns, to_columns
+from bluestreak_core.adapter import (
+    record_from_columns,
+    record_to_columns,
+    to_columns,
+)
 from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.machine import Change, Transition, change
 from bluestreak_core.model import ClaimRequest
@@ -58,7 +62,12 @@ LOOK_AGAIN = timedelta(milliseconds=200)
 
 REFUSALS = {
     *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN),
-    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_ERROR),
+    *(
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_ERROR,
+    ),
 }
 """Errors that last until somebody changes something. All others may pass."""
 
@@ -70,7 +79,11 @@ TABLES: dict[type, tuple[str, Sequence[str]]] = {
 }
 """The table of each kind of record, and its key. There is a column for each field."""
 
-STATE = ", ".join(field.name for field in fields(Workflow) if field.name not in ("input", "result"))
+STATE = ", ".join(
+    field.name
+    for field in fields(Workflow)
+    if field.name not in ("input", "result")
+)
 """A workflow without the columns that may be large."""
 
 
@@ -81,10 +94,16 @@ class SQLiteStore(Store):
     """
 
     def __init__(
-        self, path: str | Path, *, clock: Clock | None = None, lock_timeout: float = 5.0
+        self,
+        path: str | Path,
+        *,
+        clock: Clock | None = None,
+        lock_timeout: float = 5.0,
     ) -> None:
         self._path = path
-        self._clock = clock or SystemClock()  # the machine's, since all users are on it
+        self._clock = (
+            clock or SystemClock()
+        )  # the machine's, since all users are on it
         self._lock_timeout = lock_timeout
         self._rules = PlainRules()
         self._hints = Hints(self._clock)
@@ -123,21 +142,31 @@ class SQLiteStore(Store):
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
         workflows = []
         for each in new:
-            value, _ = self._rules.round_trip(each.input, f"input of workflow {each.workflow_id!r}")
+            value, _ = self._rules.round_trip(
+                each.input, f"input of workflow {each.workflow_id!r}"
+            )
             workflows.append(machine.create(replace(each, input=value)))
 
         def create(moved: list[Workflow]) -> list[bool]:
             created = [self._insert(workflow) for workflow in workflows]
-            moved += [new for new, is_new in zip(workflows, created, strict=True) if is_new]
+            moved += [
+                new
+                for new, is_new in zip(workflows, created, strict=True)
+                if is_new
+            ]
             return created
 
         return await self._write(create)
 
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
-        return await self._in_thread(lambda: self._find(Workflow, workflow_id=workflow_id))
+        return await self._in_thread(
+            lambda: self._find(Workflow, workflow_id=workflow_id)
+        )
 
     async def find_standing(self, workflow_id: str) -> Standing | None:
-        workflow = await self.find_workflow(workflow_id)  # a local file: reading less gains nothing
+        workflow = await self.find_workflow(
+            workflow_id
+        )  # a local file: reading less gains nothing
         return None if workflow is None else workflow.standing
 
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
@@ -161,7 +190,9 @@ class SQLiteStore(Store):
                 crashed, token = workflow.status is Status.RUNNING, uuid4().hex
                 claimed = change.claim(token, request, crashed=crashed)
                 self._update(workflow, claimed, moved)
-                claims.append(Claim(token=token, workflow=claimed.apply(workflow)))
+                claims.append(
+                    Claim(token=token, workflow=claimed.apply(workflow))
+                )
             return claims
 
         return await self._write(claim)
@@ -171,42 +202,64 @@ class SQLiteStore(Store):
         ours = "workflow_id IN (SELECT value FROM json_each(?))"
         steps = await self._in_thread(lambda: self._select(Step, ours, ids))
         naps = await self._in_thread(lambda: self._select(Nap, ours, ids))
-        attempts = await self._in_thread(lambda: self._select(Attempt, ours, ids))
+        attempts = await self._in_thread(
+            lambda: self._select(Attempt, ours, ids)
+        )
         histories = {claim.workflow_id: History() for claim in claims}
         for step in steps:
             histories[step.workflow_id].steps[step.step_id] = step.output
         for nap in naps:
             histories[nap.workflow_id].naps[nap.nap_id] = nap.wake_up_at
         for claim in claims:
-            made = [attempt for attempt in attempts if attempt.workflow_id == claim.workflow_id]
+            made = [
+                attempt
+                for attempt in attempts
+                if attempt.workflow_id == claim.workflow_id
+            ]
             latest = machine.latest_attempts(made, claim.workflow.retries)
             histories[claim.workflow_id].attempts.update(latest)
         return histories
 
-    async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
+    async def renew(
+        self, claims: Sequence[Claim], now: datetime, lease: timedelta
+    ) -> list[Claim]:
         renewal = change.renew(now, lease)
 
         def renew(moved: list[Workflow]) -> list[Claim]:
             return [
                 claim
                 for claim in claims
-                if not self._update(claim.workflow, renewal, moved, **machine.guard(claim))
+                if not self._update(
+                    claim.workflow, renewal, moved, **machine.guard(claim)
+                )
             ]
 
         return await self._write(renew)
 
     # Recording
 
-    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+    async def save_step(
+        self, claim: Claim, step_id: str, output: Any, now: datetime
+    ) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
         value, _ = self._rules.round_trip(output, what)
-        step = Step(workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now)
+        step = Step(
+            workflow_id=claim.workflow_id,
+            step_id=step_id,
+            output=value,
+            saved_at=now,
+        )
         return (await self._save(claim, step)).output
 
     async def save_nap(
         self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
     ) -> datetime:
-        nap = Nap(workflow_id=claim.workflow_id, nap_id=nap_id, wake_up_at=wake_up_at, saved_at=now)
+        nap = Nap(
+            workflow_id=claim.workflow_id,
+            nap_id=nap_id,
+            wake_up_at=wake_up_at,
+            saved_at=now,
+        )
         return (await self._save(claim, nap)).wake_up_at
 
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
@@ -214,10 +267,15 @@ class SQLiteStore(Store):
 
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
         def fail_step(moved: list[Workflow]) -> None:
-            workflow = self._find(Workflow, STATE, workflow_id=claim.workflow_id)
+            workflow = self._find(
+                Workflow, STATE, workflow_id=claim.workflow_id
+            )
             if workflow is None or not machine.in_force(workflow, claim):
                 raise machine.lost(workflow, claim)
-            if all(failed.step_id != known.step_id for known in workflow.failed_steps):
+            if all(
+                failed.step_id != known.step_id
+                for known in workflow.failed_steps
+            ):
                 self._update(workflow, change.fail_step(failed), moved)
 
         await self._write(fail_step)
@@ -242,13 +300,21 @@ class SQLiteStore(Store):
     # From outside
 
     async def control(
-        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
+        self,
+        workflow_id: str,
+        event: Transition,
+        now: datetime,
+        reason: str | None = None,
     ) -> None:
         def control(moved: list[Workflow]) -> Status:
             workflow = self._find(Workflow, STATE, workflow_id=workflow_id)
             if workflow is None:
                 raise WorkflowNotFound(workflow_id)
-            self._update(workflow, machine.control_change(workflow, event, now, reason), moved)
+            self._update(
+                workflow,
+                machine.control_change(workflow, event, now, reason),
+                moved,
+            )
             return workflow.status
 
         if await self._write(control) is Status.RUNNING:
@@ -259,16 +325,24 @@ class SQLiteStore(Store):
     async def wait_for_work(self, timeout: timedelta) -> None:
         await self._hints.wait_for_work(min(timeout, LOOK_AGAIN))
 
-    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
-        return await self._hints.wait_for_end(workflow_id, since, min(timeout, LOOK_AGAIN))
+    async def wait_for_end(
+        self, workflow_id: str, since: datetime, timeout: timedelta
+    ) -> bool:
+        return await self._hints.wait_for_end(
+            workflow_id, since, min(timeout, LOOK_AGAIN)
+        )
 
-    async def wait_for_control(self, worker: str, since: datetime, timeout: timedelta) -> bool:
+    async def wait_for_control(
+        self, worker: str, since: datetime, timeout: timedelta
+    ) -> bool:
         return await self._hints.wait_for_control(since, timeout)
 
     # In the thread
 
     def _open(self) -> None:
-        db = sqlite3.connect(self._path, timeout=self._lock_timeout, isolation_level=None)
+        db = sqlite3.connect(
+            self._path, timeout=self._lock_timeout, isolation_level=None
+        )
         try:
             db.row_factory = sqlite3.Row
             db.execute("PRAGMA journal_mode = WAL")
@@ -277,11 +351,18 @@ class SQLiteStore(Store):
                 names = [field.name for field in fields(kind)]
                 columns = f"{', '.join(names)}, PRIMARY KEY ({', '.join(key)})"
                 db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-                known = {row["name"] for row in db.execute(f"PRAGMA table_info({table})")}
+                known = {
+                    row["name"]
+                    for row in db.execute(f"PRAGMA table_info({table})")
+                }
                 for name in names:
-                    if name not in known:  # an earlier version has made the table
+                    if (
+                        name not in known
+                    ):  # an earlier version has made the table
                         db.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
-            db.execute("CREATE INDEX IF NOT EXISTS due ON workflows (status, timeout_at)")
+            db.execute(
+                "CREATE INDEX IF NOT EXISTS due ON workflows (status, timeout_at)"
+            )
         except BaseException:
             db.close()
             raise
@@ -291,10 +372,15 @@ class SQLiteStore(Store):
         self, kind: type[R], condition: str, *values: object, columns: str = "*"
     ) -> list[R]:
         query = f"SELECT {columns} FROM {TABLES[kind][0]} WHERE {condition}"  # noqa: S608
-        return [record_from_columns(kind, dict(row)) for row in self._db.execute(query, values)]
+        return [
+            record_from_columns(kind, dict(row))
+            for row in self._db.execute(query, values)
+        ]
 
     def _find(self, kind: type[R], columns: str = "*", **key: Any) -> R | None:
-        found = self._select(kind, _condition(key), *key.values(), columns=columns)
+        found = self._select(
+            kind, _condition(key), *key.values(), columns=columns
+        )
         return found[0] if found else None
 
     def _due(self, request: ClaimRequest) -> list[Workflow]:
@@ -329,13 +415,24 @@ class SQLiteStore(Store):
         return self._db.execute(insert, [*columns.values()]).rowcount == 1
 
     def _update(
-        self, workflow: Workflow, moved_by: Change, moved: list[Workflow], **guard: Any
+        self,
+        workflow: Workflow,
+        moved_by: Change,
+        moved: list[Workflow],
+        **guard: Any,
     ) -> bool:
         """Carry out a change in one statement, unless the guard fails."""
         assignments, values = _assignments(moved_by)
-        condition = to_columns(Workflow, {"workflow_id": workflow.workflow_id, **guard})
-        update = f"UPDATE workflows SET {assignments} WHERE {_condition(condition)}"  # noqa: S608
-        if self._db.execute(update, [*values, *condition.values()]).rowcount == 0:
+        condition = to_columns(
+            Workflow, {"workflow_id": workflow.workflow_id, **guard}
+        )
+        update = (
+            f"UPDATE workflows SET {assignments} WHERE {_condition(condition)}"  # noqa: S608
+        )
+        if (
+            self._db.execute(update, [*values, *condition.values()]).rowcount
+            == 0
+        ):
             return False
         moved.append(moved_by.apply(workflow))
         return True
@@ -346,11 +443,15 @@ class SQLiteStore(Store):
         key = {name: getattr(record, name) for name in names}
 
         def save(moved: list[Workflow]) -> R:
-            workflow = self._find(Workflow, STATE, workflow_id=claim.workflow_id)
+            workflow = self._find(
+                Workflow, STATE, workflow_id=claim.workflow_id
+            )
             if workflow is None or not machine.is_of(claim, workflow):
                 raise machine.lost(None, claim)
             if self._insert(record) and workflow.crashes:
-                self._update(workflow, change.progress(), moved, **machine.guard(claim))
+                self._update(
+                    workflow, change.progress(), moved, **machine.guard(claim)
+                )
             recorded = self._find(type(record), **key)
             assert recorded is not None
             return recorded
@@ -359,8 +460,12 @@ class SQLiteStore(Store):
 
     async def _end(self, claim: Claim, ended: Change) -> None:
         def end(moved: list[Workflow]) -> None:
-            if not self._update(claim.workflow, ended, moved, **machine.guard(claim)):
-                workflow = self._find(Workflow, STATE, workflow_id=claim.workflow_id)
+            if not self._update(
+                claim.workflow, ended, moved, **machine.guard(claim)
+            ):
+                workflow = self._find(
+                    Workflow, STATE, workflow_id=claim.workflow_id
+                )
                 if not machine.has_ended_by(workflow, claim, ended.event):
                     raise machine.lost(workflow, claim)
 
@@ -396,7 +501,9 @@ class SQLiteStore(Store):
             with store_errors():
                 return call()
 
-        return asyncio.get_running_loop().run_in_executor(self._thread, translated)
+        return asyncio.get_running_loop().run_in_executor(
+            self._thread, translated
+        )
 
 
 @contextmanager
@@ -406,7 +513,9 @@ def store_errors() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        raise (StoreRefused if code in REFUSALS else StoreUnavailable)(str(error)) from error
+        raise (StoreRefused if code in REFUSALS else StoreUnavailable)(
+            str(error)
+        ) from error
 
 
 def _condition(names: Iterable[str]) -> str:
@@ -427,7 +536,10 @@ def _assignments(change: Change) -> tuple[str, list[object]]:
     assign("?", dict.fromkeys(change.clear))
     assign("coalesce({0}, 0) + ?", change.add)
     assign("max({0}, ?)", change.at_least)
-    assign("(SELECT min(ifnull({0}, new), new) FROM (SELECT ? AS new))", change.at_most)
+    assign(
+        "(SELECT min(ifnull({0}, new), new) FROM (SELECT ? AS new))",
+        change.at_most,
+    )
     appended = "json_insert(ifnull({0}, '[]'), '$[#]', json_extract(?, '$[0]'))"
     if change.keep is not None:
         appended = f"json_remove({appended}, '$[#-{change.keep + 1}]')"
