@@ -1,7 +1,7 @@
 """What each transition does to a stored workflow, as data.
 
-A store that holds the record calls `Change.apply`. A store with a query language makes one
-statement of a change, and need not read the record first:
+A store that holds the record calls `Change.apply`. A store with a query language turns a change
+into one statement, and need not read the record first:
 
     UPDATE workflows SET status = 'idle', timeout_at = :wake_up_at WHERE workflow_id = :id
        AND status = 'running' AND claim_token = :token AND failures = :failures
@@ -34,8 +34,6 @@ MAX_CLAIM_LOG = 20
 _EMPTY = {field.name: field.default for field in fields(Workflow) if field.default is not MISSING}
 _NAMES = [field.name for field in fields(Workflow)]
 _values = attrgetter(*_NAMES)
-
-
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -59,19 +57,19 @@ class Change(NamedTuple):
     """The fields that become empty again, as they were when the workflow was created."""
 
     add: Mapping[str, int] = _NOTHING
-    """What is added to counts."""
+    """The numbers to add to counts."""
 
     at_least: Mapping[str, Any] = _NOTHING
-    """New values of fields that are smaller."""
+    """New values for fields that are smaller."""
 
     at_most: Mapping[str, Any] = _NOTHING
-    """New values of fields that are larger or empty."""
+    """New values for fields that are larger or empty."""
 
     append: Mapping[str, Any] = _NOTHING
-    """An entry at the end of a list of entries."""
+    """The entry to add at the end of a list of entries."""
 
     keep: int | None = None
-    """How many of those entries are kept, the newest; None is all."""
+    """The list keeps this many entries, the newest; None is all."""
 
     def apply(self, workflow: Workflow) -> Workflow:
         """The changed workflow. The caller has checked the guard."""
