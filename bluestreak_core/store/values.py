@@ -95,7 +95,10 @@ def same_value(stored: object, given: object) -> bool:
 
 
 class _Walk:
-    """One pass over a value, which copies and measures it. `_path` is the current place."""
+    """One pass over a value, which copies and measures it, with a method for each type.
+
+    `_path` is the current place, `_open` holds the ids of the containers around it.
+    """
 
     def __init__(self, what: str, also: tuple[type, ...] = ()) -> None:
         self._what = what

@@ -57,7 +57,7 @@ class StoreWrapper(
     SupportsSearch,
     SupportsPruning,
 ):
-    """Passes every call to another store through `around`, except the calls of a renewer.
+    """Passes every call to another store through `around`, a line for each; not those of a renewer.
 
     A call for a power that the other store lacks raises `Unsupported`.
     """
