@@ -1,8 +1,11 @@
 """A Bluestreak store in one SQLite file, for the processes of one machine.
 
-The connection belongs to one thread, so the event loop never waits for the disk or for a lock. Each
-call is one transaction in that thread, which finishes even when its caller is cancelled.
+A thread owns the connection, so the event loop never waits for the disk or for
+a lock. Each call is one transaction in that thread, and runs to its end even if
+its caller is cancelled.
 """
+
+# ruff: noqa: S608 - SQLite takes names of tables and columns only in the text
 
 from __future__ import annotations
 
@@ -20,8 +23,10 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from bluestreak_core import (
+    MAX_VALUE_BYTES,
     Attempt,
     Claim,
+    ClaimRequest,
     Clock,
     CorruptDocument,
     FailedStep,
@@ -50,24 +55,22 @@ from bluestreak_core.adapter import (
 )
 from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.machine import Change, Transition, change
-from bluestreak_core.model import ClaimRequest
-from bluestreak_core.store import MAX_VALUE_BYTES
 
 T = TypeVar("T")
 R = TypeVar("R", Workflow, Step, Nap, Attempt)
 logger = logging.getLogger(__name__)
 
 LOOK_AGAIN = timedelta(milliseconds=200)
-"""How long a wait may overlook changes by other processes, which SQLite does not announce."""
+"""The longest wait: SQLite does not notify a process of the others' writes."""
 
 REFUSALS = {
-    *(sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_CANTOPEN),
-    *(
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_AUTH,
-        sqlite3.SQLITE_ERROR,
-    ),
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_ERROR,
 }
 """Errors that last until somebody changes something. All others may pass."""
 
@@ -77,7 +80,7 @@ TABLES: dict[type, tuple[str, Sequence[str]]] = {
     Nap: ("naps", ["workflow_id", "nap_id"]),
     Attempt: ("attempts", ["workflow_id", "step_id", "round", "number"]),
 }
-"""The table of each kind of record, and its key. There is a column for each field."""
+"""The table of each kind of record, and its key. Each field has a column."""
 
 STATE = ", ".join(
     field.name
@@ -88,10 +91,7 @@ STATE = ", ".join(
 
 
 class SQLiteStore(Store):
-    """Keeps a workflow as a row, and each of its steps, naps and failed attempts as another.
-
-    Its methods are those of the protocol, and a few statements that they share.
-    """
+    """One row for each workflow, step, nap and failed attempt."""
 
     def __init__(
         self,
@@ -356,12 +356,12 @@ class SQLiteStore(Store):
                     for row in db.execute(f"PRAGMA table_info({table})")
                 }
                 for name in names:
-                    if (
-                        name not in known
-                    ):  # an earlier version has made the table
+                    # An earlier version may have created the table.
+                    if name not in known:
                         db.execute(f"ALTER TABLE {table} ADD COLUMN {name}")
             db.execute(
-                "CREATE INDEX IF NOT EXISTS due ON workflows (status, timeout_at)"
+                "CREATE INDEX IF NOT EXISTS due"
+                " ON workflows (status, timeout_at)"
             )
         except BaseException:
             db.close()
@@ -371,7 +371,7 @@ class SQLiteStore(Store):
     def _select(
         self, kind: type[R], condition: str, *values: object, columns: str = "*"
     ) -> list[R]:
-        query = f"SELECT {columns} FROM {TABLES[kind][0]} WHERE {condition}"  # noqa: S608
+        query = f"SELECT {columns} FROM {TABLES[kind][0]} WHERE {condition}"
         return [
             record_from_columns(kind, dict(row))
             for row in self._db.execute(query, values)
@@ -384,11 +384,12 @@ class SQLiteStore(Store):
         return found[0] if found else None
 
     def _due(self, request: ClaimRequest) -> list[Workflow]:
-        """The workflows that can be read. The others are passed over, and take up no room."""
+        """The due workflows. Those that cannot be read are skipped."""
         rows = self._db.execute(
             "SELECT * FROM workflows WHERE timeout_at <= ?"
             " AND status IN (SELECT value FROM json_each(?))"
-            " AND (? OR handler_id IN (SELECT value FROM json_each(?))) ORDER BY timeout_at",
+            " AND (? OR handler_id IN (SELECT value FROM json_each(?)))"
+            " ORDER BY timeout_at",
             (
                 to_columns(Workflow, {"timeout_at": request.now})["timeout_at"],
                 json.dumps(machine.sources(Transition.CLAIM)),
@@ -411,7 +412,7 @@ class SQLiteStore(Store):
         columns = record_to_columns(record)
         names, marks = ", ".join(columns), ", ".join("?" * len(columns))
         table, _ = TABLES[type(record)]
-        insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+        insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"
         return self._db.execute(insert, [*columns.values()]).rowcount == 1
 
     def _update(
@@ -427,7 +428,7 @@ class SQLiteStore(Store):
             Workflow, {"workflow_id": workflow.workflow_id, **guard}
         )
         update = (
-            f"UPDATE workflows SET {assignments} WHERE {_condition(condition)}"  # noqa: S608
+            f"UPDATE workflows SET {assignments} WHERE {_condition(condition)}"
         )
         if (
             self._db.execute(update, [*values, *condition.values()]).rowcount
@@ -474,7 +475,7 @@ class SQLiteStore(Store):
     # Between the event loop and the thread
 
     async def _write(self, change: Callable[[list[Workflow]], T]) -> T:
-        """Make one transaction. The workflows that it moved are reported after the commit."""
+        """Run one transaction, then report the workflows that it moved."""
 
         def transaction() -> tuple[T, list[Workflow]]:
             moved: list[Workflow] = []
