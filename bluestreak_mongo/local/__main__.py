@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from bluestreak_core.errors import InvalidArgument
-from bluestreak_mongo.local.server import LocalMongo, LocalMongoError
+from bluestreak_mongo.local.mongod import LocalMongoError
+from bluestreak_mongo.local.server import LocalMongo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

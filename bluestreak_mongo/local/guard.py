@@ -56,7 +56,7 @@ def main(kept: str, command: Sequence[str]) -> None:
             return _END
         try:
             return os.read(sys.stdin.fileno(), 1) if readable else None
-        except ConnectionResetError:  # the parent has ended, and has not read all it was told
+        except ConnectionResetError:  # the parent has ended, and has not read all reports
             return _END
 
     key = os.environ.pop(KEY, "")
@@ -88,7 +88,7 @@ def _serve(server: _Server, next_order: Callable[[], bytes | None]) -> None:
     while (order := next_order()) != _END:
         if order is not None:
             server.kill()
-        server.tell_its_end()  # the parent may still want to read the log
+        server.report_its_end()  # the parent may still want to read the log
         if order == START:
             server.start()
 
@@ -100,17 +100,17 @@ class _Server:
         self._command = command
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._end_is_told = False
+        self._end_is_reported = False
 
     def start(self) -> None:
-        """Start a process, and tell its id, or why there is none."""
+        """Start a process, and report its id, or why there is none."""
         try:
             self._process = _start(self._command, Path(self._folder, "mongod.log"))
         except OSError as error:
-            _tell(error=str(error))
+            _report(error=str(error))
         else:
-            self._end_is_told = False
-            _tell(pid=self._process.pid, folder=self._folder)
+            self._end_is_reported = False
+            _report(pid=self._process.pid, folder=self._folder)
 
     def shut_down(self) -> None:
         """Let the process write what it has only in memory, and end."""
@@ -125,12 +125,12 @@ class _Server:
             self._process.kill()
             self._process.wait()
 
-    def tell_its_end(self) -> None:
-        """Tell that the process has ended, once."""
-        if self._process is None or self._end_is_told or self._process.poll() is None:
+    def report_its_end(self) -> None:
+        """Report that the process has ended, once."""
+        if self._process is None or self._end_is_reported or self._process.poll() is None:
             return
-        self._end_is_told = True
-        _tell(exit_code=self._process.returncode)
+        self._end_is_reported = True
+        _report(exit_code=self._process.returncode)
 
 
 def _start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -156,7 +156,7 @@ def _ending_with_this_process() -> Callable[[], object] | None:
     return lambda: prctl(parent_death_signal, signal.SIGKILL)
 
 
-def _tell(**facts: object) -> None:
+def _report(**facts: object) -> None:
     # Not print: what is left in its buffer is an error at exit when the parent is gone.
     with contextlib.suppress(BrokenPipeError):
         os.write(1, json.dumps(facts).encode() + b"\n")
