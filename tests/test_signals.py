@@ -1,4 +1,4 @@
-"""The suite does the same whoever starts it: a shell in the background has it ignore signals."""
+"""The suite does the same in every shell: one in the background has it ignore signals."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def changes(*operations: dict[str, Any]) -> list[Change]:
     return [change for change in read(operations) if isinstance(change, Change)]
 
 
-def test_a_change_tells_what_was_before_and_what_is_after() -> None:
+def test_a_change_has_what_was_before_and_what_is_after() -> None:
     created, claimed = changes(CREATED, CLAIMED)
     assert (created.before, created.after) == (None, IDLE)
     assert claimed.before == IDLE

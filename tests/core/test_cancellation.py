@@ -34,7 +34,7 @@ async def test_work_goes_on_when_its_caller_is_cancelled() -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_callers_cancellation_is_told_to_the_work() -> None:
+async def test_the_callers_cancellation_reaches_the_work() -> None:
     gate = asyncio.Event()
     caller = asyncio.create_task(finish_despite_cancel(gate.wait(), on_cancel=gate.set))
     await asyncio.sleep(0)

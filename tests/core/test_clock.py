@@ -26,7 +26,7 @@ def test_a_naive_instant_is_read_as_utc() -> None:
     assert in_milliseconds(naive) == datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def test_the_system_clock_tells_aware_milliseconds() -> None:
+def test_the_system_clock_gives_aware_milliseconds() -> None:
     now = SystemClock().now()
     assert now == in_milliseconds(now)
     assert now.tzinfo is UTC

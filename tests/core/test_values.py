@@ -90,7 +90,7 @@ def test_bson_rules_name_the_place_behind_a_type_of_bson() -> None:
     assert (refused.value.path, refused.value.type_name) == ("['tags'][0]", "set")
 
 
-def test_who_meets_a_type_that_no_store_holds_is_told_of_codecs() -> None:
+def test_an_error_about_a_type_that_no_store_holds_names_codecs() -> None:
     reason = "no store holds this type; annotate it and use PydanticCodec to convert it"
     for rules in (PlainRules(), BsonRules()):
         with pytest.raises(UnstorableValue) as refused:

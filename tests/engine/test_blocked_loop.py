@@ -127,7 +127,7 @@ def at_once(call: Coroutine[Any, Any, T]) -> T:
 
 
 class Warnings(logging.Handler):
-    """What the watchdog has logged, for whoever blocks the event loop to wait for."""
+    """What the watchdog has logged; the code that blocks the event loop waits for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -510,7 +510,7 @@ async def test_a_handler_that_blocks_outside_of_its_steps_is_named(
     await _until_it_is_over(fleet, warned, handle)
 
 
-async def test_the_branch_that_blocks_is_told_from_the_others(
+async def test_the_branch_that_blocks_is_named_and_not_another_one(
     fleet: Fleet, warned: Warnings
 ) -> None:
     gate = asyncio.Event()
@@ -617,7 +617,7 @@ async def test_a_callback_that_blocks_is_not_blamed_on_a_workflow(
         await called.wait()
 
 
-async def test_code_that_blocks_in_a_library_is_told_from_where_it_is_called(
+async def test_code_that_blocks_in_a_library_is_named_with_its_caller(
     fleet: Fleet, warned: Warnings
 ) -> None:
     async def handle(ctx: Context, input: None) -> None:

@@ -138,7 +138,7 @@ async def test_a_busy_worker_does_not_ask_again_for_what_was_taken_long_ago(
 
 
 @pytest.mark.asyncio
-async def test_a_running_workflow_is_told_and_cleans_up(
+async def test_a_running_workflow_hears_of_it_and_cleans_up(
     fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -162,7 +162,7 @@ async def test_a_running_workflow_is_told_and_cleans_up(
 
 
 @pytest.mark.asyncio
-async def test_a_worker_in_another_process_is_told(fleet: Fleet, store: RecordingStore) -> None:
+async def test_a_worker_in_another_process_hears_of_it(fleet: Fleet, store: RecordingStore) -> None:
     ward = Ward()
     there, here = await fleet.engine(timeout_interval=LEASE), await fleet.engine()
     there.register_handler("h", ward.handle)
@@ -624,7 +624,7 @@ async def test_what_was_heard_is_not_forgotten_while_the_store_does_not_answer(
 
 
 @pytest.mark.asyncio
-async def test_a_run_is_told_within_a_transaction_of_its_own_and_commits_nothing(
+async def test_a_run_hears_of_it_within_its_own_transaction_and_commits_nothing(
     fleet: Fleet,
 ) -> None:
     inside, told = asyncio.Event(), asyncio.Event()

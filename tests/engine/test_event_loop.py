@@ -89,7 +89,7 @@ async def test_a_list_that_was_made_here_is_refused_where_another_event_loop_ite
 
 
 @pytest.mark.asyncio
-async def test_a_store_belongs_to_one_event_loop_whoever_opens_it(fleet: Fleet) -> None:
+async def test_a_store_belongs_to_one_event_loop_even_if_others_open_it(fleet: Fleet) -> None:
     bluestreak = await fleet.engine()
     with pytest.raises(WrongEventLoop, match=r"^init\(\)"):
         await _elsewhere(Bluestreak(fleet.store).init)

@@ -1,4 +1,4 @@
-"""Workflows that do their worst: to their process, to their worker, and to whoever stops it."""
+"""Workflows that do their worst: to their process, to their worker, and to its stop."""
 
 from __future__ import annotations
 
@@ -527,7 +527,7 @@ async def test_a_result_that_is_still_to_be_awaited_aborts_and_says_what_it_is(
 
 
 class Stubborn:
-    """Goes on after a cancellation until it is told to end."""
+    """Goes on after a cancellation until the test ends it."""
 
     def __init__(self) -> None:
         self.cancellations = 0

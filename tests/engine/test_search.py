@@ -286,7 +286,7 @@ async def lived(store: Store, clock: ManualClock) -> None:
     await store.fail(claim, Failure(error=ERROR, retry_at=None), later + 5 * SECOND)
 
 
-async def test_a_timeline_has_all_that_has_happened_in_order(
+async def test_a_timeline_shows_all_that_has_happened_in_order(
     store: RecordingStore, fleet: Fleet, clock: ManualClock
 ) -> None:
     bluestreak = await fleet.engine()

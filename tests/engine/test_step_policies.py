@@ -586,7 +586,7 @@ def test_a_time_limit_holds_for_each_attempt() -> None:
     assert _result(slow, timeout=60, retry=STEADY) == ("done", 3)
 
 
-def test_a_time_limit_is_a_timeout_error_for_whoever_catches_or_retries_those() -> None:
+def test_a_time_limit_is_caught_and_retried_as_a_timeout_error() -> None:
     policy = Retry(max_attempts=3, initial=0, retry_on=(ConnectionError, TimeoutError))
 
     async def handle(ctx: Context, input: None) -> int:

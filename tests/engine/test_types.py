@@ -314,7 +314,9 @@ async def test_a_result_that_does_not_fit_is_not_stored(fleet: Fleet) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_stored_result_that_does_not_fit_is_told_to_who_waits(fleet: Fleet) -> None:
+async def test_a_stored_result_that_does_not_fit_is_an_error_for_those_who_wait(
+    fleet: Fleet,
+) -> None:
     async def handle(ctx: Context, input):  # type: ignore[no-untyped-def]
         return {"title": "book"}
 
@@ -376,7 +378,7 @@ async def test_a_partial_a_method_and_a_class_have_their_annotations(fleet: Flee
 
 
 @pytest.mark.asyncio
-async def test_what_is_not_annotated_and_not_plain_is_told_to_be(fleet: Fleet) -> None:
+async def test_the_error_about_what_is_not_plain_asks_for_an_annotation(fleet: Fleet) -> None:
     async def handle(ctx: Context, input: None) -> None:
         await ctx.step("lambda", lambda: Order("book"))
 
@@ -408,7 +410,7 @@ async def test_a_step_whose_annotation_says_nothing_is_plain(fleet: Fleet) -> No
 
 
 @pytest.mark.asyncio
-async def test_a_step_of_a_set_of_dataclasses_is_told_what_to_do(fleet: Fleet) -> None:
+async def test_the_error_about_a_set_of_dataclasses_says_what_to_do(fleet: Fleet) -> None:
     def orders() -> set[Order]:
         return {Order("book")}
 

@@ -259,7 +259,7 @@ async def test_a_store_uses_a_motor_database_and_leaves_it_open(
 
 
 @pytest.mark.server
-async def test_a_store_tells_time_by_a_motor_database(
+async def test_a_store_keeps_the_time_of_a_motor_database(
     mongodb_url: str, empty_database: str
 ) -> None:
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(mongodb_url)

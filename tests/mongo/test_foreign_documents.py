@@ -337,7 +337,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-async def test_whoever_asks_for_an_unreadable_document_is_told_which_it_is(
+async def test_an_error_about_an_unreadable_document_names_it(
     store: MongoStore, raw: Database[Document], name: str
 ) -> None:
     insert(raw, named(name, NAMED[name]))
@@ -390,7 +390,7 @@ async def test_a_record_that_cannot_be_read_aborts_its_workflow_before_a_step_is
     ("collection", "field", "record"),
     [("steps", "stepId", {"output": NO_UUID}), ("naps", "napId", {"wakeUpAt": None})],
 )
-async def test_a_record_that_cannot_be_read_is_named_to_whoever_asks(
+async def test_an_error_about_an_unreadable_record_names_it(
     store: MongoStore, raw: Database[Document], collection: str, field: str, record: Document
 ) -> None:
     raw[collection].insert_one({"workflowId": "w", field: "x"} | record)

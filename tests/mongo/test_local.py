@@ -1,4 +1,4 @@
-"""`LocalMongo` gives a real server to whoever asks, and leaves nothing of it behind."""
+"""`LocalMongo` gives a real server, and leaves nothing of it behind."""
 
 from __future__ import annotations
 
@@ -566,7 +566,7 @@ def test_a_killed_guard_leaves_no_server() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_guard_that_is_told_to_end_cleans_up_first(number: signal.Signals) -> None:
+def test_a_guard_that_a_signal_ends_cleans_up_first(number: signal.Signals) -> None:
     with LocalMongo() as server:
         traces = traces_of(server)
         (guard,) = traces.pids - {server.members[0].pid}
@@ -589,7 +589,7 @@ def test_ctrl_c_reaches_an_application_but_not_the_server_it_may_need_to_clean_u
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_shows_a_url_and_runs_until_it_is_told_to_end(number: signal.Signals) -> None:
+def test_the_command_shows_a_url_and_runs_until_a_signal_ends_it(number: signal.Signals) -> None:
     with python("-m", "bluestreak_mongo.local") as command:
         assert command.stdout is not None
         with MongoClient[dict[str, Any]](command.stdout.readline().strip()) as client:

@@ -55,7 +55,7 @@ ENDINGS = {"park": "idle", "release": "idle", "finish": "finished", "fail": "fai
 
 
 class FallibleServer:
-    """A server that fails commands when it is told to."""
+    """A server that fails the commands that a test chooses."""
 
     def __init__(self, server: LocalMongo, client: MongoClient[Document]) -> None:
         self.url = server.url
@@ -85,7 +85,7 @@ class FallibleServer:
 
     @contextmanager
     def blocking_writes(self) -> Iterator[None]:
-        """Answer whoever writes that this is not possible now, as during a live migration."""
+        """Refuse writes for now, as during a live migration."""
         self.client.admin.command({"setUserWriteBlockMode": 1, "global": True})
         try:
             yield
@@ -162,7 +162,7 @@ def documents(behind: Database[Document]) -> dict[str, list[Document]]:
         pytest.param({"errorCode": 59}, StoreRefused, id="CommandNotFound"),
     ],
 )
-async def test_what_the_server_answers_is_told_apart(
+async def test_answers_of_the_server_are_outages_or_refusals(
     server: FallibleServer,
     behind: Database[Document],
     store: MongoStore,

@@ -112,7 +112,7 @@ async def test_an_idle_worker_hears_of_work_that_another_process_starts(
     assert found.status is Status.FINISHED
 
 
-async def test_whoever_waits_hears_of_an_end_in_another_process(processes: list[Process]) -> None:
+async def test_a_wait_hears_of_an_end_in_another_process(processes: list[Process]) -> None:
     here, there = processes
     claim = await claimed(there.store)
     client = here.engine()

@@ -103,7 +103,7 @@ async def test_a_thread_renews_leases_as_the_event_loop_does(
 
 
 @pytest.mark.server
-async def test_a_thread_is_told_what_is_lost_and_leaves_it_alone(
+async def test_a_thread_hears_what_is_lost_and_leaves_it_alone(
     mongodb_url: str, application: Application, raw: Database[Document]
 ) -> None:
     stale = await claimed(application.store, "w1")

@@ -67,7 +67,7 @@ async def test_what_the_other_library_created_is_the_oldest(
     assert await _listed(bluestreak, created=(None, NOW + SECOND)) == ["b", "a"]
 
 
-async def test_what_the_other_library_recorded_is_told_by_its_key(
+async def test_records_of_the_other_library_are_ordered_by_the_date_in_their_key(
     application: Application, raw: Database[Document]
 ) -> None:
     claim = await claimed(application.store)

@@ -42,7 +42,7 @@ UNKNOWN = ["UnknownTransactionCommitResult"]
 
 
 class FallibleServer:
-    """A replica set that fails commands when it is told to."""
+    """A replica set that fails the commands that a test chooses."""
 
     def __init__(self, url: str, client: MongoClient[Document]) -> None:
         self.url = url
@@ -367,7 +367,7 @@ async def test_a_function_must_not_end_the_transaction(
     assert behind.steps.count_documents({}) == 0
 
 
-async def test_whoever_takes_over_ends_the_transaction_of_the_dead(
+async def test_a_takeover_ends_the_transaction_of_the_dead(
     server: FallibleServer, store: MongoStore, behind: Database[Document]
 ) -> None:
     """The dead one is a client that stops in its transaction, with the workflow locked."""
