@@ -118,7 +118,7 @@ async def test_a_wait_hears_of_an_end_in_another_process(processes: list[Process
     client = here.engine()
     await client.init()
     waiting = asyncio.create_task(client.wait("w", retries=2, pause_interval=HOUR))
-    await eventually(lambda: "getMore" in here.sent.names)
+    await here.recording.until_begun("wait_for_end", 2)  # looked again as the stream began
     await there.store.finish(claim, "there", NOW)
     assert await waiting == "there"
 
