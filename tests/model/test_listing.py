@@ -37,7 +37,7 @@ from bluestreak_core.testing.contract.search import SearchingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_mongo import MongoStore, listing
 from tests.model.test_agreement import EXAMPLES
-from tests.mongo.conftest import Sent
+from tests.mongo.arrange import Sent
 
 pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
 

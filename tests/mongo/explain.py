@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from tests.mongo.conftest import Document
+from tests.mongo.arrange import Document
 
 
 def explained(raw: Database[Document], command: Document) -> Document:

@@ -13,7 +13,7 @@ from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
-from tests.mongo.conftest import NOW, Document
+from tests.mongo.arrange import NOW, Document
 
 GONE: Any = object()
 """For a field that is not there."""

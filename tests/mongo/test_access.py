@@ -24,7 +24,7 @@ from bluestreak_core import Bluestreak, Clock, Context, StoreError, StoreRefused
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.arrange import eventually
-from tests.mongo.conftest import CALLS, LEASE, NOW, Document, claimed, new, polling, whole_life
+from tests.mongo.arrange import CALLS, LEASE, NOW, Document, claimed, new, polling, whole_life
 
 pytestmark = [
     pytest.mark.asyncio,

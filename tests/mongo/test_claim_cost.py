@@ -9,7 +9,7 @@ import pytest
 from pymongo.database import Database
 
 from bluestreak_core.model import ClaimRequest
-from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, new
+from tests.mongo.arrange import LEASE, NOW, SECOND, Application, Document, new
 from tests.mongo.explain import explained, stages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]

@@ -29,7 +29,7 @@ from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.connection import OwnClient
 from tests.engine.bad_input import LyingStr, Raises
-from tests.mongo.conftest import LEASE, NOW, Document, claimed, whole_life
+from tests.mongo.arrange import LEASE, NOW, Document, claimed, whole_life
 
 pytestmark = pytest.mark.asyncio
 

@@ -15,7 +15,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, VirtualLoop
 from bluestreak_mongo.contention import CALM, SLOW, WIDEST, Turns
 from tests.arrange import eventually
-from tests.mongo.conftest import LEASE, NOW, Application, Document, new
+from tests.mongo.arrange import LEASE, NOW, Application, Document, new
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

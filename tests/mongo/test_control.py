@@ -14,7 +14,7 @@ from bluestreak_core import Bluestreak, ClaimLost, Context, Status
 from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
-from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, claimed, polling
+from tests.mongo.arrange import LEASE, NOW, SECOND, Application, Document, claimed, polling
 from tests.mongo.javascript_worker import JavaScriptWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]

@@ -30,7 +30,7 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
-from tests.mongo.conftest import (
+from tests.mongo.arrange import (
     AWARE,
     ERROR,
     LEASE,

@@ -14,7 +14,7 @@ from bluestreak_core import Bluestreak, Context, UnstorableValue, WorkflowAborte
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
-from tests.mongo.conftest import (
+from tests.mongo.arrange import (
     ATTEMPT,
     CALLS,
     NOW,

@@ -32,7 +32,7 @@ from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.unreadable import LOOK_AGAIN_AFTER
 from tests.arrange import eventually, pass_time
-from tests.mongo.conftest import LEASE, NOW, SECOND, Application, Document, new, polling
+from tests.mongo.arrange import LEASE, NOW, SECOND, Application, Document, new, polling
 from tests.mongo.odd_documents import (
     GONE,
     NAPS,

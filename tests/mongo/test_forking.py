@@ -19,7 +19,7 @@ from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, forking, transitions
 from bluestreak_mongo.schema.failed_step import from_failed_step
 from bluestreak_mongo.schema.step import from_step
-from tests.mongo.conftest import FAILED_STEP, NOW, SECOND, Application, Document, claimed
+from tests.mongo.arrange import FAILED_STEP, NOW, SECOND, Application, Document, claimed
 from tests.mongo.explain import explained
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]

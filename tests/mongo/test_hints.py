@@ -14,7 +14,7 @@ from bluestreak_core import Bluestreak, Context, Start
 from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
-from tests.mongo.conftest import NOW, SECOND, Document, claimed, polling
+from tests.mongo.arrange import NOW, SECOND, Document, claimed, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 

@@ -21,7 +21,7 @@ from bluestreak_mongo.schema import (
     step,
     workflow,
 )
-from tests.mongo.conftest import Application, Document, polling
+from tests.mongo.arrange import Application, Document, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 

@@ -13,7 +13,7 @@ from bluestreak_core import StoreRefused
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.inspection import check_server
-from tests.mongo.conftest import Document, whole_life
+from tests.mongo.arrange import Document, whole_life
 
 HELLO = {"maxWireVersion": 21}
 MAIN = "main.mongo.cosmos.azure.com:10255"

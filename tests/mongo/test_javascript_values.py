@@ -34,7 +34,7 @@ from bluestreak_core.testing import ManualClock
 from bluestreak_memory import MemoryStore
 from bluestreak_mongo import BsonRules, MongoStore
 from bluestreak_pydantic import PydanticCodec
-from tests.mongo.conftest import NOW, Document, new, polling
+from tests.mongo.arrange import NOW, Document, new, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 

@@ -37,7 +37,7 @@ from bluestreak_core import (
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from bluestreak_pydantic import PydanticCodec
-from tests.mongo.conftest import AWARE, SECOND, Document, polling
+from tests.mongo.arrange import AWARE, SECOND, Document, polling
 from tests.mongo.javascript_worker import JavaScriptWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]

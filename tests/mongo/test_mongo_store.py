@@ -17,7 +17,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, transitions
 from bluestreak_mongo.search_range import CALM
-from tests.mongo.conftest import (
+from tests.mongo.arrange import (
     CALLS,
     LEASE,
     NOW,

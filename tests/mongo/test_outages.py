@@ -30,7 +30,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.arrange import eventually
-from tests.mongo.conftest import (
+from tests.mongo.arrange import (
     ATTEMPT,
     AWARE,
     CALLS,

@@ -27,7 +27,7 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, pruning, transitions
-from tests.mongo.conftest import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new
+from tests.mongo.arrange import AWARE, NOW, SECOND, Application, Document, Sent, claimed, new
 from tests.mongo.javascript_worker import JavaScriptWorker
 from tests.mongo.odd_documents import NO_UUID
 

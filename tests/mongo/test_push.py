@@ -25,7 +25,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.arrange import eventually, pass_time
-from tests.mongo.conftest import LEASE, NOW, SECOND, Document, Sent, claimed, new, polling
+from tests.mongo.arrange import LEASE, NOW, SECOND, Document, Sent, claimed, new, polling
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 

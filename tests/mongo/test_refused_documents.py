@@ -23,7 +23,7 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import MongoStore
 from tests.arrange import eventually
-from tests.mongo.conftest import (
+from tests.mongo.arrange import (
     CALLS,
     LEASE,
     NOW,

@@ -31,7 +31,7 @@ from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.connection import OwnClient
 from bluestreak_mongo.renewal import BlockingRenewer
-from tests.mongo.conftest import (
+from tests.mongo.arrange import (
     LEASE,
     NOW,
     SECOND,

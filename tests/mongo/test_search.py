@@ -21,7 +21,7 @@ from bluestreak_core import Bluestreak, CountBy, Order, Query, Status, StoreRefu
 from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore, listing
-from tests.mongo.conftest import NOW, SECOND, Application, Document, Sent, claimed, new
+from tests.mongo.arrange import NOW, SECOND, Application, Document, Sent, claimed, new
 from tests.mongo.odd_documents import NEVER_DUE, ODD, UNREADABLE, insert, named, unreadable_logged
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]

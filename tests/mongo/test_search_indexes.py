@@ -18,7 +18,7 @@ from bluestreak_core import Bluestreak, CountBy, ListPosition, Order, Query, Sta
 from bluestreak_core.store import ENDED
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, listing
-from tests.mongo.conftest import NOW, SECOND, Document, Sent
+from tests.mongo.arrange import NOW, SECOND, Document, Sent
 from tests.mongo.explain import explained, stages
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]

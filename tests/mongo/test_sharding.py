@@ -38,7 +38,7 @@ from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_mongo import MongoStore
 from bluestreak_mongo.connection import OwnClient
 from bluestreak_mongo.renewal import BlockingRenewer
-from tests.mongo.conftest import (
+from tests.mongo.arrange import (
     CALLS,
     LEASE,
     NOW,

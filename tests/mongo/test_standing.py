@@ -9,7 +9,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import CorruptDocument, Standing, Status
-from tests.mongo.conftest import NOW, Application, Document, claimed, new
+from tests.mongo.arrange import NOW, Application, Document, claimed, new
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 

@@ -16,7 +16,7 @@ from bluestreak_core.adapter import ServerClock
 from bluestreak_core.clock import elapsed
 from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import MongoStore
-from tests.mongo.conftest import CALLS, LEASE, NOW, Document, Sent, claimed, new
+from tests.mongo.arrange import CALLS, LEASE, NOW, Document, Sent, claimed, new
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
 
