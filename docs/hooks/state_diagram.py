@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from bluestreak_core.machine import TRANSITIONS, Event
+from bluestreak_core.machine import TRANSITIONS, Transition
 from bluestreak_core.model import Status
 
 
@@ -90,9 +90,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     )
 
 
-def arrows() -> dict[tuple[str, str], list[Event]]:
+def arrows() -> dict[tuple[str, str], list[Transition]]:
     """The events of each arrow, by where it comes from and leads to."""
-    found: dict[tuple[str, str], list[Event]] = {}
+    found: dict[tuple[str, str], list[Transition]] = {}
     for source, row in TRANSITIONS.items():
         for event, target in row.items():
             shared = all(TRANSITIONS[status].get(event) is target for status in FRAMED)
@@ -125,7 +125,7 @@ def start() -> str:
     return line("M48 28V82", TIP) + '<text x="48" y="18" text-anchor="middle">start</text>\n'
 
 
-def arrow(source: str, target: str, events: list[Event]) -> str:
+def arrow(source: str, target: str, events: list[Transition]) -> str:
     path, label = LINES[source, target]
     facts = f' data-from="{source}" data-events="{" ".join(events)}" data-to="{target}"'
     if label is None:

@@ -419,7 +419,7 @@ POISON: dict[str, Callable[[], BaseException]] = {
     "may be a step that was given up": lambda: _NotGivenUp("w", "s", 1, "t", "m", ""),
     "is a group that cannot be looked into": lambda: _ClosedGroup("", [ValueError()]),
     "is a group of a thousand levels": lambda: _nested(1000),
-    "is a group of a hundred thousand": lambda: ExceptionGroup("", [ValueError()] * 100_000),
+    "is a group of ten thousand": lambda: ExceptionGroup("", [ValueError()] * 10_000),
     "ends a generator": GeneratorExit,
     "ends an iteration": StopIteration,
     "ends an async iteration": StopAsyncIteration,

@@ -690,7 +690,7 @@ class _transaction:  # noqa: N801 - used as a context manager
         if isinstance(self._store, MemoryStore):
             self._context = self._store.transaction()
             return await self._context.__aenter__()
-        self._client_session = self._store._open.database.client.start_session()
+        self._client_session = self._store._opening._connection.open().client.start_session()
         await self._client_session.__aenter__()
         await self._client_session.start_transaction()
         return self._client_session

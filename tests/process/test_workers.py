@@ -214,7 +214,7 @@ def test_a_worker_whose_loop_is_blocked_without_a_url_to_renew_by_loses_its_clai
     assert site.wait("w") == [first.pid, second.pid, second.pid]
     assert [entry.after_crash for entry in site.find("w").claim_log] == [False, True]
     first.until("wrote nothing more")
-    assert first.says("leases are not renewed while the event loop is blocked: from_database()")
+    assert first.says("leases are not renewed while the event loop is blocked: StoreRefused")
 
 
 def test_workers_side_by_side_call_each_step_once(site: Site) -> None:
