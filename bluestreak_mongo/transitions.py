@@ -22,7 +22,7 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.store import ENDED
 from bluestreak_mongo.schema import FIRST_DATE, Document
-from bluestreak_mongo.schema import workflow as doc
+from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.claim_entry import from_claim_entry
 from bluestreak_mongo.schema.error import from_error
 from bluestreak_mongo.schema.failed_step import from_failed_step
@@ -32,23 +32,23 @@ _MARK = datetime(1970, 1, 1, tzinfo=UTC)
 """The end that a workflow marked for deletion is given: the index has those first."""
 
 _FIELDS: Mapping[str, str] = {
-    "status": doc.STATUS,
-    "timeout_at": doc.TIMEOUT_AT,
-    "claim_token": doc.CLAIM,
-    "claims": doc.CLAIMS,
-    "crashes": doc.CRASHES,
-    "failures": doc.FAILURES,
-    "worker": doc.WORKER,
-    "claim_log": doc.CLAIM_LOG,
-    "started_at": doc.STARTED_AT,
-    "finished_at": doc.FINISHED_AT,
-    "result": doc.RESULT,
-    "error": doc.ERROR,
-    "start_at": doc.START_AT,
-    "retries": doc.RETRIES,
-    "controls": doc.CONTROLS,
-    "failed_steps": doc.FAILED_STEPS,
-    "reason": doc.REASON,
+    "status": wf.STATUS,
+    "timeout_at": wf.TIMEOUT_AT,
+    "claim_token": wf.CLAIM,
+    "claims": wf.CLAIMS,
+    "crashes": wf.CRASHES,
+    "failures": wf.FAILURES,
+    "worker": wf.WORKER,
+    "claim_log": wf.CLAIM_LOG,
+    "started_at": wf.STARTED_AT,
+    "finished_at": wf.FINISHED_AT,
+    "result": wf.RESULT,
+    "error": wf.ERROR,
+    "start_at": wf.START_AT,
+    "retries": wf.RETRIES,
+    "controls": wf.CONTROLS,
+    "failed_steps": wf.FAILED_STEPS,
+    "reason": wf.REASON,
 }
 """Where a document has the fields that a change may touch."""
 
@@ -97,35 +97,35 @@ def due(
 ) -> Document:
     """Matches the workflows that may be claimed."""
     found: Document = {
-        doc.STATUS: {"$in": [status.value for status in statuses]},
-        doc.TIMEOUT_AT: {"$lte": now},
+        wf.STATUS: {"$in": [status.value for status in statuses]},
+        wf.TIMEOUT_AT: {"$lte": now},
     }
     if handlers is not None:
-        found[doc.HANDLER_ID] = {"$in": sorted(handlers)}
+        found[wf.HANDLER_ID] = {"$in": sorted(handlers)}
     return found
 
 
 def due_between(after: datetime, until: datetime) -> Document:
     """Matches the unclaimed workflows that wait for an instant in this range."""
     waiting = [status.value for status in machine.waiting()]
-    return {doc.STATUS: {"$in": waiting}, doc.TIMEOUT_AT: {"$gt": after, "$lte": until}}
+    return {wf.STATUS: {"$in": waiting}, wf.TIMEOUT_AT: {"$gt": after, "$lte": until}}
 
 
 def never_due() -> list[Document]:
     """Match documents among the workflows that have no state or no due time."""
     claimable = [status.value for status in machine.sources(Transition.CLAIM)]
     return [
-        {doc.STATUS: {"$nin": [status.value for status in Status]}},
-        {doc.STATUS: {"$in": claimable}, doc.TIMEOUT_AT: {"$not": {"$gte": FIRST_DATE}}},
+        {wf.STATUS: {"$nin": [status.value for status in Status]}},
+        {wf.STATUS: {"$in": claimable}, wf.TIMEOUT_AT: {"$not": {"$gte": FIRST_DATE}}},
     ]
 
 
 def still_due(statuses: Collection[str], workflow_ids: list[str], now: datetime) -> Document:
     """Matches the given workflows that may still be claimed and are in these states."""
     return {
-        doc.WORKFLOW_ID: one_of(workflow_ids),
-        doc.STATUS: {"$in": sorted(statuses)},
-        doc.TIMEOUT_AT: {"$lte": now},
+        wf.WORKFLOW_ID: one_of(workflow_ids),
+        wf.STATUS: {"$in": sorted(statuses)},
+        wf.TIMEOUT_AT: {"$lte": now},
     }
 
 
@@ -136,21 +136,21 @@ def one_of(workflow_ids: Sequence[str]) -> Any:
 
 def still_new(workflow_ids: list[str], now: datetime) -> Document:
     """Matches the given workflows that are due and were never claimed."""
-    new = {doc.CLAIMS: {"$in": [0, None]}}  # None matches a missing field, too
+    new = {wf.CLAIMS: {"$in": [0, None]}}  # None matches a missing field, too
     return still_due({Status.IDLE.value}, workflow_ids, now) | new
 
 
 def stamped(workflow_ids: list[str], token: str) -> Document:
     """Matches the given workflows that a claim has won."""
-    return {doc.WORKFLOW_ID: {"$in": workflow_ids}, doc.CLAIM: token}
+    return {wf.WORKFLOW_ID: {"$in": workflow_ids}, wf.CLAIM: token}
 
 
 def stamped_now(token: str, now: datetime, lease: timedelta) -> Document:
     """Matches the workflows that a claim has just won, by the index of due workflows."""
     return {
-        doc.STATUS: machine.target(Transition.CLAIM).value,
-        doc.TIMEOUT_AT: now + lease,
-        doc.CLAIM: token,
+        wf.STATUS: machine.target(Transition.CLAIM).value,
+        wf.TIMEOUT_AT: now + lease,
+        wf.CLAIM: token,
     }
 
 
@@ -162,9 +162,9 @@ def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Document:
 def in_force(claim: Claim) -> Document:
     """Matches a workflow while the claim may move it."""
     return {
-        doc.WORKFLOW_ID: claim.workflow_id,
-        doc.CLAIM: claim.token,
-        doc.STATUS: Status.RUNNING.value,
+        wf.WORKFLOW_ID: claim.workflow_id,
+        wf.CLAIM: claim.token,
+        wf.STATUS: Status.RUNNING.value,
     }
 
 
@@ -178,10 +178,10 @@ def any_in_force(claims: Sequence[Claim]) -> Document:
     for claim in claims:
         by_token.setdefault(claim.token, []).append(claim.workflow_id)
     return {
-        doc.WORKFLOW_ID: {"$in": [claim.workflow_id for claim in claims]},
-        doc.STATUS: Status.RUNNING.value,
+        wf.WORKFLOW_ID: {"$in": [claim.workflow_id for claim in claims]},
+        wf.STATUS: Status.RUNNING.value,
         "$or": [
-            {doc.CLAIM: token, doc.WORKFLOW_ID: {"$in": workflow_ids}}
+            {wf.CLAIM: token, wf.WORKFLOW_ID: {"$in": workflow_ids}}
             for token, workflow_ids in by_token.items()
         ],
     }
@@ -192,13 +192,13 @@ def renew(now: datetime, lease: timedelta) -> Document:
     return update(change.renew(now, lease))
 
 
-HELD: Document = {doc.WORKFLOW_ID: 1, doc.CLAIM: 1}
+HELD: Document = {wf.WORKFLOW_ID: 1, wf.CLAIM: 1}
 """The fields that `lost` needs of the workflows that `any_in_force` matches."""
 
 
 def lost(claims: Sequence[Claim], held: Iterable[Document]) -> list[Claim]:
     """The claims that are not in force, by the workflows that the others may move."""
-    keys = {(found[doc.WORKFLOW_ID], found[doc.CLAIM]) for found in held}
+    keys = {(found[wf.WORKFLOW_ID], found[wf.CLAIM]) for found in held}
     return [claim for claim in claims if claim.key not in keys]
 
 
@@ -209,7 +209,7 @@ def progress() -> Document:
 
 def without_failed_step(claim: Claim, step_id: str) -> Document:
     """Matches a workflow while the claim may move it, and the step has not been given up."""
-    return in_force(claim) | {f"{doc.FAILED_STEPS}.{STEP_ID}": {"$ne": step_id}}
+    return in_force(claim) | {f"{wf.FAILED_STEPS}.{STEP_ID}": {"$ne": step_id}}
 
 
 def fail_step(failed: FailedStep) -> Document:
@@ -223,9 +223,9 @@ def control(
     """For each group of states from which a transition does the same: a filter and its update."""
     whole: Document = {}
     if event is not Transition.PAUSE:
-        whole[doc.PRUNED_AT] = None
+        whole[wf.PRUNED_AT] = None
         if event is not Transition.CANCEL:  # the only one for a fork without all of its records
-            whole[doc.FORKING] = None
+            whole[wf.FORKING] = None
     return [
         (_in_any(moved.sources) | whole, update(moved))
         for moved in change.control(event, now, reason)
@@ -234,12 +234,12 @@ def control(
 
 def complete_fork(now: datetime) -> Document:
     """Lets a fork begin that has all of its records."""
-    due = {doc.STATUS: machine.target(Transition.RESUME).value, doc.TIMEOUT_AT: now}
-    return {"$set": due, "$unset": {doc.FORKING: 1}}
+    due = {wf.STATUS: machine.target(Transition.RESUME).value, wf.TIMEOUT_AT: now}
+    return {"$set": due, "$unset": {wf.FORKING: 1}}
 
 
 def _in_any(statuses: Collection[Status]) -> Document:
-    return {doc.STATUS: {"$in": [status.value for status in statuses]}}
+    return {wf.STATUS: {"$in": [status.value for status in statuses]}}
 
 
 def taken_from(worker: str, since: datetime, until: datetime) -> Document:
@@ -249,30 +249,30 @@ def taken_from(worker: str, since: datetime, until: datetime) -> Document:
     still runs.
     """
     return {
-        doc.STATUS: {
+        wf.STATUS: {
             "$in": [machine.target(event).value for event in (Transition.CANCEL, Transition.PAUSE)]
         },
-        doc.TIMEOUT_AT: {"$gte": since, "$lte": until},
-        doc.WORKER: worker,
+        wf.TIMEOUT_AT: {"$gte": since, "$lte": until},
+        wf.WORKER: worker,
     }
 
 
 def in_transaction() -> Document:
     """Counts a step that is committed in a transaction, which is progress too."""
-    return {"$inc": {doc.TRANSACTIONS: 1}, "$unset": {doc.SESSION: 1}, **progress()}
+    return {"$inc": {wf.TRANSACTIONS: 1}, "$unset": {wf.SESSION: 1}, **progress()}
 
 
 def announce(session_id: Any) -> Document:
     """Names the session that may hold locks on a workflow's documents if its worker dies."""
-    return {"$set": {doc.SESSION: session_id}}
+    return {"$set": {wf.SESSION: session_id}}
 
 
 def announced(workflow_id: str, session_id: Any) -> Document:
     """Matches a workflow that names this session, under any claim."""
-    return {doc.WORKFLOW_ID: workflow_id, doc.SESSION: session_id}
+    return {wf.WORKFLOW_ID: workflow_id, wf.SESSION: session_id}
 
 
-RETRACT: Document = {"$unset": {doc.SESSION: 1}}
+RETRACT: Document = {"$unset": {wf.SESSION: 1}}
 """Removes the name of the session."""
 
 
@@ -282,28 +282,28 @@ def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:
     It also matches a marked workflow that `left_behind` no longer finds, since the JavaScript
     library still ran it and moved its instant.
     """
-    return _in_any(statuses) | {doc.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant}}
+    return _in_any(statuses) | {wf.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant}}
 
 
 def mark(now: datetime) -> Document:
     """Marks a workflow that has ended for deletion."""
-    return {"$set": {doc.PRUNED_AT: now, doc.TIMEOUT_AT: _MARK}}
+    return {"$set": {wf.PRUNED_AT: now, wf.TIMEOUT_AT: _MARK}}
 
 
 def discard(now: datetime) -> Document:
     """Marks a fork that never had all of its records for deletion, in any state."""
-    cancelled: Document = {doc.STATUS: machine.target(Transition.CANCEL).value}
+    cancelled: Document = {wf.STATUS: machine.target(Transition.CANCEL).value}
     return {"$set": mark(now)["$set"] | cancelled}
 
 
 def marked() -> Document:
     """Matches the workflows that are marked for deletion."""
-    return {doc.PRUNED_AT: {"$gte": FIRST_DATE}}
+    return {wf.PRUNED_AT: {"$gte": FIRST_DATE}}
 
 
 def left_behind() -> Document:
     """Matches the workflows that are marked for deletion by the index of due workflows."""
-    return _in_any(ENDED) | {doc.TIMEOUT_AT: _MARK} | marked()
+    return _in_any(ENDED) | {wf.TIMEOUT_AT: _MARK} | marked()
 
 
 def make_due(event: Transition, due_at: datetime) -> Document:
