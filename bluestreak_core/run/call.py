@@ -6,10 +6,10 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future
 from contextvars import Context, copy_context
-from types import coroutine
+from types import CoroutineType, coroutine
 from typing import Any, ParamSpec, TypeVar
 
 from typing_extensions import override
@@ -42,7 +42,12 @@ async def call(
     if context is None:
         context = copy_context()
     try:
-        return await _within(context, _called(step_id, function, args))
+        work = _work(context, step_id, function, args)
+        try:
+            awaited = context.run(work.send, None)
+        except StopIteration as end:  # it has ended without waiting for anything
+            return end.value
+        return await _resumed(context, work, awaited)
     except (Exception, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
@@ -52,18 +57,30 @@ async def call(
         raise _raisable(step_id, error) from error
 
 
-async def _called(step_id: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    if is_async(function):
-        return await function(*args)
+def _work(
+    context: Context, step_id: str, function: Callable[..., Any], args: tuple[Any, ...]
+) -> Coroutine[Any, Any, Any]:
+    if not is_async(function):
+        return _threaded(step_id, function, args)
+    work = context.run(function, *args)
+    return work if isinstance(work, CoroutineType) else _awaited(work)
+
+
+async def _threaded(step_id: str, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     result = await _call_in_thread(step_id, function, args)
     return await result if inspect.isawaitable(result) else result
 
 
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
+
+
 @coroutine
-def _within(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-    """Await work in the current task, in another context."""
+def _resumed(
+    context: Context, work: Coroutine[Any, Any, T], awaited: Any
+) -> Generator[Any, Any, T]:
+    """Await suspended work in the current task, in another context."""
     try:
-        awaited = context.run(work.send, None)
         while True:
             try:
                 sent = yield awaited
@@ -78,7 +95,7 @@ def _within(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, An
 
 def called_by(awaited: object) -> Coroutine[Any, Any, Any] | None:
     """The coroutine behind a suspended `call`, for tools that show where a task waits, or None."""
-    if not inspect.isgenerator(awaited) or awaited.gi_code is not _within.__code__:
+    if not inspect.isgenerator(awaited) or awaited.gi_code is not _resumed.__code__:
         return None
     work: Coroutine[Any, Any, Any] = inspect.getgeneratorlocals(awaited)["work"]
     return work
