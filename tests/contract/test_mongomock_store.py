@@ -37,6 +37,7 @@ def _holds(value: Any, kind: type) -> bool:
     return isinstance(value, kind) or (is_container and any(_holds(item, kind) for item in inside))
 
 
+@pytest.mark.slow
 class TestMongoStoreOnMongomock(StoreContract):
     unproved: ClassVar[Mapping[type, str]] = {
         SupportsTransactions: "mongomock has no sessions",

@@ -115,6 +115,7 @@ def run_suite(tmp_path: Path) -> Callable[[str], str]:
     return run
 
 
+@pytest.mark.slow
 def test_a_store_without_powers_skips_their_rules_by_name(
     run_suite: Callable[[str], str],
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_store_without_powers_skips_their_rules_by_name(
         assert f": SQLiteStore does not have {power}\n" in report
 
 
+@pytest.mark.slow
 def test_one_class_proves_every_power_of_a_store(run_suite: Callable[[str], str]) -> None:
     report = run_suite("TestAllPowers")
     assert re.search(r"= 3 passed, 1 skipped, \d+ deselected, 1 error in", report)
@@ -131,6 +133,7 @@ def test_one_class_proves_every_power_of_a_store(run_suite: Callable[[str], str]
     assert "to prove SupportsTransactions, give it a fixture named 'application'" in report
 
 
+@pytest.mark.slow
 def test_a_power_that_is_unproved_is_skipped_with_its_reason(
     run_suite: Callable[[str], str],
 ) -> None:

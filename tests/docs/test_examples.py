@@ -163,6 +163,7 @@ async def test_an_order_that_is_cancelled_is_undone_the_last_first(
     assert printed() == ["refund order-17", "release what is reserved for order-17"]
 
 
+@pytest.mark.slow
 def test_a_cancelled_order_is_undone_whenever_its_worker_died_before() -> None:
     bluestreak = Bluestreak(MemoryStore())
     order_fulfilment.register(bluestreak, order_fulfilment.Services(carrier_takes=3600))
@@ -428,6 +429,7 @@ SWEPT: list[tuple[Any, str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "handler_id", "input"), SWEPT, ids=[swept[1] for swept in SWEPT]
 )
@@ -682,6 +684,7 @@ def test_a_demo_on_a_given_server_drops_its_database(
     assert set(mongodb.list_database_names()) == before
 
 
+@pytest.mark.slow
 def test_a_demo_without_its_server_fails_and_says_so(tmp_path: Path) -> None:
     url = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"
     with program("demo.py", tmp_path, **{demo.URL: url}) as example:

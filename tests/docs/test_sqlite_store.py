@@ -28,6 +28,8 @@ from bluestreak_core import (
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import StoreContract
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "sqlite_store.py"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=10)

@@ -93,6 +93,7 @@ async def _live(store: Store, clock: ManualClock, all_ended: Callable[[], bool])
     return mortal.dead
 
 
+@pytest.mark.slow
 @pytest.mark.asyncio
 async def test_who_dies_beside_a_deadly_workflow_each_time_is_not_given_up_with_it(
     clock: ManualClock,

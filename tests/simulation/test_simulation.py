@@ -36,6 +36,7 @@ def test_nothing_is_violated(first: int) -> None:
         assert (found := account(seed)) is None, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTATIONS)
 @pytest.mark.usefixtures("unmeasured")
 def test_the_simulation_notices_each_guard_that_is_taken_away(name: str) -> None:
