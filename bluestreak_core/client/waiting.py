@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any, assert_never
 
@@ -19,7 +20,9 @@ from bluestreak_core.errors import (
 from bluestreak_core.model import ErrorRecord, Standing, Status
 from bluestreak_core.run import Handler
 
-_LATER = timedelta(milliseconds=1)
+_SHORT_PAUSE = 0.01
+"""In seconds: hints count milliseconds, so a clock that goes on has gone past the last hint."""
+
 _NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
 
 
@@ -56,9 +59,9 @@ class Waiting:
     async def _look(self, workflow_id: str, pause: timedelta, handler_id: str | None) -> Standing:
         """Read the workflow until it has ended or the pause is over; hints cut the pause short."""
         store, clock = self._store.get("wait()"), self._store.clock
-        since = clock.now()
-        until = since + pause
+        until = clock.now() + pause
         while True:
+            since = clock.now()
             workflow = await store.find_standing(workflow_id)
             if workflow is None:
                 raise WorkflowNotFound(workflow_id)
@@ -68,4 +71,5 @@ class Waiting:
                 await store.wait_for_end(workflow_id, since, left)
             if workflow.status.ended or clock.now() >= until:
                 return workflow
-            since = max(clock.now(), since + _LATER)
+            if clock.now() <= since:  # woken for nothing, and the next look would be woken, too
+                await asyncio.sleep(_SHORT_PAUSE)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from bluestreak_core import (
     Bluestreak,
@@ -18,9 +20,10 @@ from bluestreak_core import (
     InvalidId,
     NotInitialised,
     Status,
+    WorkflowCancelled,
     WrongEventLoop,
 )
-from bluestreak_core.testing import RecordingStore
+from bluestreak_core.testing import ManualClock, RecordingStore
 from bluestreak_memory import MemoryStore
 from bluestreak_pydantic import PydanticCodec
 from tests.engine.arrange import Fleet
@@ -57,6 +60,35 @@ async def test_a_client_starts_what_a_worker_runs(fleet: Fleet, store: Recording
     async with fleet.polling(worker):
         assert await client.wait("w") == 42
     assert [found.workflow_id async for found in client.list(status="finished")] == ["w"]
+
+
+class _WakesOnceForNothing(MemoryStore):
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=clock)
+        self.has_woken = False
+        self.waits_again = asyncio.Event()
+
+    @override
+    async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
+        if not self.has_woken:
+            self.has_woken = True
+            return True
+        self.waits_again.set()
+        return await super().wait_for_end(workflow_id, since, timeout)
+
+
+@pytest.mark.asyncio
+async def test_a_wait_that_was_woken_for_nothing_notices_an_end_of_the_same_millisecond(
+    clock: ManualClock,
+) -> None:
+    store = _WakesOnceForNothing(clock)
+    async with Client(store) as client:
+        await client.start("w", "h")
+        waiting = asyncio.create_task(client.wait("w"))
+        await store.waits_again.wait()
+        await client.cancel("w")
+        with pytest.raises(WorkflowCancelled):
+            await asyncio.wait_for(waiting, 10)
 
 
 @pytest.mark.asyncio
