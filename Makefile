@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 COVERAGE := 95
+# Tests wait for the server for half of their time, so there are two processes for each core.
+PROCESSES ?= $(shell expr 2 '*' $$(nproc 2>/dev/null || echo 2))
 
 .PHONY: help demo test test-fast test-lowest soak chaos bench bench-peers check format docs clean system
 
@@ -18,7 +20,7 @@ demo: $(INSTALLED) ## a workflow, a killed worker, a take-over, on a real MongoD
 
 test: $(INSTALLED) ## the whole suite, against a real MongoDB, with branch coverage
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/coverage run -m pytest --numprocesses $(PROCESSES) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
