@@ -241,7 +241,7 @@ def test_a_list_is_all_that_is_meant_in_order_whatever_happens_meanwhile(
         await Run(await opener(), arguments).check(*of_run)
 
     @settings(
-        max_examples=EXAMPLES or 60,
+        max_examples=EXAMPLES or 40,
         derandomize=not EXAMPLES,
         deadline=None,
         suppress_health_check=list(HealthCheck),
@@ -316,7 +316,7 @@ def test_a_list_is_all_that_is_meant_in_order_whatever_happens_between_commands(
         apart.sent.before.clear()
 
     @settings(
-        max_examples=EXAMPLES or 20,
+        max_examples=EXAMPLES or 8,
         phases=list(Phase) if EXAMPLES else [Phase.generate],  # to shrink takes minutes
         derandomize=not EXAMPLES,
         deadline=None,
