@@ -23,6 +23,11 @@ from bluestreak_core.run import Handler
 _SHORT_PAUSE = 0.01
 """In seconds: hints count milliseconds, so a clock that goes on has gone past the last hint."""
 
+_STILL = 20
+"""After so many pauses, the clock is taken to be one that only a test moves."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+
 _NO_ERROR = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
 
 
@@ -59,9 +64,10 @@ class Waiting:
     async def _look(self, workflow_id: str, pause: timedelta, handler_id: str | None) -> Standing:
         """Read the workflow until it has ended or the pause is over; hints cut the pause short."""
         store, clock = self._store.get("wait()"), self._store.clock
-        until = clock.now() + pause
+        since = clock.now()
+        until = since + pause
+        still = 0
         while True:
-            since = clock.now()
             workflow = await store.find_standing(workflow_id)
             if workflow is None:
                 raise WorkflowNotFound(workflow_id)
@@ -71,5 +77,7 @@ class Waiting:
                 await store.wait_for_end(workflow_id, since, left)
             if workflow.status.ended or clock.now() >= until:
                 return workflow
-            if clock.now() <= since:  # woken for nothing, and the next look would be woken, too
+            if clock.now() <= since:  # woken for nothing, and an end may come in this millisecond
                 await asyncio.sleep(_SHORT_PAUSE)
+                still += 1
+            since = max(clock.now(), since if still < _STILL else since + _MILLISECOND)

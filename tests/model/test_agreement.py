@@ -61,7 +61,7 @@ def test_the_memory_store_agrees_with_the_machine(runner: asyncio.Runner) -> Non
         clock = ManualClock()
         return Comparison(runner, clock, [_memory(clock)])
 
-    _run(comparison, 150)
+    _run(comparison, 100)
 
 
 Opener = Callable[[type[Comparison]], Comparison]
@@ -97,8 +97,8 @@ def both(
 
 
 def test_the_mongo_store_agrees_with_the_memory_store_and_the_machine(both: Opener) -> None:
-    _run(lambda: both(Comparison), 30)
+    _run(lambda: both(Comparison), 20)
 
 
 def test_rivals_for_the_same_workflows_agree_with_the_machine(both: Opener) -> None:
-    _run(lambda: both(Rivalry), 15)
+    _run(lambda: both(Rivalry), 10)
