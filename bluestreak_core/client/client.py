@@ -160,8 +160,8 @@ class Client:
 
         - `delay`, seconds or a `timedelta`, or `at`, an aware datetime: no worker claims the
           workflow before. An instant in the past is no delay.
-        - `strict`: raise `WorkflowConflict` if the id exists with another handler, or with another
-          input as far as the store tells them apart.
+        - `strict`: raise `WorkflowConflict` if the id exists with another handler or another input.
+          Inputs that are stored alike, such as a tuple and a list, are the same.
         - `session`: start as a part of the transaction that is in progress in this session of the
           store's client. The workflow exists once the transaction is committed. The driver's errors
           are raised unchanged, so that its own retries work.
