@@ -26,7 +26,7 @@ from pymongo.errors import (
 from bluestreak_core import machine
 from bluestreak_core.adapter import GroupCommit, Outcome
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
-from bluestreak_core.machine import Transition
+from bluestreak_core.machine import Change
 from bluestreak_core.model import Claim, Workflow
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
@@ -51,8 +51,7 @@ class Ending:
     """One call that ends a claim."""
 
     claim: Claim
-    event: Transition
-    update: Document
+    change: Change
 
 
 class Groups:
@@ -119,7 +118,10 @@ async def end_each(
 
 async def _update(workflows: AsyncCollection[Document], endings: Sequence[Ending]) -> int:
     """How many of the claims were in force."""
-    updates = [(transitions.in_force(ending.claim), ending.update) for ending in endings]
+    updates = [
+        (transitions.in_force(ending.claim), transitions.update(ending.change))
+        for ending in endings
+    ]
     if len(updates) == 1:
         return (await workflows.update_one(*updates[0])).matched_count
     bulk = [UpdateOne(*update) for update in updates]
@@ -229,7 +231,7 @@ def _outcome(ending: Ending, found: dict[str, Any] | None, error: PyMongoError |
         return corrupt
     if machine.in_force(workflow, claim):
         return translated(error) if error else undecided("workflow", claim.workflow_id)
-    if machine.has_ended_by(workflow, claim, ending.event):
+    if machine.has_ended_by(workflow, claim, ending.change.event):
         return None
     return machine.lost(workflow, claim)
 

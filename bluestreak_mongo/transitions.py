@@ -17,7 +17,6 @@ from bluestreak_core.model import (
     ClaimRequest,
     ErrorRecord,
     FailedStep,
-    Failure,
     Status,
 )
 from bluestreak_core.store import ENDED
@@ -96,10 +95,7 @@ def due(
     statuses: Collection[Status] = machine.sources(Transition.CLAIM),
 ) -> Document:
     """Matches the workflows that may be claimed."""
-    found: Document = {
-        wf.STATUS: {"$in": [status.value for status in statuses]},
-        wf.TIMEOUT_AT: {"$lte": now},
-    }
+    found = _in_any(statuses) | {wf.TIMEOUT_AT: {"$lte": now}}
     if handlers is not None:
         found[wf.HANDLER_ID] = {"$in": sorted(handlers)}
     return found
@@ -107,16 +103,15 @@ def due(
 
 def due_between(after: datetime, until: datetime) -> Document:
     """Matches the unclaimed workflows that wait for an instant in this range."""
-    waiting = [status.value for status in machine.waiting()]
-    return {wf.STATUS: {"$in": waiting}, wf.TIMEOUT_AT: {"$gt": after, "$lte": until}}
+    return _in_any(machine.waiting()) | {wf.TIMEOUT_AT: {"$gt": after, "$lte": until}}
 
 
 def never_due() -> list[Document]:
     """Match documents among the workflows that have no state or no due time."""
-    claimable = [status.value for status in machine.sources(Transition.CLAIM)]
+    claimable = _in_any(machine.sources(Transition.CLAIM))
     return [
         {wf.STATUS: {"$nin": [status.value for status in Status]}},
-        {wf.STATUS: {"$in": claimable}, wf.TIMEOUT_AT: {"$not": {"$gte": FIRST_DATE}}},
+        claimable | {wf.TIMEOUT_AT: {"$not": {"$gte": FIRST_DATE}}},
     ]
 
 
@@ -248,13 +243,8 @@ def taken_from(worker: str, since: datetime, until: datetime) -> Document:
     The JavaScript library may have moved that instant since: it does so with each workflow that it
     still runs.
     """
-    return {
-        wf.STATUS: {
-            "$in": [machine.target(event).value for event in (Transition.CANCEL, Transition.PAUSE)]
-        },
-        wf.TIMEOUT_AT: {"$gte": since, "$lte": until},
-        wf.WORKER: worker,
-    }
+    taken = _in_any([machine.target(event) for event in (Transition.CANCEL, Transition.PAUSE)])
+    return taken | {wf.TIMEOUT_AT: {"$gte": since, "$lte": until}, wf.WORKER: worker}
 
 
 def in_transaction() -> Document:
@@ -304,26 +294,3 @@ def marked() -> Document:
 def left_behind() -> Document:
     """Matches the workflows that are marked for deletion by the index of due workflows."""
     return _in_any(ENDED) | {wf.TIMEOUT_AT: _MARK} | marked()
-
-
-def make_due(event: Transition, due_at: datetime) -> Document:
-    """Parks or releases a workflow, which is due at an instant from then on."""
-    is_nap = event is Transition.PARK
-    return update(change.park(due_at) if is_nap else change.release(due_at))
-
-
-def finish(result: Any, now: datetime) -> Document:
-    """Ends a workflow well."""
-    return update(change.finish(result, now))
-
-
-def fail(failure: Failure, now: datetime) -> Document:
-    """Records a failure, to be retried or not."""
-    return update(change.fail(failure, now))
-
-
-def fail_without_error(failure: Failure, now: datetime) -> Document:
-    """Records a failure without the error, in a document that cannot hold it."""
-    moved = change.fail(failure, now)
-    kept = {name: value for name, value in moved.set.items() if name != "error"}
-    return update(moved._replace(set=kept, clear=("error",)))
