@@ -33,8 +33,8 @@ class HintContract(Rules):
         await store.create(new("w"))
         await store.wait_for_work(timedelta(0))
         assert isinstance(await store.wait_for_end("w", NOW, timedelta(0)), bool)
-        assert not await store.wait_for_end("w", LONG_AFTER, timedelta(0))
-        assert not await store.wait_for_end("no such workflow", LONG_AFTER, timedelta(0))
+        assert await _comes_to_rest(store, "w")
+        assert await _comes_to_rest(store, "no such workflow")
         assert not await store.wait_for_control("worker", LONG_AFTER, timedelta(0))
 
     @rule("Store.wait_for_work")
@@ -119,6 +119,14 @@ async def _claims(store: Store) -> Sequence[Claim]:
             ClaimRequest(worker="worker", now=store.clock.now(), lease=LEASE, limit=10)
         )
     )
+
+
+async def _comes_to_rest(store: Store, workflow_id: str) -> bool:
+    """Whether a wait for an end that has not come times out, after a few hints for nothing."""
+    for _ in range(10):
+        if not await store.wait_for_end(workflow_id, LONG_AFTER, timedelta(0)):
+            return True
+    return False
 
 
 async def _until_claimed(store: Store) -> Claim:
