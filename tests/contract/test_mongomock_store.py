@@ -16,6 +16,8 @@ from bluestreak_core.testing.contract import VALUES
 from bluestreak_mongo import MongoStore
 from tests.contract.mongomock_database import MongomockDatabase
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 if TYPE_CHECKING:
     from pymongo.asynchronous.database import AsyncDatabase
 

@@ -53,6 +53,8 @@ import onboarding
 import order_fulfilment
 import payment
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 T = TypeVar("T")
 EXAMPLES = Path(demo.__file__).parent
 SECOND = timedelta(seconds=1)

@@ -26,6 +26,8 @@ from pymongo import MongoClient
 from bluestreak_core import Bluestreak
 from bluestreak_mongo import MongoStore
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").rglob("*.md"))

@@ -28,7 +28,7 @@ from bluestreak_core import (
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import StoreContract
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unmeasured")]
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "sqlite_store.py"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -21,7 +21,7 @@ from tests.model.comparison import RIVALS, WORKERS, Comparison, Rivalry, Subject
 EXAMPLES = int(os.environ.get("BLUESTREAK_MODEL_EXAMPLES", "0"))
 """How many to try instead of the few that are the same each time."""
 
-pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
+pytestmark = [pytest.mark.timeout(0 if EXAMPLES else 120), pytest.mark.usefixtures("unmeasured")]
 
 
 def _run(comparison: Callable[[], Comparison], examples: int) -> None:

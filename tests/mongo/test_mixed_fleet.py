@@ -40,7 +40,7 @@ from bluestreak_pydantic import PydanticCodec
 from tests.mongo.arrange import AWARE, SECOND, Document, polling
 from tests.mongo.javascript_worker import JavaScriptWorker
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.usefixtures("unmeasured")]
 
 TICK = timedelta(milliseconds=20)
 REST = 7 * SECOND  # longer than `park_after`

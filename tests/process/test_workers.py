@@ -23,6 +23,8 @@ from pymongo.database import Database
 from bluestreak_core import Bluestreak, Status, Workflow, WorkflowAborted
 from bluestreak_mongo import MongoStore
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds
 LONG = 3600
