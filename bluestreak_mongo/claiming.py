@@ -10,13 +10,14 @@ from functools import partial
 from uuid import uuid4
 
 from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, ReturnDocument, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
 
 from bluestreak_core import machine
-from bluestreak_core.errors import CorruptDocument
+from bluestreak_core.errors import CorruptDocument, StoreUnavailable
 from bluestreak_core.model import Claim, ClaimRequest, Status, Workflow
 from bluestreak_mongo import transitions
 from bluestreak_mongo.candidate import STATE, Candidate, ids_of, read_state, read_whole
@@ -132,6 +133,11 @@ class Claiming:
             if not is_code_about_document(error.code):
                 raise
             return []  # it cannot be changed, and `claim` finds out which one that is
+        except AttributeError as error:
+            # PyMongo 4.20 stumbles over the labels of this command's write concern error.
+            if not isinstance(error.obj, RawBSONDocument):
+                raise
+            raise StoreUnavailable(str(error.obj.get("errmsg"))) from error
 
     async def inspect(self, now: datetime) -> None:
         """Log the documents that will never be due, at most once in `LOOK_AGAIN_AFTER`."""

@@ -464,6 +464,22 @@ async def test_a_claim_that_is_not_replicated_runs_out_by_itself(
     assert (claim.number, claim.workflow.crashes) == (2, 1)
 
 
+async def test_a_claim_by_one_command_that_is_not_replicated_is_an_outage_despite_its_labels(
+    server: FallibleServer, store: MongoStore
+) -> None:
+    request = ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)
+    assert list(await store.claim(request)) == []
+    await store.create(new("w"))
+    labelled = {"writeConcernError": NOT_REPLICATED, "errorLabels": ["RetryableWriteError"]}
+    with (
+        server.failing("findAndModify", **labelled),
+        pytest.raises(StoreUnavailable, match="replication timed out"),
+    ):
+        await store.claim(request)
+    (claim,) = await store.claim(replace(request, now=NOW + LEASE))
+    assert (claim.number, claim.workflow.crashes) == (2, 1)
+
+
 async def test_a_claim_whose_answer_is_lost_is_read_back(
     link: LossyLink, distant: MongoStore
 ) -> None:
