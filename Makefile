@@ -8,6 +8,9 @@ COVERAGE := 95
 # Tests wait for the server for half of their time, so there are two processes for each core.
 PROCESSES ?= $(shell expr 2 '*' $$(nproc 2>/dev/null || echo 2))
 
+# Tests start hundreds of processes, each of which would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-fast test-lowest soak chaos bench bench-peers check format docs clean system
 
 SECONDS ?= 120
