@@ -34,6 +34,7 @@ from bluestreak_core import (
     WorkflowAborted,
     WorkflowCancelled,
 )
+from bluestreak_core.argument import MAX_COUNT
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from bluestreak_pydantic import PydanticCodec
@@ -243,7 +244,9 @@ class Customer:
             await self._wait("hasty")
 
     async def _wait(self, workflow_id: str) -> Any:
-        return await self._user.wait(workflow_id, retries=10_000, pause_interval=TICK)
+        # `PATIENCE` ends it: JavaScript's workers may win any number of races for what they lack a
+        # handler for, and hold it for a lease each time.
+        return await self._user.wait(workflow_id, retries=MAX_COUNT, pause_interval=TICK)
 
 
 @contextmanager
