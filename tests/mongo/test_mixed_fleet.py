@@ -255,7 +255,7 @@ def unless_finished() -> Iterator[None]:
     try:
         yield
     except TransitionRefused as refusal:
-        if refusal.status is not Status.FINISHED:
+        if refusal.status != Status.FINISHED:
             raise
 
 
