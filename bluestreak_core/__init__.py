@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
-from bluestreak_core.client import Client, EventKind, Start, Timeline, TimelineEvent
+from bluestreak_core.client import Client, EventKind, Send, Start, Timeline, TimelineEvent
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.codec import Codec, PlainCodec
 from bluestreak_core.errors import (
     Abort,
     AlreadyPolling,
+    AlreadyReceiving,
     BluestreakError,
     ClaimLost,
     CorruptDocument,
@@ -28,6 +29,7 @@ from bluestreak_core.errors import (
     InvalidHandler,
     InvalidId,
     InvalidValue,
+    MessageTimeout,
     NotAwaited,
     NotInitialised,
     StateError,
@@ -41,6 +43,7 @@ from bluestreak_core.errors import (
     UnstorableValue,
     Unsupported,
     UsageError,
+    UsedInStep,
     UsedInTransaction,
     ValueTooLarge,
     WaitTimeout,
@@ -48,9 +51,11 @@ from bluestreak_core.errors import (
     WorkflowCancelled,
     WorkflowConflict,
     WorkflowCrashed,
+    WorkflowEnded,
     WorkflowNotFound,
     WrongEventLoop,
 )
+from bluestreak_core.message import Message, Received
 from bluestreak_core.model import (
     Attempt,
     Claim,
@@ -61,7 +66,10 @@ from bluestreak_core.model import (
     Failure,
     History,
     Nap,
+    NewMessage,
     NewWorkflow,
+    NoMessage,
+    Receipt,
     Standing,
     Status,
     Step,
@@ -77,6 +85,7 @@ from bluestreak_core.run import (
     RunHook,
     RunInfo,
     UserCall,
+    WorkflowInfo,
 )
 from bluestreak_core.store import (
     MAX_VALUE_BYTES,
@@ -91,6 +100,7 @@ from bluestreak_core.store import (
     Renewer,
     Store,
     SupportsForks,
+    SupportsMessages,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -104,6 +114,7 @@ __all__ = [
     "MAX_VALUE_BYTES",
     "Abort",
     "AlreadyPolling",
+    "AlreadyReceiving",
     "Attempt",
     "Backoff",
     "Bluestreak",
@@ -141,8 +152,12 @@ __all__ = [
     "InvalidId",
     "InvalidValue",
     "ListPosition",
+    "Message",
+    "MessageTimeout",
     "Nap",
+    "NewMessage",
     "NewWorkflow",
+    "NoMessage",
     "NotAwaited",
     "NotInitialised",
     "Order",
@@ -150,11 +165,14 @@ __all__ = [
     "PlainRules",
     "Pruned",
     "Query",
+    "Receipt",
+    "Received",
     "Records",
     "Renewer",
     "Retry",
     "RunHook",
     "RunInfo",
+    "Send",
     "ShouldStop",
     "Standing",
     "Start",
@@ -169,6 +187,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "SupportsForks",
+    "SupportsMessages",
     "SupportsPruning",
     "SupportsSearch",
     "SupportsThreadRenewal",
@@ -180,6 +199,7 @@ __all__ = [
     "UnstorableValue",
     "Unsupported",
     "UsageError",
+    "UsedInStep",
     "UsedInTransaction",
     "UserCall",
     "ValueRules",
@@ -192,6 +212,8 @@ __all__ = [
     "WorkflowCancelled",
     "WorkflowConflict",
     "WorkflowCrashed",
+    "WorkflowEnded",
+    "WorkflowInfo",
     "WorkflowNotFound",
     "WorkflowSummary",
     "WrongEventLoop",

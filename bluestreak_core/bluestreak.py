@@ -29,7 +29,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.retry import Backoff
 from bluestreak_core.run import ErrorCallback, Handler, HandlerPolicy, Handlers, Policy, RunHook
-from bluestreak_core.run.handler import to_backoff
+from bluestreak_core.run.handler import to_backoff, to_time_limit
 from bluestreak_core.store import Store
 from bluestreak_core.worker import ShouldStop, Worker, WorkerHealth, WorkerState
 from bluestreak_core.worker.expiry import to_expiry
@@ -60,6 +60,7 @@ class Bluestreak(Client):
     - `max_crashes`: how many workers in a row a workflow may crash without recording a step or a
       nap, before it is aborted; None is unlimited.
     - `drain_timeout`: how long a stopping worker lets its runs continue before it releases them.
+    - `step_timeout`: the `timeout` of each step that has none of its own; None is no limit.
     - `unknown_handler`: with `"raise"`, `poll` raises `HandlerNotFound` when it meets a workflow
       whose handler is not registered; with `"skip"`, it leaves such workflows to other workers.
     - `expire_ended_after`: while it polls, delete workflows that ended so long ago, with steps and
@@ -88,6 +89,7 @@ class Bluestreak(Client):
         park_after: Duration = 5,
         max_crashes: int | None = 10,
         drain_timeout: Duration = 10,
+        step_timeout: Duration | None = None,
         unknown_handler: Literal["raise", "skip"] = "raise",
         expire_ended_after: Duration | None = None,
         codec: Codec = PLAIN,
@@ -105,6 +107,7 @@ class Bluestreak(Client):
             max_crashes=check_limit("max_crashes", max_crashes),
             park_after=to_timedelta("park_after", park_after),
             error_callback=error_callback,
+            step_timeout=to_time_limit("step_timeout", step_timeout),
             conversion=conversion.or_none,
             hooks=tuple(hooks),
         )

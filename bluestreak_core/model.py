@@ -39,6 +39,10 @@ class ErrorRecord:
     traceback: str
 
 
+WAITING = ErrorRecord(type="waiting", message="until then, for a message", traceback="")
+"""Stands where no error has occurred; see `Attempt`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """What `Store.fail` records. `retry_at` is None if the workflow is not tried again."""
@@ -112,6 +116,8 @@ class Workflow:
     - `reason`: the reason given for its cancellation.
     - `forked_from`: the id of the workflow whose records it began with.
     - `pruned_at`: when it was marked for deletion. From then on, treat it as deleted.
+    - `waiting_for`: the names of the messages that it waits for, while it is parked.
+    - `mail`: how many messages were sent to it, including repeats.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -139,6 +145,8 @@ class Workflow:
     reason: str | None = None
     forked_from: str | None = None
     pruned_at: datetime | None = None
+    waiting_for: tuple[str, ...] = ()
+    mail: int = 0
 
     @property
     def standing(self) -> Standing:
@@ -201,13 +209,60 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewMessage:
+    """A message to send. No two messages to one workflow have the same `message_id`."""
+
+    workflow_id: str
+    message_id: str
+    name: str
+    payload: Any
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What a `receive` has got: a message, or, where the fields are None, none in time."""
+
+    message_id: str | None = None
+    name: str | None = None
+    sent_at: datetime | None = None
+
+    @classmethod
+    def of(cls, message: NewMessage | None) -> Receipt:
+        """The receipt of a message; of none in time for None."""
+        if message is None:
+            return cls()
+        return cls(message_id=message.message_id, name=message.name, sent_at=message.sent_at)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether no message came in time."""
+        return self.message_id is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoMessage:
+    """The answer of a mailbox that has none of the messages asked for.
+
+    `mail` is a count of the workflow's messages from before the look: while the workflow has no
+    other one, the mailbox still has none.
+    """
+
+    mail: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A recorded step. `saved_at` is None where the JavaScript library recorded it."""
+    """A recorded step. `saved_at` is None where the JavaScript library recorded it.
+
+    A step that received a message has its payload as the output, and a `receipt`.
+    """
 
     workflow_id: str
     step_id: str
     output: Any
     saved_at: datetime | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +281,9 @@ class Attempt:
 
     `round` is how often the workflow had been retried before. `number` counts the attempts of one
     round from 1. `retry_at` is when the next attempt is due; None after the last one.
+
+    A `receive` with a timeout keeps the end of its wait in the same way, as the `retry_at` of
+    attempt 0, whose error is `WAITING`.
     """
 
     workflow_id: str
@@ -236,15 +294,22 @@ class Attempt:
     retry_at: datetime | None
     saved_at: datetime
 
+    @property
+    def is_wait(self) -> bool:
+        """Whether it is the wait of a `receive`, and nothing has failed."""
+        return self.number == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """What a workflow has recorded so far.
 
-    `steps` maps step ids to outputs, `naps` nap ids to wake-up instants, and `attempts` step ids to
-    the latest failed attempt of the current round.
+    `steps` maps step ids to outputs, `naps` nap ids to wake-up instants, `attempts` step ids to the
+    latest failed attempt of the current round, and `receipts` the ids of steps that received a
+    message, or none in time, to what they have got.
     """
 
     steps: dict[str, Any] = field(default_factory=dict)
     naps: dict[str, datetime] = field(default_factory=dict)
     attempts: dict[str, Attempt] = field(default_factory=dict)
+    receipts: dict[str, Receipt] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,8 +11,20 @@ from typing import Any
 
 from bluestreak_core import machine
 from bluestreak_core.errors import StepNotRecorded
-from bluestreak_core.model import Attempt, Claim, FailedStep, History, Nap, Step, Workflow
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    FailedStep,
+    History,
+    Nap,
+    NewMessage,
+    NoMessage,
+    Receipt,
+    Step,
+    Workflow,
+)
 from bluestreak_core.store import Pruned, Records
+from bluestreak_memory.mailbox import Mailbox
 from bluestreak_memory.session import MemorySession
 
 Entry = tuple[type[Step] | type[Nap] | type[FailedStep], str]
@@ -29,6 +41,7 @@ class Record:
     attempts: dict[tuple[str, int, int], Attempt] = field(default_factory=dict)
     recorded: dict[Entry, None] = field(default_factory=dict)
     """The steps, naps and given-up steps, in the order in which they were recorded."""
+    mailbox: Mailbox = field(default_factory=Mailbox)
     _sessions: list[MemorySession] = field(init=False, default_factory=list)
 
     def save_step(self, claim: Claim, step: Step) -> Step:
@@ -38,6 +51,20 @@ class Record:
             self.recorded[Step, step.step_id] = None
             self._count_progress(claim)
         return self.steps[step.step_id]
+
+    def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        """Record the first message of these names as a step; without one, that none came in time.
+
+        Without `give_up`, record nothing for none.
+        """
+        if step_id in self.steps:
+            return self.steps[step_id]
+        message = self.mailbox.take(names)
+        if message is None and not give_up:
+            return NoMessage(mail=self.workflow.mail)
+        return self.save_step(claim, received(claim, step_id, message, now))
 
     def save_nap(self, claim: Claim, nap: Nap) -> Nap:
         """The recorded nap of this id, which is the given one if there was none."""
@@ -77,6 +104,11 @@ class Record:
             steps={step.step_id: copy(step.output) for step in self.steps.values()},
             naps={nap.nap_id: nap.wake_up_at for nap in self.naps.values()},
             attempts=machine.latest_attempts(self.attempts.values(), self.workflow.retries),
+            receipts={
+                step.step_id: step.receipt
+                for step in self.steps.values()
+                if step.receipt is not None
+            },
         )
 
     def copy_records(self, copy: Callable[[Any], Any]) -> Records:
@@ -90,7 +122,8 @@ class Record:
     def size(self) -> Pruned:
         """What is deleted with the workflow."""
         naps = len(self.naps) + len(self.attempts)
-        return Pruned(workflows=1, steps=len(self.steps), naps=naps)
+        messages = len(self.mailbox)
+        return Pruned(workflows=1, steps=len(self.steps), naps=naps, messages=messages)
 
     def fork(self, new_id: str, before: str | None, now: datetime) -> Record:
         """A new workflow that has recorded what this one had before that step; all for None.
@@ -145,3 +178,14 @@ class Record:
         for session in self._sessions:
             session.roll_back()
         self._sessions.clear()
+
+
+def received(claim: Claim, step_id: str, message: NewMessage | None, now: datetime) -> Step:
+    """The step that has received a message, or none in time."""
+    return Step(
+        workflow_id=claim.workflow_id,
+        step_id=step_id,
+        output=None if message is None else message.payload,
+        saved_at=now,
+        receipt=Receipt.of(message),
+    )

@@ -24,6 +24,8 @@ class MemorySession:
         """Whether the transaction is under way."""
         self.workflows: dict[str, Workflow] = {}
         """The workflows that the commit will start or move, as they will be then."""
+        self.sent: set[tuple[str, str]] = set()
+        """The ids of workflows and of the messages that the commit will send to them."""
         self._undo: list[Callable[[], object]] = []
         self._before_commit: list[Callable[[], object]] = []
         self._after_commit: list[Callable[[], object]] = []

@@ -25,7 +25,8 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.argument import check_implements
 from bluestreak_core.clock import Clock, SystemClock
-from bluestreak_core.concurrency import HomeLoop
+from bluestreak_core.concurrency import HomeLoop, first_of
+from bluestreak_core.errors import BluestreakError
 from bluestreak_core.machine import Transition, change
 from bluestreak_core.model import (
     Attempt,
@@ -35,7 +36,9 @@ from bluestreak_core.model import (
     Failure,
     History,
     Nap,
+    NewMessage,
     NewWorkflow,
+    NoMessage,
     Standing,
     Status,
     Step,
@@ -52,6 +55,7 @@ from bluestreak_core.store import (
     Records,
     Store,
     SupportsForks,
+    SupportsMessages,
     SupportsPruning,
     SupportsSearch,
     SupportsTransactions,
@@ -65,7 +69,9 @@ from bluestreak_memory.transaction import Transactions
 from bluestreak_memory.workflows import Workflows
 
 
-class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning):
+class MemoryStore(
+    Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning, SupportsMessages
+):
     """A store in the memory of one process, which forgets everything when the process ends.
 
     It holds the values that every store holds. `rules` widens that, for example to BSON's types
@@ -285,6 +291,55 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
     ) -> None:
         self._transactions.control(session, workflow_id, event, now, reason)
 
+    # Messages ----------------------------------------------------------------------------------
+
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        return self._workflows.send(self._new_message(message))
+
+    @override
+    async def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
+        return self._workflows.send_many([self._new_message(message) for message in messages])
+
+    @override
+    async def send_in(self, session: Any, message: NewMessage) -> bool:
+        return self._transactions.send(session, self._new_message(message))
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        record = self._workflows.claimed(claim)
+        step = record.receive(claim, step_id, names, now, give_up=give_up)
+        if isinstance(step, NoMessage):
+            return step
+        return replace(step, output=self._copy(step.output))
+
+    @override
+    async def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        record = self._workflows.get(claim.workflow_id)
+        seen = mail if record is None else record.workflow.mail
+        moved = change.wait(wake_up_at, tuple(names)) if seen == mail else change.release(now)
+        self._workflows.end(claim, moved)
+
+    @override
+    async def wait_for_message(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
+        workflow = self._workflows.find(workflow_id)
+        if workflow is None or workflow.mail != mail:
+            return True
+        delivered = self._hints.mail_of(workflow_id)
+        seen = delivered.count
+        await first_of(delivered.wait(), self._clock.sleep(timeout))
+        return delivered.count != seen
+
+    @override
+    async def find_unread(self, workflow_id: str, limit: int) -> Sequence[NewMessage]:
+        record = self._workflows.get(workflow_id)
+        unread = [] if record is None else record.mailbox.unread(limit)
+        return [replace(message, payload=None) for message in unread]
+
     # Forks, search and pruning -----------------------------------------------------------------
 
     @override
@@ -327,6 +382,10 @@ class MemoryStore(Store, SupportsForks, SupportsTransactions, SupportsSearch, Su
     def _new_record(self, new: NewWorkflow) -> Record:
         value, size = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
         return Record(machine.create(replace(new, input=value)), input_size=size)
+
+    def _new_message(self, message: NewMessage) -> NewMessage:
+        what = f"payload of message {message.name!r} to workflow {message.workflow_id!r}"
+        return replace(message, payload=self._to_stored(message.payload, what))
 
     def _to_stored(self, value: Any, what: str) -> Any:
         return self._rules.round_trip(value, what)[0]

@@ -13,7 +13,7 @@ from bluestreak_core.argument import has_real_type
 from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors import InvalidArgument, StoreUnavailable, WorkflowNotFound
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import Claim, Status, Step, Workflow
+from bluestreak_core.model import Claim, NewMessage, Status, Step, Workflow
 from bluestreak_memory.record import Record
 from bluestreak_memory.session import MemorySession
 from bluestreak_memory.workflows import Workflows
@@ -88,6 +88,29 @@ class Transactions:
             raise InvalidArgument("session", session, "expected a session of a MemoryStore")
         session.check_open()
         return session.workflows.get(workflow_id) or self._workflows.find(workflow_id)
+
+    def send(self, session: MemorySession, message: NewMessage) -> bool:
+        """Send a message when the transaction commits."""
+        workflow_id, message_id = message.workflow_id, message.message_id
+        if self.find(session, workflow_id) is None:
+            raise WorkflowNotFound(workflow_id)
+        is_started_here = self._workflows.get(workflow_id) is None
+        is_known = (workflow_id, message_id) in session.sent or (
+            not is_started_here
+            and self._workflows.check_reachable(message).mailbox.has_had(message_id)
+        )
+
+        def check() -> None:
+            if is_started_here:
+                return
+            mailbox = self._workflows.check_reachable(message).mailbox
+            if not is_known and mailbox.has_had(message_id):
+                raise StoreUnavailable(f"message {message_id!r} was sent meanwhile")
+
+        session.sent.add((workflow_id, message_id))
+        session.before_commit(check)
+        session.after_commit(lambda: self._workflows.send(message))
+        return not is_known
 
     def control(
         self,

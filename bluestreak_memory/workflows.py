@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from uuid import uuid4
 
 from bluestreak_core import machine
-from bluestreak_core.errors import WorkflowNotFound
+from bluestreak_core.errors import BluestreakError, WorkflowEnded, WorkflowNotFound
 from bluestreak_core.machine import Change, Transition
-from bluestreak_core.model import Claim, ClaimRequest, Status, Workflow
+from bluestreak_core.model import Claim, ClaimRequest, NewMessage, Status, Workflow
 from bluestreak_core.store import Hints
 from bluestreak_memory.agenda import Agenda
 from bluestreak_memory.record import Record
@@ -106,6 +106,38 @@ class Workflows:
             self.put(change.apply(workflow))
         elif not machine.has_ended_by(workflow, claim, change.event):
             raise machine.lost(workflow, claim)
+
+    def check_reachable(self, message: NewMessage) -> Record:
+        """The workflow that a message is sent to.
+
+        Raises `WorkflowNotFound`, and `WorkflowEnded` unless the message has come before the end.
+        """
+        record = self.existing(message.workflow_id)
+        has_finished = record.workflow.status is Status.FINISHED
+        if has_finished and not record.mailbox.has_had(message.message_id):
+            raise WorkflowEnded(message.workflow_id)
+        return record
+
+    def send(self, message: NewMessage) -> bool:
+        """Put a message into its mailbox, and wake the workflow if it waits for it."""
+        record = self.check_reachable(message)
+        is_new = record.mailbox.add(message)
+        before = record.workflow
+        record.workflow = machine.deliver(before, [message.name], message.sent_at)
+        if record.workflow.timeout_at != before.timeout_at:
+            self.put(record.workflow)
+        self._hints.delivered(message.workflow_id)
+        return is_new
+
+    def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
+        """`send` for each, with the errors of those that are refused."""
+        answers: list[bool | BluestreakError] = []
+        for message in messages:
+            try:
+                answers.append(self.send(message))
+            except BluestreakError as error:
+                answers.append(error)
+        return answers
 
     def control(
         self, workflow_id: str, event: Transition, now: datetime, reason: str | None

@@ -1,15 +1,15 @@
-"""The workflows whose ends callers in this process wait for."""
+"""The workflows that callers in this process wait for, and how events are known to be theirs."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 
 _REMEMBERED = 10_000
-"""How many workflows are remembered that were read, or have ended, without a caller that waits."""
+"""How many workflows are remembered that were read, or that events came of, without a caller."""
 
 
 class Awaited:
-    """The workflows whose ends are waited for. A caller names them by id, an event by `_id`.
+    """The workflows of which an event is awaited. A caller names them by id, an event by `_id`.
 
     Reads teach which is which. A read comes before its wait, and may come after the event.
     """
@@ -19,7 +19,7 @@ class Awaited:
         self._keys: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
         self._looked_at: OrderedDict[str, None] = OrderedDict()
-        self._lately_ended: OrderedDict[bytes, None] = OrderedDict()
+        self._lately: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def count(self) -> int:
@@ -38,7 +38,7 @@ class Awaited:
             self._forget_unless_wanted(workflow_id)
 
     def identify(self, workflow_id: str, key: bytes) -> bool:
-        """Learn a workflow's `_id`. True, once, if its end was heard of before that."""
+        """Learn a workflow's `_id`. True, once, if an event was heard of before that."""
         self._keys[workflow_id] = key
         self._names[key] = workflow_id
         self._looked_at[workflow_id] = None
@@ -46,18 +46,18 @@ class Awaited:
         if len(self._looked_at) > _REMEMBERED:
             oldest, _ = self._looked_at.popitem(last=False)
             self._forget_unless_wanted(oldest)
-        if key not in self._lately_ended:
+        if key not in self._lately:
             return False
-        del self._lately_ended[key]
+        del self._lately[key]
         return True
 
-    def ended(self, key: bytes) -> str | None:
-        """The workflow that has ended, if it is known by a look."""
+    def heard_of(self, key: bytes) -> str | None:
+        """The workflow that an event is about, if it is known by a look."""
         if key in self._names:
             return self._names[key]
-        self._lately_ended[key] = None
-        if len(self._lately_ended) > _REMEMBERED:
-            self._lately_ended.popitem(last=False)
+        self._lately[key] = None
+        if len(self._lately) > _REMEMBERED:
+            self._lately.popitem(last=False)
         return None
 
     def _forget_unless_wanted(self, workflow_id: str) -> None:

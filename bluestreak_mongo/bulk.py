@@ -30,6 +30,7 @@ from bluestreak_core.machine import Change
 from bluestreak_core.model import Claim, Workflow
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
+from bluestreak_mongo.delivery import deliver_each
 from bluestreak_mongo.driver import is_passing, translated
 from bluestreak_mongo.duplicate import is_foreign, single_told_apart, told_apart
 from bluestreak_mongo.error_code import (
@@ -37,6 +38,7 @@ from bluestreak_mongo.error_code import (
     is_code_about_document,
     is_labelled_passing,
 )
+from bluestreak_mongo.routing import write_each
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.index import KEYS
@@ -52,6 +54,8 @@ class Ending:
 
     claim: Claim
     change: Change
+    update: Document | list[Document] | None = None
+    """What carries it out, if that depends on the workflow; else the change alone does."""
 
 
 class Groups:
@@ -62,6 +66,20 @@ class Groups:
         self.steps = GroupCommit(partial(insert_each, database.steps))
         self.naps = GroupCommit(partial(insert_each, database.naps))
         self.endings = GroupCommit(partial(end_each, database.workflows))
+        self.messages = GroupCommit(partial(insert_each, database.messages))
+        self.deliveries = GroupCommit(partial(deliver_each, database.workflows))
+        self.receipts = GroupCommit(partial(mark_each, database.messages))
+
+
+async def mark_each(
+    messages: AsyncCollection[Document], marks: Sequence[tuple[Document, Document]]
+) -> list[Outcome]:
+    """Carry out updates that are mere notes: each may be repeated, or match nothing."""
+    try:
+        await write_each(messages, [UpdateOne(*mark) for mark in marks])
+    except PyMongoError as error:
+        return [translated(error) for _ in marks]
+    return [None] * len(marks)
 
 
 async def insert_each(
@@ -119,7 +137,7 @@ async def end_each(
 async def _update(workflows: AsyncCollection[Document], endings: Sequence[Ending]) -> int:
     """How many of the claims were in force."""
     updates = [
-        (transitions.in_force(ending.claim), transitions.update(ending.change))
+        (transitions.in_force(ending.claim), ending.update or transitions.update(ending.change))
         for ending in endings
     ]
     if len(updates) == 1:

@@ -35,9 +35,17 @@ PIPELINE: list[Document] = [
             wf.STATUS: _changed(wf.STATUS),
             wf.TIMEOUT_AT: _changed(wf.TIMEOUT_AT),
             wf.WORKER: _changed(wf.WORKER),
+            wf.MAIL: _changed(wf.MAIL),
         }
     },
-    {"$match": {wf.STATUS: {"$in": sorted(DUE | ENDED | TAKEN | {Status.RUNNING.value})}}},
+    {
+        "$match": {
+            "$or": [
+                {wf.STATUS: {"$in": sorted(DUE | ENDED | TAKEN | {Status.RUNNING.value})}},
+                {wf.MAIL: {"$gt": 0}},
+            ]
+        }
+    },
 ]
 """What a change stream sends of each change: little, and nothing of values."""
 

@@ -1,4 +1,4 @@
-"""The three collections, with the concerns that the guarantees rest on."""
+"""The four collections, with the concerns that the guarantees rest on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bluestreak_mongo.bson_rules import CODEC, TOLERANT
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.inspection import build_info, check_collections, check_server
-from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS, Document
+from bluestreak_mongo.schema import MESSAGES, NAPS, STEPS, WORKFLOWS, Document
 from bluestreak_mongo.schema.index import INDEXES
 
 WRITE_CONCERN = WriteConcern("majority", j=True)
@@ -52,6 +52,7 @@ class Database:
         self.workflows = self._collection(WORKFLOWS)
         self.steps = self._collection(STEPS)
         self.naps = self._collection(NAPS)
+        self.messages = self._collection(MESSAGES)
         self.tolerant_workflows = self._collection(WORKFLOWS, codec_options=TOLERANT)
         self.snapshot_workflows = self._collection(WORKFLOWS, read_concern=SNAPSHOT)
         self.is_routed = False
@@ -93,7 +94,7 @@ class Database:
 
         Raises `StoreRefused` where documents or indexes that are there already do not allow one.
         """
-        for collection in (self.workflows, self.steps, self.naps):
+        for collection in (self.workflows, self.steps, self.naps, self.messages):
             await _create_indexes(collection, INDEXES[collection.name])
 
     def _collection(self, name: str, **options: Any) -> AsyncCollection[Document]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.machine import Change, change
 from bluestreak_core.model import Claim, Failure
 from bluestreak_core.store import Hints
+from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import Ending, Groups
 from bluestreak_mongo.outcome import check_moved, check_written
@@ -27,6 +29,18 @@ class Endings:
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         """See `Store.park`."""
         await self._make_due(claim, change.park(wake_up_at), wake_up_at)
+
+    async def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        """See `SupportsMessages.park_until_message`."""
+        ending = Ending(
+            claim=claim,
+            change=change.wait(wake_up_at, tuple(names)),
+            update=transitions.wait(wake_up_at, names, mail, now),
+        )
+        check_moved(await self._groups.endings.call(ending, 0), claim.workflow_id)
+        self._hints.due(now)  # if a message has come
 
     async def release(self, claim: Claim, now: datetime) -> None:
         """See `Store.release`."""

@@ -39,10 +39,10 @@ _LONGEST_AWAIT_MS = 5000
 """The longest time that the server holds back its answer while there is no change."""
 
 _READ_AGAIN_AFTER = timedelta(seconds=30)
-"""How long a caller waits for an end without reading the workflow, while there is a stream."""
+"""How long a caller waits without reading its workflow again, while there is a stream."""
 
-_POLL_ENDS_AFTER = timedelta(seconds=1)
-_POLL_ENDS_AFTER_EACH = timedelta(milliseconds=2)
+_POLL_AFTER = timedelta(seconds=1)
+_POLL_AFTER_EACH = timedelta(milliseconds=2)
 """Likewise without a stream: longer, the more workflows are waited for, since each read costs."""
 
 
@@ -63,7 +63,8 @@ class Feed:
         self._is_broken = False
         self._following: asyncio.Task[None] | None = None
         self._demand = Demand()
-        self._awaited = Awaited()
+        self._ends = Awaited()
+        self._mail = Awaited()
         self.rivalry = Rivalry(hints, clock)
         """With the other processes, for work that all of them hear of at once."""
 
@@ -74,10 +75,11 @@ class Feed:
 
     @property
     def read_again_after(self) -> timedelta:
-        """How long a caller that waits for an end need not read the workflow."""
+        """How long a caller that waits for an end or a message need not read the workflow."""
         if self.is_live:
             return _READ_AGAIN_AFTER
-        return max(_POLL_ENDS_AFTER, self._awaited.count * _POLL_ENDS_AFTER_EACH)
+        count = self._ends.count + self._mail.count
+        return max(_POLL_AFTER, count * _POLL_AFTER_EACH)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -89,22 +91,38 @@ class Feed:
             yield
 
     @contextmanager
-    def waiting_for(self, workflow_id: str) -> Iterator[None]:
+    def waiting_for_end(self, workflow_id: str) -> Iterator[None]:
         """Likewise, and the stream reports the end of this workflow."""
-        self._awaited.add(workflow_id)
+        with self._waiting_for(workflow_id, self._ends):
+            yield
+
+    @contextmanager
+    def waiting_for_mail(self, workflow_id: str) -> Iterator[None]:
+        """Likewise, and the stream reports messages to this workflow."""
+        with self._waiting_for(workflow_id, self._mail):
+            yield
+
+    @contextmanager
+    def _waiting_for(self, workflow_id: str, awaited: Awaited) -> Iterator[None]:
+        awaited.add(workflow_id)
         self.rivalry.read_on()
         try:
             with self.waiting():
                 yield
         finally:
-            self._awaited.remove(workflow_id)
+            awaited.remove(workflow_id)
 
-    def identify(self, document: Mapping[str, Any]) -> None:
-        """Learn which `_id` a workflow has, from a document that was read."""
+    def identify_for_end(self, document: Mapping[str, Any]) -> None:
+        """Learn which `_id` a workflow has, from a document that was read to await its end."""
         if document.get(wf.STATUS) in ENDED:
             return
-        if self._awaited.identify(document[wf.WORKFLOW_ID], key_of(document)):
+        if self._ends.identify(document[wf.WORKFLOW_ID], key_of(document)):
             self._hints.ended(document[wf.WORKFLOW_ID])
+
+    def identify_for_mail(self, document: Mapping[str, Any]) -> None:
+        """Likewise of a document that was read to await a message."""
+        if self._mail.identify(document[wf.WORKFLOW_ID], key_of(document)):
+            self._hints.delivered(document[wf.WORKFLOW_ID])
 
     async def close(self) -> None:
         """End the stream, for good."""
@@ -147,7 +165,7 @@ class Feed:
                     raise _Invalidated("its collection is gone")
                 if event is not None:
                     self._pass_on(event)
-                    if not self._awaited.count:
+                    if not self._ends.count and not self._mail.count:
                         await self.rivalry.until_read()
         finally:
             self.is_live = False
@@ -163,10 +181,12 @@ class Feed:
         await self._clock.sleep(_REOPEN_AFTER)
 
     def _pass_on(self, event: Mapping[str, Any]) -> None:
-        status = event[wf.STATUS]
-        if not isinstance(status, str):  # an array that holds one
-            return
         key = bytes(event["documentKey"].raw)
+        if wf.MAIL in event:
+            self._pass_on_mail(event, key)
+        status = event.get(wf.STATUS)
+        if not isinstance(status, str):  # none, or an array that holds one
+            return
         if status in TAKEN:
             self._hints.controlled()
         if status in DUE:
@@ -177,8 +197,14 @@ class Feed:
                 self.rivalry.arrived(key)
         elif status == Status.RUNNING:
             self.rivalry.claimed(key, event.get(wf.WORKER))
-        elif (workflow_id := self._awaited.ended(key)) is not None:
+        elif (workflow_id := self._ends.heard_of(key)) is not None:
             self._hints.ended(workflow_id)
+
+    def _pass_on_mail(self, event: Mapping[str, Any], key: bytes) -> None:
+        if (workflow_id := self._mail.heard_of(key)) is not None:
+            self._hints.delivered(workflow_id)
+        if isinstance(event.get(wf.TIMEOUT_AT), datetime) and wf.STATUS not in event:
+            self.rivalry.arrived(key)  # the message has woken it
 
 
 def _can_be_followed(workflows: AsyncCollection[Document]) -> bool:

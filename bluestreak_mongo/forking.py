@@ -33,6 +33,7 @@ from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.schema import FIRST_DATE, Document, Index
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.index import BY_NAP, BY_STEP
+from bluestreak_mongo.schema.message import MESSAGE_ID
 from bluestreak_mongo.schema.nap import ATTEMPT
 from bluestreak_mongo.schema.record import (
     SAVED_AT,
@@ -234,6 +235,7 @@ async def _copy(
         own = {"_id": ObjectId(), **belonging_to(forked)}
         if isinstance(record.get(id_field), str):
             own[id_field] = own_id(record, record[id_field])
+        record.pop(MESSAGE_ID, None)  # the fork has a mailbox of its own
         copies.append(dated | record | own)
         size += len(bson.encode(record, codec_options=CODEC))
         if len(copies) == _AT_ONCE or size >= BYTES_AT_ONCE:

@@ -41,7 +41,10 @@ class Histories:
         owners = {claim.workflow_id: Owner.of(claim.workflow) for claim in claims}
         steps = self._database.steps
         for step in await self._replayed(steps, owners, to_step, {SAVED_AT: 0}):
-            histories[step.workflow_id].steps[step.step_id] = step.output
+            history = histories[step.workflow_id]
+            history.steps[step.step_id] = step.output
+            if step.receipt is not None:
+                history.receipts[step.step_id] = step.receipt
         attempts: dict[str, list[Attempt]] = {}
         for record in await self._replayed(self._database.naps, owners, to_replayed):
             if isinstance(record, Attempt):

@@ -1,4 +1,4 @@
-"""What a server and its three collections must be, looked at when a store is opened."""
+"""What a server and its collections must be, looked at when a store is opened."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pymongo.errors import OperationFailure
 
 from bluestreak_core.errors import StoreRefused
 from bluestreak_mongo.driver_error import shown
-from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS, Document
+from bluestreak_mongo.schema import MESSAGES, NAPS, STEPS, WORKFLOWS, Document
 
 logger = logging.getLogger(__name__)
 
 OLDEST_WIRE_VERSION = 17
 """MongoDB 6.0."""
 
-_COLLECTIONS = (WORKFLOWS, STEPS, NAPS)
+_COLLECTIONS = (WORKFLOWS, STEPS, NAPS, MESSAGES)
 _UNAUTHORIZED = 13
 _HOSTS = {
     ".docdb.amazonaws.com": "Amazon DocumentDB",

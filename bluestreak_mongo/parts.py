@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from bluestreak_core.adapter import ServerClock, Timekeeper
 from bluestreak_core.clock import Clock
 from bluestreak_core.store import Hints
+from bluestreak_mongo.address import ADDRESS_FIELDS, Address
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import Groups
 from bluestreak_mongo.control import Control
@@ -20,8 +22,11 @@ from bluestreak_mongo.history import Histories
 from bluestreak_mongo.in_session import InSession
 from bluestreak_mongo.listing import Listing
 from bluestreak_mongo.pruning import Pruning
+from bluestreak_mongo.receiving import Receiving
 from bluestreak_mongo.recording import Recording
 from bluestreak_mongo.renewal import Renewal
+from bluestreak_mongo.sending import Sending
+from bluestreak_mongo.shared_read import SharedRead
 from bluestreak_mongo.standing import Standings
 from bluestreak_mongo.starting import Starting
 from bluestreak_mongo.transactions import Transactions
@@ -50,6 +55,8 @@ class Parts:
     forking: Forking
     transactions: Transactions
     in_session: InSession
+    sending: Sending
+    receiving: Receiving
     listing: Listing
     pruning: Pruning
     feed: Feed
@@ -60,7 +67,14 @@ class Parts:
         """The parts of a store in a database; nothing is sent to it yet."""
         rules, groups, unreadable = BsonRules(), Groups(database), UnreadableDocuments()
         feed = Feed(database.tolerant_workflows, hints, clock)
-        control = Control(database, hints)
+        control, recording = Control(database, hints), Recording(database, groups, rules)
+
+        def to_address(document: Mapping[str, Any]) -> Address:
+            address = Address.read(document)
+            feed.identify_for_mail(document)
+            return address
+
+        addresses = SharedRead(database.workflows, ADDRESS_FIELDS, to_address)
         timekeeper = None
         if isinstance(clock, ServerClock):
             timekeeper = Timekeeper(clock, database.server_time)
@@ -77,7 +91,7 @@ class Parts:
                 timekeeper=timekeeper,
             ),
             renewal=Renewal(database, unreadable),
-            recording=Recording(database, groups, rules),
+            recording=recording,
             histories=Histories(database, unreadable),
             endings=Endings(groups, rules, hints),
             control=control,
@@ -85,6 +99,17 @@ class Parts:
             forking=Forking(database, hints),
             transactions=Transactions(database, rules),
             in_session=InSession(database, rules, control),
+            sending=Sending(database, groups, rules, hints, addresses),
+            receiving=Receiving(
+                database=database,
+                groups=groups,
+                recording=recording,
+                addresses=addresses,
+                rules=rules,
+                feed=feed,
+                hints=hints,
+                clock=clock,
+            ),
             listing=Listing(database, unreadable),
             pruning=Pruning(database),
             feed=feed,

@@ -1,10 +1,11 @@
 """Deleting workflows that have ended, without ever taking a step from one that may run.
 
-A batch is marked, which nothing undoes; then its steps and naps are deleted, then the workflows.
-Several may be at the same batch, and one of them may be so slow that an id has been started again
-meanwhile. So steps and naps are deleted by their own keys, of which it is known that they were read
-while the marked document was still there: it keeps the id from being used. Behind a router, each
-write names one workflow: a sharded cluster may pass over some of what is deleted together.
+A batch is marked, which nothing undoes; then its records (steps, naps and messages) are deleted,
+then the workflows. Several may be at the same batch, and one of them may be so slow that an id has
+been started again meanwhile. So records are deleted by their own keys, of which it is known that
+they were read while the marked document was still there: it keeps the id from being used. Behind a
+router, each write names one workflow: a sharded cluster may pass over some of what is deleted
+together.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ WORKFLOWS_AT_ONCE = 500
 """Workflows of a batch, at most: their ids, which may be long, go into each of its commands."""
 
 RECORDS_AT_ONCE = 10_000
-"""Steps, or naps, that are read, and then deleted, by one command each."""
+"""Steps, naps or messages that are read, and then deleted, by one command each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Pruning:
     def __init__(self, database: Database) -> None:
         self._is_routed = database.is_routed
         self._workflows = database.workflows
-        self._records = (database.steps, database.naps)
+        self._records = (database.steps, database.naps, database.messages)
         self._unreadable = UnreadableDocuments()  # its own: ended workflows disturb no claim
 
     @writes
@@ -113,8 +114,8 @@ class Pruning:
                 deleted[place] += await _delete_each(collection, each)
         marked = [these | transitions.marked() for these in self._together(doomed.values())]
         gone = await _delete_each(self._workflows, [DeleteMany(these) for these in marked])
-        steps, naps = deleted
-        return Pruned(workflows=gone, steps=steps, naps=naps)
+        steps, naps, messages = deleted
+        return Pruned(workflows=gone, steps=steps, naps=naps, messages=messages)
 
     async def _read(
         self, collection: AsyncCollection[Document], doomed: dict[str, _Doomed], now: datetime

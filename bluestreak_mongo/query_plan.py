@@ -15,6 +15,7 @@ from bluestreak_mongo.schema.index import (
     BY_HANDLER,
     BY_ID,
     BY_RARE_STATUS,
+    BY_WAITING,
     RARE,
 )
 
@@ -65,6 +66,8 @@ def conditions_of(query: Query) -> list[Condition]:
         add({wf.HANDLER_ID: query.handler_id}, BY_HANDLER)
     if query.id_prefix is not None:
         add({wf.WORKFLOW_ID: _with_prefix(query.id_prefix)}, BY_ID)
+    if query.waiting_for is not None:
+        add({wf.WAITING_FOR: query.waiting_for}, BY_WAITING)
     if query.has_range:
         until = {} if query.created_until is None else {"$lt": query.created_until}
         add({wf.CREATED_AT: {"$gte": query.created_from or FIRST_DATE} | until}, BY_CREATED)
@@ -86,6 +89,8 @@ def index_to_walk(query: Query) -> Index:
     """The index to walk for an order: of those that have it, the one that holds the least."""
     if query.order is Order.ID:
         return BY_ID
+    if query.waiting_for is not None:
+        return BY_WAITING
     if query.statuses is not None and query.statuses <= set(RARE):
         return BY_RARE_STATUS
     return BY_CREATED if query.handler_id is None else BY_HANDLER

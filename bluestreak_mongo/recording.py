@@ -86,6 +86,12 @@ class Recording:
         check_written(outcome, from_error(attempt.error), what)
         return attempt
 
+    async def save_received(
+        self, claim: Claim, document: Document, size: int
+    ) -> tuple[Outcome, Document | None]:
+        """Record a step that has received something: the outcome, and the step of its id if any."""
+        return await self._insert(self._steps, claim, document, size)
+
     @writes
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
         """See `Store.fail_step`."""

@@ -1,102 +1,33 @@
-"""How far workflows are, in few reads for however many callers of this process."""
+"""How far workflows are, for callers that wait for their ends."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
-from bson.errors import InvalidBSON
 from pymongo.asynchronous.collection import AsyncCollection
 
-from bluestreak_core.concurrency import finish_despite_cancel, wait_ended
-from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Standing
-from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.feed import Feed
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.unreadable import undecodable
-
-READ_AT_ONCE = 250
+from bluestreak_mongo.shared_read import SharedRead
 
 _WITHOUT_INPUT = {wf.INPUT: 0}
 
-_Found = dict[str, Standing | CorruptDocument]
-
-
-@dataclass(eq=False, slots=True)
-class _Group:
-    """Callers that share a read. Those that come after it has been sent share the next one."""
-
-    asked: dict[str, None]
-    read: asyncio.Task[_Found]
-    callers: int = 0
-
 
 class Standings:
-    """Reads the standing of single workflows: one read at a time, for all that ask meanwhile."""
+    """Reads the standing of workflows, and lets the feed know which documents they are."""
 
     def __init__(self, workflows: AsyncCollection[Document], feed: Feed) -> None:
-        self._workflows = workflows
         self._feed = feed
-        self._turn = asyncio.Lock()
-        self._gathering: _Group | None = None
+        self._shared = SharedRead(workflows, _WITHOUT_INPUT, self._to_standing)
 
     async def find(self, workflow_id: str) -> Standing | None:
-        """See `Store.find_standing`. The read is broken off when its last caller is cancelled."""
-        group = self._gathering
-        if group is None:
-            asked: dict[str, None] = {}
-            group = self._gathering = _Group(asked, asyncio.create_task(self._read(asked)))
-        group.asked[workflow_id] = None
-        group.callers += 1
-        try:
-            await wait_ended(group.read)
-        finally:
-            group.callers -= 1
-            if not group.callers and not group.read.done():
-                self._close(group.asked)
-                group.read.cancel()
-                await finish_despite_cancel(group.read)
-        with store_errors():
-            found = group.read.result().get(workflow_id)
-        if isinstance(found, CorruptDocument):
-            raise found
-        return found
+        """See `Store.find_standing`."""
+        return await self._shared.find(workflow_id)
 
-    async def _read(self, asked: dict[str, None]) -> _Found:
-        async with self._turn:
-            self._close(asked)
-            found: _Found = {}
-            ids = list(asked)
-            for start in range(0, len(ids), READ_AT_ONCE):
-                found |= await self._read_all(ids[start : start + READ_AT_ONCE])
-            return found
-
-    def _close(self, asked: dict[str, None]) -> None:
-        """Let no other caller join."""
-        if self._gathering is not None and self._gathering.asked is asked:
-            self._gathering = None
-
-    async def _read_all(self, workflow_ids: Sequence[str]) -> _Found:
-        theirs = {wf.WORKFLOW_ID: {"$in": workflow_ids}}
-        try:
-            cursor = self._workflows.find(theirs, _WITHOUT_INPUT, batch_size=READ_AT_ONCE + 1)
-            documents = await cursor.to_list(None)
-            workflows = [wf.to_workflow(document) for document in documents]
-        except (InvalidBSON, CorruptDocument) as error:
-            if len(workflow_ids) == 1:
-                return {workflow_ids[0]: self._named(workflow_ids[0], error)}
-            apart: _Found = {}
-            for workflow_id in workflow_ids:
-                apart |= await self._read_all([workflow_id])
-            return apart
-        for document in documents:
-            self._feed.identify(document)
-        return {workflow.workflow_id: workflow.standing for workflow in workflows}
-
-    def _named(self, workflow_id: str, error: InvalidBSON | CorruptDocument) -> CorruptDocument:
-        if isinstance(error, CorruptDocument):
-            return error
-        return undecodable(self._workflows.name, workflow_id, error)
+    def _to_standing(self, document: Mapping[str, Any]) -> Standing:
+        standing = wf.to_workflow(document).standing
+        self._feed.identify_for_end(document)
+        return standing

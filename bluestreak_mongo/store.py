@@ -1,15 +1,17 @@
-"""MongoStore: the state machine on three collections."""
+"""MongoStore: the state machine on four collections."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pymongo.asynchronous.database import AsyncDatabase
 from typing_extensions import override
 
 from bluestreak_core.clock import Clock
+from bluestreak_core.errors import BluestreakError
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
@@ -19,7 +21,9 @@ from bluestreak_core.model import (
     Failure,
     History,
     Nap,
+    NewMessage,
     NewWorkflow,
+    NoMessage,
     Standing,
     Status,
     Step,
@@ -33,6 +37,7 @@ from bluestreak_core.store import (
     Records,
     Store,
     SupportsForks,
+    SupportsMessages,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -58,6 +63,7 @@ class MongoStore(
     SupportsTransactions,
     SupportsSearch,
     SupportsPruning,
+    SupportsMessages,
 ):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
@@ -282,3 +288,40 @@ class MongoStore(
         return await self._call(
             lambda parts: parts.pruning.prune, ended_before, statuses, limit, now
         )
+
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        return await self._call(lambda parts: parts.sending.send, message)
+
+    @override
+    async def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
+        return await self._call(lambda parts: parts.sending.send_many, messages)
+
+    @override
+    async def send_in(self, session: Any, message: NewMessage) -> bool:
+        return await self._call(lambda parts: parts.sending.send_in, session, message)
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        return await self._call(
+            lambda parts: partial(parts.receiving.receive, give_up=give_up),
+            *(claim, step_id, names, now),
+        )
+
+    @override
+    async def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        await self._call(
+            lambda parts: parts.endings.park_until_message, claim, wake_up_at, names, mail, now
+        )
+
+    @override
+    async def wait_for_message(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
+        return await self._call(lambda parts: parts.receiving.wait, workflow_id, mail, timeout)
+
+    @override
+    async def find_unread(self, workflow_id: str, limit: int) -> Sequence[NewMessage]:
+        return await self._call(lambda parts: parts.receiving.find_unread, workflow_id, limit)

@@ -48,11 +48,14 @@ _FIELDS: Mapping[str, str] = {
     "controls": wf.CONTROLS,
     "failed_steps": wf.FAILED_STEPS,
     "reason": wf.REASON,
+    "waiting_for": wf.WAITING_FOR,
+    "mail": wf.MAIL,
 }
 """Where a document has the fields that a change may touch."""
 
 _STORED: Mapping[type, Callable[[Any], Any]] = {
     Status: lambda status: status.value,
+    tuple: list,
     ErrorRecord: from_error,
     FailedStep: from_failed_step,
     ClaimEntry: from_claim_entry,
@@ -210,6 +213,51 @@ def without_failed_step(claim: Claim, step_id: str) -> Document:
 def fail_step(failed: FailedStep) -> Document:
     """Records that a step is given up, which is progress too."""
     return update(change.fail_step(failed))
+
+
+def wait(wake_up_at: datetime, names: Collection[str], mail: int, now: datetime) -> list[Document]:
+    """Parks a workflow until a message comes if `mail` is still the count, else releases it."""
+    parked = _stored(change.wait(wake_up_at, tuple(names)).set)
+    released = _stored(change.release(now).set)
+    is_same = {"$eq": [{"$ifNull": [f"${wf.MAIL}", 0]}, mail]}
+    fields = {
+        field: {
+            "$cond": [
+                is_same,
+                {"$literal": value},
+                {"$literal": released[field]} if field in released else "$$REMOVE",
+            ]
+        }
+        for field, value in parked.items()
+    }
+    return [{"$set": fields}]
+
+
+def reachable(workflow_id: str, created_at: datetime | None) -> Document:
+    """Matches a workflow that may still receive messages, and not a later one of the same id."""
+    return {
+        wf.WORKFLOW_ID: workflow_id,
+        wf.CREATED_AT: created_at,
+        wf.STATUS: {"$ne": Status.FINISHED.value},
+        wf.PRUNED_AT: None,
+    }
+
+
+def deliver(names: Sequence[str], now: datetime) -> list[Document]:
+    """Counts messages of these names, and wakes the workflow if it waits for one of them."""
+    awaited = {
+        "$setIntersection": [{"$ifNull": [f"${wf.WAITING_FOR}", []]}, {"$literal": list(names)}]
+    }
+    statuses = [status.value for status in machine.sources(Transition.WAKE)]
+    wakes = {"$and": [{"$in": [f"${wf.STATUS}", statuses]}, {"$ne": [awaited, []]}]}
+    woken = _stored(change.wake(now, len(names)).at_most)[wf.TIMEOUT_AT]
+    due_at = {"$min": [f"${wf.TIMEOUT_AT}", woken]}
+    fields = {
+        wf.MAIL: {"$add": [{"$ifNull": [f"${wf.MAIL}", 0]}, len(names)]},
+        wf.TIMEOUT_AT: {"$cond": [wakes, due_at, f"${wf.TIMEOUT_AT}"]},
+        wf.WAITING_FOR: {"$cond": [wakes, "$$REMOVE", f"${wf.WAITING_FOR}"]},
+    }
+    return [{"$set": fields}]
 
 
 def control(

@@ -24,7 +24,7 @@ class Waiting:
 
     async def for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> bool:
         """See `Store.wait_for_end`."""
-        with self._feed.waiting_for(workflow_id):
+        with self._feed.waiting_for_end(workflow_id):
             pause = min(timeout, self._feed.read_again_after)
             return await self._hints.wait_for_end(workflow_id, since, pause)
 

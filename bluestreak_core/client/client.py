@@ -11,14 +11,17 @@ from typing import Any, Literal, Self, TypeVar, overload
 from bluestreak_core.argument import Duration, check_id
 from bluestreak_core.client.control import Control
 from bluestreak_core.client.known_handlers import KnownHandlers
+from bluestreak_core.client.message_calls import MessageCalls
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.patience import to_patience
 from bluestreak_core.client.search import Search
+from bluestreak_core.client.sending import Sending
 from bluestreak_core.client.starting import Start, Starting
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.client.waiting import Waiting
 from bluestreak_core.codec import PLAIN, Codec
 from bluestreak_core.machine import Transition
+from bluestreak_core.message import Message
 from bluestreak_core.model import Nap, Step, Workflow
 from bluestreak_core.run import Context, Handler
 from bluestreak_core.store import ENDED, Pruned, Store, WorkflowSummary
@@ -29,7 +32,7 @@ Result = TypeVar("Result")
 _NONE: Mapping[str, Handler] = MappingProxyType({})
 
 
-class Client:
+class Client(MessageCalls):
     """Starts workflows, waits for them, finds and controls them, and runs none.
 
     For a process without a worker, such as a web server. Use it as
@@ -44,7 +47,8 @@ class Client:
 
     Raises `InvalidArgument`, and for the handlers `InvalidId` and `InvalidHandler`.
 
-    This class is a facade: the other modules of `bluestreak_core.client` do the work.
+    This class is a facade: the other modules of `bluestreak_core.client` do the work. Calls about
+    messages are in `MessageCalls`.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Client:
         self._known = KnownHandlers(handlers, codec)
         self._starting = Starting(self._store, self._known)
         self._waiting = Waiting(self._store, self._known)
+        super().__init__(Sending(self._store, self._known))
         self._control = Control(self._store)
         self._search = Search(self._store)
 
@@ -315,6 +320,7 @@ class Client:
         status: str | Collection[str] | None = None,
         handler_id: str | None = None,
         id_prefix: str | None = None,
+        waiting_for: Message[Any] | str | None = None,
         created: tuple[datetime | None, datetime | None] | None = None,
         order: Literal["newest", "oldest", "id"] | None = None,
         limit: int | None = None,
@@ -323,6 +329,7 @@ class Client:
         """The workflows that match everything given, one by one, without inputs and results.
 
         - `status`: one `Status` or several.
+        - `waiting_for`: the message that a workflow waits for, while it is parked.
         - `created`: the first instant, and the first one behind the range; either may be None. What
           the JavaScript library created counts as the oldest, and is in no range.
         - `order`: `"newest"` first, `"oldest"` first, or by `"id"`. The default is the newest
@@ -342,6 +349,7 @@ class Client:
             status=status,
             handler_id=handler_id,
             id_prefix=id_prefix,
+            waiting_for=waiting_for,
             created=created,
             order=order,
             limit=limit,

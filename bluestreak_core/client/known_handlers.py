@@ -1,4 +1,4 @@
-"""The handlers that a client knows: by them it converts inputs and results."""
+"""The handlers that a client knows, and the conversion of what it sends and gets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from bluestreak_core.argument import check_callable, check_handler, check_id, is_async
 from bluestreak_core.codec import Codec, Conversion
 from bluestreak_core.errors import HandlerNotRegistered, InvalidArgument
+from bluestreak_core.message import Message
 from bluestreak_core.run import Handler
 
 
@@ -51,6 +52,10 @@ class KnownHandlers:
         if known is None:
             return handler_id, input
         return handler_id, self._conversion.stored_input(workflow_id, known, input)
+
+    def stored_payload(self, workflow_id: str, message: Message[Any], payload: Any) -> Any:
+        """A payload as it is stored, converted by the type of the message."""
+        return self._conversion.stored_payload(workflow_id, message.name, message.type, payload)
 
     def result(self, workflow_id: str, handler: Handler, stored: Any) -> Any:
         """A result as the handler returned it."""

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from bluestreak_core.argument import check_id, check_limit, has_real_type, to_instant
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
+from bluestreak_core.message import Message, to_message
 from bluestreak_core.model import Status, Workflow
 from bluestreak_core.store import (
     ENDED,
@@ -45,6 +46,7 @@ class Search:
         status: str | Collection[str] | None,
         handler_id: str | None,
         id_prefix: str | None,
+        waiting_for: Message[Any] | str | None,
         created: tuple[datetime | None, datetime | None] | None,
         order: Literal["newest", "oldest", "id"] | None,
         limit: int | None,
@@ -58,6 +60,9 @@ class Search:
             statuses=None if status is None else _to_statuses("status", status, tuple(Status)),
             handler_id=None if handler_id is None else check_id("handler id", handler_id),
             id_prefix=None if id_prefix is None else check_id("id_prefix", id_prefix),
+            waiting_for=(
+                None if waiting_for is None else to_message("waiting_for", waiting_for).name
+            ),
             created_from=created_from,
             created_until=created_until,
             order=_to_order("order", order, default),

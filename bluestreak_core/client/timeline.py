@@ -15,10 +15,12 @@ from bluestreak_core.model import (
     ErrorRecord,
     FailedStep,
     Nap,
+    Receipt,
     Status,
     Step,
     Workflow,
 )
+from bluestreak_core.run.receive import FOREVER
 from bluestreak_core.store import Records
 
 Record = ClaimEntry | Step | Nap | Attempt | FailedStep | ErrorRecord
@@ -33,6 +35,8 @@ class EventKind(StrEnum):
     RETRIED = "retried"
     CLAIMED = "claimed"
     STEP = "step"
+    RECEIVED = "received"
+    WAIT = "wait"
     NAP = "nap"
     ATTEMPT_FAILED = "attempt failed"
     STEP_FAILED = "step failed"
@@ -54,8 +58,10 @@ class TimelineEvent:
     """One event in the life of a workflow.
 
     `at` is None if the time is not recorded. `name` is the id of the step or nap, or the worker.
-    `record` is the source of the event: the claim's entry, the step, the nap, the attempt, the
-    given-up step, the last error; None if the source is the workflow itself.
+    `RECEIVED` is a step that has received a message, or none in time; `WAIT` is the record
+    of how long it waits, an attempt. `record` is the source of the event: the claim's entry, the
+    step, the nap, the attempt, the given-up step, the last error; None if the source is the
+    workflow itself.
     """
 
     kind: EventKind
@@ -113,10 +119,16 @@ class Timeline:
 def _detail(record: Record | None) -> str:
     detail = ""
     match record:
+        case Step(receipt=Receipt(message_id=None)):
+            detail = ": nothing in time"
+        case Step(output=output, receipt=Receipt(name=name)):
+            detail = f": {_cut(name)}, {_cut(output)}"
         case Step(output=output):
             detail = f": {_cut(output)}"
         case Nap(wake_up_at=wake_up_at):
             detail = f" until {_shown(wake_up_at)}"
+        case Attempt(number=0, retry_at=datetime() as until):
+            detail = f" until {_shown(until)}"
         case Attempt(number=number, error=error, retry_at=retry_at):
             then = "" if retry_at is None else f", tried again at {_shown(retry_at)}"
             detail = f", number {number}: {_error(error)}{then}"
@@ -146,7 +158,8 @@ def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
         at, name = failed.failed_at, failed.step_id
         yield TimelineEvent(kind=EventKind.STEP_FAILED, at=at, name=name, record=failed)
     for step in records.steps:
-        yield TimelineEvent(kind=EventKind.STEP, at=step.saved_at, name=step.step_id, record=step)
+        kind = EventKind.STEP if step.receipt is None else EventKind.RECEIVED
+        yield TimelineEvent(kind=kind, at=step.saved_at, name=step.step_id, record=step)
     yield from _attempts(records, waited_after=True)
     for nap in records.naps:
         yield TimelineEvent(kind=EventKind.NAP, at=nap.saved_at, name=nap.nap_id, record=nap)
@@ -156,7 +169,8 @@ def _attempts(records: Records, *, waited_after: bool) -> Iterator[TimelineEvent
     for attempt in records.attempts:
         at, name = attempt.saved_at, attempt.step_id
         if waited_after == (attempt.retry_at is not None and attempt.retry_at > at):
-            yield TimelineEvent(kind=EventKind.ATTEMPT_FAILED, at=at, name=name, record=attempt)
+            kind = EventKind.WAIT if attempt.is_wait else EventKind.ATTEMPT_FAILED
+            yield TimelineEvent(kind=kind, at=at, name=name, record=attempt)
 
 
 def _ordered(events: Iterator[TimelineEvent]) -> list[TimelineEvent]:
@@ -197,6 +211,12 @@ def _head(workflow: Workflow) -> Iterator[str]:
 
 def _state(workflow: Workflow) -> str:
     match workflow.status:
+        case Status.IDLE if workflow.waiting_for:
+            names = " or ".join(map(_cut, workflow.waiting_for))
+            until = (
+                "" if workflow.timeout_at >= FOREVER else f" until {_shown(workflow.timeout_at)}"
+            )
+            return f"waiting for {names}{until}"
         case Status.IDLE | Status.FAILED:
             return f"{workflow.status.value}, due {_shown(workflow.timeout_at)}"
         case Status.RUNNING:

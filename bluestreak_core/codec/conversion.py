@@ -74,6 +74,16 @@ class Conversion:
         what = f"stored output of step {step_id!r} of workflow {workflow_id!r}"
         return self._decode(stored, self._returns.of(fn), what)
 
+    def stored_payload(self, workflow_id: str, name: str, annotation: Any, value: Any) -> Any:
+        """A message's payload as it is stored; an annotation of None leaves it alone."""
+        what = f"payload of message {name!r} to workflow {workflow_id!r}"
+        return value if annotation is None else self._encode(value, annotation, what)
+
+    def payload(self, workflow_id: str, name: str, annotation: Any, stored: Any) -> Any:
+        """A payload as the handler gets it; an annotation of None leaves it alone."""
+        what = f"stored payload of message {name!r} to workflow {workflow_id!r}"
+        return stored if annotation is None else self._decode(stored, annotation, what)
+
     def _encode(self, value: Any, annotation: Any, what: str) -> Any:
         return value if annotation is ABSENT else self._codec.encode(value, annotation, what)
 

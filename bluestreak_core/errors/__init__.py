@@ -16,6 +16,7 @@ from bluestreak_core.errors.family import (
 from bluestreak_core.errors.state import (
     ClaimLost,
     DeadlineExceeded,
+    MessageTimeout,
     StepFailed,
     StepNotRecorded,
     StepTimeout,
@@ -25,11 +26,13 @@ from bluestreak_core.errors.state import (
     WorkflowCancelled,
     WorkflowConflict,
     WorkflowCrashed,
+    WorkflowEnded,
     WorkflowNotFound,
 )
 from bluestreak_core.errors.store import CorruptDocument, StoreRefused, StoreUnavailable
 from bluestreak_core.errors.usage import (
     AlreadyPolling,
+    AlreadyReceiving,
     DuplicateNap,
     DuplicateStep,
     HandlerAlreadyRegistered,
@@ -44,6 +47,7 @@ from bluestreak_core.errors.usage import (
     NotInitialised,
     UnstorableValue,
     Unsupported,
+    UsedInStep,
     UsedInTransaction,
     ValueTooLarge,
     WrongEventLoop,
@@ -52,6 +56,7 @@ from bluestreak_core.errors.usage import (
 __all__ = [
     "Abort",
     "AlreadyPolling",
+    "AlreadyReceiving",
     "BluestreakError",
     "ClaimLost",
     "CorruptDocument",
@@ -67,6 +72,7 @@ __all__ = [
     "InvalidHandler",
     "InvalidId",
     "InvalidValue",
+    "MessageTimeout",
     "NotAwaited",
     "NotInitialised",
     "StateError",
@@ -80,6 +86,7 @@ __all__ = [
     "UnstorableValue",
     "Unsupported",
     "UsageError",
+    "UsedInStep",
     "UsedInTransaction",
     "ValueTooLarge",
     "WaitTimeout",
@@ -87,6 +94,7 @@ __all__ = [
     "WorkflowCancelled",
     "WorkflowConflict",
     "WorkflowCrashed",
+    "WorkflowEnded",
     "WorkflowNotFound",
     "WrongEventLoop",
 ]

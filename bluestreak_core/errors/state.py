@@ -31,6 +31,35 @@ class StepNotRecorded(StateError):
         return f"workflow {self.workflow_id!r} has not recorded a step {self.step_id!r}"
 
 
+class WorkflowEnded(StateError):
+    """A message was sent to a workflow that has finished, and so receives nothing any more."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(workflow_id)
+        self.workflow_id = workflow_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r} has finished, and receives no messages"
+
+
+class MessageTimeout(StateError, TimeoutError):
+    """None of the messages that a `receive` waited for came in time; `names` are their names.
+
+    This is recorded: each later run of the handler gets the same error at the same place.
+    """
+
+    def __init__(self, workflow_id: str, step_id: str, names: tuple[str, ...]) -> None:
+        super().__init__(workflow_id, step_id, names)
+        self.args = (workflow_id, step_id, names)  # OSError keeps only two of three
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.names = names
+
+    def __str__(self) -> str:
+        names = " or ".join(map(repr, self.names))
+        return f"workflow {self.workflow_id!r}: {self.step_id!r} received no {names} in time"
+
+
 class WaitTimeout(StateError):
     """`wait` gave up before the workflow ended; `status` is the last one seen.
 

@@ -113,6 +113,35 @@ class UsedInTransaction(UsageError):
         return f"workflow {self.workflow_id!r}: {self.used} cannot be used {within}"
 
 
+class UsedInStep(UsageError):
+    """The function of a step waits for a message, which would hold up the step, and be repeated."""
+
+    def __init__(self, workflow_id: str, used: str, within: str) -> None:
+        super().__init__(workflow_id, used, within)
+        self.workflow_id = workflow_id
+        self.used = used
+        self.within = within
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: {self.used} cannot be used within {self.within}"
+
+
+class AlreadyReceiving(UsageError):
+    """Two `receive` wait for messages of one name at once: which one gets the first is chance."""
+
+    def __init__(self, workflow_id: str, step_id: str, name: str) -> None:
+        super().__init__(workflow_id, step_id, name)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: {self.step_id!r} would wait for {self.name!r} while "
+            "another receive does: await one after the other"
+        )
+
+
 class UnstorableValue(UsageError, TypeError):
     """A value contains something that the store cannot hold.
 

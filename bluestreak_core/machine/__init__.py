@@ -16,6 +16,7 @@ from bluestreak_core.machine.decision import (
     crashed_too_often,
     create,
     deadline_at,
+    deliver,
     fail,
     fail_step,
     finish,
@@ -34,6 +35,8 @@ from bluestreak_core.machine.decision import (
     release,
     renew,
     retry_at,
+    wait,
+    wait_change,
 )
 from bluestreak_core.machine.table import (
     CONTROL,
@@ -62,6 +65,7 @@ __all__ = [
     "crashed_too_often",
     "create",
     "deadline_at",
+    "deliver",
     "fail",
     "fail_step",
     "failure_transition",
@@ -83,5 +87,7 @@ __all__ = [
     "retry_at",
     "sources",
     "target",
+    "wait",
+    "wait_change",
     "waiting",
 ]

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bluestreak_core.machine.table import (
+    CONTROL,
     Transition,
     failure_transition,
     sources,
@@ -109,6 +110,7 @@ def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Change:
             "claim_token": token,
             "worker": request.worker,
         },
+        clear=("waiting_for",),
         add={"claims": 1, "crashes": int(crashed)},
         at_most={"started_at": request.now},
         append={"claim_log": entry},
@@ -137,6 +139,31 @@ def fail_step(failed: FailedStep) -> Change:
 def park(wake_up_at: datetime) -> Change:
     """The claim is given back until the nap ends."""
     return _ending(Transition.PARK, wake_up_at)
+
+
+def wait(wake_up_at: datetime, names: tuple[str, ...]) -> Change:
+    """`park`, until a message of one of these names is sent, but no longer than until the instant.
+
+    Its guard is also that `mail` is still what it was when the mailbox was found empty. If it is
+    not, the change is `release`.
+    """
+    return _ending(Transition.PARK, wake_up_at, waiting_for=names)
+
+
+def deliver(count: int) -> Change:
+    """So many messages were sent, in whatever state the workflow is."""
+    return Change(sources=tuple(Status), add={"mail": count})
+
+
+def wake(now: datetime, count: int) -> Change:
+    """So many messages were sent, and the workflow is parked until one of them comes."""
+    return Change(
+        event=Transition.WAKE,
+        sources=sources(Transition.WAKE),
+        clear=("waiting_for",),
+        add={"mail": count},
+        at_most={"timeout_at": now},
+    )
 
 
 def release(now: datetime) -> Change:
@@ -172,6 +199,8 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
     There is one change for each group of states from which it does the same. A workflow that is
     marked for deletion must not be changed.
     """
+    if event not in CONTROL:
+        return ()
     taken = Change(
         event=event,
         sources=sources(event),
@@ -182,7 +211,8 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
     match event:
         case Transition.CANCEL:
             ended = {"timeout_at": now, "finished_at": now, "reason": reason}
-            return (taken._replace(set={**taken.set, **ended}),)
+            cleared = (*taken.clear, "waiting_for")
+            return (taken._replace(set={**taken.set, **ended}, clear=cleared),)
         case Transition.RETRY:
             anew = {"timeout_at": now, "start_at": now, "failures": 0, "crashes": 0}
             forgotten = ("failed_steps", "finished_at", "error", "reason")
@@ -204,6 +234,4 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
                     at_least={"claims": 1},
                 ),
             )
-        case Transition.RESUME:
-            return (taken,)
-    return ()
+    return (taken,)

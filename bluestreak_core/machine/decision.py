@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -174,6 +174,29 @@ def fail_step(workflow: Workflow, failed: FailedStep) -> Workflow:
 def park(workflow: Workflow, wake_up_at: datetime) -> Workflow:
     """See `change.park`."""
     return change.park(wake_up_at).apply(workflow)
+
+
+def wait(
+    workflow: Workflow, wake_up_at: datetime, names: tuple[str, ...], mail: int, now: datetime
+) -> Workflow:
+    """See `change.wait`; `mail` is what the count was when the mailbox was found empty."""
+    return wait_change(workflow, wake_up_at, names, mail, now).apply(workflow)
+
+
+def wait_change(
+    workflow: Workflow, wake_up_at: datetime, names: tuple[str, ...], mail: int, now: datetime
+) -> change.Change:
+    """`change.wait` for this workflow, or `change.release` if something was sent meanwhile."""
+    return change.wait(wake_up_at, names) if workflow.mail == mail else change.release(now)
+
+
+def deliver(workflow: Workflow, names: Collection[str], now: datetime) -> Workflow:
+    """The record after messages of these names were sent: counted, and due if it waits for one."""
+    count = len(names)
+    waits = workflow.status in sources(Transition.WAKE) and not set(names).isdisjoint(
+        workflow.waiting_for
+    )
+    return (change.wake(now, count) if waits else change.deliver(count)).apply(workflow)
 
 
 def release(workflow: Workflow, now: datetime) -> Workflow:

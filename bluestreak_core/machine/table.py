@@ -11,8 +11,9 @@ States without exits are listed with empty rows, so the table is complete.
     idle, failed, running --pause--> paused  --resume---------> idle
     idle, failed, running, paused    --cancel---------> cancelled
     aborted, cancelled               --retry----------> idle
+    idle, paused                     --wake-----------> the same
 
-Each transition has a guard besides its arrow. There are three kinds:
+Each transition has a guard besides its arrow. There are four kinds:
 
 - `claim` needs a workflow that is *due*: `timeout_at` has come. That one instant is the due time of
   an `idle` or `failed` workflow and the end of the lease of a `running` one. So claiming a
@@ -23,6 +24,12 @@ Each transition has a guard besides its arrow. There are three kinds:
 - `cancel`, `pause`, `resume` and `retry` come from outside, need no claim, and take it from its
   holder. They raise `TransitionRefused` if they have no arrow, or if the workflow is marked for
   deletion.
+- `wake` happens to a workflow that was parked until a message comes, when one is sent that it
+  waits for: it becomes due at once, or when it is resumed. It needs no claim, and there is none.
+
+A workflow that waits for messages is parked only if none was sent since it last looked: `mail`
+counts them, and if the count has changed, the workflow is released instead. So no message is
+overlooked, whenever it is sent.
 
 An ending may arrive twice, since a caller that got no answer has to ask again. A repeat is accepted
 and changes nothing; `has_ended_by` distinguishes it from a stale call. The token stays on the
@@ -61,11 +68,13 @@ class Transition(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     RETRY = "retry"
+    WAKE = "wake"
 
 
 TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
     Status.IDLE: {
         Transition.CLAIM: Status.RUNNING,
+        Transition.WAKE: Status.IDLE,
         Transition.PAUSE: Status.PAUSED,
         Transition.CANCEL: Status.CANCELLED,
     },
@@ -85,6 +94,7 @@ TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
         Transition.CANCEL: Status.CANCELLED,
     },
     Status.PAUSED: {
+        Transition.WAKE: Status.PAUSED,
         Transition.RESUME: Status.IDLE,
         Transition.CANCEL: Status.CANCELLED,
     },
@@ -115,7 +125,10 @@ def waiting() -> tuple[Status, ...]:
 
 @cache
 def target(event: Transition) -> Status:
-    """The state that a transition leads to, which is the same from each of its sources."""
+    """The state that a transition leads to, which is the same from each of its sources.
+
+    `wake`, which leaves the state alone, has none.
+    """
     (status,) = {row[event] for row in TRANSITIONS.values() if event in row}
     return status
 

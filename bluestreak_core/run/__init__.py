@@ -1,8 +1,8 @@
 """One claimed workflow while it runs.
 
 Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then `context`,
-which the handler sees. Each verb of the context has a module: `step`, `nap`, `transaction`,
-`clean_up`. They share a `frame`.
+which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`,
+`recorded`, `transaction`, `clean_up`. They share a `frame`.
 """
 
 from bluestreak_core.run.context import Context
@@ -16,6 +16,7 @@ from bluestreak_core.run.handler import (
 )
 from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.hook import CallKind, RunHook, RunInfo, UserCall
+from bluestreak_core.run.info import WorkflowInfo
 from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease
 from bluestreak_core.run.run import Run
 
@@ -35,4 +36,5 @@ __all__ = [
     "RunInfo",
     "SharedHistories",
     "UserCall",
+    "WorkflowInfo",
 ]

@@ -22,7 +22,8 @@ class Attempts:
         self._journal = journal
         self.step_id = step_id
         self._retry = retry
-        self._latest = journal.history.attempts.get(step_id)
+        latest = journal.history.attempts.get(step_id)
+        self._latest = None if latest is None or latest.is_wait else latest
 
     @property
     def number(self) -> int:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, TypeVar, TypeVarTuple, overload
+from uuid import UUID
 
 from bluestreak_core.argument import Duration, check_id
 from bluestreak_core.errors import FinalMistakes
+from bluestreak_core.message import Message, Received
 from bluestreak_core.retry import Retry
+from bluestreak_core.run import recorded
 from bluestreak_core.run.clean_up import CleanUps, on_cancel
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.nap import sleep
+from bluestreak_core.run.info import WorkflowInfo
+from bluestreak_core.run.nap import sleep, sleep_until
+from bluestreak_core.run.receive import receive, received_payload
 from bluestreak_core.run.step import step
 from bluestreak_core.run.transaction import transaction
 from bluestreak_core.run.unawaited import Unawaited
 
+P = TypeVar("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -39,6 +46,12 @@ class Context:
     def workflow_id(self) -> str:
         """The id that the workflow was started with."""
         return self._frame.workflow_id
+
+    @property
+    def info(self) -> WorkflowInfo:
+        """Facts about the workflow and this run, for logs and metrics."""
+        frame = self._frame
+        return WorkflowInfo.of(frame.journal.workflow, frame.policy.deadline)
 
     def idempotency_key(self, step_id: str) -> str:
         """An idempotency key for the effects of a step on other systems.
@@ -99,10 +112,10 @@ class Context:
           last attempt the step is given up: this is recorded, and `StepFailed` is raised with the
           last error, here and in each later run. If the handler does not catch it, the workflow is
           aborted. An `Abort` is raised at once.
-        - `timeout`, in seconds or as a `timedelta`: the time limit of each call of `fn`. When it is
-          over, `StepTimeout` is raised, or recorded as the error of the attempt. An async function
-          is cancelled. A thread runs to its end, perhaps beside the next attempt, and its result is
-          dropped.
+        - `timeout`, in seconds or as a `timedelta`: the time limit of each call of `fn`, by default
+          the handler's `step_timeout`. When it is over, `StepTimeout` is raised, or recorded as the
+          error of the attempt. An async function is cancelled. A thread runs to its end, perhaps
+          beside the next attempt, and its result is dropped.
 
         Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep` and
         `UsedInTransaction`; and for the output `InvalidValue`, `UnstorableValue` or
@@ -111,6 +124,95 @@ class Context:
         """
         work = step(self._frame, step_id, fn, args, retry, timeout)
         return self._unawaited.watch("step", step_id, work)
+
+    @overload
+    def receive(
+        self,
+        step_id: str,
+        message: Message[P],
+        /,
+        *,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+    ) -> Coroutine[Any, Any, P]: ...
+
+    @overload
+    def receive(
+        self,
+        step_id: str,
+        message: str,
+        /,
+        *,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    def receive(
+        self,
+        step_id: str,
+        message: Message[Any] | str,
+        /,
+        *,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Wait for a message that is sent to this workflow; return its payload.
+
+        It may have been sent before: a message waits in the workflow's mailbox until it is
+        received. Each is received once, in the order in which they were sent. That is recorded as
+        a step, so later runs get the same message here.
+
+        After `park_after` the workflow leaves memory. When a message is sent, the handler runs
+        again from the top.
+
+        - `timeout`, in seconds or as a `timedelta`, counts from the first run that gets here;
+          `deadline` is an aware datetime. If no message has come by then, `MessageTimeout` is
+          raised here, in this run and in each later one; if the handler does not catch it, the
+          workflow is aborted. A message that comes later waits for the next `receive`. A timeout of
+          0 receives what is there.
+
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`,
+        `AlreadyReceiving`, `UsedInStep`, `UsedInTransaction`, and `Unsupported` if the store has no
+        mailboxes. A payload that does not fit the type of the message raises `InvalidValue`, which
+        aborts the workflow.
+        """
+        work = received_payload(self._frame, step_id, message, timeout, deadline)
+        return self._unawaited.watch("receive", step_id, work)
+
+    @overload
+    def receive_any(
+        self,
+        step_id: str,
+        messages: Sequence[Message[P]],
+        /,
+        *,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+    ) -> Coroutine[Any, Any, Received[P]]: ...
+
+    @overload
+    def receive_any(
+        self,
+        step_id: str,
+        messages: Sequence[Message[Any] | str],
+        /,
+        *,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+    ) -> Coroutine[Any, Any, Received[Any]]: ...
+
+    def receive_any(
+        self,
+        step_id: str,
+        messages: Sequence[Message[Any] | str],
+        /,
+        *,
+        timeout: Duration | None = None,
+        deadline: datetime | None = None,
+    ) -> Coroutine[Any, Any, Received[Any]]:
+        """`receive` the first of several messages; return it with its name, time and id."""
+        work = receive(self._frame, step_id, messages, timeout, deadline)
+        return self._unawaited.watch("receive_any", step_id, work)
 
     def transaction(
         self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
@@ -143,6 +245,19 @@ class Context:
         """
         on_cancel(self._frame, self._clean_ups, step_id, fn, args)
 
+    def now(self, step_id: str, /) -> Coroutine[Any, Any, datetime]:
+        """The store's time when a run first got here, recorded as a step: aware, in UTC."""
+        return self._unawaited.watch("now", step_id, recorded.now(self._frame, step_id))
+
+    def uuid(self, step_id: str, /) -> Coroutine[Any, Any, UUID]:
+        """A random UUID, recorded as a step."""
+        return self._unawaited.watch("uuid", step_id, recorded.uuid(self._frame, step_id))
+
+    def random(self, step_id: str, /) -> Coroutine[Any, Any, float]:
+        """A random number from 0.0 up to 1.0, without it, recorded as a step."""
+        work = recorded.random_number(self._frame, step_id)
+        return self._unawaited.watch("random", step_id, work)
+
     def sleep(self, nap_id: str, duration: Duration, /) -> Coroutine[Any, Any, None]:
         """Wait for a duration, in seconds or as a `timedelta`.
 
@@ -154,3 +269,12 @@ class Context:
         """
         work = sleep(self._frame, nap_id, duration)
         return self._unawaited.watch("sleep", nap_id, work)
+
+    def sleep_until(self, nap_id: str, instant: datetime, /) -> Coroutine[Any, Any, None]:
+        """Wait until an instant, an aware datetime. The one that is first recorded holds.
+
+        Otherwise like `sleep`; an instant in the past is recorded, too, and ends at once. Raises
+        `InvalidId`, `InvalidArgument`, `DuplicateNap` and `UsedInTransaction`.
+        """
+        work = sleep_until(self._frame, nap_id, instant)
+        return self._unawaited.watch("sleep_until", nap_id, work)

@@ -54,8 +54,8 @@ class Ending:
                 await self._finish(result)
             case Raised(error, final):
                 await self._fail(error, final=final)
-            case Park(wake_up_at):
-                await self._journal.park(self._deadline.or_sooner(wake_up_at))
+            case Park(wake_up_at, names, mail):
+                await self._journal.park(self._deadline.or_sooner(wake_up_at), names, mail)
             case Release():
                 await self._journal.release()
             case AbortNow(error):

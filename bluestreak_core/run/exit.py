@@ -10,9 +10,14 @@ from typing import Any, NoReturn
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Leave memory until a nap ends."""
+    """Leave memory until a nap ends, or until a message comes of one of the names.
+
+    `mail` is the count of messages at which the mailbox held none of these.
+    """
 
     wake_up_at: datetime
+    names: tuple[str, ...] = ()
+    mail: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,11 @@ from bluestreak_core.errors import (
 from bluestreak_core.errors.text import shown
 from bluestreak_core.run.attempts import failure_of
 from bluestreak_core.run.commit import Commits
-from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Park
+from bluestreak_core.run.exit import Abandon, AbortNow, Exit
+from bluestreak_core.run.handler import Policy
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
-from bluestreak_core.run.operations import Operations
+from bluestreak_core.run.operations import Operation, Operations
 from bluestreak_core.run.transaction_call import check_outside
 
 T = TypeVar("T")
@@ -40,9 +41,17 @@ class Frame:
     """
 
     def __init__(
-        self, journal: Journal, calls: Calls, commits: Commits, operations: Operations, exit: Exit
+        self,
+        journal: Journal,
+        policy: Policy,
+        *,
+        calls: Calls,
+        commits: Commits,
+        operations: Operations,
+        exit: Exit,
     ) -> None:
         self.journal = journal
+        self.policy = policy
         self.calls = calls
         self.commits = commits
         self.operations = operations
@@ -133,6 +142,24 @@ class Frame:
         with self.operations.operation(kind, id, wake_up_at):
             await self._doze(wake_up_at)
 
+    async def await_message(self, wait: Operation, until: datetime) -> None:
+        """Wait until there may be a message for a wait that found none, or until an instant.
+
+        Leave memory as soon as the whole run may be parked.
+        """
+        clock = self.journal.clock
+        mail = wait.mail
+        await clock.sleep(timedelta(0))  # as in `_doze`
+        while mail is not None and (left := until - clock.now()) > timedelta(0):
+            self._park_if_possible()
+            left = min(left, max(self.operations.park_after, _LOOK_AGAIN))
+            if await self.journal.wait_for_message(mail, left):
+                return
+
+    def _park_if_possible(self) -> None:
+        if (parking := self.operations.parking()) is not None:
+            self.exit.decide(parking)
+
     def _warn_if_late(self, kind: str, used_id: object) -> None:
         """Log, once in each run, that a task outlives the handler that started it."""
         if self.exit.decision is None and not self._has_warned:
@@ -147,9 +174,7 @@ class Frame:
         clock = self.journal.clock
         await clock.sleep(timedelta(0))  # let branches that start together begin their operations
         while (left := wake_up_at - clock.now()) > timedelta(0):
-            park_until = self.operations.park_until()
-            if park_until is not None:
-                self.exit.decide(Park(park_until))
+            self._park_if_possible()
             if left > self.operations.park_after:
                 left = min(left, max(self.operations.park_after, _LOOK_AGAIN))
             await clock.sleep(left)

@@ -40,7 +40,7 @@ ErrorCallback = Callable[[str, Any], object]
 class HandlerPolicy(TypedDict, total=False):
     """Settings for the workflows of one handler.
 
-    The first four override settings of `Bluestreak`. `deadline`: a workflow that has not ended so
+    The first five override settings of `Bluestreak`. `deadline`: a workflow that has not ended so
     long after its start time is aborted; None means no deadline. Durations are seconds or
     `timedelta`.
     """
@@ -49,6 +49,7 @@ class HandlerPolicy(TypedDict, total=False):
     max_crashes: int | None
     wait_retry_interval: Duration | Backoff
     timeout_interval: Duration
+    step_timeout: Duration | None
     deadline: Duration | None
 
 
@@ -64,6 +65,7 @@ class Policy:
     max_crashes: int | None
     park_after: timedelta
     error_callback: ErrorCallback | None
+    step_timeout: timedelta | None = None
     deadline: timedelta | None = None
     conversion: Conversion | None = None
     hooks: tuple[RunHook, ...] = ()
@@ -161,7 +163,8 @@ def to_backoff(name: str, value: object) -> timedelta | Backoff:
     return value if has_real_type(value, Backoff) else to_timedelta(name, value)
 
 
-def _to_deadline(name: str, value: object) -> timedelta | None:
+def to_time_limit(name: str, value: object) -> timedelta | None:
+    """A duration of at least a millisecond, or None for no limit."""
     return None if value is None else to_positive_timedelta(name, value)
 
 
@@ -171,6 +174,7 @@ _CHECKS: Mapping[str, Callable[[str, object], Any]] = MappingProxyType(
         "max_crashes": check_limit,
         "wait_retry_interval": to_backoff,
         "timeout_interval": to_positive_timedelta,
-        "deadline": _to_deadline,
+        "step_timeout": to_time_limit,
+        "deadline": to_time_limit,
     }
 )

@@ -36,6 +36,7 @@ class HandlerCall:
         self._store = store
         self._journal = journal
         self._handler = registration.handler
+        self._policy = policy
 
     async def make(self, histories: SharedHistories) -> Returned | Raised:
         """Read the history, call the handler, and end the branches that it leaves behind.
@@ -54,7 +55,14 @@ class HandlerCall:
         workflow_id = self._journal.workflow.workflow_id
         unawaited = Unawaited(workflow_id)
         commits = Commits(self._store, self._journal)
-        frame = Frame(self._journal, self.calls, commits, self.operations, self.exit)
+        frame = Frame(
+            self._journal,
+            self._policy,
+            calls=self.calls,
+            commits=commits,
+            operations=self.operations,
+            exit=self.exit,
+        )
         try:
             result = await self._call(Context(frame, self.clean_ups, unawaited), value)
             self.exit.close()

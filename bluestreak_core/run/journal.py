@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.codec import Conversion
-from bluestreak_core.model import Attempt, FailedStep, Failure, History, Workflow
+from bluestreak_core.errors import StoreUnavailable
+from bluestreak_core.model import (
+    Attempt,
+    FailedStep,
+    Failure,
+    History,
+    NoMessage,
+    Step,
+    Workflow,
+)
 from bluestreak_core.run.lease import Lease
-from bluestreak_core.store import Store
+from bluestreak_core.store import Store, SupportsMessages, require
+
+_PAUSE = timedelta(seconds=1)
+"""After a wait for messages that the store could not carry out."""
 
 
 class Journal:
@@ -90,9 +102,41 @@ class Journal:
         await self.lease.until_answered(lambda: self._store.fail_step(self._claim, failed))
         self.has_progressed = True
 
-    async def park(self, wake_up_at: datetime) -> None:
-        """Release the claim until a nap ends."""
-        await self.lease.until_answered(lambda: self._store.park(self._claim, wake_up_at))
+    def mailboxes(self) -> SupportsMessages:
+        """The store, if it has mailboxes. Raises `Unsupported`."""
+        return require(self._store, SupportsMessages, "ctx.receive")
+
+    async def receive(
+        self, step_id: str, names: tuple[str, ...], *, give_up: bool
+    ) -> Step | NoMessage:
+        """Record the first message of these names as a step, even if another run did before.
+
+        With `give_up` and without a message, record that none came in time.
+        """
+        store = self.mailboxes()
+        received = await self.lease.until_answered(
+            lambda: store.receive(self._claim, step_id, names, self.clock.now(), give_up=give_up)
+        )
+        self.has_progressed = self.has_progressed or isinstance(received, Step)
+        return received
+
+    async def wait_for_message(self, mail: int, timeout: timedelta) -> bool:
+        """Wait until the workflow's count of messages may be another one; False after `timeout`."""
+        try:
+            return await self.mailboxes().wait_for_message(self.workflow.workflow_id, mail, timeout)
+        except StoreUnavailable:  # the next look finds out whether it still is
+            await self.clock.sleep(min(timeout, _PAUSE))
+            return True
+
+    async def park(self, wake_up_at: datetime, names: tuple[str, ...] = (), mail: int = 0) -> None:
+        """Release the claim until a nap ends, or a message of one of the names comes."""
+        if not names:
+            await self.lease.until_answered(lambda: self._store.park(self._claim, wake_up_at))
+            return
+        store = self.mailboxes()
+        await self.lease.until_answered(
+            lambda: store.park_until_message(self._claim, wake_up_at, names, mail, self.clock.now())
+        )
 
     async def release(self) -> None:
         """Release the claim, due at once."""

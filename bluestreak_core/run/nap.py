@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bluestreak_core.argument import Duration, check_id, to_timedelta
+from collections.abc import Callable
+from datetime import datetime
+
+from bluestreak_core.argument import Duration, check_id, to_instant, to_timedelta
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.run.frame import Frame
@@ -15,10 +18,23 @@ async def sleep(frame: Frame, nap_id: str, duration: Duration) -> None:
         nap_id = check_id("nap id", nap_id)
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)
         frame.use_nap(nap_id)
+    await _sleep(frame, nap_id, lambda: in_milliseconds(frame.journal.clock.now() + span))
+
+
+async def sleep_until(frame: Frame, nap_id: str, instant: datetime) -> None:
+    """`sleep`, with its end instead of its length."""
+    await frame.check("nap", nap_id)
+    with FinalMistakes():
+        nap_id = check_id("nap id", nap_id)
+        wake_up_at = to_instant(f"end of nap {nap_id!r}", instant)
+        frame.use_nap(nap_id)
+    await _sleep(frame, nap_id, lambda: wake_up_at)
+
+
+async def _sleep(frame: Frame, nap_id: str, end: Callable[[], datetime]) -> None:
     journal = frame.journal
     wake_up_at = journal.history.naps.get(nap_id)
     if wake_up_at is None:
         with frame.operations.operation("nap", nap_id):
-            wake_up_at = in_milliseconds(journal.clock.now() + span)
-            wake_up_at = await frame.record(journal.save_nap(nap_id, wake_up_at))
+            wake_up_at = await frame.record(journal.save_nap(nap_id, end()))
     await frame.doze("nap", nap_id, wake_up_at)

@@ -1,19 +1,21 @@
-"""The pending steps and naps of a run, and whether it may leave memory."""
+"""The pending steps, naps and waits of a run, and whether it may leave memory."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import finish_despite_cancel
+from bluestreak_core.run.exit import Park, Release
 
 
-class _Operation:
-    """A step, a nap or the like that is pending during its block."""
+class Operation:
+    """A step, a nap, a wait for messages or the like, which is pending during its block."""
 
-    __slots__ = ("_helper", "_id", "_kind", "_operations", "task", "wake_up_at")
+    __slots__ = ("_helper", "_id", "_kind", "_operations", "mail", "names", "task", "wake_up_at")
 
     def __init__(
         self,
@@ -21,13 +23,19 @@ class _Operation:
         kind: str,
         id: str,
         task: asyncio.Task[object] | None,
+        *,
         wake_up_at: datetime | None,
+        names: tuple[str, ...],
     ) -> None:
         self._kind = kind
         self._id = id
         self.task = task
         self.wake_up_at = wake_up_at
-        """When it ends, if it is a nap; else None."""
+        """When it ends at the latest, if it is a nap or a wait; else None."""
+        self.names = names
+        """The names of the messages that it waits for, if it is a wait."""
+        self.mail: int | None = None
+        """The count of messages at which a wait found nothing; None while it looks."""
         self._operations = operations
         self._helper: asyncio.Task[object] | None = None
 
@@ -38,6 +46,11 @@ class _Operation:
     def is_done_by(self, task: asyncio.Task[Any]) -> bool:
         """Whether this task does it or a part of it. May be called from any thread."""
         return task in (self.task, self._helper)
+
+    @property
+    def may_be_parked(self) -> bool:
+        """Whether it can go on in another run as if nothing had happened."""
+        return self.wake_up_at is not None and (not self.names or self.mail is not None)
 
     @property
     def name(self) -> str:
@@ -55,11 +68,13 @@ class _Operation:
 class Operations:
     """The pending operations of one run.
 
-    A run may be parked while all pending operations are naps longer than `park_after`. If only the
-    handler's own task uses the context, it is parked at once. If the handler has branches
-    (`asyncio.gather`, a `TaskGroup`), one of them may be between two steps, doing work that is
-    invisible here, and parking would cut it off. So nothing may have begun or ended for
-    `park_after` by then.
+    A run may be parked while all pending operations are naps and waits that last for longer than
+    `park_after`. If only the handler's own task uses the context, a nap is parked at once. If the
+    handler has branches (`asyncio.gather`, a `TaskGroup`), one of them may be between two steps,
+    doing work that is invisible here, and parking would cut it off. So nothing may have begun or
+    ended for `park_after` by then. The same holds for a wait, since a message is received much
+    sooner in memory. And a run that waits for a message is not parked while a branch does anything
+    but naps and waits: the message may be the answer to that.
     """
 
     def __init__(self, clock: Clock, park_after: timedelta) -> None:
@@ -67,7 +82,7 @@ class Operations:
         self.eager = False
         """Whether naps of any length are parked at once, because the worker is stopping."""
         self._clock = clock
-        self._pending: dict[_Operation, None] = {}
+        self._pending: dict[Operation, None] = {}
         """In the order in which they began."""
         self._main: asyncio.Task[object] | None = None
         self._branches: set[asyncio.Task[object]] = set()
@@ -77,31 +92,48 @@ class Operations:
         """Note that the current task runs the handler."""
         self._main = asyncio.current_task()
 
-    def operation(self, kind: str, id: str, wake_up_at: datetime | None = None) -> _Operation:
-        """A context manager for an operation of the current task; `wake_up_at` makes it a nap."""
-        return _Operation(self, kind, id, self._current_task(), wake_up_at)
+    def operation(
+        self,
+        kind: str,
+        id: str,
+        wake_up_at: datetime | None = None,
+        names: tuple[str, ...] = (),
+    ) -> Operation:
+        """A context manager for an operation of the current task.
 
-    def begun(self, operation: _Operation) -> None:
+        `wake_up_at` makes it a nap, and the `names` of messages a wait.
+        """
+        task = self._current_task()
+        return Operation(self, kind, id, task, wake_up_at=wake_up_at, names=names)
+
+    def begun(self, operation: Operation) -> None:
         """Count an operation as pending."""
         self._pending[operation] = None
         self._quiet_since = self._clock.monotonic()
 
-    def ended(self, operation: _Operation) -> None:
+    def ended(self, operation: Operation) -> None:
         """Count an operation as done."""
         del self._pending[operation]
         self._quiet_since = self._clock.monotonic()
 
-    def park_until(self) -> datetime | None:
-        """When to wake the run if it may be parked now, else None."""
-        wake_ups = [nap.wake_up_at for nap in self._pending if nap.wake_up_at is not None]
+    def parking(self) -> Park | Release | None:
+        """How to end the run if it may leave memory now, else None."""
+        wake_ups = [found.wake_up_at for found in self._pending if found.may_be_parked]
         if not wake_ups or len(wake_ups) < len(self._pending):
             return None
-        wake_up_at = min(wake_ups)
-        if self.eager:
-            return wake_up_at
-        if wake_up_at - self._clock.now() <= self.park_after:
+        wake_up_at = min(filter(None, wake_ups))
+        waits = [found for found in self._pending if found.names]
+        if self.eager and waits and self._branches:
+            return Release()  # what a branch does besides may be what the message answers to
+        if not self.eager and not self._is_at_rest(wake_up_at, waits):
             return None
-        return wake_up_at if self._quiet_for() >= self._grace() else None
+        names = dict.fromkeys(name for wait in waits for name in wait.names)
+        mail = min((wait.mail or 0 for wait in waits), default=0)
+        return Park(wake_up_at, tuple(names), mail)
+
+    def waits_for(self, name: str) -> bool:
+        """Whether an operation waits for messages of this name."""
+        return any(name in operation.names for operation in self._pending)
 
     def name_at(self, task: asyncio.Task[Any]) -> str | None:
         """The name of a task's innermost operation, or None. May be called from any thread."""
@@ -114,8 +146,9 @@ class Operations:
 
     async def cancel(self) -> None:
         """Cancel the branches that still use the context after the handler has ended."""
-        users = {operation.task for operation in self._pending if operation.task is not None}
-        tasks = users - {self._main}
+        # A dict, not a set: a random order could not be reproduced.
+        users = dict.fromkeys(operation.task for operation in self._pending)
+        tasks = [task for task in users if task not in (None, self._main)]
 
         def cancel() -> None:
             for task in tasks:
@@ -124,6 +157,14 @@ class Operations:
         cancel()
         if tasks:  # one that swallows this is cancelled again whenever the handler's task is
             await finish_despite_cancel(asyncio.wait(tasks), on_cancel=cancel)
+
+    def _is_at_rest(self, wake_up_at: datetime, waits: Sequence[Operation]) -> bool:
+        """Whether the run will do nothing for long, as far as can be seen here."""
+        if wake_up_at - self._clock.now() <= self.park_after:
+            return False
+        if waits and not self._branches <= {operation.task for operation in self._pending}:
+            return False
+        return self._quiet_for() >= self._grace()
 
     def _current_task(self) -> asyncio.Task[object] | None:
         task = asyncio.current_task()
@@ -136,4 +177,5 @@ class Operations:
         return timedelta(seconds=self._clock.monotonic() - self._quiet_since)
 
     def _grace(self) -> timedelta:
-        return self.park_after if self._branches else timedelta(0)
+        may_go_on = self._branches or any(operation.names for operation in self._pending)
+        return self.park_after if may_go_on else timedelta(0)

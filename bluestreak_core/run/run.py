@@ -86,8 +86,8 @@ class Run:
     def drain(self) -> None:
         """Park the run at its next nap, or at once if only naps are pending."""
         self._call.operations.eager = True
-        if (wake_up_at := self._call.operations.park_until()) is not None:
-            self._call.exit.decide(Park(wake_up_at))
+        if (parking := self._call.operations.parking()) is not None:
+            self._call.exit.decide(parking)
 
     def release(self) -> None:
         """Cancel the handler, and release the claim; cancel a callback or a clean-up as well."""

@@ -39,7 +39,7 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
     with _FINAL_MISTAKES:
         step_id = check_id("step id", step_id)
         check_function("ctx.step", "step", step_id, fn)
-        limit = None if timeout is None else _limit(step_id, timeout)
+        limit = frame.policy.step_timeout if timeout is None else _limit(step_id, timeout)
         if retry is not None and not has_real_type(retry, Retry):
             raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
         frame.use_step(step_id)

@@ -9,6 +9,7 @@ from bluestreak_core.store.hints import Hints
 from bluestreak_core.store.powers import (
     Renewer,
     SupportsForks,
+    SupportsMessages,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -45,6 +46,7 @@ __all__ = [
     "Store",
     "StoreWrapper",
     "SupportsForks",
+    "SupportsMessages",
     "SupportsPruning",
     "SupportsSearch",
     "SupportsThreadRenewal",

@@ -1,4 +1,4 @@
-"""The three waits of a store, implemented once for all stores."""
+"""The waits of a store, implemented once for all stores."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Hints:
         self._controlled = WakeUp()
         self._controlled_at = _LONG_AGO
         self._ends = _Ends(clock)
+        self._mail: WeakValueDictionary[str, WakeUp] = WeakValueDictionary()
 
     def due(self, at: datetime) -> None:
         """Report that a workflow can be claimed from this instant on."""
@@ -72,6 +73,20 @@ class Hints:
         """Report that events may have been missed: every waiting caller looks for itself."""
         self.due(self._clock.now())
         self._ends.missed_some()
+        for wake_up in list(self._mail.values()):
+            wake_up.notify()
+
+    def delivered(self, workflow_id: str) -> None:
+        """Report that messages were sent to a workflow."""
+        if (wake_up := self._mail.get(workflow_id)) is not None:
+            wake_up.notify()
+
+    def mail_of(self, workflow_id: str) -> WakeUp:
+        """What wakes those who wait for messages to a workflow, as long as they keep it.
+
+        Read its `count`, look at the workflow's `mail`, and then wait with the count that was read.
+        """
+        return self._mail.setdefault(workflow_id, WakeUp())
 
     async def wait_for_work(self, timeout: timedelta, arrivals: int | None = None) -> None:
         """Return when work has become due since the last look, or after `timeout`.

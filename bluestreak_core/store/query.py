@@ -66,6 +66,7 @@ class WorkflowSummary:
     reason: str | None = None
     error_type: str | None = None
     error_message: str | None = None
+    waiting_for: tuple[str, ...] = ()
     cursor: str = ""
 
 
@@ -95,6 +96,7 @@ class ListPosition:
 class Query:
     """A filter for workflows, and their order. A condition that is None always holds.
 
+    `waiting_for` is the name of a message that a parked workflow waits for.
     `created_from` is inclusive, `created_until` exclusive. A workflow that the JavaScript library
     created has no `created_at`, so no such range contains it. A workflow that is marked for
     deletion is never accepted.
@@ -103,6 +105,7 @@ class Query:
     statuses: frozenset[Status] | None = None
     handler_id: str | None = None
     id_prefix: str | None = None
+    waiting_for: str | None = None
     created_from: datetime | None = None
     created_until: datetime | None = None
     order: Order = Order.NEWEST
@@ -114,6 +117,7 @@ class Query:
             and (self.statuses is None or workflow.status in self.statuses)
             and (self.handler_id is None or workflow.handler_id == self.handler_id)
             and (self.id_prefix is None or workflow.workflow_id.startswith(self.id_prefix))
+            and (self.waiting_for is None or self.waiting_for in workflow.waiting_for)
             and self._is_in_range(workflow.created_at)
         )
 
@@ -159,17 +163,19 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """The numbers of deleted workflows, steps and naps. Failed attempts count as naps."""
+    """The numbers of deleted workflows, steps, naps and messages. Failed attempts count as naps."""
 
     workflows: int = 0
     steps: int = 0
     naps: int = 0
+    messages: int = 0
 
     def __add__(self, other: Pruned) -> Pruned:
         return Pruned(
             workflows=self.workflows + other.workflows,
             steps=self.steps + other.steps,
             naps=self.naps + other.naps,
+            messages=self.messages + other.messages,
         )
 
 
@@ -193,6 +199,7 @@ def to_summary(workflow: Workflow) -> WorkflowSummary:
         reason=workflow.reason,
         error_type=None if error is None else error.type,
         error_message=None if error is None else error.message,
+        waiting_for=workflow.waiting_for,
     )
 
 

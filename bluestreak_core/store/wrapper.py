@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from typing_extensions import override
 
 from bluestreak_core.clock import Clock
+from bluestreak_core.errors import BluestreakError
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
@@ -18,7 +19,9 @@ from bluestreak_core.model import (
     Failure,
     History,
     Nap,
+    NewMessage,
     NewWorkflow,
+    NoMessage,
     Standing,
     Status,
     Step,
@@ -27,6 +30,7 @@ from bluestreak_core.model import (
 from bluestreak_core.store.powers import (
     Renewer,
     SupportsForks,
+    SupportsMessages,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -45,7 +49,12 @@ from bluestreak_core.store.query import (
 
 T = TypeVar("T")
 
-UNCOUNTED = frozenset({"init", "close", "wait_for_work", "wait_for_end", "wait_for_control"})
+UNCOUNTED = frozenset(
+    {
+        *("init", "close"),
+        *("wait_for_work", "wait_for_end", "wait_for_control", "wait_for_message"),
+    }
+)
 """The calls that neither read nor write workflows; tools that count calls leave them out."""
 
 
@@ -56,6 +65,7 @@ class StoreWrapper(
     SupportsTransactions,
     SupportsSearch,
     SupportsPruning,
+    SupportsMessages,
 ):
     """Passes every call to another store through `around`, a line for each; not those of a renewer.
 
@@ -255,3 +265,49 @@ class StoreWrapper(
     ) -> Pruned:
         store = require(self._store, SupportsPruning, "prune()")
         return await self.around("prune", lambda: store.prune(ended_before, statuses, limit, now))
+
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        store = require(self._store, SupportsMessages, "send()")
+        return await self.around("send", lambda: store.send(message))
+
+    @override
+    async def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
+        store = require(self._store, SupportsMessages, "send_many()")
+        return await self.around("send_many", lambda: store.send_many(messages))
+
+    @override
+    async def send_in(self, session: Any, message: NewMessage) -> bool:
+        store = require(self._store, SupportsMessages, "send_in()")
+        return await self.around("send_in", lambda: store.send_in(session, message))
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        store = require(self._store, SupportsMessages, "receive()")
+        return await self.around(
+            "receive", lambda: store.receive(claim, step_id, names, now, give_up=give_up)
+        )
+
+    @override
+    async def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        store = require(self._store, SupportsMessages, "park_until_message()")
+        await self.around(
+            "park_until_message",
+            lambda: store.park_until_message(claim, wake_up_at, names, mail, now),
+        )
+
+    @override
+    async def wait_for_message(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
+        store = require(self._store, SupportsMessages, "wait_for_message()")
+        return await self.around(
+            "wait_for_message", lambda: store.wait_for_message(workflow_id, mail, timeout)
+        )
+
+    @override
+    async def find_unread(self, workflow_id: str, limit: int) -> Sequence[NewMessage]:
+        store = require(self._store, SupportsMessages, "find_unread()")
+        return await self.around("find_unread", lambda: store.find_unread(workflow_id, limit))

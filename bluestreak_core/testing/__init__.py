@@ -10,6 +10,7 @@ from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract import (
     Application,
     ForkContract,
+    MessageContract,
     PruningContract,
     RenewerContract,
     RuleBroken,
@@ -41,6 +42,7 @@ __all__ = [
     "HandlerPolicy",
     "Injected",
     "ManualClock",
+    "MessageContract",
     "Outcome",
     "Process",
     "PruningContract",

@@ -47,7 +47,7 @@ class Injected:
 class FaultyStore(StoreWrapper):
     """Passes calls on to a store, and injects faults into some of them.
 
-    Calls are numbered from 1 in the order in which they begin. `init`, `close` and the three waits
+    Calls are numbered from 1 in the order in which they begin. `init`, `close` and the four waits
     are not counted, and never fail. `faults` gives the fault of the n-th call. With a `seed`, any
     other call gets one of the `kinds` with the probability `rate`: the same faults for the same
     seed and order of calls. You may change `rate` at any time. A delay takes up to `delay` on the

@@ -11,6 +11,7 @@ Index = list[tuple[str, int]]
 WORKFLOWS = "workflows"
 STEPS = "steps"
 NAPS = "naps"
+MESSAGES = "messages"
 
 WORKFLOW_ID = "workflowId"
 

@@ -6,8 +6,10 @@ from pymongo import ASCENDING, IndexModel
 
 from bluestreak_core.model import Status
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.schema.document import NAPS, STEPS, WORKFLOWS, Index
+from bluestreak_mongo.schema.document import MESSAGES, NAPS, STEPS, WORKFLOWS, Index
+from bluestreak_mongo.schema.message import MESSAGE_ID, NAME, PLACE, UNREAD
 from bluestreak_mongo.schema.nap import NAP_ID
+from bluestreak_mongo.schema.record import WORKFLOW_CREATED_AT
 from bluestreak_mongo.schema.step import STEP_ID
 
 RARE = (Status.FAILED, Status.ABORTED, Status.PAUSED, Status.CANCELLED)
@@ -16,14 +18,32 @@ RARE = (Status.FAILED, Status.ABORTED, Status.PAUSED, Status.CANCELLED)
 BY_ID: Index = [(wf.WORKFLOW_ID, ASCENDING)]
 BY_STEP: Index = [(wf.WORKFLOW_ID, ASCENDING), (STEP_ID, ASCENDING)]
 BY_NAP: Index = [(wf.WORKFLOW_ID, ASCENDING), (NAP_ID, ASCENDING)]
+BY_MESSAGE: Index = [
+    (wf.WORKFLOW_ID, ASCENDING),
+    (WORKFLOW_CREATED_AT, ASCENDING),
+    (MESSAGE_ID, ASCENDING),
+]
+BY_UNREAD: Index = [
+    (wf.WORKFLOW_ID, ASCENDING),
+    (WORKFLOW_CREATED_AT, ASCENDING),
+    (NAME, ASCENDING),
+    (PLACE, ASCENDING),
+    ("_id", ASCENDING),
+]
 BY_DUE: Index = [(wf.STATUS, ASCENDING), (wf.TIMEOUT_AT, ASCENDING)]
 BY_CREATED: Index = [(wf.CREATED_AT, ASCENDING), (wf.WORKFLOW_ID, ASCENDING)]
 BY_HANDLER: Index = [(wf.HANDLER_ID, ASCENDING), *BY_CREATED]
 BY_RARE_STATUS: Index = [(wf.STATUS, ASCENDING), *BY_CREATED, (wf.HANDLER_ID, ASCENDING)]
+BY_WAITING: Index = [(wf.WAITING_FOR, ASCENDING), *BY_CREATED]
 
 KEYS = {
     collection: tuple(field for field, _ in index)
-    for collection, index in ((WORKFLOWS, BY_ID), (STEPS, BY_STEP), (NAPS, BY_NAP))
+    for collection, index in (
+        (WORKFLOWS, BY_ID),
+        (STEPS, BY_STEP),
+        (NAPS, BY_NAP),
+        (MESSAGES, BY_MESSAGE),
+    )
 }
 """The fields that identify a document, by collection."""
 
@@ -39,8 +59,19 @@ INDEXES = {
             BY_RARE_STATUS,
             partialFilterExpression={wf.STATUS: {"$in": [status.value for status in RARE]}},
         ),
+        IndexModel(BY_WAITING, partialFilterExpression={wf.WAITING_FOR: {"$exists": True}}),
     ],
-    STEPS: [IndexModel(BY_STEP, unique=True)],
+    STEPS: [
+        IndexModel(BY_STEP, unique=True),
+        # By this, no two steps receive the same message.
+        IndexModel(
+            BY_MESSAGE, unique=True, partialFilterExpression={MESSAGE_ID: {"$exists": True}}
+        ),
+    ],
     NAPS: [IndexModel(BY_NAP, unique=True)],
+    MESSAGES: [
+        IndexModel(BY_MESSAGE, unique=True),
+        IndexModel(BY_UNREAD, partialFilterExpression={UNREAD: True}),
+    ],
 }
 """The indexes that `init` creates, by collection."""

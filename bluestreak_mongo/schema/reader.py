@@ -85,6 +85,13 @@ class Reader:
         """A date or nothing."""
         return self.instant(field) if self.has(field) else None
 
+    def texts(self, field: str) -> tuple[str, ...]:
+        """The strings in an array; none if there is no such field."""
+        values = self._document.get(field, [])
+        if not isinstance(values, list) or not all(type(value) is str for value in values):
+            self._refuse(field, "is not an array of strings")
+        return tuple(values)
+
     def inside(self, field: str) -> Reader:
         """The document in a field."""
         return self._inside(field, self._document.get(field))

@@ -41,6 +41,8 @@ FORKED_FROM = "forkedFrom"
 TRANSACTIONS = "transactions"
 SESSION = "session"
 PRUNED_AT = "prunedAt"
+WAITING_FOR = "waitingFor"
+MAIL = "mail"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -54,13 +56,16 @@ STATE_FIELDS = (
 
 SUMMARY_FIELDS = (
     *(WORKFLOW_ID, HANDLER_ID, FAILURES, STATUS, TIMEOUT_AT, CLAIMS, CRASHES, RETRIES, WORKER),
-    *(CREATED_AT, STARTED_AT, FINISHED_AT, START_AT, REASON),
+    *(CREATED_AT, STARTED_AT, FINISHED_AT, START_AT, REASON, WAITING_FOR),
     *(f"{ERROR}.{error.TYPE}", f"{ERROR}.{error.MESSAGE}"),
 )
 """What a list shows of a workflow."""
 
 _RARE_FIELDS = frozenset(
-    {START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT}
+    {
+        *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
+        *(WAITING_FOR, MAIL),
+    }
 )
 """What most workflows do without."""
 
@@ -119,6 +124,8 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         reason=read.optional_text(REASON),
         forked_from=read.optional_text(FORKED_FROM),
         pruned_at=read.optional_instant(PRUNED_AT),
+        waiting_for=read.texts(WAITING_FOR),
+        mail=read.count(MAIL),
     )
 
 
@@ -143,6 +150,7 @@ def to_summary(document: Mapping[str, Any]) -> WorkflowSummary:
         reason=read.optional_text(REASON),
         error_type=None if read_error is None else read_error.text(error.TYPE),
         error_message=None if read_error is None else read_error.text(error.MESSAGE),
+        waiting_for=read.texts(WAITING_FOR),
     )
 
 

@@ -60,10 +60,12 @@ LINES = {
     (Status.RUNNING, Status.IDLE): Line("M184 114H98", (140, 129, "middle")),
     (Status.FAILED, Status.RUNNING): Line("M96 198H182", (139, 193, "middle")),
     (Status.RUNNING, Status.FAILED): Line("M184 216H98", (140, 231, "middle")),
+    (Status.IDLE, Status.IDLE): Line("M40 126V142H66V128", (53, 156, "middle")),
     (Status.RUNNING, Status.RUNNING): Line("M206 84V68H232V82", (219, 63, "middle")),
     (Status.RUNNING, Status.FINISHED): Line("M254 105H318", (290, 100, "middle")),
     (Status.RUNNING, Status.ABORTED): Line("M254 207H318", (290, 202, "middle")),
     (ALL_FRAMED, Status.PAUSED): Line("M74 242V308", (80, 281, "start")),
+    (Status.PAUSED, Status.PAUSED): Line("M40 352V368H66V354", (53, 382, "middle")),
     (Status.PAUSED, Status.IDLE): Line("M24 331H6V105H22", (12, 281, "start")),
     (ALL_FRAMED, Status.CANCELLED): Line("M219 242V320H318", (226, 281, "start")),
     (Status.PAUSED, Status.CANCELLED): Line("M96 342H318", (148, 337, "middle")),
@@ -72,7 +74,7 @@ LINES = {
 }
 
 HEAD = f"""\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 418 362" font-family="system-ui, sans-serif" \
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 418 388" font-family="system-ui, sans-serif" \
 font-size="14" fill="{GREY}" role="img" aria-labelledby="state-diagram-title">
 <title id="state-diagram-title">The states of a workflow, and the events that lead from one to \
 another; the table below says the same</title>

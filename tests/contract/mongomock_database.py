@@ -10,6 +10,9 @@ from typing import Any
 
 from bson import CodecOptions
 from mongomock_motor import AsyncMongoMockClient
+from pymongo import IndexModel
+
+_PARTIAL = "partialFilterExpression"
 
 
 class MongomockDatabase:
@@ -31,4 +34,13 @@ class MongomockDatabase:
         """A collection with these options, as far as mongomock knows them."""
         # It raises NotImplementedError for any uuid_representation and any tzinfo.
         known = CodecOptions[dict[str, Any]](tz_aware=codec_options.tz_aware)
-        return self._database.get_collection(name, codec_options=known, **options)
+        collection = self._database.get_collection(name, codec_options=known, **options)
+        create_indexes = collection.create_indexes
+
+        async def create_whole_indexes(indexes: list[IndexModel]) -> None:
+            # It takes a partial index for one of all documents, which would refuse most of them.
+            whole = [index for index in indexes if _PARTIAL not in index.document]
+            await create_indexes(whole)
+
+        collection.create_indexes = create_whole_indexes
+        return collection

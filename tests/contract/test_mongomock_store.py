@@ -10,7 +10,12 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from bluestreak_core import Store, SupportsThreadRenewal, SupportsTransactions
+from bluestreak_core import (
+    Store,
+    SupportsMessages,
+    SupportsThreadRenewal,
+    SupportsTransactions,
+)
 from bluestreak_core.testing import ManualClock, StoreContract
 from bluestreak_core.testing.contract import VALUES
 from bluestreak_mongo import MongoStore
@@ -42,6 +47,7 @@ def _holds(value: Any, kind: type) -> bool:
 @pytest.mark.slow
 class TestMongoStoreOnMongomock(StoreContract):
     unproved: ClassVar[Mapping[type, str]] = {
+        SupportsMessages: "mongomock's bulk_write of updates fails with current PyMongo",
         SupportsTransactions: "mongomock has no sessions",
         SupportsThreadRenewal: "there is no server that a thread could connect to",
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -31,16 +32,20 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Change, Transition
-from bluestreak_core.model import ClaimRequest
+from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Step
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ManualClock,
     StoreContract,
 )
 from bluestreak_memory import MemoryStore
+from bluestreak_memory.mailbox import Mailbox
+from bluestreak_memory.record import received
 
 SOME_TURNS = 20
 """Turns of the loop that a call takes to a database that is far away."""
+MANY = 1000
+"""More messages than any mailbox has."""
 
 
 async def _take_turns() -> None:
@@ -329,6 +334,180 @@ class RenewsInVain(MemoryStore, SupportsThreadRenewal):
         return Refusing()
 
 
+# Messages --------------------------------------------------------------------------------------
+
+
+def _filled(messages: Iterable[NewMessage]) -> Mailbox:
+    mailbox = Mailbox()
+    for message in messages:
+        mailbox.add(message)
+    return mailbox
+
+
+class ReceivesAMessageTwice(MemoryStore):
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        record = self._workflows.existing(claim.workflow_id)
+        unchanged = deepcopy(record.mailbox)
+        step = await super().receive(claim, step_id, names, now, give_up=give_up)
+        record.mailbox = unchanged
+        return step
+
+
+class TakesAMessageWithoutALock(MemoryStore):
+    """Looks, and records what it has found a little later."""
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        record = self._workflows.existing(claim.workflow_id)
+        message = deepcopy(record.mailbox).take(names)
+        await _take_turns()
+        if message is None:
+            return await super().receive(claim, step_id, names, now, give_up=give_up)
+        unread = record.mailbox.unread(MANY)
+        record.mailbox = _filled(left for left in unread if left != message)
+        return record.save_step(claim, received(claim, step_id, message, now))
+
+
+class ReceivesInTheOrderOfIds(MemoryStore):
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        record = self._workflows.existing(claim.workflow_id)
+        unread = record.mailbox.unread(MANY)
+        record.mailbox = _filled(sorted(unread, key=lambda message: message.message_id))
+        return await super().receive(claim, step_id, names, now, give_up=give_up)
+
+
+class ReceivesInTheOrderOfNames(MemoryStore):
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        for name in names:
+            step = await super().receive(claim, step_id, [name], now, give_up=False)
+            if isinstance(step, Step):
+                return step
+        return await super().receive(claim, step_id, names, now, give_up=give_up)
+
+
+class CountsTheMailAfterTheLook(MemoryStore):
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        step = await super().receive(claim, step_id, names, now, give_up=give_up)
+        await asyncio.sleep(0)
+        if isinstance(step, Step):
+            return step
+        return NoMessage(mail=self._workflows.existing(claim.workflow_id).workflow.mail)
+
+
+class ForgetsToWake(MemoryStore):
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        record = self._workflows.existing(message.workflow_id)
+        asleep = machine.change.deliver(1).apply(record.workflow)
+        is_new = await super().send(message)
+        record.workflow = asleep
+        return is_new
+
+
+class WakesForAnyName(MemoryStore):
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        is_new = await super().send(message)
+        workflow = self._workflows.existing(message.workflow_id).workflow
+        if workflow.waiting_for:
+            self._workflows.put(machine.change.wake(message.sent_at, 0).apply(workflow))
+        return is_new
+
+
+class TakesARepeatForANewMessage(MemoryStore):
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        await super().send(message)
+        return True
+
+
+class DoesNothingAtARepeat(MemoryStore):
+    """Puts a message into its mailbox, and wakes its workflow a little later."""
+
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        record = self._workflows.existing(message.workflow_id)
+        if not record.mailbox.add(message):
+            return False
+        await asyncio.sleep(0)
+        await super().send(message)
+        return True
+
+
+class DeliversWithoutALock(MemoryStore):
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        record = self._workflows.check_reachable(message)
+        workflow, is_new = record.workflow, record.mailbox.add(message)
+        await _take_turns()
+        self._workflows.put(machine.deliver(workflow, [message.name], message.sent_at))
+        return is_new
+
+
+class WakesBeforeTheMessageIsThere(MemoryStore):
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        self._hints.delivered(message.workflow_id)
+        await _take_turns()
+        record = self._workflows.existing(message.workflow_id)
+        record.workflow = machine.deliver(record.workflow, [message.name], message.sent_at)
+        return record.mailbox.add(message)
+
+
+class ParksInSpiteOfNewMail(MemoryStore):
+    @override
+    async def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        self._workflows.end(claim, machine.change.wait(wake_up_at, tuple(names)))
+
+
+class DropsTheMailAtARetry(MemoryStore):
+    @override
+    async def control(
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
+    ) -> None:
+        await super().control(workflow_id, event, now, reason)
+        if event is Transition.RETRY:
+            self._workflows.existing(workflow_id).mailbox = Mailbox()
+
+
+class SharesTheMailboxOfAFork(MemoryStore):
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await super().fork(workflow_id, new_id, before, now)
+        mailbox = self._workflows.existing(workflow_id).mailbox
+        self._workflows.existing(new_id).mailbox = mailbox
+        return forked
+
+
+class KeepsMailboxesById(MemoryStore):
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._mailboxes: dict[str, Mailbox] = {}
+
+    @override
+    async def create(self, new: NewWorkflow) -> bool:
+        is_new = await super().create(new)
+        mailbox = self._mailboxes.setdefault(new.workflow_id, Mailbox())
+        self._workflows.existing(new.workflow_id).mailbox = mailbox
+        return is_new
+
+
 # Which rule each of them breaks ------------------------------------------------------------------
 
 
@@ -363,6 +542,8 @@ def _with_clock(clock: type[SystemClock], test: Any) -> WrongStore:
 
 
 _RACE = StoreContract.test_calls_that_race_end_as_one_after_the_other_would
+_MAIL_RACE = StoreContract.test_a_message_to_a_waiting_workflow_comes_before_or_after_another_call
+_MISSED = StoreContract.test_no_workflow_is_parked_beside_a_message_that_it_waits_for
 _PREFIX = StoreContract.test_a_prefix_is_matched_character_by_character
 _ORDER = StoreContract.test_workflows_of_one_instant_are_in_the_order_of_their_code_points
 
@@ -407,5 +588,34 @@ WRONG = [
     _wrong(
         RenewsInVain,
         StoreContract.test_a_renewer_extends_leases_while_the_loop_is_blocked,
+    ),
+    _wrong(ReceivesAMessageTwice, StoreContract.test_a_message_is_received_once),
+    _wrong(TakesAMessageWithoutALock, StoreContract.test_no_two_steps_receive_the_same_message),
+    _wrong(
+        ReceivesInTheOrderOfIds,
+        StoreContract.test_messages_are_received_in_the_order_in_which_they_were_sent,
+    ),
+    _wrong(
+        ReceivesInTheOrderOfNames,
+        StoreContract.test_of_several_names_the_first_sent_is_received_first,
+    ),
+    _wrong(CountsTheMailAfterTheLook, _MISSED),
+    _wrong(ForgetsToWake, StoreContract.test_a_message_wakes_the_workflow_that_waits_for_it),
+    _wrong(WakesForAnyName, StoreContract.test_a_message_of_another_name_does_not_wake),
+    _wrong(TakesARepeatForANewMessage, StoreContract.test_a_repeated_message_is_received_once),
+    _wrong(DoesNothingAtARepeat, StoreContract.test_a_repeated_message_wakes_all_the_same),
+    _wrong(DoesNothingAtARepeat, StoreContract.test_a_repeat_completes_a_message_that_was_cut_off),
+    _wrong(DeliversWithoutALock, _MAIL_RACE),
+    _wrong(WakesBeforeTheMessageIsThere, StoreContract.test_a_message_ends_a_wait_for_it),
+    _wrong(
+        ParksInSpiteOfNewMail,
+        StoreContract.test_a_workflow_is_released_if_mail_has_come_since_the_look,
+    ),
+    _wrong(ParksInSpiteOfNewMail, _MISSED),
+    _wrong(DropsTheMailAtARetry, StoreContract.test_mail_is_kept_for_a_retry),
+    _wrong(SharesTheMailboxOfAFork, StoreContract.test_a_fork_begins_with_an_empty_mailbox),
+    _wrong(
+        KeepsMailboxesById,
+        StoreContract.test_mail_to_a_deleted_workflow_does_not_reach_the_next_one,
     ),
 ]

@@ -17,6 +17,7 @@ FACTS: dict[str, object] = {
     "crashes": 11,
     "max_crashes": 10,
 }
+FACTS |= {"names": ("paid", "refused")}
 FACTS |= {"calls": ("ctx.step('s', ...)", "ctx.sleep('n', ...)")}
 CONCRETE = [
     kind

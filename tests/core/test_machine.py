@@ -58,6 +58,8 @@ EVENTS: dict[Transition, Callable[[Workflow], Workflow]] = {
 FAILED_STEP = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
 REQUEST = ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1)
 
+WAIT = change.wait(NOW + SECOND, ("paid", "refused"))
+WAKE = change.wake(NOW, 2)
 CHANGES: list[Change] = [
     *(change.claim("new", REQUEST, crashed=crashed) for crashed in (False, True)),
     change.renew(NOW, SECOND),
@@ -68,7 +70,15 @@ CHANGES: list[Change] = [
     change.finish("result", NOW),
     *(change.fail(Failure(error=ERROR, retry_at=at), NOW) for at in (None, NOW + SECOND)),
     *(moved for event in machine.CONTROL for moved in change.control(event, NOW, "why")),
+    change.deliver(2),
+    WAIT,
+    WAKE,
 ]
+MOVING = [event for event in Transition if event is not Transition.WAKE]
+"""The transitions that lead to another state, or begin another claim."""
+
+WAITING = machine.wait(RUNNING, NOW + SECOND, ("paid", "refused"), mail=0, now=NOW)
+PAUSED_WAITING = machine.control(WAITING, Transition.PAUSE, NOW, None)
 
 
 def test_the_table_has_a_row_for_every_state() -> None:
@@ -98,12 +108,23 @@ def test_the_table_is_the_designs() -> None:
         (Status.PAUSED, Transition.CANCEL, Status.CANCELLED),
         (Status.ABORTED, Transition.RETRY, Status.IDLE),
         (Status.CANCELLED, Transition.RETRY, Status.IDLE),
+        (Status.IDLE, Transition.WAKE, Status.IDLE),
+        (Status.PAUSED, Transition.WAKE, Status.PAUSED),
     }
 
 
-@pytest.mark.parametrize("event", Transition)
+@pytest.mark.parametrize("event", MOVING)
 def test_an_event_leads_to_one_state(event: Transition) -> None:
     assert {row[event] for row in TRANSITIONS.values() if event in row} == {machine.target(event)}
+
+
+def test_waking_a_workflow_leads_to_no_other_state() -> None:
+    woken = {status: row for status, row in TRANSITIONS.items() if Transition.WAKE in row}
+    assert all(row[Transition.WAKE] is status for status, row in woken.items())
+    with pytest.raises(ValueError, match="too many values"):
+        machine.target(Transition.WAKE)
+    assert "status" not in WAKE.set
+    assert WAKE.sources == machine.sources(Transition.WAKE)
 
 
 @pytest.mark.parametrize("event", Transition)
@@ -340,6 +361,94 @@ def test_a_lost_claim_says_what_became_of_it(found: Workflow | None, reason: str
     assert str(machine.lost(found, CLAIM)) == f"workflow 'w': {reason}"
 
 
+# A workflow waits for messages -------------------------------------------------------------------
+
+
+def test_a_workflow_that_waits_for_a_message_is_parked() -> None:
+    assert replace(
+        RUNNING,
+        status=Status.IDLE,
+        timeout_at=NOW + SECOND,
+        waiting_for=("paid", "refused"),
+    ) == machine.wait(RUNNING, NOW + SECOND, ("paid", "refused"), mail=0, now=NOW)
+    assert WAIT.event is Transition.PARK
+
+
+@pytest.mark.parametrize("mail", [1, 3])
+def test_a_workflow_is_released_if_mail_has_come_since_it_looked(mail: int) -> None:
+    workflow = replace(RUNNING, mail=mail)
+    arguments = (NOW + SECOND, ("paid",), 2, NOW)
+    assert machine.wait(workflow, *arguments) == machine.release(workflow, NOW)
+    assert machine.wait_change(workflow, *arguments) == change.release(NOW)
+    unchanged = replace(RUNNING, mail=2)
+    assert machine.wait_change(unchanged, *arguments) == change.wait(NOW + SECOND, ("paid",))
+
+
+@pytest.mark.parametrize("event", [Transition.PARK, Transition.RELEASE])
+@pytest.mark.parametrize("names", [[], ["other"], ["paid"]])
+def test_a_repeated_wait_is_told_from_a_stale_one_whatever_was_sent(
+    names: list[str], event: Transition
+) -> None:
+    delivered = machine.deliver(WAITING, names, NOW)
+    assert machine.has_ended_by(delivered, CLAIM, event)
+    later = replace(REQUEST, now=NOW + SECOND)
+    assert machine.has_ended_by(machine.claim(delivered, "next", later), CLAIM, event)
+    assert not machine.has_ended_by(PAUSED_WAITING, CLAIM, event)
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("names", [["paid"], ["paid", "paid", "other"]])
+def test_a_message_is_counted_in_any_state_and_changes_nothing_else(
+    status: Status, names: list[str]
+) -> None:
+    workflow = replace(STATES[status], mail=4)
+    delivered = machine.deliver(workflow, names, NOW - SECOND)
+    assert delivered == replace(workflow, mail=4 + len(names))
+
+
+@pytest.mark.parametrize("waiting", [WAITING, PAUSED_WAITING], ids=lambda found: found.status)
+@pytest.mark.parametrize("names", [["refused"], ["other", "paid"]])
+def test_a_message_wakes_a_workflow_that_waits_for_it(waiting: Workflow, names: list[str]) -> None:
+    woken = machine.deliver(waiting, names, NOW)
+    assert woken == replace(waiting, timeout_at=NOW, waiting_for=(), mail=len(names))
+
+
+@pytest.mark.parametrize("waiting", [WAITING, PAUSED_WAITING], ids=lambda found: found.status)
+def test_a_message_of_another_name_wakes_nothing(waiting: Workflow) -> None:
+    assert machine.deliver(waiting, ["other", "Paid"], NOW) == replace(waiting, mail=2)
+
+
+def test_a_message_does_not_put_off_a_workflow_that_is_due() -> None:
+    woken = machine.deliver(WAITING, ["paid"], NOW + 5 * SECOND)
+    assert woken.timeout_at == WAITING.timeout_at
+
+
+def test_a_message_leaves_the_lease_of_another_library_alone() -> None:
+    by_javascript = replace(WAITING, status=Status.RUNNING)  # it knows no `waiting_for`
+    assert machine.deliver(by_javascript, ["paid"], NOW) == replace(by_javascript, mail=1)
+
+
+def test_a_paused_workflow_that_was_woken_is_due_once_it_is_resumed() -> None:
+    woken = machine.deliver(PAUSED_WAITING, ["paid"], NOW)
+    assert not machine.is_due(woken, NOW)
+    assert machine.is_due(machine.control(woken, Transition.RESUME, NOW, None), NOW)
+
+
+def test_a_workflow_waits_on_after_a_pause() -> None:
+    resumed = machine.control(PAUSED_WAITING, Transition.RESUME, NOW, None)
+    assert (resumed.waiting_for, resumed.timeout_at) == (WAITING.waiting_for, WAITING.timeout_at)
+
+
+def test_a_claimed_workflow_waits_for_nothing() -> None:
+    later = replace(REQUEST, now=NOW + SECOND)
+    assert machine.claim(WAITING, "next", later).waiting_for == ()
+
+
+@pytest.mark.parametrize("waiting", [WAITING, PAUSED_WAITING], ids=lambda found: found.status)
+def test_a_cancelled_workflow_waits_for_nothing(waiting: Workflow) -> None:
+    assert machine.control(waiting, Transition.CANCEL, NOW, "why").waiting_for == ()
+
+
 # Changes as data ----------------------------------------------------------------------------------
 
 
@@ -357,7 +466,14 @@ def test_a_change_touches_fields_of_the_model_each_in_one_way(moved: Change) -> 
 
 @pytest.mark.parametrize("moved", CHANGES)
 def test_a_change_leaves_the_other_fields_alone(moved: Change) -> None:
-    before = replace(RUNNING, crashes=3, failed_steps=(FAILED_STEP,), reason="before")
+    before = replace(
+        RUNNING,
+        crashes=3,
+        failed_steps=(FAILED_STEP,),
+        reason="before",
+        waiting_for=("before",),
+        mail=3,
+    )
     after = moved.apply(before)
     others = {field.name for field in fields(Workflow)} - set(_touched(moved))
     assert {name: getattr(after, name) for name in others} == {
@@ -365,18 +481,19 @@ def test_a_change_leaves_the_other_fields_alone(moved: Change) -> None:
     }
 
 
-@pytest.mark.parametrize("event", Transition)
+@pytest.mark.parametrize("event", MOVING)
 def test_the_changes_of_a_transition_start_at_its_sources_and_lead_to_its_target(
     event: Transition,
 ) -> None:
-    changes = [moved for moved in CHANGES if moved.event is event]
+    # There are two ways to park: until an instant, and until a message.
+    changes = [moved for moved in CHANGES if moved.event is event and moved is not WAIT]
     starts = Counter(status for moved in changes for status in moved.sources)
     assert starts == Counter(machine.sources(event))
     assert {moved.set["status"] for moved in changes} == {machine.target(event)}
 
 
 @pytest.mark.parametrize("event", [event for event in Transition if event not in machine.CONTROL])
-def test_only_control_has_changes_that_need_no_claim(event: Transition) -> None:
+def test_only_control_comes_from_outside(event: Transition) -> None:
     assert change.control(event, NOW, None) == ()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
+import json
 import os
 import re
 import signal
@@ -43,6 +45,7 @@ from bluestreak_core.testing import (
     crash_everywhere,
 )
 from bluestreak_memory import MemoryStore
+from bluestreak_pydantic import PydanticCodec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "examples"))
 
@@ -52,6 +55,7 @@ import fastapi_app
 import onboarding
 import order_fulfilment
 import payment
+import payment_webhook
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -418,6 +422,145 @@ async def test_a_worker_that_fails_is_logged_shown_and_raised_at_shutdown(
     with pytest.raises(ZeroDivisionError, match="of the worker"):
         await serve()
     assert seen == [503, "ERROR", "CRITICAL"]
+
+
+# The payment webhook -----------------------------------------------------------------------------
+
+
+SALE = payment_webhook.Order(order_id="order-17", items=["kite"], cents=2495)
+BY_CARD = {"cents": 2495, "method": "card"}
+PAID_EVENT = {"event_id": "evt-1", "order_id": "order-17", "payment": BY_CARD}
+SECRET = "of the provider and us"
+ASKED, CLOSED, SHIPPED = (
+    "ask for 2495 cents for order-17",
+    "close the payment of order-17",
+    "ship kite for order-17",
+)
+
+
+class Provider(payment_webhook.Services):
+    """The stand-in, and somebody who pays just before the payment is closed."""
+
+    @override
+    async def close_payment(self, order_id: str) -> bool:
+        return not await super().close_payment(order_id)
+
+
+def selling(services: payment_webhook.Services) -> Environment:
+    env = Environment(codec=PydanticCodec())
+    payment_webhook.register(env, services)  # type: ignore[arg-type]
+    env.start("order-17", "sell", SALE)
+    return env
+
+
+def paid(env: Environment, workflow_id: str = "order-17") -> bool:
+    by_card = payment_webhook.Payment(cents=2495, method="card")
+    return env.send(workflow_id, payment_webhook.PAID, by_card, message_id="evt-1")
+
+
+def test_an_order_is_shipped_once_it_is_paid(printed: Callable[[], list[str]]) -> None:
+    with selling(payment_webhook.Services()) as env:
+        env.advance(2 * DAY)
+        assert printed() == [ASKED]
+        assert paid(env)
+        assert not paid(env)
+        assert env.wait("order-17").result == "paid by card"
+    assert printed() == [SHIPPED]
+
+
+def test_an_order_that_nobody_pays_is_closed_after_three_days(
+    printed: Callable[[], list[str]],
+) -> None:
+    with selling(payment_webhook.Services()) as env:
+        env.advance(3 * DAY - SECOND)
+        assert printed() == [ASKED]
+        env.advance(SECOND)
+        assert env.wait("order-17").result == "not paid"
+    assert printed() == [CLOSED]
+
+
+def test_a_payment_at_the_last_moment_is_waited_for(printed: Callable[[], list[str]]) -> None:
+    with selling(Provider()) as env:
+        env.advance(4 * DAY)
+        assert paid(env)
+        assert env.wait("order-17").result == "paid by card"
+    assert printed() == [ASKED, CLOSED, SHIPPED]
+
+
+@pytest.mark.slow
+def test_a_payment_is_not_lost_wherever_the_worker_crashes() -> None:
+    def pay(env: Environment) -> None:
+        env.advance(60)
+        paid(env, "workflow")
+
+    bluestreak = Bluestreak(MemoryStore(), codec=PydanticCodec())
+    payment_webhook.register(bluestreak, payment_webhook.Services())
+    sell = bluestreak.handlers["sell"]
+    sweep = crash_everywhere(sell, SALE, meanwhile=pay, codec=PydanticCodec())
+    assert sweep.outcome.result == "paid by card"
+
+
+@asynccontextmanager
+async def shop(store: RecordingStore) -> AsyncIterator[AsyncClient]:
+    """A client of the shop, which is up for as long as the block lasts."""
+    app = payment_webhook.create_app(store, SECRET)
+    async with (
+        asyncio.timeout(10),
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app=app), base_url="http://shop") as client,
+    ):
+        yield client
+
+
+async def posted(client: AsyncClient, event: Any, secret: str = SECRET) -> int:
+    body = json.dumps(event).encode()
+    signature = hmac.new(secret.encode(), body, sha256).hexdigest()
+    answer = await client.post(
+        "/webhooks/payments", content=body, headers={"X-Signature": signature}
+    )
+    return answer.status_code
+
+
+@pytest.mark.asyncio
+async def test_an_order_that_is_placed_and_paid_by_http_is_shipped(store: RecordingStore) -> None:
+    worker = Bluestreak(store, codec=PydanticCodec())
+    payment_webhook.register(worker, payment_webhook.Services())
+    async with shop(store) as client, asyncio.TaskGroup() as tasks:
+        assert await posted(client, PAID_EVENT) == 404
+        assert (await client.post("/orders", json=SALE.model_dump())).status_code == 202
+        assert [await posted(client, PAID_EVENT) for _ in range(2)] == [204, 204]
+        await worker.init()
+        tasks.create_task(worker.poll())
+        assert await worker.wait("order-17") == "paid by card"
+        assert await posted(client, PAID_EVENT) == 204
+        assert await posted(client, PAID_EVENT | {"event_id": "evt-2"}) == 409
+        worker.stop()
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_the_provider_has_not_signed_is_refused(store: RecordingStore) -> None:
+    async with shop(store) as client:
+        await client.post("/orders", json=SALE.model_dump())
+        assert await posted(client, PAID_EVENT, "another secret") == 403
+        unsigned = await client.post("/webhooks/payments", json=PAID_EVENT)
+        assert unsigned.status_code == 422
+        odd = await client.post(
+            "/webhooks/payments", json=PAID_EVENT, headers={b"X-Signature": b"\xe9"}
+        )
+        assert odd.status_code == 403
+        assert await posted(client, {"event_id": "evt-1"}) == 422
+        assert await posted(client, PAID_EVENT | {"event_id": "\0"}) == 422
+    assert store.begun["send"] == 0
+
+
+@pytest.mark.asyncio
+async def test_an_event_that_cannot_be_stored_is_asked_for_again(store: RecordingStore) -> None:
+    async with shop(store) as client:
+        await client.post("/orders", json=SALE.model_dump())
+        store.failing["send"] = StoreUnavailable("nobody is there")
+        assert await posted(client, PAID_EVENT) == 503
+        del store.failing["send"]
+        assert await posted(client, PAID_EVENT) == 204
 
 
 # Programs on a real server -----------------------------------------------------------------------

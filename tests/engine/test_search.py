@@ -20,6 +20,7 @@ from bluestreak_core import (
     FailedStep,
     Failure,
     InvalidArgument,
+    Message,
     NewWorkflow,
     NotInitialised,
     Query,
@@ -27,6 +28,7 @@ from bluestreak_core import (
     Store,
     Timeline,
     Unsupported,
+    WorkflowAborted,
     WorkflowNotFound,
 )
 from bluestreak_core.machine import Transition
@@ -48,6 +50,7 @@ SECOND = timedelta(seconds=1)
 MILLISECOND = timedelta(milliseconds=1)
 LEASE = 10 * SECOND
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
+PAID = Message("paid")
 PAGES = 450
 """More than two pages of workflows."""
 
@@ -68,6 +71,63 @@ async def many(store: Store, count: int = PAGES) -> list[str]:
         ]
     )
     return ids
+
+
+async def waiting(fleet: Fleet) -> Bluestreak:
+    """An engine with a workflow that is parked until a message comes, and one that is due."""
+    bluestreak = await fleet.engine(park_after=0)
+
+    @bluestreak.handler("h")
+    async def handle(ctx: Context, input: None) -> Any:
+        return await ctx.receive("get", PAID, timeout=3600)
+
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await fleet.store.until_returned("park_until_message")
+    await bluestreak.start("v", "h")
+    return bluestreak
+
+
+# Messages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", [PAID, "paid"], ids=["declared", "name"])
+async def test_what_waits_for_a_message_is_listed(
+    fleet: Fleet, message: Message[Any] | str
+) -> None:
+    bluestreak = await waiting(fleet)
+    (found,) = [summary async for summary in bluestreak.list(waiting_for=message)]
+    assert (found.workflow_id, found.waiting_for) == ("w", ("paid",))
+    assert await listed(bluestreak.list(waiting_for="refused")) == []
+    await bluestreak.send("w", PAID, 500)
+    assert await listed(bluestreak.list(waiting_for=message)) == []
+
+
+async def test_a_description_shows_what_a_workflow_waits_for_and_what_it_has_received(
+    fleet: Fleet,
+) -> None:
+    bluestreak = await waiting(fleet)
+    lines = str(await bluestreak.describe("w")).splitlines()
+    assert lines[0].endswith(": waiting for 'paid' until 2030-01-01 01:00:00.000Z")
+    assert lines[-1].endswith("wait 'get' until 2030-01-01 01:00:00.000Z")
+    await bluestreak.send("w", PAID, 500)
+    async with fleet.polling(bluestreak):
+        assert await bluestreak.wait("w") == 500
+    described = await bluestreak.describe("w")
+    assert EventKind.RECEIVED in {event.kind for event in described.events}
+    assert any(line.endswith("received 'get': 'paid', 500") for line in str(described).splitlines())
+
+
+async def test_a_description_shows_that_no_message_came_in_time(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    bluestreak = await waiting(fleet)
+    clock.advance(3600 * SECOND)
+    async with fleet.polling(bluestreak):
+        with pytest.raises(WorkflowAborted, match="MessageTimeout"):
+            await bluestreak.wait("w")
+    lines = str(await bluestreak.describe("w")).splitlines()
+    assert any(line.endswith("received 'get': nothing in time") for line in lines)
 
 
 # Listing -----------------------------------------------------------------------------------------

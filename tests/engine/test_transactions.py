@@ -38,7 +38,7 @@ from bluestreak_core.testing import (
 )
 from bluestreak_memory import MemorySession, MemoryStore
 from bluestreak_mongo import MongoStore
-from tests.engine.arrange import Fleet
+from tests.engine.arrange import Fleet, transaction
 
 SECOND = timedelta(seconds=1)
 
@@ -507,11 +507,11 @@ async def test_a_start_in_a_transaction_is_there_when_that_is_committed(
     async def handle(ctx: Context, input: None) -> str:
         return "done"
 
-    async with fleet.polling(bluestreak), _transaction(store) as session:
-        await bank.ledger.book(session, "ada", 1)
-        assert await bluestreak.start("w", "h", session=session)
-        assert await bluestreak.find_workflow("w") is None
-        await _commit(session)
+    async with fleet.polling(bluestreak):
+        async with transaction(store) as session:
+            await bank.ledger.book(session, "ada", 1)
+            assert await bluestreak.start("w", "h", session=session)
+            assert await bluestreak.find_workflow("w") is None
         assert await bluestreak.wait("w") == "done"
     assert await bank.balance() == 1
 
@@ -524,7 +524,7 @@ async def test_nothing_is_started_or_cancelled_in_a_transaction_that_fails(
     await bluestreak.start("v", "h")
 
     async def fail() -> None:
-        async with _transaction(store) as session:
+        async with transaction(store) as session:
             await bank.ledger.book(session, "ada", 1)
             await bluestreak.start("w", "h", session=session)
             await bluestreak.cancel("v", session=session)
@@ -545,11 +545,10 @@ async def test_in_a_transaction_an_id_that_exists_is_false_and_the_rest_is_commi
 ) -> None:
     bluestreak = await fleet.engine()
     await bluestreak.start("w", "h")
-    async with _transaction(store) as session:
+    async with transaction(store) as session:
         assert not await bluestreak.start("w", "h", session=session)
         assert await bluestreak.cancel("w", "why", session=session)
         await bank.ledger.book(session, "ada", 1)
-        await _commit(session)
     with pytest.raises(WorkflowCancelled, match="why"):
         await bluestreak.wait("w")
     assert await bank.balance() == 1
@@ -560,12 +559,11 @@ async def test_a_strict_start_meets_what_the_same_transaction_has_started(
     fleet: Fleet, store: RecordingStore
 ) -> None:
     bluestreak = await fleet.engine()
-    async with _transaction(store) as session:
+    async with transaction(store) as session:
         assert await bluestreak.start("w", "h", 1, session=session, strict=True)
         assert not await bluestreak.start("w", "h", 1, session=session, strict=True)
         with pytest.raises(WorkflowConflict, match="another input"):
             await bluestreak.start("w", "h", 2, session=session, strict=True)
-        await _commit(session)
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None
     assert workflow.input == 1
@@ -650,8 +648,8 @@ async def test_a_commit_in_memory_that_fails_half_way_leaves_nothing() -> None:
 @pytest.mark.asyncio
 async def test_what_is_no_session_under_way_is_refused(fleet: Fleet, store: RecordingStore) -> None:
     bluestreak = await fleet.engine()
-    async with _transaction(store) as session:
-        await _commit(session)
+    async with transaction(store) as session:
+        pass
     for bad in (session, "session", 7, object()):
         with pytest.raises(InvalidArgument, match="session"):
             await bluestreak.start("w", "h", session=bad)
@@ -676,37 +674,3 @@ def test_a_transaction_is_safe_wherever_it_crashes() -> None:
     assert "just after store call 2, transact" in [str(point) for point in sweep.crashes]
     assert len(balances) > 1
     assert all(balance == {"ada": 1} for balance in balances)
-
-
-class _transaction:  # noqa: N801 - used as a context manager
-    """A transaction of the caller's, in whatever way the store has them."""
-
-    def __init__(self, store: RecordingStore) -> None:
-        self._store: Any = store.wrapped
-        self._context: Any = None
-        self._client_session: Any = None
-
-    async def __aenter__(self) -> Any:
-        if isinstance(self._store, MemoryStore):
-            self._context = self._store.transaction()
-            return await self._context.__aenter__()
-        self._client_session = self._store._opening._connection.open().client.start_session()
-        await self._client_session.__aenter__()
-        await self._client_session.start_transaction()
-        return self._client_session
-
-    async def __aexit__(self, *error: object) -> None:
-        if self._context is not None:
-            try:
-                await self._context.__aexit__(*error)
-            except InvalidArgument:  # committed by hand
-                return
-            return
-        await self._client_session.__aexit__(*error)
-
-
-async def _commit(session: Any) -> None:
-    if isinstance(session, MemorySession):
-        session.commit()
-    else:
-        await session.commit_transaction()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from bluestreak_core import (
     ErrorRecord,
     FailedStep,
     Failure,
+    NewMessage,
     NewWorkflow,
     Status,
     Store,
@@ -52,6 +53,7 @@ _SPAN = st.sampled_from([0 * SECOND, SECOND, 5 * SECOND, 10 * SECOND, 90 * SECON
 _JUMP = st.sampled_from(
     [SECOND, timedelta(milliseconds=1), 5 * SECOND, 10 * SECOND, 3600 * SECOND, -3 * SECOND]
 )
+_NAMES = st.sampled_from([("m",), ("n",), ("m", "n")])
 _CONTROL = st.sampled_from(machine.CONTROL)
 _VALUE = st.sampled_from(
     [
@@ -74,9 +76,11 @@ _RECORDING = st.one_of(
     st.tuples(st.just("save_nap"), _RECORD_ID, _SPAN),
     st.tuples(st.just("save_attempt"), _RECORD_ID, st.integers(1, 2), _SPAN | st.none()),
     st.tuples(st.just("fail_step"), _RECORD_ID),
+    st.tuples(st.just("receive"), _RECORD_ID, _NAMES, st.booleans()),
 )
 _ENDING = st.one_of(
     st.tuples(st.just("park"), _SPAN),
+    st.tuples(st.just("park_until_message"), _SPAN, _NAMES, st.integers(0, 3)),
     st.tuples(st.just("release")),
     st.tuples(st.just("fail"), _SPAN | st.none()),
     st.tuples(st.just("finish"), _VALUE),
@@ -89,13 +93,25 @@ class Call:
 
     name: str
     args: tuple[Any, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def on(self, target: object) -> Any:
         """Make it; a store's is still to be awaited."""
-        return getattr(target, self.name)(*self.args)
+        return getattr(target, self.name)(*self.args, **self.options)
+
+
+def _mailbox_call(move: Move, claim: Claim, now: datetime) -> Call:
+    match move:
+        case ("receive" as name, step_id, names, give_up):
+            return Call(name, (claim, step_id, names, now), {"give_up": give_up})
+        case (name, span, names, mail):
+            return Call(name, (claim, now + span, names, mail, now))
+    raise AssertionError(move)
 
 
 def _call(move: Move, claim: Claim, now: datetime) -> Call:
+    if move[0] in ("receive", "park_until_message"):
+        return _mailbox_call(move, claim, now)
     match move:
         case ("save_step" as name, step_id, output):
             args: tuple[Any, ...] = (step_id, output, now)
@@ -283,6 +299,24 @@ class Comparison(RuleBasedStateMachine):
         ]
         for subject in self._subjects:
             self._runner.run(subject.perform(worker, Call("create_many", (new,))))
+
+    @rule(
+        workflow_id=_WORKFLOW_ID,
+        message_id=st.sampled_from(["i0", "i1", "i2"]),
+        name=st.sampled_from(["m", "n"]),
+        payload=_VALUE,
+    )
+    def send(self, workflow_id: str, message_id: str, name: str, payload: Any) -> None:
+        """By one sender, since of several the time decides, and the clock may go back."""
+        message = NewMessage(
+            workflow_id=workflow_id,
+            message_id=message_id,
+            name=name,
+            payload=payload,
+            sent_at=self._clock.now(),
+        )
+        for subject in self._subjects:
+            self._runner.run(subject.perform(WORKERS[0], Call("send", (message,))))
 
     @rule(worker=_WORKER, workflow_id=_WORKFLOW_ID, event=_CONTROL)
     def control(self, worker: str, workflow_id: str, event: Transition) -> None:

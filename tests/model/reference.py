@@ -1,4 +1,4 @@
-"""The pure machine over three dictionaries: what a store is to be compared with."""
+"""The pure machine over a few dictionaries: what a store is to be compared with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core import machine
-from bluestreak_core.errors import WorkflowNotFound
+from bluestreak_core.errors import WorkflowEnded, WorkflowNotFound
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Attempt,
@@ -18,7 +18,11 @@ from bluestreak_core.model import (
     Failure,
     History,
     Nap,
+    NewMessage,
     NewWorkflow,
+    NoMessage,
+    Receipt,
+    Status,
     Step,
     Workflow,
 )
@@ -35,6 +39,8 @@ class Reference:
         self.steps: dict[tuple[str, str], Step] = {}
         self.naps: dict[tuple[str, str], Nap] = {}
         self.attempts: dict[tuple[str, str, int, int], Attempt] = {}
+        self.messages: dict[tuple[str, str], NewMessage] = {}
+        """In the order in which they were sent."""
 
     def create(self, new: NewWorkflow) -> bool:
         value = _stored(new.input, f"input of workflow {new.workflow_id!r}")
@@ -54,6 +60,56 @@ class Reference:
         if workflow_id not in self.workflows:
             raise WorkflowNotFound(workflow_id)
         self._put(machine.control(self.workflows[workflow_id], event, now, reason))
+
+    # Messages ----------------------------------------------------------------------------------
+
+    def send(self, message: NewMessage) -> bool:
+        what = f"payload of message {message.name!r} to workflow {message.workflow_id!r}"
+        payload = _stored(message.payload, what)
+        workflow = self.workflows.get(message.workflow_id)
+        key = (message.workflow_id, message.message_id)
+        if workflow is None:
+            raise WorkflowNotFound(message.workflow_id)
+        is_new = key not in self.messages
+        if workflow.status is Status.FINISHED and is_new:
+            raise WorkflowEnded(message.workflow_id)
+        if workflow.status is not Status.FINISHED:
+            self.messages.setdefault(key, replace(message, payload=payload))
+            self._put(machine.deliver(workflow, [message.name], message.sent_at))
+        return is_new
+
+    def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        key = (claim.workflow_id, step_id)
+        if key in self.steps:
+            return self.steps[key]
+        taken = {step.receipt and step.receipt.message_id for step in self._steps(key[0])}
+        unread = (
+            message
+            for message in self.messages.values()
+            if message.workflow_id == claim.workflow_id
+            and message.name in names
+            and message.message_id not in taken
+        )
+        first = next(unread, None)
+        if first is None and not give_up:
+            return NoMessage(mail=self.workflows[claim.workflow_id].mail)
+        self.steps[key] = Step(
+            workflow_id=claim.workflow_id,
+            step_id=step_id,
+            output=None if first is None else first.payload,
+            saved_at=now,
+            receipt=Receipt.of(first),
+        )
+        self._count_progress(claim)
+        return self.steps[key]
+
+    def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        for workflow in self._to_end(claim, Transition.PARK):
+            self._put(machine.wait(workflow, wake_up_at, tuple(names), mail, now))
 
     # Claiming ----------------------------------------------------------------------------------
 
@@ -162,11 +218,14 @@ class Reference:
         elif not machine.has_ended_by(workflow, claim, event):
             raise machine.lost(workflow, claim)
 
+    def _steps(self, workflow_id: str) -> list[Step]:
+        return [step for step in self.steps.values() if step.workflow_id == workflow_id]
+
     def _history(self, workflow_id: str) -> History:
+        steps = self._steps(workflow_id)
         return History(
-            steps={
-                s.step_id: s.output for s in self.steps.values() if s.workflow_id == workflow_id
-            },
+            steps={step.step_id: step.output for step in steps},
+            receipts={step.step_id: step.receipt for step in steps if step.receipt is not None},
             naps={
                 n.nap_id: n.wake_up_at for n in self.naps.values() if n.workflow_id == workflow_id
             },

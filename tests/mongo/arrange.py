@@ -28,6 +28,7 @@ from bluestreak_core import (
     ErrorRecord,
     FailedStep,
     Failure,
+    NewMessage,
     NewWorkflow,
     Query,
     Status,
@@ -54,6 +55,14 @@ AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
 def new(workflow_id: str, handler_id: str = "h", input: Any = None) -> NewWorkflow:
     return NewWorkflow(workflow_id=workflow_id, handler_id=handler_id, input=input, created_at=NOW)
+
+
+def message(
+    message_id: str = "m", name: str = "paid", payload: Any = None, workflow_id: str = "w"
+) -> NewMessage:
+    return NewMessage(
+        workflow_id=workflow_id, message_id=message_id, name=name, payload=payload, sent_at=NOW
+    )
 
 
 def failure(*, retry: bool) -> Failure:
@@ -100,6 +109,13 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "count": lambda store, _: store.count(CountBy.HANDLER_ID),
     "records": lambda store, _: store.records("w"),
     "prune": lambda store, _: store.prune(NOW + LEASE, ENDED, 10, NOW),
+    "send": lambda store, _: store.send(message()),
+    "receive": lambda store, claim: store.receive(claim, "s", ["paid"], NOW, give_up=True),
+    "park_until_message": lambda store, claim: store.park_until_message(
+        claim, NOW + SECOND, ["paid"], 0, NOW
+    ),
+    "wait_for_message": lambda store, _: store.wait_for_message("w", 0, timedelta(0)),
+    "find_unread": lambda store, _: store.find_unread("w", 10),
 }
 """Every call of a MongoStore that is sent to the server, by name."""
 

@@ -20,11 +20,29 @@ import pytest
 import trustme
 from pymongo import AsyncMongoClient, MongoClient
 
-from bluestreak_core import Bluestreak, Clock, Context, StoreError, StoreRefused, StoreUnavailable
+from bluestreak_core import (
+    Bluestreak,
+    Clock,
+    Context,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    WorkflowEnded,
+)
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.arrange import eventually
-from tests.mongo.arrange import CALLS, LEASE, NOW, Document, claimed, new, polling, whole_life
+from tests.mongo.arrange import (
+    CALLS,
+    LEASE,
+    NOW,
+    Document,
+    claimed,
+    message,
+    new,
+    polling,
+    whole_life,
+)
 
 pytestmark = [
     pytest.mark.asyncio,
@@ -374,11 +392,13 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
     owner = MongoStore(guarded.url("root"), database=DATABASE, clock=clock)
     await owner.init()
     for name, call in CALLS.items():
-        for collection in ("workflows", "steps", "naps"):
+        for collection in ("workflows", "steps", "naps", "messages"):
             guarded.root[DATABASE][collection].delete_many({})
         claim = await claimed(owner)
         if name == "claim":
             await owner.create(new("due"))
+        if name in ("receive", "prune"):
+            await owner.send(message())
         if name == "prune":
             await owner.save_step(claim, "s", 1, NOW)
             await owner.save_nap(claim, "n", NOW, NOW)
@@ -391,24 +411,32 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
     return refused
 
 
-ENDINGS = {"park", "release", "finish", "fail"}
+ENDINGS = {"park", "park_until_message", "release", "finish", "fail"}
 LOOKS = {"find_workflow", "find_standing", "wait_for_control"}
 SEARCHES = {"find_page", "count"}
+MAIL = {"send", "receive", "find_unread"}
 STARTS = {"create", "create_many"}
 CLAIMED = {"claim", "renew", "fail_step", "transact", *ENDINGS}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
-    ("workflows", "find"): {*LOOKS, "claim", "fork", "records", *SEARCHES},
+    ("workflows", "find"): {
+        *(*LOOKS, *SEARCHES, "claim", "fork", "records"),
+        *("send", "wait_for_message", "find_unread"),
+    },
     ("workflows", "insert"): {"fork", *STARTS},
-    ("workflows", "update"): {"control", "fork", *CLAIMED},
+    ("workflows", "update"): {"control", "fork", "send", *CLAIMED},
     ("workflows", "createIndex"): {"init"},
     ("workflows", "changeStream"): set(),
     ("steps", "find"): {"find_step", "history", "records", "transact", "fork"},
-    ("steps", "insert"): {"save_step", "transact"},
+    ("steps", "insert"): {"save_step", "transact", "receive"},
     ("steps", "createIndex"): {"init"},
     ("naps", "find"): {"find_nap", "history", "records", "fork"},
     ("naps", "insert"): {"save_nap", "save_attempt"},
     ("naps", "createIndex"): {"init"},
+    ("messages", "find"): {"receive", "find_unread"},
+    ("messages", "insert"): {"send"},
+    ("messages", "update"): {"receive"},
+    ("messages", "createIndex"): {"init"},
 }
 """What is refused to a worker without one action of its role, besides what is in any case."""
 
@@ -475,7 +503,7 @@ async def test_the_documented_role_of_a_client_lets_it_start_and_wait_and_do_not
     async with restricted(guarded, documented("bluestreakClient"), clock) as store:
         writes = {"save_step", "save_nap", "save_attempt", "control", "fork", "prune", *CLAIMED}
         reads = {"history", "find_step", "find_nap", "records"}
-        assert await refused_calls(guarded, store, clock) == writes | reads
+        assert await refused_calls(guarded, store, clock) == writes | reads | MAIL
         worker = Bluestreak(MongoStore(guarded.url("ada"), database=DATABASE, clock=clock))
         client = Bluestreak(store)
 
@@ -492,15 +520,36 @@ async def test_the_documented_role_of_a_client_lets_it_start_and_wait_and_do_not
             await poll
 
 
+async def test_a_client_that_is_given_what_the_documentation_says_may_send(
+    guarded: Guarded, clock: ManualClock
+) -> None:
+    role = documented("bluestreakClient")
+    (needs,) = re.findall(r"^\| \[`send`, .*\| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    for actions, collection in re.findall(r"((?:`\w+`(?:, | and )?)+) on `(\w+)`", needs):
+        role[collection] += re.findall(r"`(\w+)`", actions)
+    async with restricted(guarded, role, clock) as store:
+        assert "send" not in await refused_calls(guarded, store, clock)
+        await store.create(new("w3"))
+        guarded.root[DATABASE].workflows.update_one(
+            {"workflowId": "w3"}, {"$set": {"status": "finished"}}
+        )
+        with pytest.raises(WorkflowEnded):
+            await store.send(message(workflow_id="w3"))
+
+
 @pytest.mark.parametrize("role", ["bluestreakWorker", "bluestreakClient"])
 async def test_a_documented_role_lets_nobody_delete(role: str) -> None:
-    assert documented(role).keys() == {"workflows", "steps", "naps"}
+    assert documented(role).keys() == {"workflows", "steps", "naps", "messages"}
     assert not {"remove", "dropCollection"} & set().union(*documented(role).values())
 
 
 PRUNING: list[tuple[str, str]] = [
     *[("workflows", action) for action in ("find", "update", "remove", "createIndex")],
-    *[(name, action) for name in ("steps", "naps") for action in ("find", "remove", "createIndex")],
+    *[
+        (name, action)
+        for name in ("steps", "naps", "messages")
+        for action in ("find", "remove", "createIndex")
+    ],
 ]
 """What the role of who prunes may do."""
 

@@ -86,6 +86,11 @@ INDEXES = {
                 "status": {"$in": ["failed", "aborted", "paused", "cancelled"]}
             },
         },
+        "waitingFor_1_createdAt_1_workflowId_1": {
+            "v": 2,
+            "key": [("waitingFor", 1), ("createdAt", 1), ("workflowId", 1)],
+            "partialFilterExpression": {"waitingFor": {"$exists": True}},
+        },
     },
     "steps": {
         "_id_": {"v": 2, "key": [("_id", 1)]},
@@ -94,6 +99,12 @@ INDEXES = {
             "key": [("workflowId", 1), ("stepId", 1)],
             "unique": True,
         },
+        "workflowId_1_workflowCreatedAt_1_messageId_1": {
+            "v": 2,
+            "key": [("workflowId", 1), ("workflowCreatedAt", 1), ("messageId", 1)],
+            "unique": True,
+            "partialFilterExpression": {"messageId": {"$exists": True}},
+        },
     },
     "naps": {
         "_id_": {"v": 2, "key": [("_id", 1)]},
@@ -101,6 +112,22 @@ INDEXES = {
             "v": 2,
             "key": [("workflowId", 1), ("napId", 1)],
             "unique": True,
+        },
+    },
+    "messages": {
+        "_id_": {"v": 2, "key": [("_id", 1)]},
+        "workflowId_1_workflowCreatedAt_1_messageId_1": {
+            "v": 2,
+            "key": [("workflowId", 1), ("workflowCreatedAt", 1), ("messageId", 1)],
+            "unique": True,
+        },
+        "workflowId_1_workflowCreatedAt_1_name_1_place_1__id_1": {
+            "v": 2,
+            "key": [
+                *(("workflowId", 1), ("workflowCreatedAt", 1), ("name", 1), ("place", 1)),
+                ("_id", 1),
+            ],
+            "partialFilterExpression": {"unread": True},
         },
     },
 }

@@ -105,7 +105,7 @@ def check_filter(filter: Document) -> None:
 def check_update(update: Document) -> None:
     """A document of operators of ours, on whole fields of ours."""
     assert isinstance(update, dict), update
-    assert update.keys() <= {"$set", "$inc", "$min", "$push"}, update
+    assert update.keys() <= {"$set", "$unset", "$inc", "$min", "$push"}, update
     for changes in update.values():
         assert changes.keys() <= OURS, update
     for field, pushed in update.get("$push", {}).items():

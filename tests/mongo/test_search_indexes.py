@@ -42,7 +42,9 @@ def _status(number: int) -> str:
 def _document(number: int) -> Document:
     """Each is created a second after the one before; one in 500 is of a rare handler."""
     status = _status(number)
+    waits = {"waitingFor": ["paid", "refused"]} if status == "idle" and number % 100 == 99 else {}
     return {
+        **waits,
         "workflowId": f"{'rare' if number % 500 == 77 else 'order'}-{number:05}",
         "handlerId": "rare" if number % 500 == 50 else "common",
         "input": "x" * 200,
@@ -132,6 +134,7 @@ EXACT: dict[str, Query] = {
         for status in RARE_STATUSES
         for order in IN_TIME
     },
+    **{f"waiting, {order}": Query(waiting_for="paid", order=order) for order in IN_TIME},
     **{
         f"created, {order}": Query(
             created_from=NOW + 5000 * SECOND, created_until=NOW + 15_000 * SECOND, order=order

@@ -1,4 +1,4 @@
-"""What the clients of a simulation do: they start, fork and wait, and give orders from outside."""
+"""What the clients of a simulation do: they start, fork, wait, and give orders from outside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from itertools import cycle
 from typing import assert_never
 
 from bluestreak_core import (
@@ -19,16 +20,22 @@ from bluestreak_core import (
     WorkflowNotFound,
 )
 from bluestreak_core import Start as NewStart
+from bluestreak_core.concurrency import first_of, wait_ended
 from bluestreak_core.machine import Transition
 from tests.simulation import fleet_invariant as invariant
-from tests.simulation.scenario import Fork, Order, Start, Way
-from tests.simulation.setting import Setting
-
-_TRY_AGAIN = 0.1
-
-
-class _RollBack(Exception):
-    """Has a transaction rolled back."""
+from tests.simulation.mail import Postman
+from tests.simulation.scenario import (
+    CALM_AFTER,
+    Fork,
+    Letter,
+    Order,
+    Post,
+    Sender,
+    Start,
+    Way,
+    flat,
+)
+from tests.simulation.setting import TRY_AGAIN, RollBack, Setting
 
 
 class Clients:
@@ -54,7 +61,7 @@ class Clients:
             with suppress(StoreUnavailable):
                 await self._start(engine, start)
                 break
-            await asyncio.sleep(_TRY_AGAIN)
+            await asyncio.sleep(TRY_AGAIN)
         self._record.accepted.update(start.workflow_ids)
         if start.is_strict:
             await self._start_another(engine, start)
@@ -90,7 +97,7 @@ class Clients:
         """Start a workflow in one transaction with what belongs to it, or do neither."""
         workflow_id, handler = start.workflow_id, start.handler_id
         is_first = start.copies == 1 and workflow_id not in self._record.created
-        with suppress(_RollBack):
+        with suppress(RollBack):
             async with self._setting.memory.transaction() as session:
                 strict, delay = start.is_strict, start.delay
                 if await engine.start(
@@ -98,7 +105,7 @@ class Clients:
                 ):
                     session.set(self._record.placed, workflow_id, value=True)
                 if not commits:
-                    raise _RollBack
+                    raise RollBack
         invariant.transactions_are_whole(self._record, start, is_first=is_first, commits=commits)
 
     async def _start_another(self, engine: Bluestreak, start: Start) -> None:
@@ -123,7 +130,7 @@ class Clients:
                 await engine.fork(fork.workflow_id, fork.new_id, fork.before)
                 break
             except StoreUnavailable:
-                await asyncio.sleep(_TRY_AGAIN)
+                await asyncio.sleep(TRY_AGAIN)
             except (WorkflowNotFound, StepNotRecorded):
                 return
         await self._wait(engine, fork.new_id)
@@ -135,7 +142,7 @@ class Clients:
             try:
                 result = await engine.wait(workflow_id, retries=100, pause_interval=60)
             except StoreUnavailable:
-                await asyncio.sleep(_TRY_AGAIN)
+                await asyncio.sleep(TRY_AGAIN)
             except (WorkflowCancelled, WorkflowAborted):
                 if self._released.is_set():
                     return
@@ -146,6 +153,19 @@ class Clients:
             else:
                 invariant.clients_see_the_stored_outputs(self._record, workflow_id, result)
                 return
+
+    # Messages ------------------------------------------------------------------------------------
+
+    async def send(self, sender: Sender, copy: int) -> None:
+        """Send all letters of a sender in a process of its own, which may die meanwhile."""
+        process = self._setting.process(f"{sender.id} {copy}")
+        postman = Postman(self._setting, sender)
+        sending = process.spawn(postman.send_all())
+        if sender.dies_at is None:
+            await sending
+        else:
+            await first_of(wait_ended(sending), postman.until_call(sender.dies_at))
+            process.kill()
 
     # Orders --------------------------------------------------------------------------------------
 
@@ -162,11 +182,11 @@ class Clients:
     async def _cancel(self, engine: Bluestreak, order: Order) -> None:
         """Cancel a workflow in a transaction, which is committed or not."""
         reason = "ordered" if order.commits else invariant.ROLLED_BACK
-        with suppress(_RollBack):
+        with suppress(RollBack):
             async with self._setting.memory.transaction() as session:
                 await engine.cancel(order.workflow_id, reason, session=session)
                 if not order.commits:
-                    raise _RollBack
+                    raise RollBack
 
     async def _order(self, engine: Bluestreak, event: Transition, workflow_id: str) -> None:
         match event:
@@ -182,11 +202,31 @@ class Clients:
     async def release(self) -> None:
         """When no order can be on its way any more, let what is held up come to its end."""
         engine = await self._engine()
-        await asyncio.sleep(invariant.CALM_AFTER)
+        await asyncio.sleep(CALM_AFTER)
         retries = self._setting.scenario.retries
         last = [Transition.RESUME, Transition.RETRY] if retries else [Transition.RESUME]
         for workflow_id in sorted(self._record.created):
             for event in last:
                 with suppress(TransitionRefused, WorkflowNotFound):
                     await self._order(engine, event, workflow_id)
+        created = sorted(self._record.created)
+        await asyncio.gather(*(self._post_last(workflow_id) for workflow_id in created))
         self._released.set()
+
+    async def _post_last(self, workflow_id: str) -> None:
+        """Send a workflow as much as it can receive, what it asks for last first."""
+        plan = self._record.plans[workflow_id]
+        names = [name for operation in flat(plan) for name in operation.names]
+        last = Sender(
+            id="last",
+            at=0.0,
+            workflow_id=workflow_id,
+            letters=tuple(
+                Letter(name=name, pause=pause, post=Post.ONCE, amid=None)
+                for name, pause in zip(reversed(names), cycle((1.0, 10.0)), strict=False)
+            ),
+            copies=1,
+            is_patient=True,
+            dies_at=None,
+        )
+        await Postman(self._setting, last).send_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from random import Random
 
@@ -12,15 +12,20 @@ from tests.simulation.scenario import (
     CHAOS,
     DEADLINES,
     LEASE,
+    NAMES,
     Action,
     Deed,
     Fork,
     Kind,
+    Letter,
     Operation,
     Order,
+    Post,
     Scenario,
+    Sender,
     Start,
     Way,
+    flat,
 )
 
 
@@ -34,19 +39,32 @@ def drawn(seed: int) -> Scenario:
     policies = Random(f"policies {seed}")
     times = Random(f"times {seed}")
     clients = Random(f"clients {seed}")
+    mail = Random(f"mail {seed}")
     planned = [
         _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
         for number in range(count)
     ]
-    starts = tuple(_with_ways(clients, _with_times(times, start)) for start in planned)
+    timed = [_with_ways(clients, _with_times(times, start)) for start in planned]
+    receiving = [_with_receives(mail, start) for start in timed]
+    ends = Random(f"ends {seed}")
+    ended = [_with_early_end(ends, start) for start in receiving]
+    starts = tuple(start for start, _ in ended)
+    early = [order for _, orders in ended for order in orders]
+    skews = tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers))
+    actions = tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8))))
+    forks = _forks(policies, starts)
     return Scenario(
         seed=seed,
         chance=seed,
-        skews=tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers)),
+        skews=skews,
         starts=starts,
-        actions=tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8)))),
-        orders=tuple(_with_session(clients, order) for order in _orders(from_outside, count)),
-        forks=_forks(policies, starts),
+        actions=tuple(_amid_mail(mail, action) for action in actions),
+        orders=(
+            *(_with_session(clients, order) for order in _orders(from_outside, count)),
+            *early,
+        ),
+        forks=forks,
+        senders=_senders(mail, starts, forks),
         retries=from_outside.random() < 0.5,
         expire_after=times.choice((None, None, 120.0)),
         backoff=clients.choice((None, 0.5, 2.0)),
@@ -188,4 +206,100 @@ def _orders(draw: Random, count: int) -> tuple[Order, ...]:
             workflow_id=f"w{draw.randrange(victims)}",
         )
         for _ in range(draw.choice((0, 0, 2, 20)))
+    )
+
+
+def _with_early_end(draw: Random, start: Start) -> tuple[Start, list[Order]]:
+    """A start whose workflow may be cancelled soon, while there is something to clean up."""
+    seconds, at = draw.choice((0, 0.1, 25)), start.at + start.delay + draw.uniform(0, 10)
+    if draw.random() < 0.9:
+        return start, []
+    clean_up = Operation(id="first clean-up", kind=Kind.CLEAN_UP, seconds=seconds)
+    cancel = Order(at=round(at, 3), event=Transition.CANCEL, workflow_id=start.workflow_id)
+    return replace(start, operations=(clean_up, *start.operations)), [cancel]
+
+
+def _with_receives(draw: Random, start: Start) -> Start:
+    operations = list(start.operations)
+    for number in range(draw.choice((0, 0, 1, 2, 3))):
+        receive = _receive(draw, f"receive {number}", NAMES)
+        operations.insert(draw.randint(0, len(operations)), receive)
+    if draw.random() < 0.3:
+        gathers = [place for place, op in enumerate(operations) if op.kind is Kind.GATHER]
+        branches = operations[gathers[0]].branches if gathers else ()
+        gather = Operation(
+            id="mail", kind=Kind.GATHER, branches=(*branches, *_receiving_branches(draw))
+        )
+        if gathers:
+            operations[gathers[0]] = gather
+        else:
+            operations.insert(draw.randint(0, len(operations)), gather)
+    return replace(start, operations=tuple(operations))
+
+
+def _receiving_branches(draw: Random) -> Iterator[Operation]:
+    """Each of another message, since two may not wait for the same one."""
+    names = draw.sample(NAMES, 2)
+    yield _receive(draw, "receive in a branch", (names[0],))
+    if draw.random() < 0.7:
+        yield _receive(draw, "receive in another", (names[1],))
+
+
+def _receive(draw: Random, id: str, names: tuple[str, ...]) -> Operation:
+    kind = draw.choice((Kind.RECEIVE, Kind.RECEIVE_ANY))
+    count = 1 if kind is Kind.RECEIVE else min(len(names), 2)
+    is_until = draw.random() < 0.1
+    return Operation(
+        id=id,
+        kind=kind,
+        names=tuple(draw.sample(names, count)),
+        timeout=None if is_until else draw.choice((None, None, 0.0, 3.0, 20.0, 60.0)),
+        until=round(draw.uniform(0, 2 * CHAOS), 3) if is_until else None,
+    )
+
+
+def _amid_mail(draw: Random, action: Action) -> Action:
+    if draw.random() < 0.8:
+        return action
+    return replace(action, amid=draw.choice(("receive", "park_until_message")))
+
+
+def _senders(
+    draw: Random, starts: tuple[Start, ...], forks: tuple[Fork, ...]
+) -> tuple[Sender, ...]:
+    plans = {
+        workflow_id: start.operations for start in starts for workflow_id in start.workflow_ids
+    }
+    plans |= {fork.new_id: plans[fork.workflow_id] for fork in forks}
+    names = {
+        workflow_id: [name for operation in flat(plan) for name in operation.names]
+        for workflow_id, plan in plans.items()
+    }
+    receivers = [workflow_id for workflow_id in plans if names[workflow_id]]
+    count = draw.choice((0, 2, 4, 8))
+    return tuple(_sender(draw, number, names, receivers) for number in range(count))
+
+
+def _sender(
+    draw: Random, number: int, names: Mapping[str, list[str]], receivers: list[str]
+) -> Sender:
+    is_wanted = bool(receivers) and draw.random() < 0.8
+    workflow_id = draw.choice(receivers if is_wanted else list(names))
+    return Sender(
+        id=f"s{number}",
+        at=round(draw.uniform(0, 1.2 * CHAOS), 3),
+        workflow_id=workflow_id,
+        letters=tuple(_letter(draw, names[workflow_id] * 3) for _ in range(draw.randint(1, 5))),
+        copies=draw.choice((1, 1, 2)),
+        is_patient=draw.random() < 0.8,
+        dies_at=draw.choice((None, None, None, 1, 2, 3, 4)),
+    )
+
+
+def _letter(draw: Random, wanted: list[str]) -> Letter:
+    return Letter(
+        name=draw.choice([*NAMES, *wanted]),
+        pause=draw.choice((0.0, 0.0, 0.1, 3.0, 20.0)),
+        post=draw.choice((Post.ONCE, Post.ONCE, *Post)),
+        amid=draw.choice((None, None, None, "receive", "park_until_message", "claim")),
     )

@@ -5,7 +5,7 @@ One function for each, under the name that docs/reliability.md gives it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -13,17 +13,13 @@ from bluestreak_core import Claim, Status, Workflow, machine
 from bluestreak_core.machine import Transition
 from bluestreak_core.run import RunInfo
 from tests.simulation.record import Record
-from tests.simulation.scenario import AMID_WITHIN, CHAOS, LEASE, Kind, Operation, Start
-
-TIME_TO_STOP = 40.0
-"""The time to drain, twice that of a step that swallows its cancellation, and some."""
+from tests.simulation.scenario import CALM_AFTER, Kind, Operation, Start, flat
 
 ROLLED_BACK = "rolled back"
 """The reason of cancellations that must not come about."""
 
 _ROUNDING = 0.002
 _PUNCTUAL = timedelta(seconds=2)
-CALM_AFTER = CHAOS + AMID_WITHIN + TIME_TO_STOP + LEASE
 
 _TOLD_WITHIN = 1.0
 """Seconds after which a worker knows that a claim was taken, if the store answers at once."""
@@ -123,9 +119,7 @@ def losses_are_known_soon(record: Record, claim: Claim) -> None:
 
 def naps_end_in_time(record: Record, workflow_id: str, nap_id: str) -> None:
     """No nap ends early."""
-    skews = record.scenario.skews
-    slack = timedelta(seconds=max(skews) - min(skews) + max(map(abs, skews)) + _ROUNDING)
-    if record.clock.now() + slack < record.outputs[workflow_id, f"nap {nap_id}"]:
+    if record.is_still_to_come(record.outputs[workflow_id, f"nap {nap_id}"]):
         record.violated(f"{workflow_id} woke from nap {nap_id} early")
 
 
@@ -148,17 +142,23 @@ def clients_see_the_stored_outputs(record: Record, workflow_id: str, result: Any
 
 
 def _expected(record: Record, workflow_id: str, operation: Operation) -> Any:
-    if operation.kind is Kind.GATHER:
-        return [_expected(record, workflow_id, branch) for branch in operation.branches]
-    if operation.kind in (Kind.NAP, Kind.CLEAN_UP):
-        return operation.id
-    if operation.kind is Kind.GIVEN_UP:
-        return operation.given_up(operation.failures + 1)
-    if operation.kind in (Kind.REFUSED, Kind.UNEXPECTED):
-        return f"{operation.id} given up for PermissionError"
-    if operation.kind is Kind.ABORT:
-        return "nothing, since it aborts"
-    return record.outputs.get((workflow_id, f"step {operation.id}"))
+    match operation.kind:
+        case Kind.GATHER:
+            branches = operation.branches
+            expected: Any = [_expected(record, workflow_id, branch) for branch in branches]
+        case Kind.NAP | Kind.CLEAN_UP:
+            expected = operation.id
+        case Kind.GIVEN_UP:
+            expected = operation.given_up(operation.failures + 1)
+        case Kind.REFUSED | Kind.UNEXPECTED:
+            expected = f"{operation.id} given up for PermissionError"
+        case Kind.RECEIVE | Kind.RECEIVE_ANY:
+            expected = record.received_by(workflow_id, operation)
+        case Kind.ABORT:
+            expected = "nothing, since it aborts"
+        case _:
+            expected = record.outputs.get((workflow_id, f"step {operation.id}"))
+    return expected
 
 
 def handlers_begin_before_their_deadline(record: Record, claim: Claim) -> None:
@@ -296,7 +296,7 @@ def expiry_comes_in_time(record: Record, workflow: Workflow) -> None:
 def transactions_are_done_once(record: Record) -> None:
     """What a transaction does is done once if its step is recorded, and else not at all."""
     for workflow_id in sorted(record.accepted):
-        for operation in _flat(record.plans[workflow_id]):
+        for operation in flat(record.plans[workflow_id]):
             if operation.kind is not Kind.TRANSACTION:
                 continue
             is_recorded = (workflow_id, f"step {operation.id}") in (
@@ -316,7 +316,7 @@ def undisturbed_steps_are_called_once(record: Record) -> None:
     if not record.scenario.is_healthy:
         return
     for (workflow_id, step_id), count in record.calls.items():
-        failures = sum(operation.failures for operation in _flat(record.plans[workflow_id]))
+        failures = sum(operation.failures for operation in flat(record.plans[workflow_id]))
         if count > 1 + failures and not record.orders[workflow_id]:
             record.violated(f"{workflow_id} called step {step_id} {count} times")
 
@@ -349,9 +349,3 @@ def pruning_leaves_no_record(record: Record, workflow_id: str, what: str, found:
     """With a workflow, all its records are gone."""
     if found is not None:
         record.violated(f"{workflow_id} was pruned, but not its {what}")
-
-
-def _flat(operations: Iterable[Operation]) -> Iterator[Operation]:
-    for operation in operations:
-        yield operation
-        yield from _flat(operation.branches)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
-from bluestreak_core import Abort, Context, Retry, StepFailed
+from bluestreak_core import Abort, Context, MessageTimeout, Retry, StepFailed
 from bluestreak_memory import MemorySession, MemoryStore
 from tests.run_watch import current_run
 from tests.simulation import fleet_invariant as invariant
-from tests.simulation import store_invariant
+from tests.simulation import mail_invariant, store_invariant
 from tests.simulation.record import Record
-from tests.simulation.scenario import Kind, Operation
+from tests.simulation.scenario import TIME_TO_STOP, Kind, Operation
 
 
 class Handler:
@@ -21,6 +22,16 @@ class Handler:
     def __init__(self, record: Record, store: MemoryStore) -> None:
         self._record = record
         self._store = store
+        self._catching = {
+            Kind.RETRIED: self._try,
+            Kind.GIVEN_UP: self._try,
+            Kind.TIMED: self._try,
+            Kind.REFUSED: self._refused,
+            Kind.UNEXPECTED: self._refused,
+            Kind.RECEIVE: self._receive,
+            Kind.RECEIVE_ANY: self._receive,
+        }
+        """How to do what raises an error that the handler catches."""
 
     async def __call__(self, ctx: Context, workflow_id: str) -> list[Any]:
         """Do what is planned, one after the other."""
@@ -32,6 +43,8 @@ class Handler:
     async def _do(self, ctx: Context, operation: Operation) -> Any:
         workflow = await self._store.find_workflow(ctx.workflow_id)
         invariant.leases_end_before_their_records(self._record, current_run(), workflow)
+        if operation.kind in self._catching:
+            return await self._catching[operation.kind](ctx, operation)
         match operation.kind:
             case Kind.GATHER:
                 return await asyncio.gather(
@@ -45,10 +58,6 @@ class Handler:
                 ctx.on_cancel(operation.id, self._clean, ctx, operation)
                 self._record.asked_for[current_run().claim.key].append(operation.id)
                 return operation.id
-            case Kind.RETRIED | Kind.GIVEN_UP | Kind.TIMED:
-                return await self._try(ctx, operation)
-            case Kind.REFUSED | Kind.UNEXPECTED:
-                return await self._refused(ctx, operation)
             case Kind.ABORT:
                 patiently = Retry(max_attempts=None, initial=operation.seconds)
                 await ctx.step(operation.id, self._abort, ctx, operation, retry=patiently)
@@ -92,6 +101,23 @@ class Handler:
             return f"{operation.id} given up for {failed.error_type}"
         return f"{operation.id} was not given up"
 
+    async def _receive(self, ctx: Context, operation: Operation) -> Any:
+        limits: dict[str, Any] = {"timeout": operation.timeout}
+        if operation.until is not None:
+            limits = {"deadline": self._record.began_at + timedelta(seconds=operation.until)}
+        try:
+            if operation.kind is Kind.RECEIVE:
+                output = await ctx.receive(operation.id, operation.names[0], **limits)
+            else:
+                output = (await ctx.receive_any(operation.id, operation.names, **limits)).payload
+        except MessageTimeout:
+            mail_invariant.timeouts_do_not_come_early(self._record, ctx.workflow_id, operation)
+            output = operation.timed_out
+        mail_invariant.handlers_see_what_was_received(
+            self._record, ctx.workflow_id, operation, output
+        )
+        return output
+
     async def _abort(self, ctx: Context, operation: Operation) -> None:
         raise Abort(f"{self._called(ctx, operation.id)} aborts")
 
@@ -102,7 +128,7 @@ class Handler:
         output = self._called(ctx, operation.id)
         call = self._record.calls[ctx.workflow_id, operation.id]
         if operation.kind is Kind.TIMED and call <= operation.failures:
-            await asyncio.sleep(invariant.TIME_TO_STOP)
+            await asyncio.sleep(TIME_TO_STOP)
             invariant.time_limits_cut_steps(self._record, output)
         elif operation.kind is Kind.GIVEN_UP or call <= operation.failures:
             raise ConnectionError(f"{output} fails")

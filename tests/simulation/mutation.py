@@ -6,7 +6,7 @@ Each is a change of one function for as long as a block lasts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,14 +27,16 @@ from bluestreak_core import (
 )
 from bluestreak_core.client.starting import Starting
 from bluestreak_core.clock import Clock
-from bluestreak_core.machine import Transition
-from bluestreak_core.model import History
-from bluestreak_core.run import Run, commit, outcome, step
+from bluestreak_core.machine import Transition, change
+from bluestreak_core.model import History, NewMessage, NoMessage, Status
+from bluestreak_core.run import Run, commit, outcome, receive, step
 from bluestreak_core.run.attempts import Attempts
 from bluestreak_core.run.clean_up import CleanUps
 from bluestreak_core.run.deadline import Deadline
-from bluestreak_core.run.exit import Exit
+from bluestreak_core.run.exit import Exit, Park, Release
+from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Policy
+from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.lease import Lease, Renewal, renewals
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.store.hints import Hints
@@ -45,6 +47,8 @@ from bluestreak_core.worker.expiry import AT_ONCE, Expiry
 from bluestreak_core.worker.leases import Leases
 from bluestreak_core.worker.runs import Runs
 from bluestreak_memory import MemorySession, MemoryStore
+from bluestreak_memory.mailbox import Mailbox
+from bluestreak_memory.record import Record, received
 
 
 def _any_claim(workflow: Workflow | None, claim: Claim) -> bool:
@@ -198,6 +202,138 @@ async def _expire_everything(expiry: Expiry) -> None:
     await expiry._store.prune(now, ENDED, AT_ONCE, now)
 
 
+_deliver = machine.deliver
+
+
+def _count_only(workflow: Workflow, names: Collection[str], now: datetime) -> Workflow:
+    return change.deliver(len(names)).apply(workflow)
+
+
+def _wake_unless_paused(workflow: Workflow, names: Collection[str], now: datetime) -> Workflow:
+    is_paused = workflow.status is Status.PAUSED
+    return (_count_only if is_paused else _deliver)(workflow, names, now)
+
+
+def _count_unless_running(workflow: Workflow, names: Collection[str], now: datetime) -> Workflow:
+    return workflow if workflow.status is Status.RUNNING else _deliver(workflow, names, now)
+
+
+async def _park_anyhow(
+    store: MemoryStore, claim: Claim, wake_up_at: datetime, names: Collection[str], *_: Any
+) -> None:
+    store._workflows.end(claim, change.wait(wake_up_at, tuple(names)))
+
+
+_park = Journal.park
+
+
+async def _park_for_ever(
+    journal: Journal, wake_up_at: datetime, names: tuple[str, ...] = (), mail: int = 0
+) -> None:
+    await _park(journal, receive.FOREVER if names else wake_up_at, names, mail)
+
+
+_parking = Operations.parking
+
+
+def _parked_amid_a_step(operations: Operations) -> Park | Release | None:
+    pending = operations._pending
+    operations._pending = {op: None for op in pending if op.may_be_parked}
+    parking = _parking(operations)
+    operations._pending = pending
+    return parking
+
+
+def _parked_for_the_first(operations: Operations) -> Park | Release | None:
+    parking = _parking(operations)
+    return replace(parking, names=parking.names[:1]) if isinstance(parking, Park) else parking
+
+
+_until = receive._until
+
+
+async def _until_anew(frame: Frame, *asked: Any) -> datetime:
+    limit = asked[-1]
+    if not limit.timeout:
+        return await _until(frame, *asked)
+    until: datetime = frame.journal.clock.now() + limit.timeout
+    return until
+
+
+_take = Mailbox.take
+
+
+def _look_only(mailbox: Mailbox, names: Collection[str]) -> NewMessage | None:
+    if (message := _take(mailbox, names)) is not None:
+        mailbox._unread[message.name].appendleft((0, message))
+    return message
+
+
+def _take_newest(mailbox: Mailbox, names: Collection[str]) -> NewMessage | None:
+    for unread in mailbox._unread.values():
+        unread.reverse()
+    message = _take(mailbox, names)
+    for unread in mailbox._unread.values():
+        unread.reverse()
+    return message
+
+
+def _add_again(mailbox: Mailbox, message: NewMessage) -> bool:
+    mailbox._ids.discard(message.message_id)
+    return _add(mailbox, message)
+
+
+_add = Mailbox.add
+_receive = Record.receive
+
+
+def _receive_unrecorded(
+    record: Record,
+    claim: Claim,
+    step_id: str,
+    names: Collection[str],
+    now: datetime,
+    *,
+    give_up: bool,
+) -> Step | NoMessage:
+    found = _receive(record, claim, step_id, names, now, give_up=give_up)
+    if isinstance(found, Step) and found.receipt is not None and not found.receipt.timed_out:
+        record.steps.pop(step_id, None)
+        record.recorded.pop((Step, step_id), None)
+    return found
+
+
+def _time_out_at_last(
+    record: Record,
+    claim: Claim,
+    step_id: str,
+    names: Collection[str],
+    now: datetime,
+    *,
+    give_up: bool,
+) -> Step | NoMessage:
+    if give_up and step_id in record.steps:
+        record.steps[step_id] = received(claim, step_id, None, now)
+    return _receive(record, claim, step_id, names, now, give_up=give_up)
+
+
+def _time_out_without_a_look(
+    record: Record,
+    claim: Claim,
+    step_id: str,
+    names: Collection[str],
+    now: datetime,
+    *,
+    give_up: bool,
+) -> Step | NoMessage:
+    looked_for = () if give_up else names
+    return _receive(record, claim, step_id, looked_for, now, give_up=give_up)
+
+
+async def _sent_at_once(store: MemoryStore, session: MemorySession, message: NewMessage) -> bool:
+    return store._workflows.send(message)
+
+
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """A guard that is taken away."""
@@ -210,23 +346,14 @@ class Mutation:
 
 
 MUTATIONS: dict[str, Mutation] = {
-    "any claim moves a workflow": Mutation(5, [(machine, "in_force", _any_claim)]),
-    "the last writer of a step wins": Mutation(2, [(MemoryStore, "save_step", _last_writer_wins)]),
-    "the winner of a step is not adopted": Mutation(2, [(MemoryStore, "save_step", _own_output)]),
-    "nothing wakes workers for what falls due": Mutation(15, [(Hints, "due", lambda *_: None)]),
+    "any claim moves a workflow": Mutation(1, [(machine, "in_force", _any_claim)]),
+    "the last writer of a step wins": Mutation(18, [(MemoryStore, "save_step", _last_writer_wins)]),
+    "the winner of a step is not adopted": Mutation(18, [(MemoryStore, "save_step", _own_output)]),
+    "nothing wakes workers for what falls due": Mutation(4, [(Hints, "due", lambda *_: None)]),
     "leases are not renewed": Mutation(6, [(Leases, "renew", _nothing)]),
-    "histories are empty": Mutation(69, [(MemoryStore, "history", _no_history)]),
+    "histories are empty": Mutation(10, [(MemoryStore, "history", _no_history)]),
     "a run is parked though a step is in flight": Mutation(
-        99,
-        [
-            (
-                Operations,
-                "park_until",
-                lambda operations: min(
-                    (op.wake_up_at for op in operations._pending if op.wake_up_at), default=None
-                ),
-            )
-        ],
+        27, [(Operations, "parking", _parked_amid_a_step)]
     ),
     "slots are leaked": Mutation(1, [(Runs, "_on_end", _keep_the_slot)]),
     "a lease counts from the answer to its claim": Mutation(
@@ -236,14 +363,14 @@ MUTATIONS: dict[str, Mutation] = {
         1, [(leases, "renewals", _from_their_answers)]
     ),
     "a lease counts from the answer to the renewal after a transaction": Mutation(
-        1, [(commit, "renewals", _from_their_answers)]
+        10, [(commit, "renewals", _from_their_answers)]
     ),
     "a run goes on after its lease": Mutation(
         5, [(Lease, "error", None), (Leases, "expire", _nothing)]
     ),
     "control is obeyed in any state": Mutation(1, [(machine, "control", _from_anywhere)]),
     "workers do not hear that claims are taken from them": Mutation(
-        301, [(Leases, "watch_control", _nothing)]
+        235, [(Leases, "watch_control", _nothing)]
     ),
     "failed attempts are not recorded": Mutation(1, [(MemoryStore, "save_attempt", _unrecorded)]),
     "a pause between attempts is not kept": Mutation(2, [(Attempts, "next_at", None)]),
@@ -274,7 +401,7 @@ MUTATIONS: dict[str, Mutation] = {
     "a cancellation does not wait for its transaction": Mutation(
         13, [(MemoryStore, "control_in", _controlled_at_once)]
     ),
-    "what a transaction has written stays": Mutation(2, [(MemorySession, "roll_back", _end)]),
+    "what a transaction has written stays": Mutation(1, [(MemorySession, "roll_back", _end)]),
     "a fork has nothing of what was recorded": Mutation(23, [(MemoryStore, "fork", _bare_fork)]),
     "what is to begin later begins at once": Mutation(1, [(machine, "create", _due_at_once)]),
     "a handler goes on after its deadline": Mutation(149, [(Deadline, "wait_for", _without_end)]),
@@ -283,10 +410,41 @@ MUTATIONS: dict[str, Mutation] = {
     "nothing expires": Mutation(169, [(Expiry, "_expire", _nothing)]),
     "nothing is cleaned up": Mutation(45, [(CleanUps, "carry_out", _nothing)]),
     "what has been cleaned up is cleaned up again": Mutation(
-        135, [(CleanUps, "_is_recorded", _never)]
+        66, [(CleanUps, "_is_recorded", _never)]
     ),
-    "the first clean-up comes first": Mutation(30, [(CleanUps, "carry_out", _in_their_order)]),
+    "the first clean-up comes first": Mutation(1, [(CleanUps, "carry_out", _in_their_order)]),
     "a decision to leave is forgotten": Mutation(1, [(Exit, "decide", lambda *_: None)]),
+    "a message wakes nobody": Mutation(1, [(machine, "deliver", _count_only)]),
+    "a message wakes nobody who is paused": Mutation(
+        185, [(machine, "deliver", _wake_unless_paused)]
+    ),
+    "a message to a running workflow is not counted": Mutation(
+        34, [(machine, "deliver", _count_unless_running)]
+    ),
+    "a workflow is parked whatever has come meanwhile": Mutation(
+        34, [(MemoryStore, "park_until_message", _park_anyhow)]
+    ),
+    "branches are parked for the message of the first": Mutation(
+        1, [(Operations, "parking", _parked_for_the_first)]
+    ),
+    "a timeout begins anew in each run": Mutation(18, [(receive, "_until", _until_anew)]),
+    "a workflow that waits is parked for ever": Mutation(94, [(Journal, "park", _park_for_ever)]),
+    "a run that waits does not hear of messages": Mutation(
+        57, [(Hints, "delivered", lambda *_: None)]
+    ),
+    "what is received stays in the mailbox": Mutation(1, [(Mailbox, "take", _look_only)]),
+    "what is received is not recorded": Mutation(1, [(Record, "receive", _receive_unrecorded)]),
+    "the newest message comes first": Mutation(6, [(Mailbox, "take", _take_newest)]),
+    "a timeout overwrites what was received": Mutation(
+        251, [(Record, "receive", _time_out_at_last)]
+    ),
+    "a timeout does not look for a message": Mutation(
+        8, [(Record, "receive", _time_out_without_a_look)]
+    ),
+    "a message that is sent again is another one": Mutation(1, [(Mailbox, "add", _add_again)]),
+    "a message does not wait for its transaction": Mutation(
+        1, [(MemoryStore, "send_in", _sent_at_once)]
+    ),
 }
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context as Variables
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core import Claim, Store
+from bluestreak_core import BluestreakError, Claim, Store
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import WakeUp, finish_despite_cancel
+from bluestreak_core.model import NewMessage, NoMessage, Step
 from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing import Process, StoreWrapper
 from bluestreak_core.testing.virtual.process import ProcessState
@@ -32,10 +33,21 @@ class Network(StoreWrapper):
     then it may have been held up for longer than a lease.
     """
 
-    def __init__(self, store: Store, clock: Clock, record: Record, chance: random.Random) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        record: Record,
+        chance: random.Random,
+        heard: Mapping[str, WakeUp],
+    ) -> None:
         super().__init__(store)
         self.sent: dict[str, WakeUp] = defaultdict(WakeUp)
         """Notified whenever a call of this name has been sent."""
+        self.calls = WakeUp()
+        """Notified whenever a call has been sent."""
+        self._heard = heard
         self._own_clock = clock
         self._record = record
         self._chance = chance
@@ -51,6 +63,13 @@ class Network(StoreWrapper):
         """Hints follow the store's clock; they are late for a process whose own clock is behind."""
         await super().wait_for_work(timeout)
         await asyncio.sleep(max(0.0, (self._store.clock.now() - self.clock.now()).total_seconds()))
+
+    @override
+    async def wait_for_message(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
+        """This hint takes its time, too."""
+        has_come = await super().wait_for_message(workflow_id, mail, timeout)
+        await asyncio.sleep(self._chance.uniform(0, self._latency))
+        return has_come
 
     @override
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
@@ -69,10 +88,40 @@ class Network(StoreWrapper):
         return await super().transact(claim, step_id, fn, now)
 
     @override
+    async def send(self, message: NewMessage) -> bool:
+        """Put a message into its mailbox, and then have it counted."""
+        is_new = await super().send(message)
+        await super().send(message)
+        return is_new
+
+    @override
+    async def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
+        """Put messages into their mailboxes, and then have them counted."""
+        put = await super().send_many(messages)
+        counted = await super().send_many(messages)
+        return [
+            first if isinstance(second, bool) else second
+            for first, second in zip(put, counted, strict=True)
+        ]
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        """Read the count of messages, and then look for one."""
+        invariant.lost_runs_record_only_clean_ups(self._record, claim, step_id)
+        workflow = await self.find_workflow(claim.workflow_id)
+        found = await super().receive(claim, step_id, names, now, give_up=give_up)
+        if isinstance(found, Step):
+            return found
+        return NoMessage(mail=0 if workflow is None else workflow.mail)
+
+    @override
     async def around(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         if name in UNCOUNTED:
             return await call()
-        self.sent[name].notify()
+        for heard in (self.calls, self.sent[name], self._heard[name]):
+            heard.notify()
         delivery = self._deliver(Process.of(), call)
         loop = asyncio.get_running_loop()
         return await finish_despite_cancel(loop.create_task(delivery, context=Variables()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from bluestreak_core import (
     Attempt,
+    BluestreakError,
     Claim,
     FailedStep,
     Failure,
@@ -20,13 +21,17 @@ from bluestreak_core import (
     Workflow,
 )
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import ClaimRequest
+from bluestreak_core.model import WAITING, ClaimRequest, NewMessage, NoMessage, Step
 from bluestreak_core.testing import StoreWrapper
 from bluestreak_memory import MemoryStore
+from tests.simulation import mail_invariant
 from tests.simulation import store_invariant as invariant
-from tests.simulation.record import Record
+from tests.simulation.record import Asked, Record
 
 T = TypeVar("T")
+
+ALL = 10_000
+"""More messages than a mailbox has."""
 
 
 class Disappeared(AssertionError):
@@ -105,6 +110,9 @@ class Observer(StoreWrapper):
         for what, stored in copies.items():
             self._record.outputs[new_id, what] = stored
             self._record.copied.add((new_id, what))
+        for step in records.steps:
+            if step.receipt is not None:
+                self._record.receipts[new_id, step.step_id] = step.receipt
         for failed in (await self._found(new_id)).failed_steps:
             self._record.given_up.add((new_id, failed.step_id))
 
@@ -129,8 +137,8 @@ class Observer(StoreWrapper):
         invariant.moves_follow_the_table(record, workflow_id, Transition.CLAIM, before, status)
         invariant.nothing_is_claimed_before_it_is_due(record, before, claim, now)
         if before.status is not Status.RUNNING:
-            ordered_at = max((at for at, _ in record.orders[workflow_id]), default=now)
-            due_at = max(before.timeout_at, min(ordered_at, now))
+            moved_at = [min(at, now) for at in record.moved_at(workflow_id)]
+            due_at = max([before.timeout_at, *moved_at])
             record.lateness.append((self.clock.now(), now - due_at, workflow_id))
         record.newest[workflow_id] = claim
 
@@ -183,6 +191,11 @@ class Observer(StoreWrapper):
     @override
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         stored = await super().save_attempt(claim, attempt)
+        if stored.error == WAITING:
+            what = f"attempt of {stored.step_id} to receive, round {stored.round}"
+            self._note_record(claim, what, stored.retry_at)
+            self._record.waits[claim.workflow_id, stored.step_id] = stored.retry_at
+            return stored
         invariant.policies_give_up_at_once(self._record, attempt)
         invariant.aborts_are_no_attempts(self._record, attempt)
         what = f"attempt {stored.number} of step {stored.step_id}, round {stored.round}"
@@ -200,6 +213,128 @@ class Observer(StoreWrapper):
     def _note_record(self, claim: Claim, what: str, stored: Any) -> None:
         self._record.note(f"save {claim.workflow_id} {what} by claim {claim.number} -> {stored}")
         invariant.steps_have_one_output(self._record, claim.workflow_id, what, stored)
+
+    # Messages ------------------------------------------------------------------------------------
+
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        workflow_id = message.workflow_id
+        before = await self._store.find_workflow(workflow_id)
+        try:
+            is_new = await super().send(message)
+        except Exception as refusal:
+            self._record.note(f"send {workflow_id} {message.message_id} -> {refusal}")
+            after = await self._store.find_workflow(workflow_id)
+            invariant.refusals_change_nothing(self._record, workflow_id, "send", before, after)
+            raise
+        self._note_message("send", before, message, is_new=is_new, is_counted=not is_new)
+        return is_new
+
+    @override
+    async def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
+        before = [await self._store.find_workflow(message.workflow_id) for message in messages]
+        answers = await super().send_many(messages)
+        for message, workflow, answer in zip(messages, before, answers, strict=True):
+            if isinstance(answer, bool):
+                self._note_message(
+                    "send_many", workflow, message, is_new=answer, is_counted=not answer
+                )
+        return answers
+
+    @override
+    async def send_in(self, session: Any, message: NewMessage) -> bool:
+        workflow_id, record = message.workflow_id, self._record
+        mail = await self._mail(workflow_id)
+        before: list[Workflow] = []
+        session.after_commit(lambda: before.extend(self._stored(workflow_id)))
+        try:
+            is_new = await super().send_in(session, message)
+        except Exception as refusal:
+            record.note(f"send {workflow_id} {message.message_id} in a transaction -> {refusal}")
+            raise
+        finally:
+            invariant.transactions_are_isolated(
+                record, workflow_id, mail, await self._mail(workflow_id)
+            )
+        record.note(f"send {workflow_id} {message.message_id} in a transaction -> {is_new}")
+        session.after_commit(
+            lambda: self._note_message("commit", before[0], message, is_new=is_new, is_counted=True)
+        )
+        return is_new
+
+    def _note_message(
+        self,
+        call: str,
+        before: Workflow | None,
+        message: NewMessage,
+        *,
+        is_new: bool,
+        is_counted: bool,
+    ) -> None:
+        record, workflow_id = self._record, message.workflow_id
+        key = (workflow_id, message.message_id)
+        record.note(f"{call} {workflow_id} {message.message_id}: {message.name} -> {is_new}")
+        if is_new:
+            mail_invariant.messages_are_new_once(record, *key)
+            record.mailed.add(key)
+        if is_counted:
+            record.counted.setdefault(key, self.clock.now())
+        (after,) = self._stored(workflow_id)
+        if before is not None and before.waiting_for and not after.waiting_for:
+            record.woken[workflow_id] = self.clock.now()
+            invariant.moves_follow_the_table(
+                record, workflow_id, Transition.WAKE, before, after.status
+            )
+        self._check_awake(after)
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        workflow_id = claim.workflow_id
+        unread = [message for message in self._unread(workflow_id) if message.name in names]
+        found = await super().receive(claim, step_id, names, now, give_up=give_up)
+        if isinstance(found, NoMessage):
+            self._record.note(f"receive {workflow_id} {step_id} by claim {claim.number} -> {found}")
+            asked = Asked(at=self.clock.now(), names=frozenset(names), claim=claim)
+            self._record.asked[workflow_id, step_id] = asked
+        else:
+            self._note_receipt(claim, found, unread)
+        return found
+
+    def _note_receipt(self, claim: Claim, step: Step, unread: Collection[NewMessage]) -> None:
+        record, key = self._record, (claim.workflow_id, step.step_id)
+        is_first, receipt = key not in record.receipts, step.receipt
+        self._note_record(claim, f"step {step.step_id}", step.output)
+        mail_invariant.receives_have_one_outcome(record, *key, receipt)
+        if receipt is None or not is_first:
+            return
+        record.receipts[key] = receipt
+        mail_invariant.timeouts_come_in_time(record, claim, step.step_id, record.waits.get(key))
+        if receipt.message_id is None:
+            mail_invariant.timeouts_leave_no_mail(record, *key, unread)
+        else:
+            mail_invariant.messages_are_received_once(record, *key, receipt.message_id)
+            mail_invariant.messages_keep_their_order(record, claim.workflow_id, receipt.message_id)
+            mail_invariant.messages_are_received_at_once(
+                record, claim, step.step_id, receipt.message_id
+            )
+
+    @override
+    async def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        await self._end(
+            "park_until_message",
+            claim,
+            lambda: super(Observer, self).park_until_message(claim, wake_up_at, names, mail, now),
+        )
+        for workflow in self._stored(claim.workflow_id):
+            self._check_awake(workflow)
+
+    def _check_awake(self, workflow: Workflow) -> None:
+        unread = self._unread(workflow.workflow_id)
+        mail_invariant.nobody_sleeps_over_mail(self._record, workflow, unread)
 
     # Ending --------------------------------------------------------------------------------------
 
@@ -328,11 +463,25 @@ class Observer(StoreWrapper):
             raise Disappeared(f"{workflow_id} has disappeared")
         return workflow
 
+    async def _mail(self, workflow_id: str) -> object:
+        """All that others see of a workflow and its mail."""
+        return await self._store.find_workflow(workflow_id), self._unread(workflow_id)
+
     def _stored(self, workflow_id: str) -> list[Workflow]:
-        """The workflow, if it is there, where nothing can be awaited: this store never waits."""
-        looking = self._memory.find_workflow(workflow_id)
-        try:
-            looking.send(None)
-        except StopIteration as found:
-            return [] if found.value is None else [found.value]
-        raise AssertionError("the store in memory waits for something")
+        """The workflow, if it is there, where nothing can be awaited."""
+        found = _at_once(self._memory.find_workflow(workflow_id))
+        return [] if found is None else [found]
+
+    def _unread(self, workflow_id: str) -> Sequence[NewMessage]:
+        """What is in its mailbox, where nothing can be awaited."""
+        return _at_once(self._memory.find_unread(workflow_id, ALL))
+
+
+def _at_once(looking: Coroutine[Any, Any, T]) -> T:
+    """The answer of the store, which is in memory and never waits."""
+    try:
+        looking.send(None)
+    except StopIteration as found:
+        answer: T = found.value
+        return answer
+    raise AssertionError("the store in memory waits for something")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,11 +11,34 @@ from typing import Any
 from bluestreak_core import Attempt, Backoff, Claim, Workflow, machine
 from bluestreak_core.clock import Clock
 from bluestreak_core.machine import Transition
+from bluestreak_core.model import Receipt
 from bluestreak_core.run import Lease
 from bluestreak_memory import MemorySession
-from tests.simulation.scenario import DEADLINES, Operation, Scenario, handler_id
+from tests.simulation.scenario import (
+    CALM_AFTER,
+    DEADLINES,
+    Operation,
+    Scenario,
+    handler_id,
+    payload_of,
+)
 
 _GROWTH = 3.0
+_ROUNDING = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A receive that has found no message of these names, asked for under this claim."""
+
+    at: datetime
+    names: frozenset[str]
+    claim: Claim
+
+    def goes_on_in(self, claim: Claim) -> bool:
+        """Whether its workflow has neither failed nor been retried before another claim."""
+        then, now = self.claim.workflow, claim.workflow
+        return (then.failures, then.retries) == (now.failures, now.retries)
 
 
 @dataclass(slots=True)
@@ -65,6 +89,22 @@ class Record:
     kept_for: timedelta = timedelta(0)
     """How long after its end a workflow is kept at least."""
 
+    # The mail that the store has carried out.
+    mailed: set[tuple[str, str]] = field(default_factory=set)
+    """The messages that were put into mailboxes, each by the ids of its workflow and its own."""
+    counted: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    """When they were counted in their workflows, too."""
+    asked: dict[tuple[str, str], Asked] = field(default_factory=dict)
+    """How each receive last found no message, by the ids of its workflow and its step."""
+    received: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The step that has received each message."""
+    receipts: dict[tuple[str, str], Receipt] = field(default_factory=dict)
+    """What each receive has got first, by the ids of its workflow and its step."""
+    waits: dict[tuple[str, str], datetime | None] = field(default_factory=dict)
+    """When the timeout of each receive ends, in the latest round of its workflow."""
+    woken: dict[str, datetime] = field(default_factory=dict)
+    """When each workflow was last woken by a message."""
+
     # What handlers and clients have seen and done.
     plans: dict[str, tuple[Operation, ...]] = field(default_factory=dict)
     """What the handler of each workflow does."""
@@ -75,6 +115,10 @@ class Record:
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
     ledger: dict[tuple[str, str], int] = field(default_factory=dict)
     """How often what each transaction does has been done, and has not been taken back."""
+    acknowledged: dict[tuple[str, str], None] = field(default_factory=dict)
+    """The messages that their senders know to be sent, in that order."""
+    sent_before: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    """The messages of the same name that the sender of each one knew to be sent before."""
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
     asked_for: defaultdict[tuple[str, str], list[str]] = field(
         default_factory=lambda: defaultdict(list)
@@ -98,6 +142,43 @@ class Record:
         """Whether no other claim of its workflow has come after this one."""
         newest = self.newest.get(claim.workflow_id)
         return newest is not None and newest.token == claim.token
+
+    def is_well_since(self, instant: datetime) -> bool:
+        """Whether from then on nothing goes wrong any more, and there is a slot for everything."""
+        calm_at = self.began_at + timedelta(seconds=0 if self.scenario.is_healthy else CALM_AFTER)
+        return instant >= calm_at and self.has_one_time and self.has_slot_for_all
+
+    def is_still_to_come(self, instant: datetime) -> bool:
+        """Whether an instant has not come yet, by the clock of any worker."""
+        skews = self.scenario.skews
+        slack = max(skews) - min(skews) + max(map(abs, skews)) + _ROUNDING
+        return self.clock.now() + timedelta(seconds=slack) < instant
+
+    def received_by(self, workflow_id: str, operation: Operation) -> str:
+        """What a receive gives to its handler, by what is recorded."""
+        receipt = self.receipts.get((workflow_id, operation.id))
+        if receipt is None:
+            return "nothing, since nothing is recorded"
+        if receipt.message_id is None or receipt.name not in operation.names:
+            return operation.timed_out
+        return payload_of(receipt.message_id)
+
+    def names_asked_for(self, workflow_id: str) -> frozenset[str]:
+        """The names of all messages that the newest run of a workflow waits for."""
+        waits = (
+            asked.names
+            for (of, step_id), asked in self.asked.items()
+            if of == workflow_id
+            and self.is_newest(asked.claim)
+            and (of, step_id) not in self.receipts
+        )
+        return frozenset().union(*waits)
+
+    def moved_at(self, workflow_id: str) -> Iterator[datetime]:
+        """When something from outside may have made a workflow due."""
+        yield from (at for at, _ in self.orders[workflow_id])
+        if (woken_at := self.woken.get(workflow_id)) is not None:
+            yield woken_at
 
     def deadline_at(self, workflow: Workflow) -> datetime | None:
         """When a workflow is given up, if it ever is."""

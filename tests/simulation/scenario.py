@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,7 +16,16 @@ AMID_WITHIN = 30.0
 
 LEASE = 10.0
 
+TIME_TO_STOP = 40.0
+"""The time to drain, twice that of a step that swallows its cancellation, and some."""
+
+CALM_AFTER = CHAOS + AMID_WITHIN + TIME_TO_STOP + LEASE
+"""Seconds after which nothing goes wrong any more."""
+
 DEADLINES = (20.0, 120.0)
+
+NAMES = ("a", "b", "c")
+"""Those of the messages."""
 
 
 class Kind(StrEnum):
@@ -37,6 +47,18 @@ class Kind(StrEnum):
     REFUSED = "step given up by policy for what it raises"
     UNEXPECTED = "step that raises what its policy does not expect"
     ABORT = "step that aborts"
+    RECEIVE = "receive"
+    RECEIVE_ANY = "receive any"
+
+
+class Post(StrEnum):
+    """How a client sends a message."""
+
+    ONCE = "send"
+    AGAIN = "send three times"
+    MANY = "send_many"
+    SESSION = "send in a transaction"
+    ROLLED_BACK = "send in a transaction, the first of which is rolled back"
 
 
 class Way(StrEnum):
@@ -60,6 +82,9 @@ class Operation:
     time, and has one attempt more than `failures`. One with a time limit of `seconds` never returns
     in its first `failures` calls. One that is refused, or raises what is not expected, does so
     after as many, and would be tried again for ever. `branches` is what a gather waits for.
+
+    A receive asks for the messages of these `names`, for `timeout` seconds, or until so many have
+    passed in all, or without a limit.
     """
 
     id: str
@@ -67,6 +92,14 @@ class Operation:
     seconds: float = 0.0
     failures: int = 0
     branches: tuple[Operation, ...] = ()
+    names: tuple[str, ...] = ()
+    timeout: float | None = None
+    until: float | None = None
+
+    @property
+    def timed_out(self) -> str:
+        """What a handler has of a receive that has got nothing in time."""
+        return f"{self.id} timed out"
 
     def given_up(self, attempts: int) -> str:
         """What a handler has of it when its policy has given it up."""
@@ -75,7 +108,18 @@ class Operation:
     def __str__(self) -> str:
         if self.kind is Kind.GATHER:
             return f"gather({', '.join(map(str, self.branches))})"
+        if self.names:
+            limit = f"for {self.timeout:g} s" if self.timeout is not None else "for ever"
+            limit = limit if self.until is None else f"until {self.until:g}"
+            return f"{self.id}: {self.kind} of {', '.join(self.names)} {limit}"
         return f"{self.id}: {self.kind} {self.seconds:g} s"
+
+
+def flat(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """Operations with all their branches."""
+    for operation in operations:
+        yield operation
+        yield from flat(operation.branches)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +224,57 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A message, sent so many seconds after the last one, or amid a call of a worker."""
+
+    name: str
+    pause: float
+    post: Post
+    amid: str | None
+
+    def __str__(self) -> str:
+        amid = f" amid {self.amid}" if self.amid else ""
+        return f"{self.name} ({self.post}, after {self.pause:g} s{amid})"
+
+
+def payload_of(message_id: str) -> str:
+    """What is sent with a message of this id."""
+    return f"payload of {message_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """A client that sends messages to a workflow one after the other, in `copies` processes.
+
+    One that is patient repeats a call until the store has answered. It dies with its call of this
+    number, if it gets there.
+    """
+
+    id: str
+    at: float
+    workflow_id: str
+    letters: tuple[Letter, ...]
+    copies: int
+    is_patient: bool
+    dies_at: int | None
+
+    def message_id(self, place: int) -> str:
+        """That of a letter, the same in each process."""
+        return f"{self.id}.{place}"
+
+    def __str__(self) -> str:
+        how = f"x{self.copies}, {'patiently' if self.is_patient else 'in passing'}"
+        dies = "" if self.dies_at is None else f", dies at call {self.dies_at}"
+        letters = ", ".join(map(str, self.letters))
+        return f"{self.at:7.3f} {self.id} to {self.workflow_id} {how}{dies}: {letters}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """All that is decided before a simulation begins.
 
-    At the end, what is paused is resumed, and what is cancelled is retried if `retries` says so.
+    At the end, what is paused is resumed, what is cancelled is retried if `retries` says so, and
+    everybody is sent what they may wait for.
 
     `chance` is the seed of what is not: which calls fail, and how long each takes. `skews` has an
     entry for each worker: seconds by which its clock is ahead. `expire_after` is when the workers
@@ -198,6 +289,7 @@ class Scenario:
     actions: tuple[Action, ...]
     orders: tuple[Order, ...]
     forks: tuple[Fork, ...]
+    senders: tuple[Sender, ...]
     retries: bool
     expire_after: float | None
     backoff: float | None
@@ -218,11 +310,12 @@ class Scenario:
         return self.is_healthy and not self.orders
 
     def __str__(self) -> str:
-        happenings: list[Start | Action | Order | Fork] = [
+        happenings: list[Start | Action | Order | Fork | Sender] = [
             *self.starts,
             *self.actions,
             *self.orders,
             *self.forks,
+            *self.senders,
         ]
         happenings.sort(key=lambda happening: happening.at)
         fleet = (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.simulation.drawing import drawn
-from tests.simulation.scenario import Scenario, Start, Way
+from tests.simulation.scenario import Post, Scenario, Sender, Start, Way
 from tests.simulation.world import Verdict, simulate
 
 _TRIES = 600
@@ -70,14 +70,23 @@ def _with_less_happening(scenario: Scenario) -> Iterator[Scenario]:
             yield replace(scenario, orders=orders)
     for place in range(len(scenario.forks)):
         yield replace(scenario, forks=_without(scenario.forks, place))
+    for place, sender in enumerate(scenario.senders):
+        yield replace(scenario, senders=_without(scenario.senders, place))
+        for less in _simpler_senders(sender):
+            senders = (*scenario.senders[:place], less, *scenario.senders[place + 1 :])
+            yield replace(scenario, senders=senders)
     if len(scenario.starts) > 1:
         for place in range(len(scenario.starts)):
             yield replace(scenario, starts=_without(scenario.starts, place))
 
 
 def _simpler_starts(start: Start) -> Iterator[Start]:
-    for place in range(len(start.operations)):
+    for place, operation in enumerate(start.operations):
         yield replace(start, operations=_without(start.operations, place))
+        for branch in range(len(operation.branches)):
+            less = replace(operation, branches=_without(operation.branches, branch))
+            operations = (*start.operations[:place], less, *start.operations[place + 1 :])
+            yield replace(start, operations=operations)
     if start.copies > 1:
         yield replace(start, copies=1)
     if start.at:
@@ -90,6 +99,20 @@ def _simpler_starts(start: Start) -> Iterator[Start]:
         yield replace(start, way=Way.DELAY)
     if start.is_strict:
         yield replace(start, is_strict=False)
+
+
+def _simpler_senders(sender: Sender) -> Iterator[Sender]:
+    for place, letter in enumerate(sender.letters):
+        if len(sender.letters) > 1:
+            yield replace(sender, letters=_without(sender.letters, place))
+        if letter.post is not Post.ONCE:
+            simpler = replace(letter, post=Post.ONCE)
+            letters = (*sender.letters[:place], simpler, *sender.letters[place + 1 :])
+            yield replace(sender, letters=letters)
+    if sender.copies > 1:
+        yield replace(sender, copies=1)
+    if sender.dies_at is not None:
+        yield replace(sender, dies_at=None)
 
 
 def _without(things: tuple[Any, ...], place: int) -> tuple[Any, ...]:

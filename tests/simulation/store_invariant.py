@@ -34,9 +34,9 @@ def ids_are_new_once(record: Record, workflow_id: str) -> None:
 
 
 def transactions_are_isolated(
-    record: Record, workflow_id: str, before: Workflow | None, after: Workflow | None
+    record: Record, workflow_id: str, before: object, after: object
 ) -> None:
-    """What others see of a workflow does not change before the transaction is committed."""
+    """What others see of a workflow and its mail does not change before the commit."""
     if after != before:
         record.violated(f"{workflow_id} was changed before its transaction was through")
 

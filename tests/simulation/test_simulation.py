@@ -16,10 +16,10 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.machine import Transition
-from tests.simulation import fleet_invariant, store_invariant
+from tests.simulation import fleet_invariant, mail_invariant, store_invariant
 from tests.simulation.drawing import drawn
 from tests.simulation.mutation import MUTATIONS, is_noticed, mutated, seeds_needed
-from tests.simulation.scenario import Deed, Kind, Way
+from tests.simulation.scenario import Deed, Kind, Post, Way, flat
 from tests.simulation.shrink import account, describe, shrunk
 from tests.simulation.world import simulate
 
@@ -52,7 +52,7 @@ def test_the_simulation_notices_each_guard_that_is_taken_away(name: str) -> None
 def test_the_documentation_names_each_invariant() -> None:
     functions = [
         name
-        for module in (store_invariant, fleet_invariant)
+        for module in (store_invariant, fleet_invariant, mail_invariant)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
     ]
@@ -81,6 +81,15 @@ def test_the_seeds_differ_in_all_that_can_happen() -> None:
     assert {order.commits for order in cancellations} == {None, True, False}
     starts = [start for scenario in scenarios for start in scenario.starts]
     assert {(start.way, start.is_strict) for start in starts} == set(product(Way, (True, False)))
+    senders = [sender for scenario in scenarios for sender in scenario.senders]
+    assert {letter.post for sender in senders for letter in sender.letters} == set(Post)
+    assert {(sender.is_patient, sender.dies_at is None) for sender in senders} == set(
+        product((True, False), (True, False))
+    )
+    receives = [op for start in starts for op in flat(start.operations) if op.names]
+    assert {(op.timeout is None, op.until is None) for op in receives} == {
+        *((True, True), (True, False), (False, True))
+    }
     assert {scenario.backoff is None for scenario in scenarios} == {True, False}
     assert {bool(scenario.fault_rate) for scenario in scenarios} == {True, False}
     assert {any(scenario.skews) for scenario in scenarios} == {True, False}

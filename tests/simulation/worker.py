@@ -11,7 +11,7 @@ from tests.run_watch import RunWatch
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.handler import Handler
 from tests.simulation.network import Network
-from tests.simulation.scenario import DEADLINES, LEASE, Action, Deed, handler_id
+from tests.simulation.scenario import DEADLINES, LEASE, TIME_TO_STOP, Action, Deed, handler_id
 from tests.simulation.setting import Setting
 
 
@@ -101,7 +101,7 @@ class Worker:
         asked_at = self._setting.loop.time()
         await asyncio.wait({poll})
         took = self._setting.loop.time() - asked_at
-        is_late = took > invariant.TIME_TO_STOP and not self._setting.fault_rate
+        is_late = took > TIME_TO_STOP and not self._setting.fault_rate
         invariant.workers_stop_well(
             self._setting.record,
             str(self),

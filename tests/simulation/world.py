@@ -16,8 +16,10 @@ from bluestreak_core.concurrency import first_of, outage
 from bluestreak_core.testing.virtual.time import NothingLeftToHappen, TooManyTurns
 from bluestreak_core.worker import claiming, expiry
 from tests.simulation import fleet_invariant as invariant
+from tests.simulation import mail_invariant
 from tests.simulation.client import Clients
 from tests.simulation.handler import Handler
+from tests.simulation.observer import ALL
 from tests.simulation.scenario import AMID_WITHIN, CHAOS, Action, Scenario
 from tests.simulation.setting import Setting
 from tests.simulation.worker import Worker
@@ -103,6 +105,11 @@ class _World:
             *(self._act(action) for action in scenario.actions),
             *(clients.give(order) for order in scenario.orders),
             *(clients.fork(fork) for fork in scenario.forks),
+            *(
+                clients.send(sender, copy)
+                for sender in scenario.senders
+                for copy in range(sender.copies)
+            ),
             self._heal(),
             clients.release(),
         )
@@ -141,11 +148,22 @@ class _World:
                 invariant.cancellations_are_rolled_back(record, workflow)
                 invariant.deadlines_are_met(record, workflow)
                 invariant.expiry_comes_in_time(record, workflow)
+            await self._audit_mail(workflow_id)
         invariant.transactions_are_done_once(record)
         if not self._setting.scenario.actions:
             invariant.clean_ups_are_recorded(record)
         invariant.undisturbed_steps_are_called_once(record)
         invariant.nothing_due_is_claimed_late(record)
+
+    async def _audit_mail(self, workflow_id: str) -> None:
+        memory = self._setting.memory
+        if workflow_id in self._record.expired:
+            return
+        unread = await memory.find_unread(workflow_id, ALL)
+        steps = (await memory.records(workflow_id)).steps
+        mail_invariant.acknowledged_messages_are_kept(self._record, workflow_id, unread, steps)
+        mail_invariant.messages_are_recorded_once(self._record, workflow_id, unread, steps)
+        mail_invariant.unsent_messages_do_not_arrive(self._record, workflow_id, unread, steps)
 
     async def _prune(self) -> None:
         """Prune, however often a call fails, and check what is left."""
@@ -163,6 +181,10 @@ class _World:
                 break
         left = {workflow_id: await observer.find_workflow(workflow_id) for workflow_id in before}
         invariant.pruning_takes_what_has_ended(record, before, left)
+        for workflow_id in sorted(left):
+            if left[workflow_id] is None:
+                mail = list(await observer.find_unread(workflow_id, ALL))
+                invariant.pruning_leaves_no_record(record, workflow_id, "mail", mail or None)
         for workflow_id, what in record.outputs:
             if await observer.find_workflow(workflow_id) is None:
                 kind, _, record_id = what.partition(" ")

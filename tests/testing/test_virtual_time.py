@@ -139,6 +139,38 @@ def test_waiting_for_nothing_is_an_error(loop: VirtualLoop, run: Run) -> None:
         loop.run_until_complete(task)
 
 
+def test_what_is_due_after_the_end_of_time_never_happens() -> None:
+    loop = VirtualLoop(end=100)
+    try:
+        loop.run_until_complete(asyncio.sleep(100))
+        with pytest.raises(NothingLeftToHappen):
+            loop.run_until_complete(asyncio.sleep(1))
+        assert loop.time() == 100
+        loop.run_until(200)
+        assert loop.time() == 200
+        loop.run_until_complete(_timed_out())
+    finally:
+        loop.close()
+
+
+async def _timed_out() -> None:
+    """A timer that will not fire may be cancelled all the same."""
+    async with asyncio.timeout(5):
+        await asyncio.sleep(0)
+
+
+def test_time_does_not_stand_still_after_centuries() -> None:
+    """A microsecond is lost in the float by then."""
+    loop = VirtualLoop()
+    try:
+        loop.run_until(2.0**34)
+        loop.allow(1000)
+        for span in (1e-6, 0.0012345, 1 / 3):
+            loop.run_until_complete(asyncio.sleep(span))
+    finally:
+        loop.close()
+
+
 def test_turning_without_end_is_an_error(loop: VirtualLoop) -> None:
     async def forever() -> None:
         while True:  # noqa: ASYNC110 - the fault that is looked for

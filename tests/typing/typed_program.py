@@ -6,14 +6,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
 from typing import Any, TypedDict, assert_type
 
 from pydantic import BaseModel
 
-from bluestreak_core import Bluestreak, Client, Codec, Context, Handler, Retry, Start
+from bluestreak_core import (
+    Bluestreak,
+    Client,
+    Codec,
+    Context,
+    Handler,
+    Message,
+    Received,
+    Retry,
+    Send,
+    Start,
+)
 from bluestreak_memory import MemoryStore
 from bluestreak_pydantic import PydanticCodec
 
@@ -159,3 +170,61 @@ async def place(client: Client) -> bool:
 async def call_directly(ctx: Context) -> None:
     assert_type(await buy(ctx, BOOK), Receipt)
     await buy(ctx, "book")  # type: ignore[arg-type]
+
+
+PAID = Message("paid", Receipt)
+COUNTED = Message("counted", int)
+CALLED_OFF = Message("called off", str)
+BARE = Message("bare")
+assert_type(PAID, Message[Receipt])
+assert_type(Message("rows", list[Row]), Message[list[Row]])
+assert_type(COUNTED.name, str)
+Message("paid", "Receipt")  # type: ignore[arg-type]
+
+
+@bluestreak.handler("receive")
+async def receive(ctx: Context, input: None) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert_type(await ctx.receive("paid", PAID), Receipt)
+    assert_type(await ctx.receive("counted", COUNTED, timeout=timedelta(days=3)), int)
+    assert_type(await ctx.receive("inline", Message("paid", int), deadline=tomorrow), int)
+    assert_type(await ctx.receive("named", "paid", timeout=0.5), Any)
+    assert_type(await ctx.receive("bare", BARE), Any)
+    await ctx.receive("number", 7)  # type: ignore[call-overload]
+    await ctx.receive(7, PAID)  # type: ignore[call-overload]
+    await ctx.receive("paid", PAID, timeout="3 days")  # type: ignore[call-overload]
+    await ctx.receive("paid", [PAID])  # type: ignore[call-overload]
+
+
+@bluestreak.handler("receive any")
+async def receive_any(ctx: Context, input: None) -> None:
+    received = await ctx.receive_any("one", [PAID], timeout=60)
+    assert_type(received, Received[Receipt])
+    assert_type(received.message, Message[Receipt] | str)
+    assert_type(received.payload, Receipt)
+    assert_type(received.sent_at, datetime)
+    assert_type(received.message_id, str)
+    assert_type(await ctx.receive_any("alike", (COUNTED, COUNTED)), Received[int])
+    assert_type(await ctx.receive_any("two", [PAID, CALLED_OFF]), Received[Any])
+    assert_type(await ctx.receive_any("mixed", [PAID, "called off"]), Received[Any])
+    assert_type(await ctx.receive_any("named", ["paid", "called off"]), Received[Any])
+    await ctx.receive_any("no list", PAID)  # type: ignore[call-overload]
+    await ctx.receive_any("number", [PAID, 7])  # type: ignore[arg-type]
+
+
+async def sending(client: Client) -> None:
+    assert_type(await client.send("w", PAID, Receipt(number=1)), bool)
+    assert_type(await bluestreak.send("w", COUNTED, 7, message_id="evt_1"), bool)
+    await client.send("w", "paid", {"number": 1})
+    await client.send("w", "paid")
+    await client.send("w", BARE)
+    await client.send("w", BARE, 7)
+    sends = [Send("w", PAID, Receipt(number=1)), Send("w", "paid", message_id="evt_1")]
+    assert_type(await client.send_many(sends), list[bool])
+    await client.send("w", PAID, 7)  # type: ignore[misc]
+    await client.send("w", COUNTED, "seven")  # type: ignore[misc]
+    await client.send("w", COUNTED)  # type: ignore[arg-type]
+    await client.send("w", COUNTED, 7, message_id=7)  # type: ignore[call-overload]
+    await client.send("w", 7)  # type: ignore[call-overload]
+    await client.send_many("paid")  # type: ignore[arg-type]
+    await client.send_many([("w", PAID)])  # type: ignore[list-item]

@@ -4,6 +4,7 @@ Each module has the rules of one part or power. `rule` makes a rule of a test.
 """
 
 from bluestreak_core.testing.contract.fork import ForkContract
+from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
 from bluestreak_core.testing.contract.rule import RuleBroken, Rules
@@ -17,6 +18,7 @@ __all__ = [
     "VALUES",
     "Application",
     "ForkContract",
+    "MessageContract",
     "PruningContract",
     "RenewerContract",
     "RuleBroken",

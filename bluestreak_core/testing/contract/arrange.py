@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from bluestreak_core import machine
 from bluestreak_core.machine import Transition
@@ -15,16 +16,20 @@ from bluestreak_core.model import (
     ClaimRequest,
     ErrorRecord,
     Failure,
+    NewMessage,
     NewWorkflow,
+    NoMessage,
     Status,
+    Step,
     Workflow,
 )
-from bluestreak_core.store import Store
+from bluestreak_core.store import Store, SupportsMessages
 
 T = TypeVar("T")
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+MS = timedelta(milliseconds=1)
 LEASE = 10 * SECOND
 ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceback: ...")
 LONG = timedelta(hours=1)
@@ -35,6 +40,12 @@ ENDINGS = [
     if event not in (Transition.CLAIM, *machine.CONTROL)
 ]
 """The events by which the holder of a claim ends it."""
+PAID, REFUSED = NAMES = ("paid", "refused")
+"""The names of the messages that a workflow waits for."""
+
+
+class Messaging(Store, SupportsMessages, Protocol):
+    """A store that keeps mailboxes."""
 
 
 def new(
@@ -128,6 +139,19 @@ def attempt(number: int, step_id: str = "s") -> Attempt:
     )
 
 
+@asynccontextmanager
+async def begun(call: Any, turns: int = 20) -> AsyncIterator[asyncio.Task[Any]]:
+    """A call that is under way, for so many turns of the loop."""
+    task = asyncio.ensure_future(call)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 async def let_others_run() -> None:
     """Let everything in progress take some turns of the loop."""
     for _ in range(20):
@@ -151,3 +175,67 @@ async def one_of_each(store: Store) -> list[Workflow]:
     workflows = [await found(store, name) for name in names]
     assert {workflow.status for workflow in workflows} == set(Status)
     return workflows
+
+
+# Messages ---------------------------------------------------------------------------------------
+
+
+def message(
+    message_id: str = "m",
+    name: str = PAID,
+    payload: Any = None,
+    *,
+    to: str = "w",
+    sent_at: datetime = NOW,
+) -> NewMessage:
+    """A message to send."""
+    return NewMessage(
+        workflow_id=to, message_id=message_id, name=name, payload=payload, sent_at=sent_at
+    )
+
+
+async def claims_at(store: Store, now: datetime) -> list[Claim]:
+    """Claims on all that is due at an instant."""
+    return list(await store.claim(ClaimRequest(worker="worker", now=now, lease=LEASE, limit=10)))
+
+
+async def waiting(store: Messaging, workflow_id: str, until: datetime = NOW + LEASE) -> Claim:
+    """The claim on a workflow that it has just parked until a message of `NAMES` comes."""
+    claim = await claimed(store, workflow_id)
+    await store.park_until_message(claim, until, NAMES, 0, NOW)
+    return claim
+
+
+async def looked(store: Messaging, claim: Claim, step_id: str, *names: str) -> Step | NoMessage:
+    """What a receive has got that does not give up, of `PAID` unless there are other names."""
+    return await store.receive(claim, step_id, names or (PAID,), NOW, give_up=False)
+
+
+async def received(store: Messaging, claim: Claim, step_id: str, *names: str) -> Step:
+    """The step that has received a message, which must be there."""
+    step = await looked(store, claim, step_id, *names)
+    assert isinstance(step, Step), f"{step_id!r} has received nothing"
+    return step
+
+
+async def all_received(store: Messaging, claim: Claim, *names: str) -> list[str]:
+    """The ids of the messages of these names, each received by a step."""
+    message_ids: list[str] = []
+    while len(message_ids) < 20:
+        step = await looked(store, claim, f"{names} {len(message_ids)}", *names)
+        if isinstance(step, NoMessage):
+            break
+        message_ids.append(id_of(step))
+    return message_ids
+
+
+def id_of(step: Step) -> str:
+    """The id of the message that a step has received."""
+    assert step.receipt is not None
+    assert step.receipt.message_id is not None
+    return step.receipt.message_id
+
+
+def ids_of(messages: Iterable[NewMessage]) -> list[str]:
+    """The ids of messages."""
+    return [message.message_id for message in messages]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, NewWorkflow
 from bluestreak_core.store import Store
-from bluestreak_core.testing.contract.arrange import LEASE, LONG, NOW, end, found, new
+from bluestreak_core.testing.contract.arrange import LEASE, LONG, NOW, begun, end, found, new
 from bluestreak_core.testing.contract.rule import Rules, rule
 
 ENDS = [Transition.FINISH, Transition.ABORT, Transition.CANCEL]
@@ -41,8 +39,8 @@ class HintContract(Rules):
     async def test_work_that_arrives_ends_a_wait_that_has_begun(self, store: Store) -> None:
         assert await _claims(store) == []
         async with (
-            _begun(_until_claimed(store)) as waiting,
-            _begun(store.create(_due(store)), turns=1) as creating,
+            begun(_until_claimed(store)) as waiting,
+            begun(store.create(_due(store)), turns=1) as creating,
         ):
             assert (await waiting).workflow_id == "w"
             assert await creating
@@ -60,7 +58,7 @@ class HintContract(Rules):
     async def test_work_that_is_given_back_ends_a_wait(self, store: Store) -> None:
         claim = await _claimed(store)
         assert await _claims(store) == []
-        async with _begun(_until_claimed(store)) as waiting:
+        async with begun(_until_claimed(store)) as waiting:
             await store.release(claim, store.clock.now())
             assert (await waiting).number == 2
 
@@ -69,8 +67,8 @@ class HintContract(Rules):
     async def test_an_end_ends_a_wait_for_it(self, store: Store, event: Transition) -> None:
         claim = await _claimed(store)
         async with (
-            _begun(store.wait_for_end("w", store.clock.now(), LONG)) as waiting,
-            _begun(_end(store, claim, event), turns=1) as ending,
+            begun(store.wait_for_end("w", store.clock.now(), LONG)) as waiting,
+            begun(_end(store, claim, event), turns=1) as ending,
         ):
             await waiting
             await _until_ended(store, "w")
@@ -83,24 +81,11 @@ class HintContract(Rules):
     ) -> None:
         claim = await _claimed(store)
         since = store.clock.now()
-        async with _begun(store.wait_for_control("worker", since, LONG)) as waiting:
+        async with begun(store.wait_for_control("worker", since, LONG)) as waiting:
             await store.control("w", event, store.clock.now())
             assert await waiting
         assert await store.renew([claim], store.clock.now(), LEASE) == [claim]
         assert await store.wait_for_control("worker", since, LONG)
-
-
-@asynccontextmanager
-async def _begun(call: Any, turns: int = 20) -> AsyncIterator[asyncio.Task[Any]]:
-    """A call that is under way, for so many turns of the loop."""
-    task = asyncio.ensure_future(call)
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 def _due(store: Store) -> NewWorkflow:

@@ -118,17 +118,27 @@ class RacingContract(Rules):
     async def test_calls_that_race_end_as_one_after_the_other_would(
         self, store: Store, first: Move, second: Move
     ) -> None:
-        for number in range(ROUNDS):
-            claim = await claimed(store, f"w{number}")
-            begun = await found(store, claim.workflow_id)
-            outcomes = await asyncio.gather(first.call(store, claim), second.call(store, claim))
-            after = await found(store, claim.workflow_id)
-            seen = (_with_plain_token(after, claim), *outcomes)
-            if seen not in _possible(begun, claim, first, second):
-                said = ", ".join(map(_shown, outcomes))
-                pytest.fail(f"{first} and {second} said {said}, and left it {after.status.value!r}")
-            if not after.status.ended:
-                await store.control(claim.workflow_id, Transition.CANCEL, LATER)
+        await race(store, claimed, first, second)
+
+
+async def race(
+    store: Store, begin: Callable[[Store, str], Awaitable[Claim]], first: Move, second: Move
+) -> None:
+    """Fail if two calls that begin together do not end as one after the other would.
+
+    `begin` prepares a workflow, and returns the claim that the calls are made with.
+    """
+    for number in range(ROUNDS):
+        claim = await begin(store, f"w{number}")
+        begun = await found(store, claim.workflow_id)
+        outcomes = await asyncio.gather(first.call(store, claim), second.call(store, claim))
+        after = await found(store, claim.workflow_id)
+        seen = (_with_plain_token(after, claim), *outcomes)
+        if seen not in _possible(begun, claim, first, second):
+            said = ", ".join(map(_shown, outcomes))
+            pytest.fail(f"{first} and {second} said {said}, and left it {after.status.value!r}")
+        if not after.status.ended:
+            await store.control(claim.workflow_id, Transition.CANCEL, LATER)
 
 
 def _possible(

@@ -15,6 +15,7 @@ from bluestreak_core.store import (
     Renewer,
     Store,
     SupportsForks,
+    SupportsMessages,
     SupportsPruning,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -33,6 +34,7 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsSearch.__name__: SupportsSearch,
         SupportsPruning.__name__: SupportsPruning,
         SupportsTransactions.__name__: SupportsTransactions,
+        SupportsMessages.__name__: SupportsMessages,
         SupportsThreadRenewal.__name__: SupportsThreadRenewal,
         Renewer.__name__: SupportsThreadRenewal,
     }

@@ -59,8 +59,15 @@ IDS = (
     "a\U0010ffffb",
 )
 QUERIES = [
-    Query(statuses=statuses, handler_id=handler_id, id_prefix=id_prefix, order=order, **created)
-    for statuses, handler_id, id_prefix, created, order in product(
+    Query(
+        statuses=statuses,
+        handler_id=handler_id,
+        id_prefix=id_prefix,
+        created_from=created_from,
+        created_until=created_until,
+        order=order,
+    )
+    for statuses, handler_id, id_prefix, (created_from, created_until), order in product(
         (
             None,
             frozenset({Status.IDLE}),
@@ -71,9 +78,9 @@ QUERIES = [
         (None, "h1"),
         (None, "w"),
         (
-            {},
-            {"created_from": NOW + 2 * SECOND},
-            {"created_from": NOW + SECOND, "created_until": NOW + 3 * SECOND},
+            (None, None),
+            (NOW + 2 * SECOND, None),
+            (NOW + SECOND, NOW + 3 * SECOND),
         ),
         Order,
     )

@@ -10,6 +10,7 @@ from bluestreak_core.testing.contract.control import ControlContract
 from bluestreak_core.testing.contract.ending import EndingContract
 from bluestreak_core.testing.contract.fork import ForkContract
 from bluestreak_core.testing.contract.hint import HintContract
+from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
 from bluestreak_core.testing.contract.racing import RacingContract
 from bluestreak_core.testing.contract.recording import RecordingContract
@@ -37,6 +38,7 @@ class StoreContract(
     PruningContract,
     ForkContract,
     TransactionContract,
+    MessageContract,
     RenewerContract,
 ):
     """The promises of every store, and of each power, one test a rule.

@@ -11,10 +11,18 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, FailedStep, Failure
 from bluestreak_core.store import Store
 from bluestreak_core.testing.clock import ManualClock
-from bluestreak_core.testing.contract.arrange import ERROR, LEASE, NOW, attempt, claimed, found, new
+from bluestreak_core.testing.contract.arrange import (
+    ERROR,
+    LEASE,
+    MS,
+    NOW,
+    attempt,
+    claimed,
+    found,
+    new,
+)
 from bluestreak_core.testing.contract.rule import Rules, rule
 
-MS = timedelta(milliseconds=1)
 TOLERANCE = timedelta(minutes=1)
 """The largest accepted difference between the clocks of the server and of this machine."""
 

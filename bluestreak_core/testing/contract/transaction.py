@@ -43,14 +43,8 @@ class Application(Protocol):
         ...
 
 
-class TransactionContract(Rules):
-    """The tests of a store that commits its writes together with the application's.
-
-    They are a part of `StoreContract`, and need a second fixture, `application`: an empty
-    `Application` beside the store.
-    """
-
-    pytestmark = pytest.mark.asyncio
+class ApplicationRules(Rules):
+    """Rules that need a second fixture, `application`: an empty `Application` beside the store."""
 
     @pytest.fixture
     def application(self, store: Store) -> Application:
@@ -58,6 +52,15 @@ class TransactionContract(Rules):
         self.skip_unless_proved(store, SupportsTransactions)
         reason = "to prove SupportsTransactions, give it a fixture named 'application'"
         pytest.fail(f"{type(self).__name__}: {reason}", pytrace=False)
+
+
+class TransactionContract(ApplicationRules):
+    """The tests of a store that commits its writes together with the application's.
+
+    They are a part of `StoreContract`.
+    """
+
+    pytestmark = pytest.mark.asyncio
 
     @rule("SupportsTransactions.check_transactions")
     async def test_transactions_are_possible(self, store: Transacting) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
 from typing_extensions import override
 
-from bluestreak_core.model import Claim
+from bluestreak_core.model import Claim, NoMessage, Step
 from bluestreak_core.store import Store, StoreWrapper
 from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing.sweep.rerun import Rerun
@@ -55,3 +55,10 @@ class CrashingStore(StoreWrapper):
     ) -> datetime:
         self._about = f" {nap_id!r}"
         return await super().save_nap(claim, nap_id, wake_up_at, now)
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        self._about = f" {step_id!r}"
+        return await super().receive(claim, step_id, names, now, give_up=give_up)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +42,7 @@ def _different_workflow(workflow_id: str, rerun: Rerun, first: Rerun) -> Iterato
 def _different_records(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
     for what, now, before in _records(outcome, at_first):
         yield from _differences(what, now, before)
+    yield from _differences("unread messages", _unread(outcome), _unread(at_first))
 
 
 def _records_beyond(outcome: Outcome, at_first: Outcome, seen: Seen) -> Iterator[str]:
@@ -70,6 +72,16 @@ def _records(outcome: Outcome, at_first: Outcome) -> Iterator[tuple[str, Any, An
     yield "recorded steps", outcome.steps, at_first.steps
     yield "given-up steps", _given_up(outcome), _given_up(at_first)
     yield "naps", dict.fromkeys(outcome.naps), dict.fromkeys(at_first.naps)
+    yield "received messages", _received(outcome), _received(at_first)
+
+
+def _received(outcome: Outcome) -> dict[str, str | None]:
+    """The name of the message that each `receive` has got; None if none came in time."""
+    return {step_id: receipt.name for step_id, receipt in outcome.receipts.items()}
+
+
+def _unread(outcome: Outcome) -> dict[str, int]:
+    return dict(Counter(message.name for message in outcome.unread))
 
 
 def _given_up(outcome: Outcome) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
 from typing_extensions import override
 
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import Attempt, Claim, ClaimRequest, Failure
+from bluestreak_core.model import Attempt, Claim, ClaimRequest, Failure, NoMessage, Step
 from bluestreak_core.run import RunHook, RunInfo, UserCall
 from bluestreak_core.store import Store, StoreWrapper
 from bluestreak_core.testing.sweep.rerun import Rerun
@@ -54,8 +54,24 @@ class ObservedStore(StoreWrapper):
         return stored
 
     @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        found = await super().receive(claim, step_id, names, now, give_up=give_up)
+        if isinstance(found, Step):
+            self._seen[claim.workflow_id].note_record(step_id)
+        return found
+
+    @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         await super().park(claim, wake_up_at)
+        self._seen[claim.workflow_id].note_end()
+
+    @override
+    async def park_until_message(
+        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
+    ) -> None:
+        await super().park_until_message(claim, wake_up_at, names, mail, now)
         self._seen[claim.workflow_id].note_end()
 
     @override

@@ -76,8 +76,9 @@ def crash_everywhere(
     whether it is repeatable at all, and then twice for each call: with a crash just before it, and
     with a crash just after it. A second worker takes over. Each time the workflow must end as in
     the first run: with the same status, result and reason, the same steps, given-up steps and naps,
-    and the same arguments for each step. A recorded step must not be called again. Any other step
-    may be called as often as in the first run, and once more for each interrupted call.
+    the same messages received and left unread, and the same arguments for each step. A recorded
+    step must not be called again. Any other step may be called as often as in the first run, and
+    once more for each interrupted call.
 
     A step may return something else each time, such as a random number: later runs use what it
     returned in the first run. `before_each` is called before each run, to reset the services that
@@ -85,10 +86,11 @@ def crash_everywhere(
     `settings` are those of `Environment`.
 
     `meanwhile` acts from outside. Each run calls it with its environment once the workflow, whose
-    id is `"workflow"`, has been started; it may let time pass, cancel, pause, retry, fork, or start
-    other workflows. All of them must end, and end as in the first run. A crash costs time, up to a
-    lease: a workflow that is cancelled, or aborted at its deadline, may have recorded less than in
-    the first run, but nothing else; and its clean-ups are due only if it was cancelled during a run
+    id is `"workflow"`, has been started; it may let time pass, send messages, cancel, pause, retry,
+    fork, or start other workflows. All of them must end, and end as in the first run. A crash costs
+    time, up to a lease: leave more than that between a message and the timeout that it is to meet.
+    A workflow that is cancelled, or aborted at its deadline, may have recorded less than in the
+    first run, but nothing else; and its clean-ups are due only if it was cancelled during a run
     whose worker did not die.
 
     Raises `CrashUnsafe` with all differences, and `Stuck` if even the first run does not end.

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
-from bluestreak_core.argument import Duration, to_timedelta
+from bluestreak_core.argument import Duration, to_instant, to_timedelta
 from bluestreak_core.bluestreak import Bluestreak
 from bluestreak_core.client import Client
 from bluestreak_core.clock import Clock
 from bluestreak_core.codec import PLAIN
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
-from bluestreak_core.model import Claim, History, Workflow
+from bluestreak_core.message import Message
+from bluestreak_core.model import Claim, History, NewMessage, Workflow
 from bluestreak_core.run import ErrorCallback, Handler, HandlerPolicy
-from bluestreak_core.store import Store
+from bluestreak_core.store import Query, Store, SupportsMessages, SupportsSearch, supports
 from bluestreak_core.testing.clock import START
 from bluestreak_core.testing.virtual.fleet import Fleet
 from bluestreak_core.testing.virtual.handlers import DeployedHandlers, id_of, to_policy
+from bluestreak_core.testing.virtual.outbox import Outbox
 from bluestreak_core.testing.virtual.outcome import Outcome
 from bluestreak_core.testing.virtual.stage import Stage, collected
 from bluestreak_core.testing.virtual.watch import StepCall, StepWatch
@@ -36,8 +38,9 @@ TURNS = 300_000
 """How often the event loop may turn in one call of an environment. That is some seconds of work,
 and enough for a step that takes most of a day, whose lease is renewed every few seconds."""
 
-_FOR_EVER = timedelta(days=365)
 _LATER = timedelta(milliseconds=1)
+_ALL = 10_000
+"""More workflows than wait in a test, and more messages than are unread."""
 
 
 class Environment:
@@ -68,13 +71,19 @@ class Environment:
         turns: int = TURNS,
         **settings: Any,
     ) -> None:
-        self._stage = Stage(start, turns, suspects=lambda: self._fleet.tasks)
+        self._stage = Stage(
+            start, turns, suspects=lambda: self._fleet.tasks, parked=self._find_parked
+        )
         clock = self._stage.clock
         self._store = store(clock) if store else MemoryStore(clock=clock)
+        self._outbox = Outbox(clock)
         self._watch = StepWatch(clock)
         self._errors = _Errors(settings.get("error_callback"))
         # In memory it is known when work will be due, so that polling is not needed.
-        defaults: dict[str, Any] = {"max_failures": MAX_FAILURES, "poll_interval": _FOR_EVER}
+        defaults: dict[str, Any] = {
+            "max_failures": MAX_FAILURES,
+            "poll_interval": self._stage.for_ever,
+        }
         hooks = (self._watch, *settings.get("hooks", ()))
         worker_settings = defaults | settings
         worker_settings |= {"error_callback": self._errors.note, "hooks": hooks}
@@ -173,6 +182,44 @@ class Environment:
         """`Client.start`. The workflow runs as soon as time passes."""
         return self.call(self.bluestreak.start(workflow_id, handler, input, **options))
 
+    def send(
+        self,
+        workflow_id: str,
+        message: Message[Any] | str,
+        payload: Any = None,
+        *,
+        message_id: str | None = None,
+    ) -> bool:
+        """`Client.send`. The workflow receives the message as soon as time passes."""
+        sending = self.bluestreak.send(workflow_id, message, payload, message_id=message_id)
+        return self.call(sending)
+
+    def send_later(
+        self,
+        workflow_id: str,
+        message: Message[Any] | str,
+        payload: Any = None,
+        *,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> None:
+        """Send a message after a delay from now, or at an instant.
+
+        It is sent by the call in which that time comes, such as `run`, `wait` or `advance`, which
+        raises what `Client.send` raises. The workflow need not exist before. Messages of one time
+        are sent in the order of these calls.
+        """
+        self._stage.check_usable()
+        if (delay is None) == (at is None):
+            raise InvalidArgument("at", at, "expected either a delay or an instant")
+        send_at = self.now + to_timedelta("delay", delay) if at is None else to_instant("at", at)
+
+        def send() -> Coroutine[Any, Any, bool]:
+            return self.bluestreak.send(workflow_id, message, payload, message_id=message_id)
+
+        self._fleet.run_aside(self._outbox.send_at(send_at, send))
+
     def wait(self, workflow_id: str) -> Outcome:
         """Let time pass until a workflow has ended. Raises `WorkflowNotFound` and `Stuck`."""
         self._stage.check_usable()
@@ -186,7 +233,7 @@ class Environment:
         seconds = to_timedelta("span", span).total_seconds()
         self._fleet.ensure_worker()
         self._stage.advance(seconds)
-        self._fleet.raise_what_ended_the_worker()
+        self._fleet.check()
 
     @overload
     def call(self, work: Coroutine[Any, Any, T]) -> T: ...
@@ -222,11 +269,13 @@ class Environment:
 
     def outcome(self, workflow_id: str) -> Outcome:
         """What has become of a workflow so far. Raises `WorkflowNotFound`."""
-        workflow, history = self.call(self._look_up(workflow_id))
+        workflow, history, unread = self.call(self._look_up(workflow_id))
         return Outcome(
             workflow=workflow,
             steps=history.steps,
             naps=history.naps,
+            receipts=history.receipts,
+            unread=unread,
             calls=[call.step_id for call in self.calls if call.workflow_id == workflow_id],
             errors=self._errors.of(workflow_id),
             converted=lambda stored: self._handlers.result(workflow, stored),
@@ -236,16 +285,28 @@ class Environment:
         clock = self._stage.clock
         since = clock.now()
         while not (await self._look_up(workflow_id))[0].status.ended:
-            await self._store.wait_for_end(workflow_id, since, _FOR_EVER)
+            await self._store.wait_for_end(workflow_id, since, self._stage.for_ever)
             since = max(clock.now(), since + _LATER)
 
-    async def _look_up(self, workflow_id: str) -> tuple[Workflow, History]:
+    async def _look_up(self, workflow_id: str) -> tuple[Workflow, History, list[NewMessage]]:
         workflow = await self.bluestreak.find_workflow(workflow_id)
         if workflow is None:
             raise WorkflowNotFound(workflow_id)
         # Histories are read by claim, but only the id of its workflow matters.
         histories = await self._store.history([Claim(token="", workflow=workflow)])
-        return workflow, histories[workflow_id]
+        return workflow, histories[workflow_id], await self._find_unread(workflow_id)
+
+    async def _find_unread(self, workflow_id: str) -> list[NewMessage]:
+        if not supports(store := self._store, SupportsMessages):
+            return []
+        return list(await store.find_unread(workflow_id, _ALL))
+
+    async def _find_parked(self) -> Mapping[str, tuple[str, ...]]:
+        """The workflows that wait for messages, if the store can list them."""
+        if not supports(store := self._store, SupportsSearch):
+            return {}
+        found = await store.find_page(Query(), None, _ALL)
+        return {each.workflow_id: each.waiting_for for each in found if each.waiting_for}
 
     async def _end(self) -> None:
         await self._fleet.bury()

@@ -29,6 +29,7 @@ class Fleet:
         self._process: Process | None = None
         self._worker: Bluestreak | None = None
         self._poll: asyncio.Task[None] | None = None
+        self._aside: dict[asyncio.Task[Any], None] = {}
         self._changed = WakeUp()
 
     @property
@@ -76,21 +77,32 @@ class Fleet:
         return self._poll
 
     async def run_as_client(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the client. Raises what ends the worker meanwhile."""
-        task = self._client.spawn(work)
-        task.add_done_callback(lambda _: self._changed.notify())
+        """Run a coroutine in the client. Raises what `check` raises meanwhile."""
+        task = self._spawn_as_client(work)
         while not task.done():
             changed = self._changed.wait()
-            self.raise_what_ended_the_worker()
+            self.check()
             await changed
         return task.result()
 
-    def raise_what_ended_the_worker(self) -> None:
-        """Raise the error of a worker whose `poll` has raised."""
+    def run_aside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine in the client beside its other calls; `check` raises what it raises."""
+        self._aside[self._spawn_as_client(work)] = None
+
+    def check(self) -> None:
+        """Raise the error of a worker whose `poll` has raised, or of what has run aside."""
         poll = self._poll
         if poll is not None and poll.done() and (error := poll.exception()) is not None:
             self._poll = self._worker = None
             raise error
+        for task in [task for task in self._aside if task.done()]:
+            del self._aside[task]
+            task.result()
+
+    def _spawn_as_client(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = self._client.spawn(work)
+        task.add_done_callback(lambda _: self._changed.notify())
+        return task
 
     async def bury(self) -> None:
         """End all processes as they are."""

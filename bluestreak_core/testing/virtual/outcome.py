@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from bluestreak_core.errors import WaitTimeout, WorkflowAborted, WorkflowCancelled
-from bluestreak_core.model import Status, Workflow
+from bluestreak_core.model import NewMessage, Receipt, Status, Workflow
 
 
 def _unchanged(value: Any) -> Any:
@@ -20,13 +20,17 @@ class Outcome:
     """What has become of a workflow.
 
     `workflow` is its record; `steps` has its recorded outputs by step id, and `naps` the instants
-    at which its naps end by nap id, all as they are stored. `calls` has the id of a step for each
-    call of it, in order, and `errors` the exceptions that failed the workflow.
+    at which its naps end by nap id, all as they are stored. `receipts` has, by step id, the message
+    that each `receive` has got, or that none came in time, and `unread` the messages that are left,
+    without their payloads. `calls` has the id of a step for each call of it, in order, and `errors`
+    the exceptions that failed the workflow.
     """
 
     workflow: Workflow
     steps: dict[str, Any]
     naps: dict[str, datetime]
+    receipts: dict[str, Receipt]
+    unread: list[NewMessage]
     calls: list[str]
     errors: list[BaseException]
     converted: Callable[[Any], Any] = field(default=_unchanged, repr=False, compare=False)

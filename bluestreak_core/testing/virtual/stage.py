@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from bluestreak_core.argument import check_count, to_instant
+from bluestreak_core.argument import MAX_DURATION, check_count, to_instant
 from bluestreak_core.errors import UsageError
 from bluestreak_core.testing.virtual.stuck import Stuck
 from bluestreak_core.testing.virtual.time import (
@@ -20,22 +20,32 @@ from bluestreak_core.testing.virtual.time import (
 
 T = TypeVar("T")
 
+_LAST = datetime.max.replace(tzinfo=UTC)
+
 
 class Stage:
     """A `VirtualLoop` with its clock, for tests that are plain functions.
 
     A call raises `Stuck` when nothing is left to happen in it, or when the loop has turned `turns`
-    times; `suspects` gives the tasks whose places `Stuck` names.
+    times. `suspects` gives the tasks whose places `Stuck` names, and `parked` the workflows that
+    wait for messages.
     """
 
     def __init__(
-        self, start: datetime, turns: int, suspects: Callable[[], Iterable[asyncio.Task[Any]]]
+        self,
+        start: datetime,
+        turns: int,
+        suspects: Callable[[], Iterable[asyncio.Task[Any]]],
+        parked: Callable[[], Coroutine[Any, Any, Mapping[str, tuple[str, ...]]]],
     ) -> None:
         _check_outside_of_async_code()
         start_at = to_instant("start", start)
         self._turns = check_count("turns", turns, least=1)
         self._suspects = suspects
-        self.loop = VirtualLoop()
+        self._parked = parked
+        self.for_ever = min(MAX_DURATION, (_LAST - start_at) / 2)
+        """A span that is never over: the virtual time ends before."""
+        self.loop = VirtualLoop(end=self.for_ever.total_seconds() / 2)
         self.clock = VirtualClock(self.loop, start_at)
 
     def check_usable(self) -> None:
@@ -79,7 +89,15 @@ class Stage:
         try:
             yield
         except (NothingLeftToHappen, TooManyTurns):
-            raise Stuck(self.clock.now(), self._suspects()) from None
+            raise self._stuck() from None
+
+    def _stuck(self) -> Stuck:
+        now, suspects = self.clock.now(), list(self._suspects())
+        parked: Mapping[str, tuple[str, ...]] = {}
+        self.loop.allow(self._turns)
+        with suppress(NothingLeftToHappen, TooManyTurns):
+            parked = self.loop.run_until_complete(self._parked())
+        return Stuck(now, suspects, parked)
 
 
 async def collected(work: AsyncIterable[T]) -> list[T]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from types import FrameType
 from typing import Any
@@ -13,19 +13,35 @@ import bluestreak_memory
 from bluestreak_core.run.call import called_by
 
 _NOT_TO_BLAME = (*asyncio.__path__, *bluestreak_core.__path__, *bluestreak_memory.__path__)
+_SHOWN = 10
 
 
 class Stuck(AssertionError):
-    """The awaited event did not happen in virtual time; `places` says where code waits."""
+    """The awaited event did not happen in virtual time.
 
-    def __init__(self, now: datetime, tasks: Iterable[asyncio.Task[Any]]) -> None:
+    `places` says where code waits, and `parked` has the workflows that wait for messages, by id,
+    with the names of these.
+    """
+
+    def __init__(
+        self,
+        now: datetime,
+        tasks: Iterable[asyncio.Task[Any]],
+        parked: Mapping[str, tuple[str, ...]],
+    ) -> None:
         self.now = now
         self.places = list(filter(None, map(_place, tasks)))
-        super().__init__(now, self.places)
+        self.parked = dict(parked)
+        super().__init__(now, self.places, self.parked)
 
     def __str__(self) -> str:
-        waiting = "".join(f"\n  waiting in {place}" for place in self.places)
-        return f"it is {self.now}, and what was waited for has not happened{waiting}"
+        lines = [f"it is {self.now}, and what was waited for has not happened"]
+        lines += [f"waiting in {place}" for place in self.places]
+        for workflow_id, names in list(self.parked.items())[:_SHOWN]:
+            lines.append(f"workflow {workflow_id!r} waits for {' or '.join(map(repr, names))}")
+        if len(self.parked) > _SHOWN:
+            lines.append(f"and {len(self.parked) - _SHOWN} more wait for messages")
+        return "\n  ".join(lines)
 
 
 def _place(task: asyncio.Task[Any]) -> str | None:

@@ -7,6 +7,7 @@ order and at the usual instants, but take no time.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -45,14 +46,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     sockets; code that runs here must not talk to other processes.
 
     Callbacks that were scheduled in the context of a `Process` run only while that process runs.
+
+    What is due after `end`, in virtual seconds, never happens. If nothing else is left to happen,
+    `NothingLeftToHappen` is raised at once, and time does not move.
     """
 
-    def __init__(self) -> None:
-        self._passage = _Passage(at_horizon=self.stop)
+    def __init__(self, *, end: float = math.inf) -> None:
+        self._passage = _Passage(at_horizon=self.stop, on_move=self._adjust_resolution)
+        self._end = end
         self._threads: Executor | None = None
         super().__init__(self._passage)
-        # A nanosecond, the resolution of a real clock, is lost in a float of a year's seconds.
-        self._clock_resolution = _MICROSECOND
+        self._adjust_resolution(0.0)
 
     @override
     def time(self) -> float:
@@ -65,7 +69,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         try:
             self.run_forever()
         finally:
-            self._passage.horizon = float("inf")
+            self._passage.horizon = math.inf
 
     @property
     def turns(self) -> int:
@@ -75,6 +79,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def allow(self, turns: int | None) -> None:
         """Raise `TooManyTurns` after so many turns from now on; None is no limit."""
         self._passage.last_turn = None if turns is None else self.turns + turns
+
+    def _adjust_resolution(self, now: float) -> None:
+        # A nanosecond, the resolution of a real clock, is lost in a float of a year's seconds, and
+        # a microsecond after three centuries. Then what is due now would never run.
+        self._clock_resolution = max(_MICROSECOND, math.ulp(now))
 
     @override
     def call_soon(
@@ -95,6 +104,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
+        if when > self._end:
+            return asyncio.TimerHandle(when, callback, args, self, context)
         process = Process.of(context)
         if process is None:
             return super().call_at(when, callback, *args, context=context)
@@ -141,15 +152,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 class _Passage(selectors.DefaultSelector):
     """The passage of time: where an event loop would wait for sockets, time moves instead."""
 
-    def __init__(self, at_horizon: Callable[[], None]) -> None:
+    def __init__(self, at_horizon: Callable[[], None], on_move: Callable[[float], None]) -> None:
         super().__init__()
         self.now = 0.0
-        self.horizon = float("inf")
+        self.horizon = math.inf
         self.turns = 0
         self.last_turn: int | None = None
         self.jobs: set[Future[Any]] = set()
         self._stuck: set[Future[Any]] = set()
         self._at_horizon = at_horizon
+        self._on_move = on_move
 
     @override
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -160,11 +172,11 @@ class _Passage(selectors.DefaultSelector):
             if events := super().select(PATIENCE):
                 return events
             self._stuck |= self.jobs
-        if timeout is None and self.jobs and self.horizon == float("inf"):
+        if timeout is None and self.jobs and self.horizon == math.inf:
             return super().select()
         events = super().select(0)
         if not events and timeout != 0:
-            self._pass(float("inf") if timeout is None else timeout)
+            self._pass(math.inf if timeout is None else timeout)
         return events
 
     def _pass(self, seconds: float) -> None:
@@ -173,10 +185,11 @@ class _Passage(selectors.DefaultSelector):
         if instant > self.horizon + _MICROSECOND:
             self.now = max(self.now, self.horizon)
             self._at_horizon()
-        elif seconds < float("inf"):
+        elif seconds < math.inf:
             self.now = instant
         else:
             raise NothingLeftToHappen
+        self._on_move(self.now)
 
 
 class VirtualClock:

@@ -1,0 +1,57 @@
+"""The messages to one workflow."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Collection, Iterator
+
+from bluestreak_core.model import NewMessage
+
+Numbered = tuple[int, NewMessage]
+
+
+class Mailbox:
+    """Keeps messages in the order in which they came, until they are taken."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._unread: dict[str, deque[Numbered]] = {}
+        """By name."""
+
+    def __len__(self) -> int:
+        """How many have come, taken or not."""
+        return len(self._ids)
+
+    def add(self, message: NewMessage) -> bool:
+        """Add a message, unless there has been one of its id."""
+        if message.message_id in self._ids:
+            return False
+        numbered = (len(self._ids), message)
+        self._ids.add(message.message_id)
+        self._unread.setdefault(message.name, deque()).append(numbered)
+        return True
+
+    def has_had(self, message_id: str) -> bool:
+        """Whether a message of this id has come, taken or not."""
+        return message_id in self._ids
+
+    def take(self, names: Collection[str]) -> NewMessage | None:
+        """Take out the first message of one of these names."""
+        firsts = [self._unread[name][0] for name in names if self._unread.get(name)]
+        if not firsts:
+            return None
+        _, message = min(firsts, key=_number)
+        self._unread[message.name].popleft()
+        return message
+
+    def unread(self, limit: int) -> list[NewMessage]:
+        """The first messages that have not been taken."""
+        return [message for _, message in itertools.islice(self._in_order(), limit)]
+
+    def _in_order(self) -> Iterator[Numbered]:
+        return iter(sorted(itertools.chain(*self._unread.values()), key=_number))
+
+
+def _number(numbered: Numbered) -> int:
+    return numbered[0]

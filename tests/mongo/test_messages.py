@@ -1,0 +1,260 @@
+"""Messages on the server: what is stored, in how many commands, and what happens in between."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from pymongo.database import Database
+
+from bluestreak_core import Claim, NoMessage, Step, WorkflowEnded, WorkflowNotFound
+from bluestreak_core.model import ClaimRequest
+from bluestreak_mongo import MongoStore
+from tests.mongo.arrange import (
+    LEASE,
+    NOW,
+    SECOND,
+    Application,
+    Document,
+    claimed,
+    message,
+    new,
+)
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+
+FAR = NOW + 1000 * SECOND
+
+
+async def received(store: MongoStore, claim: Claim, step_id: str, *names: str) -> Step:
+    step = await store.receive(claim, step_id, names or ["paid"], NOW, give_up=False)
+    assert isinstance(step, Step), "there was no message"
+    return step
+
+
+async def parked(store: MongoStore, workflow_id: str = "w") -> Claim:
+    claim = await claimed(store, workflow_id)
+    empty = await store.receive(claim, "s", ["paid"], NOW, give_up=False)
+    assert isinstance(empty, NoMessage)
+    await store.park_until_message(claim, FAR, ["paid"], empty.mail, NOW)
+    return claim
+
+
+@pytest.fixture
+def store(application: Application) -> MongoStore:
+    return application.store
+
+
+async def test_a_message_is_stored_with_what_orders_it(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await claimed(store)
+    await store.send(message("m", payload={"amount": 3}))
+    (stored,) = raw.messages.find({}, {"_id": 0})
+    assert stored == {
+        "workflowId": "w",
+        "workflowCreatedAt": int(NOW.timestamp() * 1000),
+        "messageId": "m",
+        "name": "paid",
+        "payload": {"amount": 3},
+        "sentAt": NOW,
+        "place": int(NOW.timestamp() * 1000) * 2**20,
+        "unread": True,
+    }
+    (workflow,) = raw.workflows.find()
+    assert workflow["mail"] == 1
+
+
+async def test_a_step_that_receives_is_a_step_to_others_and_the_message_is_read(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    await store.send(message("m", payload=7))
+    await received(store, claim, "s")
+    (step,) = raw.steps.find({}, {"_id": 0})
+    assert step == {
+        "workflowId": "w",
+        "workflowCreatedAt": int(NOW.timestamp() * 1000),
+        "stepId": "s",
+        "output": 7,
+        "savedAt": NOW,
+        "messageId": "m",
+        "received": {"messageId": "m", "name": "paid", "sentAt": NOW},
+    }
+    (stored,) = raw.messages.find()
+    assert "unread" not in stored
+
+
+async def test_messages_of_one_instant_are_received_in_the_order_of_their_sender(
+    store: MongoStore,
+) -> None:
+    claim = await claimed(store)
+    for number in range(20):
+        await store.send(message(f"m{number}", payload=number))
+    steps = [await received(store, claim, f"s{number}") for number in range(20)]
+    assert [step.output for step in steps] == list(range(20))
+
+
+async def test_a_sender_whose_clock_goes_back_keeps_its_order(store: MongoStore) -> None:
+    claim = await claimed(store)
+    await store.send(message("first", payload=1))
+    await store.send(replace(message("second", payload=2), sent_at=NOW - SECOND))
+    assert (await received(store, claim, "s")).output == 1
+
+
+async def test_many_sends_share_their_commands(application: Application) -> None:
+    store, sent = application.store, application.sent
+    await store.create_many([new(f"w{number}") for number in range(100)])
+    sent.commands.clear()
+    messages = [message("m", workflow_id=f"w{number}") for number in range(100)]
+    assert await asyncio.gather(*map(store.send, messages)) == [True] * 100
+    assert len(sent.commands) <= 12  # a read, an insert and an update for each group
+
+
+async def test_many_messages_to_one_workflow_are_counted_by_few_updates(
+    application: Application, raw: Database[Document]
+) -> None:
+    store, sent = application.store, application.sent
+    await store.create(new("w"))
+    sent.commands.clear()
+    messages = [message(f"m{number}") for number in range(100)]
+    assert await asyncio.gather(*map(store.send, messages)) == [True] * 100
+    assert raw.workflows.find_one({"workflowId": "w"}, {"mail": 1, "_id": 0}) == {"mail": 100}
+    updates = sent.named("update")
+    assert len(updates) <= 6
+    assert all(len(update["updates"]) == 1 for update in updates)
+
+
+async def test_a_message_that_another_step_has_received_is_passed_over_and_marked(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    await store.send(message("m1", payload=1))
+    await store.send(message("m2", payload=2))
+    await received(store, claim, "s1")
+    raw.messages.update_one({"messageId": "m1"}, {"$set": {"unread": True}})  # as if it had died
+    assert (await received(store, claim, "s2")).output == 2
+    assert raw.messages.count_documents({"unread": True}) == 0
+
+
+async def test_a_repeat_whose_first_call_had_recorded_marks_the_message(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    await store.send(message("m1", payload=1))
+    await received(store, claim, "s1")
+    raw.messages.update_one({"messageId": "m1"}, {"$set": {"unread": True}})
+    assert (await received(store, claim, "s1")).output == 1
+    assert raw.messages.count_documents({"unread": True}) == 0
+
+
+async def test_a_workflow_that_finishes_just_before_a_message_is_counted_gets_none(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await claimed(store)
+    application.sent.before["update"] = lambda: raw.workflows.update_one(
+        {}, {"$set": {"status": "finished"}}
+    )
+    with pytest.raises(WorkflowEnded):
+        await store.send(message())
+    assert raw.messages.count_documents({"unread": True}) == 0
+    with pytest.raises(WorkflowEnded):
+        await store.send(message())
+
+
+async def test_a_workflow_that_goes_just_before_a_message_is_counted_leaves_none_behind(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await claimed(store)
+    application.sent.before["update"] = lambda: raw.workflows.delete_many({})
+    with pytest.raises(WorkflowNotFound):
+        await store.send(message())
+    assert raw.messages.count_documents({"unread": True}) == 0
+
+
+async def test_a_message_that_is_received_before_it_is_counted_was_sent(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await claimed(store)
+
+    def receive_and_finish() -> None:
+        found = raw.messages.find_one()
+        assert found is not None
+        owner = {key: found[key] for key in ("workflowId", "workflowCreatedAt", "messageId")}
+        raw.steps.insert_one(owner | {"stepId": "s", "output": None})
+        raw.workflows.update_one({}, {"$set": {"status": "finished"}})
+
+    application.sent.before["update"] = receive_and_finish
+    assert await store.send(message())
+
+
+async def test_messages_of_a_deleted_workflow_do_not_reach_the_next_one_of_its_id(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await claimed(store)
+    await store.send(message(payload="old"))
+    raw.workflows.delete_many({})  # and its mailbox was forgotten
+    await store.create(replace(new("w"), created_at=NOW + SECOND))
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=NOW + SECOND, lease=LEASE, limit=1)
+    )
+    assert await store.send(message(payload="new"))
+    assert (await received(store, claim, "s")).output == "new"
+    assert await store.find_unread("w", 10) == []
+
+
+async def test_what_waits_is_woken_and_no_longer_said_to_wait(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await parked(store)
+    (workflow,) = raw.workflows.find()
+    assert (workflow["status"], workflow["waitingFor"]) == ("idle", ["paid"])
+    await store.send(replace(message(), sent_at=NOW + SECOND))
+    (workflow,) = raw.workflows.find()
+    assert workflow["timeoutAt"] == NOW + SECOND
+    assert "waitingFor" not in workflow
+
+
+async def test_a_name_may_be_one_that_the_server_would_read_as_an_expression(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    empty = await store.receive(claim, "s", ["$status"], NOW, give_up=False)
+    assert isinstance(empty, NoMessage)
+    await store.park_until_message(claim, FAR, ["$status"], empty.mail, NOW)
+    assert (await store.find_workflow("w") or new("w")).waiting_for == ("$status",)  # type: ignore[union-attr]
+    await store.send(message(name="$status"))
+    (workflow,) = raw.workflows.find()
+    assert workflow["timeoutAt"] == NOW
+
+
+@pytest.mark.parametrize("consumed", [0, 3000])
+async def test_a_look_into_a_mailbox_reads_what_is_unread(
+    store: MongoStore, raw: Database[Document], consumed: int
+) -> None:
+    claim = await claimed(store)
+    await store.send(message("m"))
+    (stored,) = raw.messages.find()
+    read = {field: value for field, value in stored.items() if field not in ("_id", "unread")}
+    raw.messages.insert_many(
+        [read | {"messageId": f"read-{number}", "place": number} for number in range(consumed)]
+        or [read | {"messageId": "read"}]
+    )
+    query = {
+        "workflowId": "w",
+        "workflowCreatedAt": stored["workflowCreatedAt"],
+        "unread": True,
+        "name": {"$in": ["late", "paid"]},
+    }
+    explained = raw.command(
+        "explain",
+        {"find": "messages", "filter": query, "sort": {"place": 1, "_id": 1}, "limit": 1},
+        verbosity="executionStats",
+    )
+    assert explained["executionStats"]["totalKeysExamined"] <= 3
+    assert explained["executionStats"]["totalDocsExamined"] == 1
+    assert (await received(store, claim, "s", "late", "paid")).output is None
