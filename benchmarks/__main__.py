@@ -17,7 +17,18 @@ from typing import Any, Protocol
 
 import pymongo
 
-from benchmarks import growth, idle, latency, memory, peers, plot, throughput, unused, workers
+from benchmarks import (
+    growth,
+    idle,
+    latency,
+    memory,
+    messages,
+    peers,
+    plot,
+    throughput,
+    unused,
+    workers,
+)
 from benchmarks.child import ROOT
 from benchmarks.host import Host, look_around
 from benchmarks.report import Results, summary, table_of, write
@@ -33,6 +44,7 @@ class Measure(Protocol):
 DEFAULT: Mapping[str, Measure] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "messages": messages.measure,
     "growth": growth.measure,
     "memory": memory.measure,
     "workers": workers.measure,

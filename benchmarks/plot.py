@@ -17,6 +17,7 @@ from benchmarks.growth import Growth
 from benchmarks.idle import Idle
 from benchmarks.latency import PARK_AFTER, Case, Latency
 from benchmarks.memory import Memory
+from benchmarks.messages import Messages
 from benchmarks.peers import OURS, Peers
 from benchmarks.report import Results
 from benchmarks.rounds import Spread
@@ -67,6 +68,8 @@ def _draw(figure: Figure, results: Results) -> None:
             _draw_throughput(figure, results)
         case Latency():
             _draw_latency(figure, results)
+        case Messages():
+            _draw_messages(figure, results)
         case Growth():
             _draw_growth(figure, results)
         case Memory():
@@ -101,6 +104,18 @@ def _draw_latency(figure: Figure, results: Latency) -> None:
     left.set(xscale="log", title="starts and ends", xlabel="milliseconds")
     left.set_ylabel("share of the samples")
     right.set(title="lateness of naps", xlabel="milliseconds")
+
+
+def _draw_messages(figure: Figure, results: Messages) -> None:
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    names = ["to different\nworkflows", "to one\nworkflow", "single\ninserts"]
+    rates = [results.to_many, results.to_one, results.single_inserts]
+    _bars(left, names, [Spread.of(rate) for rate in rates], [BLUE, BLUE, GREY])
+    left.set(title="messages a second")
+    for (name, delays), colour in zip(results.delays.items(), COLOURS, strict=False):
+        right.ecdf(delays, label=name, color=colour)
+    right.set(xscale="log", title="send to handler", xlabel="milliseconds")
+    right.legend(fontsize=8)
 
 
 def _draw_growth(figure: Figure, results: Growth) -> None:

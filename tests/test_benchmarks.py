@@ -13,7 +13,7 @@ import pytest
 from benchmarks.rounds import Percentiles, Spread, interleaved, scattered
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["throughput", "latency", "growth", "memory", "workers", "idle", "unused"]
+NAMES = ["throughput", "latency", "messages", "growth", "memory", "workers", "idle", "unused"]
 
 
 @pytest.mark.server
