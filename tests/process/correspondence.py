@@ -77,7 +77,8 @@ def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
         patience = PATIENCE * (1 + workflows / 1000)
         while _left(database) and time.monotonic() - began < patience:
             time.sleep(rng.uniform(0.2, 2))
-            victim = rng.randrange(len(roles))
+            # A worker comes first: the process outside may have ended by itself.
+            victim = rng.randrange(len(roles)) if kills else 0
             kills += processes[victim].poll() is None
             processes[victim].kill()
             processes[victim].wait()
