@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 SEEDS = 500
 """How many seeds a mutation may need."""
 
-TRIED = 300
+TRIED = 200
 """How many seeds are tried each time; `make soak` tries more."""
 
 PART = 50

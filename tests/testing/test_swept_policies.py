@@ -41,7 +41,7 @@ from bluestreak_core.testing.clock import START
 from bluestreak_memory import MemorySession, MemoryStore
 from tests.run_watch import RunWatch, current_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unmeasured")]
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
