@@ -16,6 +16,7 @@ from tests.simulation.record import Record
 from tests.simulation.scenario import Operation
 
 _PUNCTUAL = timedelta(seconds=2)
+_ROUNDING = timedelta(milliseconds=2)
 
 _CALLS_TO_RECEIVE = 14
 """How many calls may be under way, one after the other, until a parked workflow receives."""
@@ -95,9 +96,9 @@ def nobody_sleeps_over_mail(
     record: Record, workflow: Workflow, unread: Collection[NewMessage]
 ) -> None:
     """A workflow that waits for a message does not do so beside one that has come."""
-    soon = timedelta(seconds=max(map(abs, record.scenario.skews)))  # by the clock of its worker
-    is_idle = workflow.status in (Status.IDLE, Status.PAUSED)
-    if not is_idle or workflow.timeout_at <= record.clock.now() + soon:
+    skew = timedelta(seconds=max(map(abs, record.scenario.skews)))
+    is_released = workflow.timeout_at <= record.clock.now() + skew + _ROUNDING
+    if workflow.status not in (Status.IDLE, Status.PAUSED) or is_released:
         return
     names = record.names_asked_for(workflow.workflow_id)
     for message in unread:
