@@ -111,7 +111,6 @@ class Handler:
             else:
                 output = (await ctx.receive_any(operation.id, operation.names, **limits)).payload
         except MessageTimeout:
-            mail_invariant.timeouts_do_not_come_early(self._record, ctx.workflow_id, operation)
             output = operation.timed_out
         mail_invariant.handlers_see_what_was_received(
             self._record, ctx.workflow_id, operation, output

@@ -194,7 +194,8 @@ class Observer(StoreWrapper):
         if stored.error == WAITING:
             what = f"attempt of {stored.step_id} to receive, round {stored.round}"
             self._note_record(claim, what, stored.retry_at)
-            self._record.waits[claim.workflow_id, stored.step_id] = stored.retry_at
+            wait = (claim.workflow_id, stored.step_id, stored.round)
+            self._record.waits[wait] = stored.retry_at
             return stored
         invariant.policies_give_up_at_once(self._record, attempt)
         invariant.aborts_are_no_attempts(self._record, attempt)
@@ -310,8 +311,9 @@ class Observer(StoreWrapper):
         if receipt is None or not is_first:
             return
         record.receipts[key] = receipt
-        mail_invariant.timeouts_come_in_time(record, claim, step.step_id, record.waits.get(key))
+        mail_invariant.timeouts_come_in_time(record, claim, step.step_id)
         if receipt.message_id is None:
+            mail_invariant.timeouts_do_not_come_early(record, claim, step.step_id)
             mail_invariant.timeouts_leave_no_mail(record, *key, unread)
         else:
             mail_invariant.messages_are_received_once(record, *key, receipt.message_id)

@@ -100,8 +100,8 @@ class Record:
     """The step that has received each message."""
     receipts: dict[tuple[str, str], Receipt] = field(default_factory=dict)
     """What each receive has got first, by the ids of its workflow and its step."""
-    waits: dict[tuple[str, str], datetime | None] = field(default_factory=dict)
-    """When the timeout of each receive ends, in the latest round of its workflow."""
+    waits: dict[tuple[str, str, int], datetime | None] = field(default_factory=dict)
+    """When the timeout of each receive ends, in each round of its workflow."""
     woken: dict[str, datetime] = field(default_factory=dict)
     """When each workflow was last woken by a message."""
 
