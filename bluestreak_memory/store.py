@@ -23,10 +23,8 @@ from typing import Any
 from typing_extensions import override
 
 from bluestreak_core import machine
-from bluestreak_core.argument import check_implements
-from bluestreak_core.clock import Clock, SystemClock
-from bluestreak_core.concurrency import HomeLoop, first_of
-from bluestreak_core.errors import BluestreakError
+from bluestreak_core.clock import Clock
+from bluestreak_core.concurrency import HomeLoop
 from bluestreak_core.machine import Transition, change
 from bluestreak_core.model import (
     Attempt,
@@ -36,9 +34,7 @@ from bluestreak_core.model import (
     Failure,
     History,
     Nap,
-    NewMessage,
     NewWorkflow,
-    NoMessage,
     Standing,
     Status,
     Step,
@@ -47,15 +43,12 @@ from bluestreak_core.model import (
 from bluestreak_core.store import (
     MAX_VALUE_BYTES,
     CountBy,
-    Hints,
     ListPosition,
-    PlainRules,
     Pruned,
     Query,
     Records,
     Store,
     SupportsForks,
-    SupportsMessages,
     SupportsPruning,
     SupportsSearch,
     SupportsTransactions,
@@ -63,14 +56,12 @@ from bluestreak_core.store import (
     WorkflowSummary,
 )
 from bluestreak_core.store.query import to_summary
-from bluestreak_memory.record import Record
+from bluestreak_memory.messages import Messages
 from bluestreak_memory.session import MemorySession
-from bluestreak_memory.transaction import Transactions
-from bluestreak_memory.workflows import Workflows
 
 
 class MemoryStore(
-    Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning, SupportsMessages
+    Messages, Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning
 ):
     """A store in the memory of one process, which forgets everything when the process ends.
 
@@ -78,17 +69,11 @@ class MemoryStore(
     with `bluestreak_mongo.BsonRules()`. `clock` is the time authority, a `ManualClock` in tests.
 
     Its methods are those of the protocols, and what is handed in and out is copied here. The rest
-    is the work of `Workflows` and `Transactions`.
+    is the work of its `Parts`.
     """
 
     def __init__(self, *, clock: Clock | None = None, rules: ValueRules | None = None) -> None:
-        self._clock = SystemClock() if clock is None else clock
-        self._rules = PlainRules() if rules is None else rules
-        check_implements("clock", self._clock, Clock)
-        check_implements("rules", self._rules, ValueRules)
-        self._hints = Hints(self._clock)
-        self._workflows = Workflows(self._hints)
-        self._transactions = Transactions(self._workflows, self._to_stored)
+        super().__init__(clock, rules)
         self._home = HomeLoop()
 
     def __repr__(self) -> str:
@@ -114,30 +99,30 @@ class MemoryStore(
 
     @override
     async def create(self, new: NewWorkflow) -> bool:
-        return self._workflows.add(self._new_record(new))
+        return self._workflows.add(self._copies.record(new))
 
     @override
     async def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
-        records = [self._new_record(workflow) for workflow in new]
+        records = [self._copies.record(workflow) for workflow in new]
         return [self._workflows.add(record) for record in records]
 
     @override
     async def find_workflow(self, workflow_id: str) -> Workflow | None:
         workflow = self._workflows.find(workflow_id)
-        return None if workflow is None else self._copy_of(workflow)
+        return None if workflow is None else self._copies.workflow(workflow)
 
     @override
     async def find_standing(self, workflow_id: str) -> Standing | None:
         workflow = self._workflows.find(workflow_id)
         if workflow is None:
             return None
-        return replace(workflow.standing, result=self._copy(workflow.result))
+        return replace(workflow.standing, result=self._copies.copy(workflow.result))
 
     @override
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
         record = self._workflows.get(workflow_id)
         step = None if record is None else record.steps.get(step_id)
-        return None if step is None else replace(step, output=self._copy(step.output))
+        return None if step is None else replace(step, output=self._copies.copy(step.output))
 
     @override
     async def find_nap(self, workflow_id: str, nap_id: str) -> Nap | None:
@@ -150,7 +135,7 @@ class MemoryStore(
     async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
         self._hints.looking(request.now)
         return [
-            Claim(token=claim.token, workflow=self._copy_of(claim.workflow))
+            Claim(token=claim.token, workflow=self._copies.workflow(claim.workflow))
             for claim in self._workflows.claim(request)
         ]
 
@@ -158,7 +143,7 @@ class MemoryStore(
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         records = {claim.workflow_id: self._workflows.get(claim.workflow_id) for claim in claims}
         return {
-            workflow_id: History() if record is None else record.history(self._copy)
+            workflow_id: History() if record is None else record.history(self._copies.copy)
             for workflow_id, record in records.items()
         }
 
@@ -178,9 +163,9 @@ class MemoryStore(
     @override
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
-        value = self._to_stored(output, what)
+        value = self._copies.to_stored(output, what)
         step = Step(workflow_id=claim.workflow_id, step_id=step_id, output=value, saved_at=now)
-        return self._copy(self._workflows.claimed(claim).save_step(claim, step).output)
+        return self._copies.copy(self._workflows.claimed(claim).save_step(claim, step).output)
 
     @override
     async def save_nap(
@@ -215,7 +200,7 @@ class MemoryStore(
         record = self._workflows.get(claim.workflow_id)
         room = MAX_VALUE_BYTES - (record.input_size if record else 0)
         what = f"result of workflow {claim.workflow_id!r}"
-        value, _ = self._rules.round_trip(result, what, room)
+        value = self._copies.to_stored(result, what, room)
         self._workflows.end(claim, change.finish(value, now))
 
     @override
@@ -262,7 +247,7 @@ class MemoryStore(
         now: Callable[[], datetime],
     ) -> Any:
         step = await self._transactions.transact(claim, step_id, fn, now)
-        return self._copy(step.output)
+        return self._copies.copy(step.output)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[MemorySession]:
@@ -273,12 +258,12 @@ class MemoryStore(
 
     @override
     async def create_in(self, session: Any, new: NewWorkflow) -> bool:
-        return self._transactions.create(session, self._new_record(new))
+        return self._transactions.create(session, self._copies.record(new))
 
     @override
     async def find_in(self, session: Any, workflow_id: str) -> Workflow | None:
         workflow = self._transactions.find(session, workflow_id)
-        return None if workflow is None else self._copy_of(workflow)
+        return None if workflow is None else self._copies.workflow(workflow)
 
     @override
     async def control_in(
@@ -290,55 +275,6 @@ class MemoryStore(
         reason: str | None = None,
     ) -> None:
         self._transactions.control(session, workflow_id, event, now, reason)
-
-    # Messages ----------------------------------------------------------------------------------
-
-    @override
-    async def send(self, message: NewMessage) -> bool:
-        return self._workflows.send(self._new_message(message))
-
-    @override
-    async def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
-        return self._workflows.send_many([self._new_message(message) for message in messages])
-
-    @override
-    async def send_in(self, session: Any, message: NewMessage) -> bool:
-        return self._transactions.send(session, self._new_message(message))
-
-    @override
-    async def receive(
-        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
-    ) -> Step | NoMessage:
-        record = self._workflows.claimed(claim)
-        step = record.receive(claim, step_id, names, now, give_up=give_up)
-        if isinstance(step, NoMessage):
-            return step
-        return replace(step, output=self._copy(step.output))
-
-    @override
-    async def park_until_message(
-        self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
-    ) -> None:
-        record = self._workflows.get(claim.workflow_id)
-        seen = mail if record is None else record.workflow.mail
-        moved = change.wait(wake_up_at, tuple(names)) if seen == mail else change.release(now)
-        self._workflows.end(claim, moved)
-
-    @override
-    async def wait_for_message(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
-        workflow = self._workflows.find(workflow_id)
-        if workflow is None or workflow.mail != mail:
-            return True
-        delivered = self._hints.mail_of(workflow_id)
-        seen = delivered.count
-        await first_of(delivered.wait(), self._clock.sleep(timeout))
-        return delivered.count != seen
-
-    @override
-    async def find_unread(self, workflow_id: str, limit: int) -> Sequence[NewMessage]:
-        record = self._workflows.get(workflow_id)
-        unread = [] if record is None else record.mailbox.unread(limit)
-        return [replace(message, payload=None) for message in unread]
 
     # Forks, search and pruning -----------------------------------------------------------------
 
@@ -361,7 +297,7 @@ class MemoryStore(
     @override
     async def records(self, workflow_id: str) -> Records:
         record = self._workflows.get(workflow_id)
-        return Records() if record is None else record.copy_records(self._copy)
+        return Records() if record is None else record.copy_records(self._copies.copy)
 
     @override
     async def prune(
@@ -376,25 +312,3 @@ class MemoryStore(
                 pruned += record.size()
                 self._workflows.delete(workflow.workflow_id)
         return pruned
-
-    # Values ------------------------------------------------------------------------------------
-
-    def _new_record(self, new: NewWorkflow) -> Record:
-        value, size = self._rules.round_trip(new.input, f"input of workflow {new.workflow_id!r}")
-        return Record(machine.create(replace(new, input=value)), input_size=size)
-
-    def _new_message(self, message: NewMessage) -> NewMessage:
-        what = f"payload of message {message.name!r} to workflow {message.workflow_id!r}"
-        return replace(message, payload=self._to_stored(message.payload, what))
-
-    def _to_stored(self, value: Any, what: str) -> Any:
-        return self._rules.round_trip(value, what)[0]
-
-    def _copy(self, value: Any) -> Any:
-        return self._rules.round_trip(value, "stored value")[0]
-
-    def _copy_of(self, workflow: Workflow) -> Workflow:
-        values, result = self._copy(workflow.input), self._copy(workflow.result)
-        if values is workflow.input and result is workflow.result:
-            return workflow  # of immutable values only
-        return change.replaced(workflow, input=values, result=result)

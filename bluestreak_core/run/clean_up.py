@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from bluestreak_core.argument import check_function, check_id, has_real_type
+from bluestreak_core.argument import check_function, has_real_type
 from bluestreak_core.concurrency import cancellations, until_answered
 from bluestreak_core.errors import FinalMistakes, StoreUnavailable
 from bluestreak_core.run.frame import Frame
@@ -102,7 +102,7 @@ def on_cancel(
     """Register a clean-up under the id of a step."""
     frame.check_now("clean-up", step_id)
     with FinalMistakes():
-        step_id = check_id("step id", step_id)
+        step_id = frame.step_id(step_id)
         check_function("ctx.on_cancel", "clean-up", step_id, fn)
         frame.use_step(step_id)
     clean_ups.add(CleanUp(step_id, fn, args, copy_context()))

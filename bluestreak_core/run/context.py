@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, TypeVar, TypeVarTuple, overload
 from uuid import UUID
 
-from bluestreak_core.argument import Duration, check_id
+from bluestreak_core.argument import Duration
 from bluestreak_core.errors import FinalMistakes
-from bluestreak_core.message import Message, Received
 from bluestreak_core.retry import Retry
 from bluestreak_core.run import recorded
 from bluestreak_core.run.clean_up import CleanUps, on_cancel
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.info import WorkflowInfo
+from bluestreak_core.run.message_verbs import MessageVerbs
 from bluestreak_core.run.nap import sleep, sleep_until
-from bluestreak_core.run.receive import receive, received_payload
 from bluestreak_core.run.step import step
 from bluestreak_core.run.transaction import transaction
 from bluestreak_core.run.unawaited import Unawaited
 
-P = TypeVar("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context:
+class Context(MessageVerbs):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a
@@ -38,9 +36,8 @@ class Context:
     """
 
     def __init__(self, frame: Frame, clean_ups: CleanUps, unawaited: Unawaited) -> None:
-        self._frame = frame
+        super().__init__(frame, unawaited)
         self._clean_ups = clean_ups
-        self._unawaited = unawaited
 
     @property
     def workflow_id(self) -> str:
@@ -60,7 +57,7 @@ class Context:
         the same in every attempt, run and process, and unique to the step. Raises `InvalidId`.
         """
         with FinalMistakes():
-            step_id = check_id("step id", step_id)
+            step_id = self._frame.step_id(step_id)
         return sha256(f"{self.workflow_id}\0{step_id}".encode()).hexdigest()
 
     @overload
@@ -123,96 +120,7 @@ class Context:
         `fn`.
         """
         work = step(self._frame, step_id, fn, args, retry, timeout)
-        return self._unawaited.watch("step", step_id, work)
-
-    @overload
-    def receive(
-        self,
-        step_id: str,
-        message: Message[P],
-        /,
-        *,
-        timeout: Duration | None = None,
-        deadline: datetime | None = None,
-    ) -> Coroutine[Any, Any, P]: ...
-
-    @overload
-    def receive(
-        self,
-        step_id: str,
-        message: str,
-        /,
-        *,
-        timeout: Duration | None = None,
-        deadline: datetime | None = None,
-    ) -> Coroutine[Any, Any, Any]: ...
-
-    def receive(
-        self,
-        step_id: str,
-        message: Message[Any] | str,
-        /,
-        *,
-        timeout: Duration | None = None,
-        deadline: datetime | None = None,
-    ) -> Coroutine[Any, Any, Any]:
-        """Wait for a message that is sent to this workflow; return its payload.
-
-        It may have been sent before: a message waits in the workflow's mailbox until it is
-        received. Each is received once, in the order in which they were sent. That is recorded as
-        a step, so later runs get the same message here.
-
-        After `park_after` the workflow leaves memory. When a message is sent, the handler runs
-        again from the top.
-
-        - `timeout`, in seconds or as a `timedelta`, counts from the first run that gets here;
-          `deadline` is an aware datetime. If no message has come by then, `MessageTimeout` is
-          raised here, in this run and in each later one; if the handler does not catch it, the
-          workflow is aborted. A message that comes later waits for the next `receive`. A timeout of
-          0 receives what is there.
-
-        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`,
-        `AlreadyReceiving`, `UsedInStep`, `UsedInTransaction`, and `Unsupported` if the store has no
-        mailboxes. A payload that does not fit the type of the message raises `InvalidValue`, which
-        aborts the workflow.
-        """
-        work = received_payload(self._frame, step_id, message, timeout, deadline)
-        return self._unawaited.watch("receive", step_id, work)
-
-    @overload
-    def receive_any(
-        self,
-        step_id: str,
-        messages: Sequence[Message[P]],
-        /,
-        *,
-        timeout: Duration | None = None,
-        deadline: datetime | None = None,
-    ) -> Coroutine[Any, Any, Received[P]]: ...
-
-    @overload
-    def receive_any(
-        self,
-        step_id: str,
-        messages: Sequence[Message[Any] | str],
-        /,
-        *,
-        timeout: Duration | None = None,
-        deadline: datetime | None = None,
-    ) -> Coroutine[Any, Any, Received[Any]]: ...
-
-    def receive_any(
-        self,
-        step_id: str,
-        messages: Sequence[Message[Any] | str],
-        /,
-        *,
-        timeout: Duration | None = None,
-        deadline: datetime | None = None,
-    ) -> Coroutine[Any, Any, Received[Any]]:
-        """`receive` the first of several messages; return it with its name, time and id."""
-        work = receive(self._frame, step_id, messages, timeout, deadline)
-        return self._unawaited.watch("receive_any", step_id, work)
+        return self._watch("step", step_id, work)
 
     def transaction(
         self, step_id: str, fn: Callable[[Any, *Ts], Awaitable[T]], /, *args: *Ts
@@ -231,7 +139,7 @@ class Context:
         `InvalidArgument` if `fn` has ended the transaction, or the claim of its own workflow.
         """
         work = transaction(self._frame, step_id, fn, args)
-        return self._unawaited.watch("transaction", step_id, work)
+        return self._watch("transaction", step_id, work)
 
     def on_cancel(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
         """Register `fn(*args)` to be called if the workflow is cancelled during this run.
@@ -247,16 +155,16 @@ class Context:
 
     def now(self, step_id: str, /) -> Coroutine[Any, Any, datetime]:
         """The store's time when a run first got here, recorded as a step: aware, in UTC."""
-        return self._unawaited.watch("now", step_id, recorded.now(self._frame, step_id))
+        return self._watch("now", step_id, recorded.now(self._frame, step_id))
 
     def uuid(self, step_id: str, /) -> Coroutine[Any, Any, UUID]:
         """A random UUID, recorded as a step."""
-        return self._unawaited.watch("uuid", step_id, recorded.uuid(self._frame, step_id))
+        return self._watch("uuid", step_id, recorded.uuid(self._frame, step_id))
 
     def random(self, step_id: str, /) -> Coroutine[Any, Any, float]:
         """A random number from 0.0 up to 1.0, without it, recorded as a step."""
         work = recorded.random_number(self._frame, step_id)
-        return self._unawaited.watch("random", step_id, work)
+        return self._watch("random", step_id, work)
 
     def sleep(self, nap_id: str, duration: Duration, /) -> Coroutine[Any, Any, None]:
         """Wait for a duration, in seconds or as a `timedelta`.
@@ -268,7 +176,7 @@ class Context:
         Raises `InvalidId`, `InvalidDuration`, `DuplicateNap` and `UsedInTransaction`.
         """
         work = sleep(self._frame, nap_id, duration)
-        return self._unawaited.watch("sleep", nap_id, work)
+        return self._watch("sleep", nap_id, work)
 
     def sleep_until(self, nap_id: str, instant: datetime, /) -> Coroutine[Any, Any, None]:
         """Wait until an instant, an aware datetime. The one that is first recorded holds.
@@ -277,4 +185,4 @@ class Context:
         `InvalidId`, `InvalidArgument`, `DuplicateNap` and `UsedInTransaction`.
         """
         work = sleep_until(self._frame, nap_id, instant)
-        return self._unawaited.watch("sleep_until", nap_id, work)
+        return self._watch("sleep_until", nap_id, work)

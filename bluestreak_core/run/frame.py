@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from copy import copy
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
+from bluestreak_core.argument import check_id
 from bluestreak_core.errors import (
     CorruptDocument,
     DuplicateNap,
@@ -36,8 +38,9 @@ _LOOK_AGAIN = timedelta(seconds=1)
 class Frame:
     """One run of a handler, as the verbs of its context see it.
 
-    A verb calls `check` first, takes its id with `use_step` or `use_nap`, looks for a record under
-    that id, makes new records with `record`, and waits with `doze`.
+    A verb calls `check` first, puts its id into the scope with `step_id` or `nap_id`, takes it with
+    `use_step` or `use_nap`, looks for a record under that id, makes new records with `record`, and
+    waits with `doze`.
     """
 
     def __init__(
@@ -57,10 +60,30 @@ class Frame:
         self.operations = operations
         self.exit = exit
         self.workflow_id = journal.workflow.workflow_id
+        self.prefix = ""
+        """What precedes each id of this scope."""
         self._failed_steps = journal.workflow.failed_steps
         self._step_ids: set[str] = set()
         self._nap_ids: set[str] = set()
         self._has_warned = False
+
+    def scoped(self, scope_id: str) -> Self:
+        """The same run, with ids in a scope of this one."""
+        scope = copy(self)
+        scope.prefix = f"{self.prefix}{scope_id}/"
+        return scope
+
+    def step_id(self, step_id: object) -> str:
+        """The whole id of a step in this scope. Raises `InvalidId`."""
+        return self._whole("step id", step_id)
+
+    def nap_id(self, nap_id: object) -> str:
+        """The whole id of a nap in this scope. Raises `InvalidId`."""
+        return self._whole("nap id", nap_id)
+
+    def _whole(self, kind: str, used_id: object) -> str:
+        plain = check_id(kind, used_id)
+        return check_id(kind, self.prefix + plain) if self.prefix else plain
 
     async def check(self, kind: str, used_id: object) -> None:
         """Return if the run may go on; `kind` and `used_id` name the operation that would begin.

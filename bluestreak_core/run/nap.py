@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from bluestreak_core.argument import Duration, check_id, to_instant, to_timedelta
+from bluestreak_core.argument import Duration, to_instant, to_timedelta
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.run.frame import Frame
@@ -15,7 +15,7 @@ async def sleep(frame: Frame, nap_id: str, duration: Duration) -> None:
     """Wait until the recorded end of the nap; record it first if it is not."""
     await frame.check("nap", nap_id)
     with FinalMistakes():
-        nap_id = check_id("nap id", nap_id)
+        nap_id = frame.nap_id(nap_id)
         span = to_timedelta(f"duration of nap {nap_id!r}", duration)
         frame.use_nap(nap_id)
     await _sleep(frame, nap_id, lambda: in_milliseconds(frame.journal.clock.now() + span))
@@ -25,7 +25,7 @@ async def sleep_until(frame: Frame, nap_id: str, instant: datetime) -> None:
     """`sleep`, with its end instead of its length."""
     await frame.check("nap", nap_id)
     with FinalMistakes():
-        nap_id = check_id("nap id", nap_id)
+        nap_id = frame.nap_id(nap_id)
         wake_up_at = to_instant(f"end of nap {nap_id!r}", instant)
         frame.use_nap(nap_id)
     await _sleep(frame, nap_id, lambda: wake_up_at)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from bluestreak_core.argument import Duration, check_id, has_real_type, to_instant, to_timedelta
+from bluestreak_core.argument import Duration, has_real_type, to_instant, to_timedelta
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import (
     AlreadyReceiving,
@@ -49,7 +49,7 @@ async def receive(
     """
     await frame.check("receive", step_id)
     with FinalMistakes():
-        step_id = check_id("step id", step_id)
+        step_id = frame.step_id(step_id)
         asked = _by_name(step_id, messages)
         limit = _to_limit(step_id, timeout, deadline)
         frame.use_step(step_id)

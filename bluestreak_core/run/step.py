@@ -10,7 +10,6 @@ from typing import Any
 from bluestreak_core.argument import (
     Duration,
     check_function,
-    check_id,
     has_real_type,
     to_positive_timedelta,
 )
@@ -37,7 +36,7 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
     if frame.may_be_over:
         await frame.check("step", step_id)
     with _FINAL_MISTAKES:
-        step_id = check_id("step id", step_id)
+        step_id = frame.step_id(step_id)
         check_function("ctx.step", "step", step_id, fn)
         limit = frame.policy.step_timeout if timeout is None else _limit(step_id, timeout)
         if retry is not None and not has_real_type(retry, Retry):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bluestreak_core.argument import check_async, check_function, check_id
+from bluestreak_core.argument import check_async, check_function
 from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.transaction_call import RolledBack, TransactionCall
@@ -17,7 +17,7 @@ async def transaction(
     """Return the recorded output of the step; if there is none, commit it with what `fn` writes."""
     await frame.check("transaction", step_id)
     with FinalMistakes():
-        step_id = check_id("step id", step_id)
+        step_id = frame.step_id(step_id)
         check_function("ctx.transaction", "transaction", step_id, fn)
         check_async(f"transaction {step_id!r}", fn)
         frame.use_step(step_id)

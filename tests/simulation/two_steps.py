@@ -22,7 +22,7 @@ class TwoStepStore(MemoryStore):
         mailbox = self._workflows.check_reachable(message).mailbox
         if mailbox.has_had(message.message_id):
             return await super().send(message)
-        return mailbox.add(self._new_message(message))
+        return mailbox.add(self._copies.message(message))
 
     @override
     async def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
