@@ -118,6 +118,12 @@ def check_number(name: str, value: object, least: float, most: float = sys.float
         raise InvalidArgument(name, value, f"expected a number {bounds}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Refuse anything but True and False."""
+    if value is not True and value is not False:
+        raise InvalidArgument(name, value, "expected True or False")
+
+
 def check_exceptions(name: str, value: object) -> None:
     """Refuse anything but an exception class or a tuple of them."""
     for kind in value if isinstance(value, tuple) else (value,):

@@ -42,6 +42,9 @@ class ErrorRecord:
 WAITING = ErrorRecord(type="waiting", message="until then, for a message", traceback="")
 """Stands where no error has occurred; see `Attempt`."""
 
+BEGUN = "begun"
+"""The type of the error of an attempt that has begun; its message is the token of the claim."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -283,7 +286,8 @@ class Attempt:
     round from 1. `retry_at` is when the next attempt is due; None after the last one.
 
     A `receive` with a timeout keeps the end of its wait in the same way, as the `retry_at` of
-    attempt 0, whose error is `WAITING`.
+    attempt 0, whose error is `WAITING`. The begin of attempt n of a step that is called at most
+    once is kept as attempt -n.
     """
 
     workflow_id: str
@@ -299,13 +303,23 @@ class Attempt:
         """Whether it is the wait of a `receive`, and nothing has failed."""
         return self.number == 0
 
+    @property
+    def is_begin(self) -> bool:
+        """Whether it is the begin of attempt `-number`, and nothing has failed yet."""
+        return self.number < 0
+
+    @property
+    def order(self) -> tuple[int, bool]:
+        """Its place among the attempts of a round: what came of an attempt follows its begin."""
+        return abs(self.number), self.number > 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """What a workflow has recorded so far.
 
     `steps` maps step ids to outputs, `naps` nap ids to wake-up instants, `attempts` step ids to the
-    latest failed attempt of the current round, and `receipts` the ids of steps that received a
+    latest attempt of the current round, and `receipts` the ids of steps that received a
     message, or none in time, to what they have got.
     """
 

@@ -38,6 +38,7 @@ class EventKind(StrEnum):
     RECEIVED = "received"
     WAIT = "wait"
     NAP = "nap"
+    ATTEMPT_BEGUN = "attempt begun"
     ATTEMPT_FAILED = "attempt failed"
     STEP_FAILED = "step failed"
     FAILED = "failed"
@@ -59,7 +60,8 @@ class TimelineEvent:
 
     `at` is None if the time is not recorded. `name` is the id of the step or nap, or the worker.
     `RECEIVED` is a step that has received a message, or none in time; `WAIT` is the record
-    of how long it waits, an attempt. `record` is the source of the event: the claim's entry, the
+    of how long it waits, an attempt. `ATTEMPT_BEGUN` is the begin of a call that happens at most
+    once. `record` is the source of the event: the claim's entry, the
     step, the nap, the attempt, the given-up step, the last error; None if the source is the
     workflow itself.
     """
@@ -127,11 +129,8 @@ def _detail(record: Record | None) -> str:
             detail = f": {_cut(output)}"
         case Nap(wake_up_at=wake_up_at):
             detail = f" until {_shown(wake_up_at)}"
-        case Attempt(number=0, retry_at=datetime() as until):
-            detail = f" until {_shown(until)}"
-        case Attempt(number=number, error=error, retry_at=retry_at):
-            then = "" if retry_at is None else f", tried again at {_shown(retry_at)}"
-            detail = f", number {number}: {_error(error)}{then}"
+        case Attempt():
+            detail = _detail_of_attempt(record)
         case FailedStep(attempts=attempts, error=error):
             detail = f" after {counted(attempts, 'attempt')}: {_error(error)}"
         case ErrorRecord():
@@ -139,6 +138,15 @@ def _detail(record: Record | None) -> str:
         case ClaimEntry(after_crash=True):
             detail = ", since a lease had run out"
     return detail
+
+
+def _detail_of_attempt(attempt: Attempt) -> str:
+    if attempt.is_begin:
+        return f", number {-attempt.number}"
+    if attempt.is_wait:
+        return "" if attempt.retry_at is None else f" until {_shown(attempt.retry_at)}"
+    then = "" if attempt.retry_at is None else f", tried again at {_shown(attempt.retry_at)}"
+    return f", number {attempt.number}: {_error(attempt.error)}{then}"
 
 
 def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
@@ -169,8 +177,13 @@ def _attempts(records: Records, *, waited_after: bool) -> Iterator[TimelineEvent
     for attempt in records.attempts:
         at, name = attempt.saved_at, attempt.step_id
         if waited_after == (attempt.retry_at is not None and attempt.retry_at > at):
-            kind = EventKind.WAIT if attempt.is_wait else EventKind.ATTEMPT_FAILED
-            yield TimelineEvent(kind=kind, at=at, name=name, record=attempt)
+            yield TimelineEvent(kind=_kind(attempt), at=at, name=name, record=attempt)
+
+
+def _kind(attempt: Attempt) -> EventKind:
+    if attempt.is_begin:
+        return EventKind.ATTEMPT_BEGUN
+    return EventKind.WAIT if attempt.is_wait else EventKind.ATTEMPT_FAILED
 
 
 def _ordered(events: Iterator[TimelineEvent]) -> list[TimelineEvent]:

@@ -173,6 +173,33 @@ class StepFailed(StateError):
         )
 
 
+class StepInterrupted(StepFailed):
+    """A step that is called at most once had begun, and no run has recorded how it ended.
+
+    Its process died, or its run was cancelled. Its effects may have happened or not.
+    """
+
+
+class PollTimeout(StateError, TimeoutError):
+    """A `poll` had no result in time; `attempts` is how often it has checked.
+
+    Each later run of the handler gets the same error at the same place.
+    """
+
+    def __init__(self, workflow_id: str, step_id: str, attempts: int) -> None:
+        super().__init__(workflow_id, step_id, attempts)
+        self.args = (workflow_id, step_id, attempts)  # OSError keeps only two of three
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        return (
+            f"workflow {self.workflow_id!r}: poll {self.step_id!r} had no result in time, after "
+            f"{counted(self.attempts, 'check')}"
+        )
+
+
 class StepTimeout(StateError, TimeoutError):
     """A step's function took longer than its `timeout`; `seconds` is how long that is."""
 

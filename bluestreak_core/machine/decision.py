@@ -235,8 +235,8 @@ def control_change(
 
 
 def latest_attempts(attempts: Iterable[Attempt], round: int) -> dict[str, Attempt]:
-    """By step id, the latest failed attempt of a round."""
-    ordered = sorted(attempts, key=lambda attempt: attempt.number)
+    """By step id, the latest attempt of a round, failed or begun."""
+    ordered = sorted(attempts, key=lambda attempt: attempt.order)
     return {attempt.step_id: attempt for attempt in ordered if attempt.round == round}
 
 

@@ -19,16 +19,29 @@ from bluestreak_core.run.hook import CallKind, RunHook, RunInfo, UserCall
 from bluestreak_core.run.info import WorkflowInfo
 from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease
 from bluestreak_core.run.run import Run
+from bluestreak_core.run.structure import (
+    BranchOutcome,
+    BranchStatus,
+    Done,
+    EndedBy,
+    Outcomes,
+    Winner,
+)
 
 __all__ = [
     "RENEWALS_PER_LEASE",
+    "BranchOutcome",
+    "BranchStatus",
     "CallKind",
     "Context",
+    "Done",
+    "EndedBy",
     "ErrorCallback",
     "Handler",
     "HandlerPolicy",
     "Handlers",
     "Lease",
+    "Outcomes",
     "Policy",
     "Registration",
     "Run",
@@ -36,5 +49,6 @@ __all__ = [
     "RunInfo",
     "SharedHistories",
     "UserCall",
+    "Winner",
     "WorkflowInfo",
 ]

@@ -1,22 +1,24 @@
-"""The attempts of a step with a retry policy."""
+"""The attempts of a step with a retry policy, or of one that is called at most once."""
 
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.errors import StepFailed
-from bluestreak_core.model import Attempt, FailedStep
+from bluestreak_core.errors import StepFailed, StepInterrupted
+from bluestreak_core.model import BEGUN, Attempt, ErrorRecord, FailedStep
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.journal import Journal
 
 logger = logging.getLogger(__name__)
 
+_INTERRUPTED = f"{StepInterrupted.__module__}.{StepInterrupted.__qualname__}"
+
 
 class Attempts:
-    """The failed attempts of one step in the current round of its workflow, whatever the run."""
+    """The attempts of one step in the current round of its workflow, whatever the run."""
 
     def __init__(self, journal: Journal, step_id: str, retry: Retry) -> None:
         self._journal = journal
@@ -27,8 +29,10 @@ class Attempts:
 
     @property
     def number(self) -> int:
-        """The number of the next attempt, from 1."""
-        return 1 if self._latest is None else self._latest.number + 1
+        """The number of the next attempt, or of the one that has begun; from 1."""
+        if self._latest is None:
+            return 1
+        return -self._latest.number if self._latest.is_begin else self._latest.number + 1
 
     @property
     def kind(self) -> str:
@@ -44,44 +48,79 @@ class Attempts:
     def are_used_up(self) -> bool:
         """Whether no attempt is left. The policy may have changed since the last one."""
         latest = self._latest
-        return latest is not None and (
-            latest.retry_at is None or self._retry.is_used_up_by(latest.number)
+        return (
+            latest is not None
+            and not latest.is_begin
+            and (latest.retry_at is None or self._retry.is_used_up_by(latest.number))
         )
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether an earlier run has begun the latest attempt, and has not recorded its end."""
+        return self._latest is not None and self._latest.is_begin
+
+    async def begin(self) -> bool:
+        """Record that the next attempt begins; False if another run has begun it."""
+        token = self._journal.lease.claim.token
+        error = ErrorRecord(type=BEGUN, message=token, traceback="")
+        begin = self._attempt(-self.number, error, retry_at=None)
+        return (await self._journal.save_attempt(begin)).error.message == token
 
     async def add(self, error: Exception) -> None:
         """Record a failed attempt. If another run has recorded this attempt, its record counts."""
-        pause = self._retry.pause_after(self.number, error)
-        workflow, now = self._journal.workflow, self._journal.clock.now()
-        attempt = Attempt(
-            workflow_id=workflow.workflow_id,
-            step_id=self.step_id,
-            round=workflow.retries,
-            number=self.number,
-            error=error_record(error),
-            retry_at=None if pause is None else in_milliseconds(now + pause),
-            saved_at=now,
-        )
-        self._latest = await self._journal.save_attempt(attempt)
-        _log(self._latest)
+        await self._add(error_record(error), self._retry.pause_after(self.number, error))
+
+    async def add_interrupted(self) -> None:
+        """Record that the attempt that had begun has failed, since its end is not known."""
+        number, workflow_id = self.number, self._journal.workflow.workflow_id
+        message = f"attempt {number} had begun, and no run has recorded how it ended"
+        record = ErrorRecord(type=_INTERRUPTED, message=message, traceback="")
+        error = StepInterrupted(workflow_id, self.step_id, number, _INTERRUPTED, message, "")
+        await self._add(record, self._retry.pause_after(number, error))
 
     async def give_up(self) -> FailedStep:
         """Record that the latest attempt was the last one."""
+        failed = self.last_failure
+        await self._journal.fail_step(failed)
+        return failed
+
+    @property
+    def last_failure(self) -> FailedStep:
+        """The step as given up after the latest attempt."""
         if self._latest is None:
             raise AssertionError("a step is given up after an attempt")
-        failed = FailedStep(
+        return FailedStep(
             step_id=self.step_id,
             error=self._latest.error,
             attempts=self._latest.number,
             failed_at=self._journal.clock.now(),
         )
-        await self._journal.fail_step(failed)
-        return failed
+
+    async def _add(self, error: ErrorRecord, pause: timedelta | None) -> None:
+        now = self._journal.clock.now()
+        retry_at = None if pause is None else in_milliseconds(now + pause)
+        attempt = self._attempt(self.number, error, retry_at=retry_at)
+        self._latest = await self._journal.save_attempt(attempt)
+        _log(self._latest)
+
+    def _attempt(self, number: int, error: ErrorRecord, *, retry_at: datetime | None) -> Attempt:
+        workflow = self._journal.workflow
+        return Attempt(
+            workflow_id=workflow.workflow_id,
+            step_id=self.step_id,
+            round=workflow.retries,
+            number=number,
+            error=error,
+            retry_at=retry_at,
+            saved_at=self._journal.clock.now(),
+        )
 
 
 def failure_of(workflow_id: str, failed: FailedStep) -> StepFailed:
     """The error that a step raises once it has been given up."""
     error = failed.error
-    return StepFailed(
+    kind = StepInterrupted if error.type == _INTERRUPTED else StepFailed
+    return kind(
         workflow_id, failed.step_id, failed.attempts, error.type, error.message, error.traceback
     )
 

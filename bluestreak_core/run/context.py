@@ -18,6 +18,7 @@ from bluestreak_core.run.info import WorkflowInfo
 from bluestreak_core.run.message_verbs import MessageVerbs
 from bluestreak_core.run.nap import sleep, sleep_until
 from bluestreak_core.run.step import step
+from bluestreak_core.run.structure_verbs import StructureVerbs
 from bluestreak_core.run.transaction import transaction
 from bluestreak_core.run.unawaited import Unawaited
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context(MessageVerbs):
+class Context(MessageVerbs, StructureVerbs):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a
@@ -69,6 +70,7 @@ class Context(MessageVerbs):
         *args: *Ts,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        at_most_once: bool = False,
     ) -> Coroutine[Any, Any, T]: ...
 
     @overload
@@ -80,6 +82,7 @@ class Context(MessageVerbs):
         *args: *Ts,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        at_most_once: bool = False,
     ) -> Coroutine[Any, Any, T]: ...
 
     def step(
@@ -90,6 +93,7 @@ class Context(MessageVerbs):
         *args: *Ts,
         retry: Retry | None = None,
         timeout: Duration | None = None,
+        at_most_once: bool = False,
     ) -> Coroutine[Any, Any, Any]:
         """Call `fn(*args)` and record what it returns; once it is recorded, return the record.
 
@@ -113,13 +117,18 @@ class Context(MessageVerbs):
           the handler's `step_timeout`. When it is over, `StepTimeout` is raised, or recorded as the
           error of the attempt. An async function is cancelled. A thread runs to its end, perhaps
           beside the next attempt, and its result is dropped.
+        - `at_most_once`: for effects that may be missing, but must not happen twice. That the call
+          begins is recorded first. If a later run finds that, but no outcome, the attempt counts as
+          failed: with `retry` there may be another one, as after any error, and without it
+          `StepInterrupted` is raised, a `StepFailed`. Without `retry`, an error of `fn` is the last
+          attempt, too.
 
         Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep` and
         `UsedInTransaction`; and for the output `InvalidValue`, `UnstorableValue` or
         `ValueTooLarge`, which abort the workflow, since another run would repeat the effects of
         `fn`.
         """
-        work = step(self._frame, step_id, fn, args, retry, timeout)
+        work = step(self._frame, step_id, fn, args, retry, timeout, at_most_once)
         return self._watch("step", step_id, work)
 
     def transaction(

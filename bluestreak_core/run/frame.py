@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from copy import copy
 from datetime import datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from bluestreak_core.argument import check_id
 from bluestreak_core.errors import (
@@ -22,7 +22,7 @@ from bluestreak_core.errors import (
 from bluestreak_core.errors.text import shown
 from bluestreak_core.run.attempts import failure_of
 from bluestreak_core.run.commit import Commits
-from bluestreak_core.run.exit import Abandon, AbortNow, Exit
+from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Release
 from bluestreak_core.run.handler import Policy
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
@@ -67,10 +67,10 @@ class Frame:
         self._nap_ids: set[str] = set()
         self._has_warned = False
 
-    def scoped(self, scope_id: str) -> Self:
-        """The same run, with ids in a scope of this one."""
+    def scoped(self, scope_id: object) -> Self:
+        """The same run, with ids in a scope of this one. Raises `InvalidId`."""
         scope = copy(self)
-        scope.prefix = f"{self.prefix}{scope_id}/"
+        scope.prefix = self._whole("scope id", scope_id) + "/"
         return scope
 
     def step_id(self, step_id: object) -> str:
@@ -132,7 +132,7 @@ class Frame:
                 raise failure_of(self.workflow_id, failed)
         return step_id in self.journal.history.steps
 
-    def recorded(self, step_id: str, fn: Callable[..., Any]) -> Any:
+    def recorded(self, step_id: str, fn: Callable[..., Any] | None) -> Any:
         """A recorded output, by the annotation of `fn`; one that does not fit ends the run."""
         stored = self.journal.history.steps[step_id]
         if self.journal.conversion is None:
@@ -157,6 +157,14 @@ class Frame:
         except StoreRefused as refusal:
             self.exit.decide(Abandon(refusal))
             raise
+
+    async def leave_to_another_run(self) -> NoReturn:
+        """End this run, since another one has decided here what this one was about to.
+
+        The claim is released: if it is still in force, a new run goes on from the other's record.
+        """
+        self.exit.decide(Release())
+        await self.exit.leave()
 
     async def doze(self, kind: str, id: str, wake_up_at: datetime) -> None:
         """Wait until an instant; leave memory as soon as the whole run may be parked."""

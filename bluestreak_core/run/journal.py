@@ -52,11 +52,11 @@ class Journal:
         """The store's clock."""
         return self._store.clock
 
-    async def save_step(self, step_id: str, output: Any, fn: Callable[..., Any]) -> Any:
+    async def save_step(self, step_id: str, output: Any, fn: Callable[..., Any] | None) -> Any:
         """Record a step, and return the recorded output, even if another run recorded it.
 
-        The output is converted by the annotation of `fn`. If it does not fit, `InvalidValue` is
-        raised and nothing recorded.
+        The output is converted by the annotation of `fn`, unless that is None. If it does not fit,
+        `InvalidValue` is raised and nothing recorded.
         """
         if self.conversion is not None:
             output = self.stored(step_id, output, fn)
@@ -66,18 +66,18 @@ class Journal:
         self.has_progressed = True
         return recorded if self.conversion is None else self.converted(step_id, recorded, fn)
 
-    def stored(self, step_id: str, output: Any, fn: Callable[..., Any]) -> Any:
+    def stored(self, step_id: str, output: Any, fn: Callable[..., Any] | None) -> Any:
         """An output as it is stored, by the annotation of `fn`. Raises `InvalidValue`."""
-        if self.conversion is None:
+        if self.conversion is None or fn is None:
             return output
         return self.conversion.stored_output(self.workflow.workflow_id, step_id, fn, output)
 
-    def converted(self, step_id: str, recorded: Any, fn: Callable[..., Any]) -> Any:
+    def converted(self, step_id: str, recorded: Any, fn: Callable[..., Any] | None) -> Any:
         """A recorded output as the handler gets it, by the annotation of `fn`.
 
         Raises `InvalidValue`.
         """
-        if self.conversion is None:
+        if self.conversion is None or fn is None:
             return recorded
         return self.conversion.output(self.workflow.workflow_id, step_id, fn, recorded)
 

@@ -168,7 +168,7 @@ class Operations:
 
     def _current_task(self) -> asyncio.Task[object] | None:
         task = asyncio.current_task()
-        if task is not None and task is not self._main:
+        if task is not None and task is not self._main and task not in self._branches:
             self._branches.add(task)
             task.add_done_callback(self._branches.discard)
         return task

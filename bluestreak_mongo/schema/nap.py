@@ -67,7 +67,7 @@ def to_attempt(document: Mapping[str, Any]) -> Attempt:
         workflow_id=read.text(WORKFLOW_ID),
         step_id=inside.text(STEP_ID),
         round=inside.count(ATTEMPT_ROUND),
-        number=inside.count(ATTEMPT_NUMBER),
+        number=inside.whole(ATTEMPT_NUMBER),
         error=read_error(inside.inside(ATTEMPT_ERROR)),
         retry_at=None if inside.flag(ATTEMPT_IS_LAST) else read.instant(WAKE_UP_AT),
         saved_at=read.instant(SAVED_AT),

@@ -54,11 +54,19 @@ class Reader:
         return value
 
     def count(self, field: str) -> int:
-        """A whole number, which JavaScript may have stored as a double; 0 if there is none."""
+        """A count, which JavaScript may have stored as a double; 0 if there is none."""
+        value = self.whole(field)
+        if value < 0:
+            self._refuse(field, f"is {value!r}, which is no count")
+        return value
+
+    def whole(self, field: str) -> int:
+        """A whole number of either sign; 0 if there is none."""
         value = self._document.get(field, 0)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self._refuse(field, "is no number")
-        if not 0 <= value <= _MAX_COUNT or value != int(value):  # NaN is refused by the first
+        # NaN is refused by the first
+        if not -_MAX_COUNT <= value <= _MAX_COUNT or value != int(value):
             self._refuse(field, f"is {value!r}, which is no count")
         return int(value)
 

@@ -1,0 +1,54 @@
+"""One branch of a handler, in a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from bluestreak_core.concurrency import cancellations, finish_despite_cancel
+from bluestreak_core.errors import FinalMistakes, InvalidArgument
+from bluestreak_core.errors.group import is_abort, is_final_mistake
+from bluestreak_core.run.frame import Frame
+
+
+async def call_branch(frame: Frame, what: str, fn: Callable[..., Any], *args: Any) -> Any:
+    """Call the function of a branch, and await what it returns.
+
+    A cancellation that nobody has requested of this task is an error like any other.
+    """
+    before = cancellations()
+    try:
+        return await _awaitable(what, fn(*args))
+    except asyncio.CancelledError as error:
+        if cancellations() > before or frame.may_be_over:
+            raise
+        raise RuntimeError(f"{what} was cancelled from within") from error
+
+
+async def end_branches(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel the tasks of branches, and return when all have ended; drop what they raise."""
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
+    cancel()
+    # One that swallows this is cancelled again whenever the caller is.
+    await finish_despite_cancel(asyncio.wait(tasks), on_cancel=cancel)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # or asyncio logs that nobody has looked at it
+
+
+def ends_everything(frame: Frame, error: BaseException) -> bool:
+    """Whether an error of a branch must not be tolerated, since the workflow itself is to end."""
+    return is_abort(error) or is_final_mistake(error) or frame.may_be_over
+
+
+def _awaitable(what: str, value: object) -> Awaitable[Any]:
+    if inspect.isawaitable(value):
+        return value
+    with FinalMistakes():
+        raise InvalidArgument(what, value, "expected an async function")

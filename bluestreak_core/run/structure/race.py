@@ -1,0 +1,74 @@
+"""`ctx.race`: the first of several branches to end, which is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+
+from bluestreak_core.argument import check_callable
+from bluestreak_core.errors import FinalMistakes, InvalidArgument
+from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.structure.branch import call_branch, end_branches
+
+T = TypeVar("T")
+
+Branch = Callable[[], Awaitable[Any]]
+
+
+class Winner(NamedTuple, Generic[T]):
+    """The branch of a race that ended first, and what it returned."""
+
+    name: str
+    value: T
+
+
+async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Winner[Any]:
+    """Run the branches until the first of them ends, or run only the recorded winner."""
+    await frame.check("race", step_id)
+    with FinalMistakes():
+        whole = frame.step_id(step_id)
+        what = f"race {whole!r}"
+        if not branches:
+            reason = "a race has branches, as in ctx.race(id, first=fn, second=fn)"
+            raise InvalidArgument(f"branches of {what}", branches, reason)
+        for name, branch in branches.items():
+            check_callable(f"branch {name!r} of {what}", branch)
+        frame.use_step(whole)
+    if frame.is_recorded(whole):
+        return await _replayed(frame, what, branches, frame.journal.history.steps[whole])
+    winner = await _first(frame, what, branches)
+    with frame.operations.operation("race", whole):
+        recorded = await frame.record(frame.journal.save_step(whole, winner.name, None))
+    if recorded != winner.name:
+        await frame.leave_to_another_run()
+    return winner
+
+
+async def _first(frame: Frame, what: str, branches: Mapping[str, Branch]) -> Winner[Any]:
+    """Run all; cancel the losers, and let them end. Of several that end together, the first."""
+    tasks = {
+        name: asyncio.create_task(call_branch(frame, f"branch {name!r} of {what}", branch))
+        for name, branch in branches.items()
+    }
+    try:
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        name, task = next((name, task) for name, task in tasks.items() if task.done())
+    finally:
+        await end_branches(tuple(tasks.values()))
+    return Winner(name, task.result())
+
+
+async def _replayed(
+    frame: Frame, what: str, branches: Mapping[str, Branch], name: Any
+) -> Winner[Any]:
+    if name not in branches:
+        _refuse(what, branches, name)
+    branch = branches[name]
+    return Winner(name, await call_branch(frame, f"branch {name!r} of {what}", branch))
+
+
+def _refuse(what: str, branches: Mapping[str, Branch], name: object) -> NoReturn:
+    with FinalMistakes():
+        reason = f"the recorded winner is {name!r}: keep its branch while such workflows live"
+        raise InvalidArgument(f"branches of {what}", list(branches), reason)
