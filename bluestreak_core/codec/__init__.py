@@ -4,7 +4,8 @@ Read `codec`, the protocol, then `annotation`, which finds annotations, then `co
 applies a codec to handlers and steps.
 """
 
+from bluestreak_core.codec.annotation import ABSENT
 from bluestreak_core.codec.codec import PLAIN, Codec, PlainCodec
 from bluestreak_core.codec.conversion import Conversion
 
-__all__ = ["PLAIN", "Codec", "Conversion", "PlainCodec"]
+__all__ = ["ABSENT", "PLAIN", "Codec", "Conversion", "PlainCodec"]

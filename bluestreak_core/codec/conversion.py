@@ -66,13 +66,27 @@ class Conversion:
 
     def stored_output(self, workflow_id: str, step_id: str, fn: Function, value: Any) -> Any:
         """A step's output as it is stored."""
-        what = f"output of step {step_id!r} of workflow {workflow_id!r}"
-        return self._encode(value, self._returns.of(fn), what)
+        return self.stored_as(workflow_id, step_id, self._returns.of(fn), value)
 
     def output(self, workflow_id: str, step_id: str, fn: Function, stored: Any) -> Any:
         """A step's output as the handler gets it, on the first run and in each replay."""
-        what = f"stored output of step {step_id!r} of workflow {workflow_id!r}"
-        return self._decode(stored, self._returns.of(fn), what)
+        return self.read_as(workflow_id, step_id, self._returns.of(fn), stored)
+
+    def returned(self, fn: Function) -> Any:
+        """The annotation of what a function returns; `ABSENT` for none."""
+        return self._returns.of(fn)
+
+    def stored_as(self, workflow_id: str, step_id: str, annotation: Any, value: Any) -> Any:
+        """An output of a type of its own as it is stored; `ABSENT` leaves it alone."""
+        return self._encode(
+            value, annotation, f"output of step {step_id!r} of workflow {workflow_id!r}"
+        )
+
+    def read_as(self, workflow_id: str, step_id: str, annotation: Any, stored: Any) -> Any:
+        """Such an output as the handler gets it."""
+        return self._decode(
+            stored, annotation, f"stored output of step {step_id!r} of workflow {workflow_id!r}"
+        )
 
     def stored_payload(self, workflow_id: str, name: str, annotation: Any, value: Any) -> Any:
         """A message's payload as it is stored; an annotation of None leaves it alone."""

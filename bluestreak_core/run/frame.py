@@ -132,13 +132,24 @@ class Frame:
                 raise failure_of(self.workflow_id, failed)
         return step_id in self.journal.history.steps
 
-    def recorded(self, step_id: str, fn: Callable[..., Any] | None) -> Any:
+    def recorded(self, step_id: str, fn: Callable[..., Any]) -> Any:
         """A recorded output, by the annotation of `fn`; one that does not fit ends the run."""
         stored = self.journal.history.steps[step_id]
         if self.journal.conversion is None:
             return stored
         try:
             return self.journal.converted(step_id, stored, fn)
+        except InvalidValue as refusal:
+            self.exit.decide(AbortNow(refusal))
+            raise
+
+    def recorded_as(self, step_id: str, annotation: Any) -> Any:
+        """A recorded output of some type; one that does not fit ends the run."""
+        stored = self.journal.history.steps[step_id]
+        if self.journal.conversion is None:
+            return stored
+        try:
+            return self.journal.conversion.read_as(self.workflow_id, step_id, annotation, stored)
         except InvalidValue as refusal:
             self.exit.decide(AbortNow(refusal))
             raise

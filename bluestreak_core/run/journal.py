@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.codec import Conversion
+from bluestreak_core.codec import ABSENT, Conversion
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.model import (
     Attempt,
@@ -52,11 +52,11 @@ class Journal:
         """The store's clock."""
         return self._store.clock
 
-    async def save_step(self, step_id: str, output: Any, fn: Callable[..., Any] | None) -> Any:
+    async def save_step(self, step_id: str, output: Any, fn: Callable[..., Any]) -> Any:
         """Record a step, and return the recorded output, even if another run recorded it.
 
-        The output is converted by the annotation of `fn`, unless that is None. If it does not fit,
-        `InvalidValue` is raised and nothing recorded.
+        The output is converted by the annotation of `fn`. If it does not fit, `InvalidValue` is
+        raised and nothing recorded.
         """
         if self.conversion is not None:
             output = self.stored(step_id, output, fn)
@@ -66,18 +66,31 @@ class Journal:
         self.has_progressed = True
         return recorded if self.conversion is None else self.converted(step_id, recorded, fn)
 
-    def stored(self, step_id: str, output: Any, fn: Callable[..., Any] | None) -> Any:
+    async def save_typed(self, step_id: str, output: Any, annotation: Any = ABSENT) -> Any:
+        """`save_step` for an output of some type; without one, it stays as it is."""
+        conversion, workflow_id = self.conversion, self.workflow.workflow_id
+        if conversion is not None:
+            output = conversion.stored_as(workflow_id, step_id, annotation, output)
+        recorded = await self.lease.until_answered(
+            lambda: self._store.save_step(self._claim, step_id, output, self.clock.now())
+        )
+        self.has_progressed = True
+        if conversion is None:
+            return recorded
+        return conversion.read_as(workflow_id, step_id, annotation, recorded)
+
+    def stored(self, step_id: str, output: Any, fn: Callable[..., Any]) -> Any:
         """An output as it is stored, by the annotation of `fn`. Raises `InvalidValue`."""
-        if self.conversion is None or fn is None:
+        if self.conversion is None:
             return output
         return self.conversion.stored_output(self.workflow.workflow_id, step_id, fn, output)
 
-    def converted(self, step_id: str, recorded: Any, fn: Callable[..., Any] | None) -> Any:
+    def converted(self, step_id: str, recorded: Any, fn: Callable[..., Any]) -> Any:
         """A recorded output as the handler gets it, by the annotation of `fn`.
 
         Raises `InvalidValue`.
         """
-        if self.conversion is None or fn is None:
+        if self.conversion is None:
             return recorded
         return self.conversion.output(self.workflow.workflow_id, step_id, fn, recorded)
 

@@ -171,7 +171,8 @@ class Store(Protocol):
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         """Record a failed attempt of a step once, and return the recorded one, like `save_step`.
 
-        Step id, round and number identify an attempt. Never mistake it for a nap or a step.
+        Step id, round and number identify an attempt. Never mistake it for a nap or a step. The
+        number may be 0 or below, see `Attempt`; `machine.latest_attempts` knows their order.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from bluestreak_core import (
     Clock,
     Failure,
     Hints,
+    History,
     ListPosition,
     NewWorkflow,
     Order,
@@ -222,6 +223,18 @@ class ClearsTheCrashesByAnAttempt(MemoryStore):
         if workflow is not None:
             self._workflows.put(machine.progress(workflow))
         return recorded
+
+
+class SortsAttemptsByNumber(MemoryStore):
+    @override
+    async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
+        histories = dict(await super().history(claims))
+        for workflow_id, history in histories.items():
+            attempts = (await self.records(workflow_id)).attempts
+            ordered = sorted(attempts, key=lambda attempt: attempt.number)
+            latest = {attempt.step_id: attempt for attempt in ordered}
+            histories[workflow_id] = replace(history, attempts=latest)
+        return histories
 
 
 class GoesOnWhenCancelled(MemoryStore):
@@ -572,6 +585,10 @@ WRONG = [
     _wrong(
         ClearsTheCrashesByAnAttempt,
         StoreContract.test_a_record_under_a_claim_that_has_ended_leaves_the_crashes_alone,
+    ),
+    _wrong(
+        SortsAttemptsByNumber,
+        StoreContract.test_a_begin_is_the_latest_attempt_until_it_has_failed,
     ),
     _wrong(GoesOnWhenCancelled, StoreContract.test_nothing_of_a_cancelled_call_goes_on),
     _wrong(HandsOutWhatItWasGiven, StoreContract.test_a_value_is_the_same_on_every_path),

@@ -14,11 +14,12 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from pymongo import AsyncMongoClient
 
-from bluestreak_core import Bluestreak, Context
+from bluestreak_core import Bluestreak, Context, StepInterrupted
 from bluestreak_mongo import MongoStore
 
 STEPS = ("a", "b", "c")
@@ -45,6 +46,22 @@ async def work(url: str, database: str, options: dict[str, Any]) -> None:
     @bluestreak.handler("steps")
     async def steps(ctx: Context, input: None) -> list[int]:
         return [await ctx.step(name, effect, ctx.workflow_id, name) for name in STEPS]
+
+    @bluestreak.handler("branches")
+    async def branches(ctx: Context, input: None) -> list[int]:
+        return await ctx.map("map", partial(effect, ctx.workflow_id), STEPS, key=str)
+
+    @bluestreak.handler("once")
+    async def once(ctx: Context, input: None) -> list[str]:
+        outcomes = await ctx.parallel("all", {name: partial(call_once, name) for name in STEPS})
+        return list(outcomes.values())
+
+    async def call_once(name: str, ctx: Context) -> str:
+        try:
+            await ctx.step("call", effect, ctx.workflow_id, name, at_most_once=True)
+        except StepInterrupted:
+            return f"{name} interrupted"
+        return f"{name} called"
 
     @bluestreak.handler("deadly")
     async def deadly(ctx: Context, input: None) -> None:

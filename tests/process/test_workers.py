@@ -158,6 +158,28 @@ def test_a_killed_workers_recorded_steps_are_never_called_again(site: Site) -> N
     assert (workflow.status, workflow.claims, workflow.crashes) == (Status.FINISHED, 2, 0)
 
 
+def test_branches_that_a_killed_worker_has_recorded_are_never_called_again(site: Site) -> None:
+    first = site.worker(timeout_interval=1, linger_in="b")
+    site.start("w", handler_id="branches")
+    first.until("in b")
+    eventually("the others are recorded", lambda: site.database.steps.count_documents({}) == 2)
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    second = site.worker(timeout_interval=LONG)
+    assert site.wait("w") == [first.pid, second.pid, first.pid]
+    assert site.calls() == {"a": 1, "b": 2, "c": 1}
+
+
+def test_a_call_that_a_killed_worker_has_begun_is_not_repeated(site: Site) -> None:
+    first = site.worker(timeout_interval=1, linger_in="b")
+    site.start("w", handler_id="once")
+    first.until("in b")
+    eventually("the others are recorded", lambda: site.database.steps.count_documents({}) == 4)
+    assert first.end(signal.SIGKILL) == -signal.SIGKILL
+    site.worker(timeout_interval=LONG)
+    assert site.wait("w") == ["a called", "b interrupted", "c called"]
+    assert site.calls() == {"a": 1, "b": 1, "c": 1}
+
+
 def test_a_worker_told_to_end_hands_its_work_back_at_once(site: Site) -> None:
     first = site.worker(timeout_interval=LONG, drain_timeout=0, linger_in="b")
     site.start("w")

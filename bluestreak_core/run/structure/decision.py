@@ -92,7 +92,7 @@ class _Decision:
 async def _record(frame: Frame, kind: str, step_id: str, decision: _Decision) -> None:
     output = decision.to_output()
     with frame.operations.operation(kind, step_id):
-        recorded = await frame.record(frame.journal.save_step(step_id, output, None))
+        recorded = await frame.record(frame.journal.save_typed(step_id, output))
     if recorded != output:
         await frame.leave_to_another_run()
 

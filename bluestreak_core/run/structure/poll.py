@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Generic, TypeVar
+from types import UnionType
+from typing import Any, Generic, NamedTuple, Self, TypeVar, Union, get_args, get_origin
 
 from bluestreak_core.argument import (
     Duration,
@@ -16,6 +17,7 @@ from bluestreak_core.argument import (
     to_timedelta,
 )
 from bluestreak_core.clock import in_milliseconds
+from bluestreak_core.codec import ABSENT
 from bluestreak_core.errors import FinalMistakes, PollTimeout
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run.frame import Frame
@@ -53,23 +55,47 @@ async def poll(
         check_retry(whole, retry)
         frame.use_step(whole)
         frame.use_nap(frame.nap_id(step_id))
+    types = _Types.of(frame, check)
     if frame.is_recorded(whole):
-        return frame.recorded(whole, None)
-    polling = _Polling(frame.scoped(step_id), whole, check, args, retry)
+        return frame.recorded_as(whole, types.result)
+    polling = _Polling(frame.scoped(step_id), whole, check, args, retry, types)
     end = None if span is None else await polling.end(span)
     return await polling.until_done(state, pauses, end)
+
+
+class _Types(NamedTuple):
+    """The annotations of a state and of a result, from that of a check: `Done[Parcel] | State`."""
+
+    state: Any
+    result: Any
+
+    @classmethod
+    def of(cls, frame: Frame, check: Callable[..., Any]) -> Self:
+        """The annotations for the codec; `ABSENT` where there is none."""
+        if frame.journal.conversion is None:
+            return cls(ABSENT, ABSENT)
+        returned = frame.journal.conversion.returned(check)
+        members = get_args(returned) if get_origin(returned) in {Union, UnionType} else (returned,)
+        results = [get_args(kind)[0] for kind in members if get_origin(kind) is Done]
+        states = [kind for kind in members if kind is not Done and get_origin(kind) is not Done]
+        return cls(_union(states), _union(results))
+
+
+def _union(kinds: list[Any]) -> Any:
+    return Union[tuple(kinds)] if kinds else ABSENT  # noqa: UP007 - a metaclass may overload `|`
 
 
 class _Polling:
     """The checks of one poll."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - it has one caller
         self,
         frame: Frame,
         step_id: str,
         check: Callable[..., Any],
         args: tuple[Any, ...],
         retry: Retry | None,
+        types: _Types,
     ) -> None:
         self._frame = frame
         self._journal = frame.journal
@@ -77,6 +103,7 @@ class _Polling:
         self._check = check
         self._args = args
         self._retry = retry
+        self._types = types
         self._done: Done[Any] | None = None
 
     async def end(self, span: timedelta) -> datetime:
@@ -98,7 +125,7 @@ class _Polling:
         frame, step_id = self._frame, self._frame.step_id(str(number))
         frame.use_step(step_id)
         if frame.is_recorded(step_id):
-            return frame.recorded(step_id, None)
+            return frame.recorded_as(step_id, self._types.state)
         await frame.check("poll", step_id)
         limit = frame.policy.step_timeout
         calling = partial(call_once, frame, step_id, self._check, (state, *self._args), limit)
@@ -111,8 +138,8 @@ class _Polling:
     async def _save(self, step_id: str, output: Any) -> Any:
         """Record a result under the id of the poll, and anything else under that of the check."""
         if not has_real_type(output, Done):
-            return await self._journal.save_step(step_id, output, None)
-        value = await self._journal.save_step(self._step_id, output.value, None)
+            return await self._journal.save_typed(step_id, output, self._types.state)
+        value = await self._journal.save_typed(self._step_id, output.value, self._types.result)
         self._done = Done(value)
         return None
 

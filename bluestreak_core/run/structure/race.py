@@ -39,7 +39,7 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
         return await _replayed(frame, what, branches, frame.journal.history.steps[whole])
     winner = await _first(frame, what, branches)
     with frame.operations.operation("race", whole):
-        recorded = await frame.record(frame.journal.save_step(whole, winner.name, None))
+        recorded = await frame.record(frame.journal.save_typed(whole, winner.name))
     if recorded != winner.name:
         await frame.leave_to_another_run()
     return winner

@@ -169,6 +169,30 @@ class RecordingContract(Rules):
         history = (await store.history([claim]))["w"]
         assert history == History(attempts={"s": attempt(10), "t": last})
 
+    @rule("Store.save_attempt")
+    async def test_the_begin_of_an_attempt_is_recorded_beside_what_comes_of_it(
+        self, store: Store
+    ) -> None:
+        claim = await claimed(store, "w")
+        begin = replace(attempt(-1), retry_at=None)
+        assert await store.save_attempt(claim, begin) == begin
+        assert await store.history([claim]) == {"w": History(attempts={"s": begin})}
+        assert await store.save_attempt(claim, attempt(1)) == attempt(1)
+        assert await store.save_attempt(claim, begin) == begin
+
+    @rule("Store.history")
+    async def test_a_begin_is_the_latest_attempt_until_it_has_failed(self, store: Store) -> None:
+        claim = await claimed(store, "w")
+        begins = {number: replace(attempt(-number), retry_at=None) for number in (1, 2)}
+        for recorded in (attempt(1), begins[1]):
+            await store.save_attempt(claim, recorded)
+        history = (await store.history([claim]))["w"]
+        assert history == History(attempts={"s": attempt(1)})
+        for latest in (begins[2], attempt(2)):
+            await store.save_attempt(claim, latest)
+            history = (await store.history([claim]))["w"]
+            assert history == History(attempts={"s": latest})
+
     @rule("Store.history")
     async def test_a_history_has_no_attempts_of_earlier_rounds(self, store: Store) -> None:
         claim = await claimed(store, "w")
