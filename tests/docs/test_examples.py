@@ -49,8 +49,10 @@ from bluestreak_pydantic import PydanticCodec
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "examples"))
 
+import agent
 import demo
 import email_campaign
+import fan_out
 import fastapi_app
 import onboarding
 import order_fulfilment
@@ -563,6 +565,46 @@ async def test_an_event_that_cannot_be_stored_is_asked_for_again(store: Recordin
         assert await posted(client, PAID_EVENT) == 204
 
 
+# Branches and loops ------------------------------------------------------------------------------
+
+
+def test_thumbnails_are_made_and_broken_pictures_are_counted() -> None:
+    bluestreak = Bluestreak(MemoryStore())
+    fan_out.register(bluestreak, fan_out.Services())
+    with Environment(turns=10**7) as env:
+        outcome = env.run(bluestreak.handlers["thumbnails"], {"name": "kites", "pictures": 10_000})
+    assert outcome.result == "all: 9990 done, 10 broken"
+    assert len(outcome.steps) == 9990 + 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "result"),
+    [
+        ("yes", "bought a red kite"),
+        ("no", "I may not buy a red kite"),
+        (None, "nobody has answered"),
+    ],
+)
+def test_an_agent_asks_before_it_buys(
+    answer: str | None, result: str, printed: Callable[[], list[str]]
+) -> None:
+    bluestreak = Bluestreak(MemoryStore())
+    agent.register(bluestreak, agent.Services())
+    with Environment() as env:
+        if answer is not None:
+            env.send_later("workflow", agent.ANSWER, answer, delay=DAY)
+        outcome = env.run(bluestreak.handlers["agent"], "find me a kite")
+    assert outcome.result == result
+    assert printed()[:5] == [
+        "think about 1 notes",
+        "search for kites",
+        "search for strings",
+        "think about 3 notes",
+        "ask the owner: may I buy a red kite?",
+    ]
+    assert ("turn-1/buy" in outcome.calls) is (answer == "yes")
+
+
 # Programs on a real server -----------------------------------------------------------------------
 
 
@@ -571,6 +613,8 @@ SWEPT: list[tuple[Any, str, Any]] = [
     (order_fulfilment, "order-fulfilment", ORDER),
     (payment, "process-payment", PAYMENT),
     (email_campaign, "email-campaign", {"campaign_id": "spring", "email": "ada@example.org"}),
+    (fan_out, "thumbnails", {"name": "kites", "pictures": 5}),
+    (agent, "agent", "find me a kite"),
 ]
 
 
@@ -709,18 +753,23 @@ def test_a_program_that_is_run_again_repeats_its_result_and_no_step(
 
 
 @pytest.mark.parametrize(
-    ("name", "database"),
-    [("onboarding.py", "example_onboarding"), ("email_campaign.py", "example_campaigns")],
+    ("name", "database", "said"),
+    [
+        ("onboarding.py", "example_onboarding", "Welcome"),
+        ("email_campaign.py", "example_campaigns", "Welcome"),
+        ("agent.py", "example_agent", "ask the owner"),
+    ],
 )
-def test_a_program_whose_workflow_naps_for_days_ends_well_at_ctrl_c(
+def test_a_program_whose_workflow_waits_for_days_ends_well_at_ctrl_c(  # noqa: PLR0917
     name: str,
     database: str,
+    said: str,
     tmp_path: Path,
     examples_url: str,
     mongodb: MongoClient[dict[str, object]],
 ) -> None:
     with program(name, tmp_path, MONGODB_URL=examples_url) as example:
-        example.until("Welcome")
+        example.until(said)
         napping = {"status": "idle", "claims": 1}
         wait_until(lambda: mongodb[database].workflows.count_documents(napping) == 1, "it naps")
         example.interrupt()
