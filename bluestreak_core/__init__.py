@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.bluestreak import Bluestreak
-from bluestreak_core.client import Client, EventKind, Send, Start, Timeline, TimelineEvent
+from bluestreak_core.client import (
+    Client,
+    EventKind,
+    Resolution,
+    Send,
+    Start,
+    Timeline,
+    TimelineEvent,
+)
 from bluestreak_core.clock import Clock, SystemClock
 from bluestreak_core.codec import Codec, PlainCodec
 from bluestreak_core.errors import (
@@ -16,6 +24,10 @@ from bluestreak_core.errors import (
     AlreadyPolling,
     AlreadyReceiving,
     BluestreakError,
+    CallbackExpired,
+    CallbackFailed,
+    CallbackSilent,
+    CallbackTimeout,
     ClaimLost,
     CorruptDocument,
     DeadlineExceeded,
@@ -28,6 +40,7 @@ from bluestreak_core.errors import (
     InvalidDuration,
     InvalidHandler,
     InvalidId,
+    InvalidToken,
     InvalidValue,
     MessageTimeout,
     NotAwaited,
@@ -60,6 +73,7 @@ from bluestreak_core.errors import (
 from bluestreak_core.message import Message, Received
 from bluestreak_core.model import (
     Attempt,
+    Beat,
     Claim,
     ClaimEntry,
     ClaimRequest,
@@ -125,11 +139,16 @@ __all__ = [
     "AlreadyReceiving",
     "Attempt",
     "Backoff",
+    "Beat",
     "Bluestreak",
     "BluestreakError",
     "BranchOutcome",
     "BranchStatus",
     "CallKind",
+    "CallbackExpired",
+    "CallbackFailed",
+    "CallbackSilent",
+    "CallbackTimeout",
     "Claim",
     "ClaimEntry",
     "ClaimLost",
@@ -162,6 +181,7 @@ __all__ = [
     "InvalidDuration",
     "InvalidHandler",
     "InvalidId",
+    "InvalidToken",
     "InvalidValue",
     "ListPosition",
     "Message",
@@ -183,6 +203,7 @@ __all__ = [
     "Received",
     "Records",
     "Renewer",
+    "Resolution",
     "Retry",
     "RunHook",
     "RunInfo",

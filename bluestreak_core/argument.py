@@ -23,7 +23,7 @@ MAX_ID_LENGTH = 512
 """The longest id, in characters."""
 
 MAX_REASON_LENGTH = 1000
-"""The longest reason of a cancellation, in characters."""
+"""The longest reason of a cancellation, or error of an answer, in characters."""
 
 MAX_DURATION = timedelta(days=365_000)
 """The longest duration, a thousand years: adding it to the present stays within the calendar."""
@@ -136,21 +136,19 @@ def check_limit(name: str, value: object) -> int | None:
     return None if value is None else check_count(name, value)
 
 
-def check_reason(value: object) -> str | None:
+def check_reason(value: object, name: str = "reason") -> str | None:
     """A text of at most `MAX_REASON_LENGTH` characters, or None."""
     if value is None:
         return None
     if not has_real_type(value, str):
-        raise InvalidArgument("reason", value, f"expected a str, not {type(value).__name__}")
+        raise InvalidArgument(name, value, f"expected a str, not {type(value).__name__}")
     plain = str.__str__(value)
     if len(plain) > MAX_REASON_LENGTH:
-        raise InvalidArgument(
-            "reason", value, f"a reason has at most {MAX_REASON_LENGTH} characters"
-        )
+        raise InvalidArgument(name, value, f"expected at most {MAX_REASON_LENGTH} characters")
     try:
         plain.encode()
     except UnicodeEncodeError as error:
-        raise InvalidArgument("reason", value, "it cannot be encoded as UTF-8") from error
+        raise InvalidArgument(name, value, "it cannot be encoded as UTF-8") from error
     return plain
 
 

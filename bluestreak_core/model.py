@@ -77,6 +77,14 @@ class FailedStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """The last sign of life from where the callback of a step has gone."""
+
+    step_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkflow:
     """A workflow to create. It is due at `start_at`, or at once where that is None."""
 
@@ -121,6 +129,7 @@ class Workflow:
     - `pruned_at`: when it was marked for deletion. From then on, treat it as deleted.
     - `waiting_for`: the names of the messages that it waits for, while it is parked.
     - `mail`: how many messages were sent to it, including repeats.
+    - `beats`: the signs of life of its callbacks, one for each.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -150,6 +159,11 @@ class Workflow:
     pruned_at: datetime | None = None
     waiting_for: tuple[str, ...] = ()
     mail: int = 0
+    beats: tuple[Beat, ...] = ()
+
+    def heard_at(self, step_id: str) -> datetime | None:
+        """When the callback of a step last gave a sign of life; None if it never did."""
+        return next((beat.at for beat in self.beats if beat.step_id == step_id), None)
 
     @property
     def standing(self) -> Standing:

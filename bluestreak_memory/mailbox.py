@@ -15,26 +15,31 @@ class Mailbox:
     """Keeps messages in the order in which they came, until they are taken."""
 
     def __init__(self) -> None:
-        self._ids: set[str] = set()
+        self._messages: dict[str, NewMessage] = {}
+        """By id, taken or not."""
         self._unread: dict[str, deque[Numbered]] = {}
         """By name."""
 
     def __len__(self) -> int:
         """How many have come, taken or not."""
-        return len(self._ids)
+        return len(self._messages)
 
     def add(self, message: NewMessage) -> bool:
         """Add a message, unless there has been one of its id."""
-        if message.message_id in self._ids:
+        if message.message_id in self._messages:
             return False
-        numbered = (len(self._ids), message)
-        self._ids.add(message.message_id)
+        numbered = (len(self._messages), message)
+        self._messages[message.message_id] = message
         self._unread.setdefault(message.name, deque()).append(numbered)
         return True
 
     def has_had(self, message_id: str) -> bool:
         """Whether a message of this id has come, taken or not."""
-        return message_id in self._ids
+        return message_id in self._messages
+
+    def find(self, message_id: str) -> NewMessage | None:
+        """The message of this id, taken or not."""
+        return self._messages.get(message_id)
 
     def take(self, names: Collection[str]) -> NewMessage | None:
         """Take out the first message of one of these names."""

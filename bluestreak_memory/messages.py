@@ -9,6 +9,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from bluestreak_core import machine
 from bluestreak_core.concurrency import first_of
 from bluestreak_core.errors import BluestreakError
 from bluestreak_core.machine import change
@@ -66,3 +67,16 @@ class Messages(Parts, SupportsMessages):
         record = self._workflows.get(workflow_id)
         unread = [] if record is None else record.mailbox.unread(limit)
         return [replace(message, payload=None) for message in unread]
+
+    @override
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        record = self._workflows.get(workflow_id)
+        message = None if record is None else record.mailbox.find(message_id)
+        if message is None:
+            return None
+        return replace(message, payload=self._copies.copy(message.payload))
+
+    @override
+    async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
+        record = self._workflows.existing(workflow_id)
+        record.workflow = machine.beat(record.workflow, step_id, now)

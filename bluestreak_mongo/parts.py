@@ -10,6 +10,7 @@ from bluestreak_core.adapter import ServerClock, Timekeeper
 from bluestreak_core.clock import Clock
 from bluestreak_core.store import Hints
 from bluestreak_mongo.address import ADDRESS_FIELDS, Address
+from bluestreak_mongo.beating import Beating
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import Groups
 from bluestreak_mongo.control import Control
@@ -57,6 +58,7 @@ class Parts:
     in_session: InSession
     sending: Sending
     receiving: Receiving
+    beating: Beating
     listing: Listing
     pruning: Pruning
     feed: Feed
@@ -110,6 +112,7 @@ class Parts:
                 hints=hints,
                 clock=clock,
             ),
+            beating=Beating(database),
             listing=Listing(database, unreadable),
             pruning=Pruning(database),
             feed=feed,

@@ -28,6 +28,7 @@ from bluestreak_mongo.schema.message import (
     NAME,
     PAYLOAD,
     PLACE,
+    REFUSED,
     UNREAD,
     message_key,
     to_message,
@@ -104,6 +105,16 @@ class Receiving:
         found = self._database.messages.find(unread_of(address.owner), {PAYLOAD: 0})
         documents = await found.sort(_IN_ORDER).limit(limit).to_list(None)
         return [to_message(document) for document in documents]
+
+    @reads
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        """See `SupportsMessages.find_message`."""
+        address = await self._addresses.find(workflow_id)
+        if address is None:
+            return None
+        key = message_key(address.owner, message_id) | {REFUSED: None}
+        found = await self._database.messages.find_one(key)
+        return None if found is None else to_message(found)
 
     async def _take_first(
         self, claim: Claim, step_id: str, names: Collection[str], now: datetime

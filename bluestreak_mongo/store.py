@@ -325,3 +325,11 @@ class MongoStore(
     @override
     async def find_unread(self, workflow_id: str, limit: int) -> Sequence[NewMessage]:
         return await self._call(lambda parts: parts.receiving.find_unread, workflow_id, limit)
+
+    @override
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        return await self._call(lambda parts: parts.receiving.find_message, workflow_id, message_id)
+
+    @override
+    async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
+        await self._call(lambda parts: parts.beating.beat, workflow_id, step_id, now)

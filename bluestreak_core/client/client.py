@@ -15,7 +15,6 @@ from bluestreak_core.client.message_calls import MessageCalls
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.patience import to_patience
 from bluestreak_core.client.search import Search
-from bluestreak_core.client.sending import Sending
 from bluestreak_core.client.starting import Start, Starting
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.client.waiting import Waiting
@@ -58,7 +57,7 @@ class Client(MessageCalls):
         self._known = KnownHandlers(handlers, codec)
         self._starting = Starting(self._store, self._known)
         self._waiting = Waiting(self._store, self._known)
-        super().__init__(Sending(self._store, self._known))
+        super().__init__(self._store, self._known)
         self._control = Control(self._store)
         self._search = Search(self._store)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar, overload
 
+from bluestreak_core.client.known_handlers import KnownHandlers
+from bluestreak_core.client.open_store import OpenStore
+from bluestreak_core.client.resolving import Resolution, Resolving
 from bluestreak_core.client.sending import Send, Sending
 from bluestreak_core.message import Message
 
@@ -12,10 +15,11 @@ Payload = TypeVar("Payload")
 
 
 class MessageCalls:
-    """Sends messages to workflows; a part of `Client`."""
+    """Sends messages to workflows, and answers their callbacks; a part of `Client`."""
 
-    def __init__(self, sending: Sending) -> None:
-        self._sending = sending
+    def __init__(self, store: OpenStore, handlers: KnownHandlers) -> None:
+        self._sending = Sending(store, handlers)
+        self._resolving = Resolving(store, handlers)
 
     @overload
     async def send(
@@ -78,3 +82,33 @@ class MessageCalls:
         `sends[3]`.
         """
         return await self._sending.send_many(sends)
+
+    async def resolve(
+        self, token: str, payload: Any = None, *, error: str | None = None, type: Any = None
+    ) -> Resolution:
+        """Answer a callback: `ctx.callback` returns the payload, or raises `CallbackFailed`.
+
+        The first answer wins, whoever gives it and with whichever of the callback's tokens. Once
+        this has returned, the answer survives any crash. After a `StoreUnavailable`, call it again:
+        the first answer may then be your own.
+
+        - `error`, up to 1,000 characters, instead of the payload: why there is none.
+        - `type`: a codec converts the payload by it. Take the one that `ctx.callback` is given.
+
+        Returns the answer that counts, and whether it is this one.
+
+        Raises `InvalidToken`; `CallbackExpired` if the callback has timed out; `WorkflowEnded` if
+        the workflow has ended without an answer; and before anything is written `InvalidArgument`,
+        `InvalidValue`, `UnstorableValue`, `ValueTooLarge` and `Unsupported`.
+        """
+        return await self._resolving.resolve(token, payload, error, type)
+
+    async def beat(self, token: str) -> bool:
+        """Give a sign of life for a callback, so that its `heartbeat` begins anew.
+
+        Returns True; False if the callback has been answered, so that nobody waits any more.
+
+        Raises `InvalidToken`; `CallbackExpired` if the callback has timed out; `WorkflowEnded`;
+        `InvalidArgument` and `Unsupported`.
+        """
+        return await self._resolving.beat(token)

@@ -20,7 +20,7 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.run.receive import FOREVER
+from bluestreak_core.run.message_wait import FOREVER
 from bluestreak_core.store import Records
 
 Record = ClaimEntry | Step | Nap | Attempt | FailedStep | ErrorRecord

@@ -32,14 +32,14 @@ class StepNotRecorded(StateError):
 
 
 class WorkflowEnded(StateError):
-    """A message was sent to a workflow that has finished, and so receives nothing any more."""
+    """A workflow has ended, and so needs no message, no answer and no sign of life any more."""
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(workflow_id)
         self.workflow_id = workflow_id
 
     def __str__(self) -> str:
-        return f"workflow {self.workflow_id!r} has finished, and receives no messages"
+        return f"workflow {self.workflow_id!r} has ended, and receives no messages"
 
 
 class MessageTimeout(StateError, TimeoutError):
@@ -58,6 +58,54 @@ class MessageTimeout(StateError, TimeoutError):
     def __str__(self) -> str:
         names = " or ".join(map(repr, self.names))
         return f"workflow {self.workflow_id!r}: {self.step_id!r} received no {names} in time"
+
+
+class CallbackTimeout(MessageTimeout):
+    """A callback was not answered in time. It is recorded like any `MessageTimeout`."""
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: {self.step_id!r} got no {self._lack} in time"
+
+    @property
+    def _lack(self) -> str:
+        return f"answer {' or '.join(map(repr, self.names))}"
+
+
+class CallbackSilent(CallbackTimeout):
+    """A callback gave no sign of life for longer than its `heartbeat`. This is recorded, too."""
+
+    @property
+    def _lack(self) -> str:
+        return f"sign of life for {' or '.join(map(repr, self.names))}"
+
+
+class CallbackFailed(StateError):
+    """A callback was answered with an error; `reason` is its text.
+
+    This is recorded: each later run of the handler gets the same error at the same place.
+    """
+
+    def __init__(self, workflow_id: str, step_id: str, reason: str) -> None:
+        super().__init__(workflow_id, step_id, reason)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        reason = one_line(self.reason)
+        return f"workflow {self.workflow_id!r}: callback {self.step_id!r} failed: {reason}"
+
+
+class CallbackExpired(StateError):
+    """An answer or a sign of life came too late: its callback had timed out."""
+
+    def __init__(self, workflow_id: str, step_id: str) -> None:
+        super().__init__(workflow_id, step_id)
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+
+    def __str__(self) -> str:
+        return f"workflow {self.workflow_id!r}: callback {self.step_id!r} has timed out"
 
 
 class WaitTimeout(StateError):

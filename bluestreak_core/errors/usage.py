@@ -142,6 +142,16 @@ class AlreadyReceiving(UsageError):
         )
 
 
+class InvalidToken(UsageError, ValueError):
+    """A token belongs to no callback: it is mutilated or invented, or its workflow is deleted."""
+
+    def __init__(self) -> None:
+        super().__init__()  # the token is a secret, and no fact for a log
+
+    def __str__(self) -> str:
+        return "the token belongs to no callback"
+
+
 class UnstorableValue(UsageError, TypeError):
     """A value contains something that the store cannot hold.
 

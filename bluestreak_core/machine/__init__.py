@@ -10,6 +10,7 @@ Nothing here does I/O or reads a clock.
 from bluestreak_core.machine import change
 from bluestreak_core.machine.change import MAX_CLAIM_LOG, Change
 from bluestreak_core.machine.decision import (
+    beat,
     claim,
     control,
     control_change,
@@ -58,6 +59,7 @@ __all__ = [
     "TRANSITIONS",
     "Change",
     "Transition",
+    "beat",
     "change",
     "claim",
     "control",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from bluestreak_core.errors import ClaimLost, TransitionRefused
+from bluestreak_core.errors import ClaimLost, TransitionRefused, WorkflowEnded
 from bluestreak_core.machine import change
 from bluestreak_core.machine.table import (
     PRUNED,
@@ -17,6 +17,7 @@ from bluestreak_core.machine.table import (
 )
 from bluestreak_core.model import (
     Attempt,
+    Beat,
     Claim,
     ClaimRequest,
     FailedStep,
@@ -197,6 +198,18 @@ def deliver(workflow: Workflow, names: Collection[str], now: datetime) -> Workfl
         workflow.waiting_for
     )
     return (change.wake(now, count) if waits else change.deliver(count)).apply(workflow)
+
+
+def beat(workflow: Workflow, step_id: str, now: datetime) -> Workflow:
+    """The record after a sign of life from the callback of a step; one that comes late is older.
+
+    Raises `WorkflowEnded`.
+    """
+    if workflow.status.ended:
+        raise WorkflowEnded(workflow.workflow_id)
+    heard_at = max(workflow.heard_at(step_id) or now, now)
+    others = tuple(known for known in workflow.beats if known.step_id != step_id)
+    return change.replaced(workflow, beats=(*others, Beat(step_id=step_id, at=heard_at)))
 
 
 def release(workflow: Workflow, now: datetime) -> Workflow:

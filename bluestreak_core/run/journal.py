@@ -115,9 +115,24 @@ class Journal:
         await self.lease.until_answered(lambda: self._store.fail_step(self._claim, failed))
         self.has_progressed = True
 
-    def mailboxes(self) -> SupportsMessages:
-        """The store, if it has mailboxes. Raises `Unsupported`."""
-        return require(self._store, SupportsMessages, "ctx.receive")
+    async def save_value(self, step_id: str, value: Any) -> Any:
+        """`save_step` for a plain value of the engine's own, which no annotation converts."""
+        recorded = await self.lease.until_answered(
+            lambda: self._store.save_step(self._claim, step_id, value, self.clock.now())
+        )
+        self.has_progressed = True
+        return recorded
+
+    def mailboxes(self, call: str) -> SupportsMessages:
+        """The store, if it has mailboxes. Raises `Unsupported`, with the name of the call."""
+        return require(self._store, SupportsMessages, call)
+
+    async def heard_at(self, step_id: str) -> datetime | None:
+        """When the callback of a step last gave a sign of life, as is stored now."""
+        workflow = await self.lease.until_answered(
+            lambda: self._store.find_workflow(self.workflow.workflow_id)
+        )
+        return None if workflow is None else workflow.heard_at(step_id)
 
     async def receive(
         self, step_id: str, names: tuple[str, ...], *, give_up: bool
@@ -126,7 +141,7 @@ class Journal:
 
         With `give_up` and without a message, record that none came in time.
         """
-        store = self.mailboxes()
+        store = self.mailboxes("receive()")
         received = await self.lease.until_answered(
             lambda: store.receive(self._claim, step_id, names, self.clock.now(), give_up=give_up)
         )
@@ -136,7 +151,8 @@ class Journal:
     async def wait_for_message(self, mail: int, timeout: timedelta) -> bool:
         """Wait until the workflow's count of messages may be another one; False after `timeout`."""
         try:
-            return await self.mailboxes().wait_for_message(self.workflow.workflow_id, mail, timeout)
+            store = self.mailboxes("wait_for_message()")
+            return await store.wait_for_message(self.workflow.workflow_id, mail, timeout)
         except StoreUnavailable:  # the next look finds out whether it still is
             await self.clock.sleep(min(timeout, _PAUSE))
             return True
@@ -146,7 +162,7 @@ class Journal:
         if not names:
             await self.lease.until_answered(lambda: self._store.park(self._claim, wake_up_at))
             return
-        store = self.mailboxes()
+        store = self.mailboxes("park_until_message()")
         await self.lease.until_answered(
             lambda: store.park_until_message(self._claim, wake_up_at, names, mail, self.clock.now())
         )

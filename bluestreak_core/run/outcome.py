@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from bluestreak_core.errors import MessageTimeout, PollTimeout, StepFailed
+from bluestreak_core.errors import CallbackFailed, MessageTimeout, PollTimeout, StepFailed
 from bluestreak_core.errors.group import is_abort, is_final_mistake, parts
 from bluestreak_core.run.exit import Decision
 
@@ -47,9 +47,13 @@ def is_final(workflow_id: str, error: BaseException) -> bool:
     return any(_is_given_up(workflow_id, part) for part in parts(error))
 
 
+_RECORDED = (StepFailed, MessageTimeout, CallbackFailed, PollTimeout)
+"""Errors that each later run meets, too."""
+
+
 def _is_given_up(workflow_id: str, error: BaseException) -> bool:
     try:
-        is_recorded = issubclass(type(error), StepFailed | MessageTimeout | PollTimeout)
+        is_recorded = issubclass(type(error), _RECORDED)
         return is_recorded and bool(getattr(error, "workflow_id", None) == workflow_id)
     except Exception:  # noqa: BLE001 - a foreign class may raise anything
         return False

@@ -173,6 +173,21 @@ class SupportsMessages(Protocol):
         """The first messages that no step has received, in order, without their payloads."""
         ...
 
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        """The message of this id, whether or not a step has received it; None if there is none.
+
+        Of several messages that were sent with one id, it is the first, which the mailbox has.
+        """
+        ...
+
+    async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
+        """Change a workflow as `machine.beat`: its callback under this id gives a sign of life.
+
+        The change is atomic, and a repeat does no harm. It wakes nobody. Raise `WorkflowNotFound`,
+        or `WorkflowEnded`, which changes nothing.
+        """
+        ...
+
 
 class Renewer(Protocol):
     """Renews leases with blocking calls, from a single thread other than the event loop's.

@@ -311,3 +311,15 @@ class StoreWrapper(
     async def find_unread(self, workflow_id: str, limit: int) -> Sequence[NewMessage]:
         store = require(self._store, SupportsMessages, "find_unread()")
         return await self.around("find_unread", lambda: store.find_unread(workflow_id, limit))
+
+    @override
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        store = require(self._store, SupportsMessages, "find_message()")
+        return await self.around(
+            "find_message", lambda: store.find_message(workflow_id, message_id)
+        )
+
+    @override
+    async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
+        store = require(self._store, SupportsMessages, "beat()")
+        await self.around("beat", lambda: store.beat(workflow_id, step_id, now))

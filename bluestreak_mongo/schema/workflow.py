@@ -9,6 +9,7 @@ from typing import Any
 from bluestreak_core.model import Status, Workflow
 from bluestreak_core.store import WorkflowSummary
 from bluestreak_mongo.schema import error
+from bluestreak_mongo.schema.beat import read_beat
 from bluestreak_mongo.schema.claim_entry import read_claim_entry
 from bluestreak_mongo.schema.document import WORKFLOW_ID as WORKFLOW_ID  # noqa: PLC0414 - handed on
 from bluestreak_mongo.schema.document import WORKFLOWS, Document
@@ -43,6 +44,7 @@ SESSION = "session"
 PRUNED_AT = "prunedAt"
 WAITING_FOR = "waitingFor"
 MAIL = "mail"
+BEATS = "beats"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -64,7 +66,7 @@ SUMMARY_FIELDS = (
 _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
-        *(WAITING_FOR, MAIL),
+        *(WAITING_FOR, MAIL, BEATS),
     }
 )
 """What most workflows do without."""
@@ -126,6 +128,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         pruned_at=read.optional_instant(PRUNED_AT),
         waiting_for=read.texts(WAITING_FOR),
         mail=read.count(MAIL),
+        beats=tuple(map(read_beat, read.each_inside(BEATS))),
     )
 
 

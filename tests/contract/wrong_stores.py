@@ -24,6 +24,7 @@ from bluestreak_core import (
     PlainRules,
     Query,
     Renewer,
+    Status,
     StoreUnavailable,
     SupportsThreadRenewal,
     SystemClock,
@@ -521,6 +522,86 @@ class KeepsMailboxesById(MemoryStore):
         return is_new
 
 
+class FindsOnlyUnreadMessages(MemoryStore):
+    @override
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        unread = self._workflows.existing(workflow_id).mailbox.unread(MANY)
+        return next((each for each in unread if each.message_id == message_id), None)
+
+
+class KeepsTheLastOfRepeatedMessages(MemoryStore):
+    def __init__(self, *, clock: Clock) -> None:
+        super().__init__(clock=clock)
+        self._last: dict[tuple[str, str], NewMessage] = {}
+
+    @override
+    async def send(self, message: NewMessage) -> bool:
+        is_new = await super().send(message)
+        self._last[message.workflow_id, message.message_id] = message
+        return is_new
+
+    @override
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        return self._last.get((workflow_id, message_id))
+
+
+class _Beating(MemoryStore):
+    """Changes only how it keeps signs of life."""
+
+    def _beaten(self, workflow: Workflow, step_id: str, now: datetime) -> Workflow:
+        return machine.beat(workflow, step_id, now)
+
+    @override
+    async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
+        record = self._workflows.existing(workflow_id)
+        record.workflow = self._beaten(record.workflow, step_id, now)
+
+
+class KeepsOneBeatForAllSteps(_Beating):
+    @override
+    def _beaten(self, workflow: Workflow, step_id: str, now: datetime) -> Workflow:
+        return replace(workflow, beats=super()._beaten(workflow, step_id, now).beats[-1:])
+
+
+class BeatsBackwards(_Beating):
+    @override
+    def _beaten(self, workflow: Workflow, step_id: str, now: datetime) -> Workflow:
+        others = tuple(beat for beat in workflow.beats if beat.step_id != step_id)
+        return machine.beat(replace(workflow, beats=others), step_id, now)
+
+
+class WakesByABeat(_Beating):
+    @override
+    def _beaten(self, workflow: Workflow, step_id: str, now: datetime) -> Workflow:
+        return replace(super()._beaten(workflow, step_id, now), waiting_for=(), timeout_at=now)
+
+
+class BeatsAfterTheEnd(_Beating):
+    @override
+    def _beaten(self, workflow: Workflow, step_id: str, now: datetime) -> Workflow:
+        going_on = replace(workflow, status=Status.IDLE)
+        return replace(super()._beaten(going_on, step_id, now), status=workflow.status)
+
+
+class BeatsWithoutALock(MemoryStore):
+    @override
+    async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
+        record = self._workflows.existing(workflow_id)
+        beaten = machine.beat(record.workflow, step_id, now)
+        await _take_turns()
+        record.workflow = beaten
+
+
+class TakesTheBeatsAlong(MemoryStore):
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await super().fork(workflow_id, new_id, before, now)
+        record = self._workflows.existing(new_id)
+        beats = self._workflows.existing(workflow_id).workflow.beats
+        record.workflow = replace(record.workflow, beats=beats)
+        return forked
+
+
 # Which rule each of them breaks ------------------------------------------------------------------
 
 
@@ -635,4 +716,24 @@ WRONG = [
         KeepsMailboxesById,
         StoreContract.test_mail_to_a_deleted_workflow_does_not_reach_the_next_one,
     ),
+    _wrong(
+        FindsOnlyUnreadMessages,
+        StoreContract.test_a_message_is_found_whether_or_not_it_was_received,
+    ),
+    _wrong(
+        KeepsTheLastOfRepeatedMessages,
+        StoreContract.test_of_messages_of_one_id_the_first_is_found,
+    ),
+    _wrong(
+        KeepsTheLastOfRepeatedMessages,
+        StoreContract.test_a_message_to_a_deleted_workflow_is_not_found,
+    ),
+    _wrong(KeepsTheLastOfRepeatedMessages, StoreContract.test_no_message_that_is_found_is_shared),
+    _wrong(KeepsOneBeatForAllSteps, StoreContract.test_the_last_beat_of_each_step_is_kept),
+    _wrong(BeatsBackwards, StoreContract.test_a_beat_that_comes_late_takes_nothing_back),
+    _wrong(WakesByABeat, StoreContract.test_a_beat_wakes_nobody),
+    _wrong(BeatsAfterTheEnd, StoreContract.test_a_beat_for_a_workflow_that_has_ended_is_refused),
+    _wrong(BeatsWithoutALock, StoreContract.test_no_beat_undoes_another),
+    _wrong(BeatsWithoutALock, StoreContract.test_a_beat_comes_before_or_after_another_call),
+    _wrong(TakesTheBeatsAlong, StoreContract.test_a_fork_begins_without_beats),
 ]

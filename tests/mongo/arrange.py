@@ -116,6 +116,8 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     ),
     "wait_for_message": lambda store, _: store.wait_for_message("w", 0, timedelta(0)),
     "find_unread": lambda store, _: store.find_unread("w", 10),
+    "find_message": lambda store, _: store.find_message("w", "m"),
+    "beat": lambda store, _: store.beat("w", "s", NOW),
 }
 """Every call of a MongoStore that is sent to the server, by name."""
 

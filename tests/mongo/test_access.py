@@ -414,17 +414,17 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
 ENDINGS = {"park", "park_until_message", "release", "finish", "fail"}
 LOOKS = {"find_workflow", "find_standing", "wait_for_control"}
 SEARCHES = {"find_page", "count"}
-MAIL = {"send", "receive", "find_unread"}
+MAIL = {"send", "receive", "find_unread", "find_message", "beat"}
 STARTS = {"create", "create_many"}
 CLAIMED = {"claim", "renew", "fail_step", "transact", *ENDINGS}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
     ("workflows", "find"): {
         *(*LOOKS, *SEARCHES, "claim", "fork", "records"),
-        *("send", "wait_for_message", "find_unread"),
+        *("send", "wait_for_message", "find_unread", "find_message"),
     },
     ("workflows", "insert"): {"fork", *STARTS},
-    ("workflows", "update"): {"control", "fork", "send", *CLAIMED},
+    ("workflows", "update"): {"control", "fork", "send", "beat", *CLAIMED},
     ("workflows", "createIndex"): {"init"},
     ("workflows", "changeStream"): set(),
     ("steps", "find"): {"find_step", "history", "records", "transact", "fork"},
@@ -433,7 +433,7 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("naps", "find"): {"find_nap", "history", "records", "fork"},
     ("naps", "insert"): {"save_nap", "save_attempt"},
     ("naps", "createIndex"): {"init"},
-    ("messages", "find"): {"receive", "find_unread"},
+    ("messages", "find"): {"receive", "find_unread", "find_message"},
     ("messages", "insert"): {"send"},
     ("messages", "update"): {"receive"},
     ("messages", "createIndex"): {"init"},

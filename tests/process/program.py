@@ -67,6 +67,14 @@ async def work(url: str, database: str, options: dict[str, Any]) -> None:
     async def deadly(ctx: Context, input: None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
+    @bluestreak.handler("callback")
+    async def callback(ctx: Context, input: None) -> Any:
+        async def hand_over(token: str) -> None:
+            await client[database].tokens.insert_one({"token": token})
+            await effect(ctx.workflow_id, "hand over")
+
+        return await ctx.callback("approve", hand_over)
+
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, bluestreak.stop)
     async with client, bluestreak:
         sys.stdout.write("ready\n")

@@ -20,7 +20,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from bluestreak_core import Bluestreak, Status, Workflow, WorkflowAborted
+from bluestreak_core import Bluestreak, Resolution, Status, Workflow, WorkflowAborted
 from bluestreak_mongo import MongoStore
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -108,6 +108,17 @@ class Site:
 
         return self._ask(wait)
 
+    def resolve(self, token: str, payload: str) -> Resolution:
+        async def resolve(bluestreak: Bluestreak) -> Resolution:
+            return await bluestreak.resolve(token, payload)
+
+        resolution: Resolution = self._ask(resolve)
+        return resolution
+
+    def tokens(self) -> list[str]:
+        """What was handed over for callbacks, in order."""
+        return [each["token"] for each in self.database.tokens.find(sort=[("_id", 1)])]
+
     def find(self, workflow_id: str) -> Workflow:
         async def find(bluestreak: Bluestreak) -> Workflow | None:
             return await bluestreak.find_workflow(workflow_id)
@@ -143,6 +154,23 @@ def site(mongodb_url: str, mongodb: MongoClient[dict[str, Any]], tmp_path: Path)
     yield site
     site.clean_up()
     mongodb.drop_database(name)
+
+
+def test_a_token_of_a_killed_worker_is_answered(site: Site) -> None:
+    """Killed as soon as it has handed one over, and its successor while it waits."""
+    first = site.worker(timeout_interval=1, linger_in="hand over")
+    site.start("w", handler_id="callback")
+    first.until("in hand over")
+    first.end(signal.SIGKILL)
+    second = site.worker(timeout_interval=1)
+    handed_over = {"stepId": "approve/hand-over/1"}
+    eventually("it waits", lambda: site.database.steps.count_documents(handed_over))
+    second.end(signal.SIGKILL)
+    site.worker(timeout_interval=1)
+    given, again = site.tokens()
+    assert site.resolve(given, "yes") == Resolution(is_first=True, payload="yes")
+    assert site.wait("w") == "yes"
+    assert site.resolve(again, "no") == Resolution(is_first=False, payload="yes")
 
 
 def test_a_killed_workers_recorded_steps_are_never_called_again(site: Site) -> None:

@@ -29,7 +29,7 @@ from bluestreak_core.client.starting import Starting
 from bluestreak_core.clock import Clock
 from bluestreak_core.machine import Transition, change
 from bluestreak_core.model import History, NewMessage, NoMessage, Status
-from bluestreak_core.run import Run, commit, outcome, receive, step
+from bluestreak_core.run import Run, commit, message_wait, outcome, step
 from bluestreak_core.run.attempts import Attempts
 from bluestreak_core.run.clean_up import CleanUps
 from bluestreak_core.run.deadline import Deadline
@@ -230,7 +230,7 @@ _park = Journal.park
 async def _park_for_ever(
     journal: Journal, wake_up_at: datetime, names: tuple[str, ...] = (), mail: int = 0
 ) -> None:
-    await _park(journal, receive.FOREVER if names else wake_up_at, names, mail)
+    await _park(journal, message_wait.FOREVER if names else wake_up_at, names, mail)
 
 
 _parking = Operations.parking
@@ -249,7 +249,7 @@ def _parked_for_the_first(operations: Operations) -> Park | Release | None:
     return replace(parking, names=parking.names[:1]) if isinstance(parking, Park) else parking
 
 
-_until = receive._until
+_until = message_wait._until
 
 
 async def _until_anew(frame: Frame, *asked: Any) -> datetime:
@@ -279,7 +279,7 @@ def _take_newest(mailbox: Mailbox, names: Collection[str]) -> NewMessage | None:
 
 
 def _add_again(mailbox: Mailbox, message: NewMessage) -> bool:
-    mailbox._ids.discard(message.message_id)
+    mailbox._messages.pop(message.message_id, None)
     return _add(mailbox, message)
 
 
@@ -427,7 +427,7 @@ MUTATIONS: dict[str, Mutation] = {
     "branches are parked for the message of the first": Mutation(
         1, [(Operations, "parking", _parked_for_the_first)]
     ),
-    "a timeout begins anew in each run": Mutation(18, [(receive, "_until", _until_anew)]),
+    "a timeout begins anew in each run": Mutation(18, [(message_wait, "_until", _until_anew)]),
     "a workflow that waits is parked for ever": Mutation(94, [(Journal, "park", _park_for_ever)]),
     "a run that waits does not hear of messages": Mutation(
         57, [(Hints, "delivered", lambda *_: None)]

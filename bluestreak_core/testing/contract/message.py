@@ -24,6 +24,7 @@ from bluestreak_core.store import (
     SupportsPruning,
     require,
 )
+from bluestreak_core.testing.contract.answering import AnsweringContract
 from bluestreak_core.testing.contract.arrange import (
     NAMES,
     NOW,
@@ -63,6 +64,7 @@ CALLS: Mapping[str, Callable[[Messaging, Claim], Awaitable[Any]]] = {
     "receive": lambda store, claim: store.receive(claim, "s", [PAID], NOW, give_up=False),
     "give up": lambda store, claim: store.receive(claim, "s", [REFUSED], NOW, give_up=True),
     "park": lambda store, claim: store.park_until_message(claim, LATER, [REFUSED], 1, NOW),
+    "beat": lambda store, _: store.beat("w", "s", NOW),
     "release": lambda store, claim: store.park_until_message(claim, LATER, [REFUSED], 0, NOW),
 }
 """The calls about messages that may be cancelled; the workflow has one unread message."""
@@ -116,7 +118,7 @@ SEND = Move(name="send", call=_send, decide=_decide_send)
 WAIT = Move(name="park_until_message", call=_wait, decide=_decide_wait)
 
 
-class MessageContract(ReceivingContract, SendingContract, AwaitingContract):
+class MessageContract(ReceivingContract, SendingContract, AwaitingContract, AnsweringContract):
     """The tests of a store that keeps mailboxes, as a part of `StoreContract`."""
 
     pytestmark = pytest.mark.asyncio

@@ -11,7 +11,7 @@ from typing_extensions import Unpack
 
 from bluestreak_core.argument import Duration, to_instant, to_timedelta
 from bluestreak_core.bluestreak import Bluestreak
-from bluestreak_core.client import Client
+from bluestreak_core.client import Client, Resolution
 from bluestreak_core.clock import Clock
 from bluestreak_core.codec import PLAIN
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
@@ -219,6 +219,14 @@ class Environment:
             return self.bluestreak.send(workflow_id, message, payload, message_id=message_id)
 
         self._fleet.run_aside(self._outbox.send_at(send_at, send))
+
+    def resolve(self, token: str, payload: Any = None, *, error: str | None = None) -> Resolution:
+        """`Client.resolve`. The workflow gets the answer as soon as time passes."""
+        return self.call(self.bluestreak.resolve(token, payload, error=error))
+
+    def beat(self, token: str) -> bool:
+        """`Client.beat`."""
+        return self.call(self.bluestreak.beat(token))
 
     def wait(self, workflow_id: str) -> Outcome:
         """Let time pass until a workflow has ended. Raises `WorkflowNotFound` and `Stuck`."""

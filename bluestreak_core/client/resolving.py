@@ -1,0 +1,128 @@
+"""Answering callbacks, and giving signs of life for them, by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from bluestreak_core.argument import check_reason
+from bluestreak_core.callback import Answer, CallbackToken, answer_name
+from bluestreak_core.client.known_handlers import KnownHandlers
+from bluestreak_core.client.open_store import OpenStore
+from bluestreak_core.errors import (
+    CallbackExpired,
+    InvalidArgument,
+    InvalidToken,
+    WorkflowEnded,
+    WorkflowNotFound,
+)
+from bluestreak_core.message import Message
+from bluestreak_core.model import NewMessage, Status, Step
+from bluestreak_core.store import SupportsMessages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """The answer of a callback that counts: a payload as it is stored, or an error.
+
+    `is_first` says that the call of `resolve` that returned this has given it.
+    """
+
+    is_first: bool
+    payload: Any = None
+    error: str | None = None
+
+
+class Resolving:
+    """The calls of a client about callbacks; see `MessageCalls`."""
+
+    def __init__(self, store: OpenStore, handlers: KnownHandlers) -> None:
+        self._store = store
+        self._handlers = handlers
+
+    async def resolve(self, token: str, payload: Any, error: str | None, type: Any) -> Resolution:
+        """Answer a callback, unless it has an answer; return the one that counts."""
+        store = self._store.require(SupportsMessages, "resolve()")
+        called = CallbackToken.read(token)
+        if payload is not None and error is not None:
+            raise InvalidArgument("error", error, "give either a payload or an error")
+        answer = self._answer(called, payload, check_reason(error, "error"), type)
+        recorded = await self._recorded("resolve()", called)
+        if recorded is not None:
+            return _resolution(recorded.output)
+        with _deleted_meanwhile():
+            if await self._has_been_stopped(called):
+                return await self._first_answer(store, called)
+            if not await store.send(self._message(called, answer)):
+                return await self._first_answer(store, called)
+        # If the callback has timed out meanwhile, its step has not received the answer.
+        await self._recorded("resolve()", called)
+        return Resolution(is_first=True, payload=answer.payload, error=answer.error)
+
+    async def beat(self, token: str) -> bool:
+        """Give a sign of life for a callback, if it waits for an answer."""
+        store = self._store.require(SupportsMessages, "beat()")
+        called = CallbackToken.read(token)
+        if await self._recorded("beat()", called) is not None:
+            return False
+        with _deleted_meanwhile():
+            await store.beat(called.workflow_id, called.step_id, self._store.clock.now())
+        return True
+
+    def _answer(self, called: CallbackToken, payload: Any, error: str | None, type: Any) -> Answer:
+        if error is not None:
+            return Answer(error=error)
+        message = Message(answer_name(called.step_id), type)
+        stored = self._handlers.stored_payload(called.workflow_id, message, payload)
+        return Answer(payload=stored)
+
+    def _message(self, called: CallbackToken, answer: Answer) -> NewMessage:
+        name = answer_name(called.step_id)
+        return NewMessage(
+            workflow_id=called.workflow_id,
+            message_id=name,
+            name=name,
+            payload=answer.stored,
+            sent_at=self._store.clock.now(),
+        )
+
+    async def _recorded(self, call: str, called: CallbackToken) -> Step | None:
+        """The step that has received the answer, if any.
+
+        Raises `InvalidToken` and `CallbackExpired`.
+        """
+        store = self._store.get(call)
+        record = await store.find_step(called.workflow_id, called.record_id)
+        if record is None or not called.is_recorded_as(record.output):
+            raise InvalidToken
+        step = await store.find_step(called.workflow_id, called.step_id)
+        if step is not None and step.receipt is not None and step.receipt.timed_out:
+            raise CallbackExpired(called.workflow_id, called.step_id)
+        return step
+
+    async def _has_been_stopped(self, called: CallbackToken) -> bool:
+        """Whether the workflow has ended without a result. It would take the answer for a retry."""
+        standing = await self._store.get("resolve()").find_standing(called.workflow_id)
+        return standing is not None and standing.status in (Status.ABORTED, Status.CANCELLED)
+
+    async def _first_answer(self, store: SupportsMessages, called: CallbackToken) -> Resolution:
+        message = await store.find_message(called.workflow_id, answer_name(called.step_id))
+        if message is None:
+            raise WorkflowEnded(called.workflow_id)
+        return _resolution(message.payload)
+
+
+def _resolution(stored: object) -> Resolution:
+    answer = Answer.read(stored)
+    return Resolution(is_first=False, payload=answer.payload, error=answer.error)
+
+
+@contextmanager
+def _deleted_meanwhile() -> Iterator[None]:
+    """A workflow that was found a moment ago may be gone by now."""
+    try:
+        yield
+    except WorkflowNotFound:
+        raise InvalidToken from None

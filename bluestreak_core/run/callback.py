@@ -1,0 +1,152 @@
+"""`ctx.callback`: an answer from outside, from whoever has the token that was handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
+
+from bluestreak_core.argument import (
+    Duration,
+    check_function,
+    check_id,
+    has_real_type,
+    to_positive_timedelta,
+)
+from bluestreak_core.callback import (
+    Answer,
+    CallbackToken,
+    answer_name,
+    is_made_for,
+    record_id,
+)
+from bluestreak_core.errors import (
+    CallbackFailed,
+    CallbackSilent,
+    CallbackTimeout,
+    FinalMistakes,
+    InvalidArgument,
+    InvalidValue,
+)
+from bluestreak_core.model import Receipt
+from bluestreak_core.retry import Retry
+from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.message_wait import aborting, await_message, check_place, to_limit
+from bluestreak_core.run.silence import Silence, heartbeat_id
+from bluestreak_core.run.step import step
+
+HandOver = Callable[[str], Any]
+"""What hands a token over; it may be async."""
+
+
+class Terms(NamedTuple):
+    """How long a callback waits, for what, and how often its `hand_over` is tried."""
+
+    timeout: Duration | None
+    deadline: datetime | None
+    heartbeat: Duration | None
+    retry: Retry | None
+    type: Any
+
+
+async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms) -> Any:
+    """Return the recorded answer; if there is none, hand a token over and wait for the answer.
+
+    Raises `CallbackFailed` if that is an error, and `CallbackTimeout` if none came in time.
+    """
+    await frame.check("callback", step_id)
+    with FinalMistakes():
+        whole_id = frame.step_id(step_id)
+        name = check_id("name of a callback's answer", answer_name(whole_id))
+        what = f"callback {whole_id!r}"
+        check_function("ctx.callback", "callback", whole_id, hand_over)
+        limit = to_limit(what, terms.timeout, terms.deadline)
+        longest = terms.heartbeat
+        if longest is not None:
+            longest = to_positive_timedelta(f"heartbeat of {what}", longest)
+        if terms.retry is not None and not has_real_type(terms.retry, Retry):
+            raise InvalidArgument(f"retry of {what}", terms.retry, "expected a Retry")
+        frame.use_step(whole_id)
+        frame.use_step(heartbeat_id(whole_id))
+        check_place(frame, "callback", whole_id, (name,))
+        frame.journal.mailboxes("ctx.callback")
+    history = frame.journal.history
+    if frame.is_recorded(whole_id):
+        was_silent = heartbeat_id(whole_id) in history.steps
+        receipt, output = history.receipts.get(whole_id), history.steps[whole_id]
+    else:
+        await _hand_over(frame, step_id, hand_over, terms.retry)
+        silence = None if longest is None else Silence(frame, whole_id, name, longest)
+        received = await await_message(frame, "callback", whole_id, (name,), limit, silence)
+        was_silent = silence is not None and silence.was_too_long
+        receipt, output = received.receipt, received.output
+    return _unpacked(frame, whole_id, receipt, output, was_silent=was_silent, type=terms.type)
+
+
+async def _hand_over(frame: Frame, step_id: str, hand_over: HandOver, retry: Retry | None) -> None:
+    """Hand over a token, unless that is recorded.
+
+    Of a token only a hash is stored, so a run that repeats `hand_over` makes another one. The
+    earlier ones stay valid, since they may have arrived. All attempts are those of one step, which
+    has the number of the first token, so that a retry policy counts them in all runs. The tokens of
+    the workflow that this one is a fork of are passed over.
+    """
+    whole_id = frame.step_id(step_id)
+    steps = frame.journal.history.steps
+    first: int | None = None
+    for number in count(1):
+        is_handed_over = frame.is_recorded(f"{whole_id}/hand-over/{number}")
+        if (record := record_id(whole_id, number)) in steps:
+            if is_made_for(frame.workflow_id, steps[record]):
+                first = first or number
+                if first == number and is_handed_over:
+                    return
+            continue
+        first = first or number
+        if (text := await _new_token(frame, whole_id, number)) is not None:
+            # Bound to its token, which thus is no argument that a hook would see.
+            bound = partial(hand_over, text)
+            await step(frame, f"{step_id}/hand-over/{first}", bound, (), retry, None)
+            return
+
+
+async def _new_token(frame: Frame, step_id: str, number: int) -> str | None:
+    """Record a new token, and return its text; None if another run has taken the number."""
+    token = CallbackToken.draw(frame.workflow_id, step_id, number)
+    with FinalMistakes():
+        check_id("id of a callback's token", token.record_id)
+        frame.use_step(token.record_id)
+    with frame.operations.operation("callback", step_id):
+        recorded = await frame.record(frame.journal.save_value(token.record_id, token.record))
+    return token.text if recorded == token.record else None
+
+
+def _unpacked(
+    frame: Frame,
+    step_id: str,
+    receipt: Receipt | None,
+    output: Any,
+    *,
+    was_silent: bool,
+    type: Any,
+) -> Any:
+    """What the handler gets for a record."""
+    if receipt is None:
+        what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
+        raise aborting(frame, InvalidValue(what, "", "no callback has recorded it"))
+    if receipt.timed_out:
+        kind = CallbackSilent if was_silent else CallbackTimeout
+        raise kind(frame.workflow_id, step_id, (answer_name(step_id),))
+    answer = Answer.read(output)
+    if answer.error is not None:
+        raise CallbackFailed(frame.workflow_id, step_id, answer.error)
+    if frame.journal.conversion is None:
+        return answer.payload
+    try:
+        return frame.journal.conversion.payload(
+            frame.workflow_id, answer_name(step_id), type, answer.payload
+        )
+    except InvalidValue as refusal:
+        raise aborting(frame, refusal) from None
