@@ -13,12 +13,14 @@ import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Self
 
 from bluestreak_core.argument import check_id, has_real_type
 from bluestreak_core.errors import InvalidArgument, InvalidToken
 
+_ANSWER = "callback/"
 _SECRET_BYTES = 32
 _WORKFLOW_ID = "workflow_id"
 _SHA256 = "sha256"
@@ -27,7 +29,12 @@ _RECORD_ID = re.compile(r"/token/[1-9][0-9]*\Z")
 
 def answer_name(step_id: str) -> str:
     """The name, and the id, of the message that answers the callback of a step."""
-    return f"callback/{step_id}"
+    return f"{_ANSWER}{step_id}"
+
+
+def is_answer_name(name: str) -> bool:
+    """Whether a name or an id of a message is kept for answers."""
+    return name.startswith(_ANSWER)
 
 
 def record_id(step_id: str, number: int) -> str:
@@ -105,24 +112,36 @@ class CallbackToken:
         return sha256(self.secret.encode()).hexdigest()
 
 
+class Missing(StrEnum):
+    """What has not come in time."""
+
+    ANSWER = "answer"
+    SIGN_OF_LIFE = "sign of life"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The answer to a callback: a payload, or an error if that is not None."""
+    """What ends a callback: a payload, an error, or that something was missing."""
 
     payload: Any = None
     error: str | None = None
+    missing: Missing | None = None
 
     @classmethod
     def read(cls, stored: Any) -> Self:
-        """The answer in the payload of a message; one that `send` has sent is a payload itself."""
+        """The answer in the payload of a message."""
         match stored:
-            case {"error": str(error)} if len(stored) == 1:
-                return cls(error=error)
-            case {"payload": payload} if len(stored) == 1:
+            case {"payload": payload, **others} if not others:
                 return cls(payload=payload)
+            case {"error": str(error), **others} if not others:
+                return cls(error=error)
+            case {"missing": "answer" | "sign of life" as missing, **others} if not others:
+                return cls(missing=Missing(missing))
         return cls(payload=stored)
 
     @property
     def stored(self) -> dict[str, Any]:
         """The answer as the payload of a message."""
+        if self.missing is not None:
+            return {"missing": self.missing.value}
         return {"payload": self.payload} if self.error is None else {"error": self.error}

@@ -19,7 +19,7 @@ from bluestreak_core.errors import (
     WorkflowNotFound,
 )
 from bluestreak_core.message import Message
-from bluestreak_core.model import NewMessage, Status, Step
+from bluestreak_core.model import NewMessage, Status
 from bluestreak_core.store import SupportsMessages
 
 
@@ -49,23 +49,23 @@ class Resolving:
         if payload is not None and error is not None:
             raise InvalidArgument("error", error, "give either a payload or an error")
         answer = self._answer(called, payload, check_reason(error, "error"), type)
-        recorded = await self._recorded("resolve()", called)
-        if recorded is not None:
-            return _resolution(recorded.output)
+        await self._check("resolve()", called)
+        message = self._message(called, answer)
         with _deleted_meanwhile():
-            if await self._has_been_stopped(called):
-                return await self._first_answer(store, called)
-            if not await store.send(self._message(called, answer)):
-                return await self._first_answer(store, called)
-        # If the callback has timed out meanwhile, its step has not received the answer.
-        await self._recorded("resolve()", called)
-        return Resolution(is_first=True, payload=answer.payload, error=answer.error)
+            # The mailbox takes one message of this id: the first answer, or that there was none.
+            if not await self._has_been_stopped(called) and await store.send(message):
+                return Resolution(is_first=True, payload=answer.payload, error=answer.error)
+        first = await _first_answer(store, called)
+        if first is None:
+            raise WorkflowEnded(called.workflow_id)
+        return Resolution(is_first=False, payload=first.payload, error=first.error)
 
     async def beat(self, token: str) -> bool:
         """Give a sign of life for a callback, if it waits for an answer."""
         store = self._store.require(SupportsMessages, "beat()")
         called = CallbackToken.read(token)
-        if await self._recorded("beat()", called) is not None:
+        await self._check("beat()", called)
+        if await _first_answer(store, called) is not None:
             return False
         with _deleted_meanwhile():
             await store.beat(called.workflow_id, called.step_id, self._store.clock.now())
@@ -88,35 +88,27 @@ class Resolving:
             sent_at=self._store.clock.now(),
         )
 
-    async def _recorded(self, call: str, called: CallbackToken) -> Step | None:
-        """The step that has received the answer, if any.
-
-        Raises `InvalidToken` and `CallbackExpired`.
-        """
-        store = self._store.get(call)
-        record = await store.find_step(called.workflow_id, called.record_id)
+    async def _check(self, call: str, called: CallbackToken) -> None:
+        """Raise `InvalidToken` unless it has been recorded."""
+        record = await self._store.get(call).find_step(called.workflow_id, called.record_id)
         if record is None or not called.is_recorded_as(record.output):
             raise InvalidToken
-        step = await store.find_step(called.workflow_id, called.step_id)
-        if step is not None and step.receipt is not None and step.receipt.timed_out:
-            raise CallbackExpired(called.workflow_id, called.step_id)
-        return step
 
     async def _has_been_stopped(self, called: CallbackToken) -> bool:
         """Whether the workflow has ended without a result. It would take the answer for a retry."""
         standing = await self._store.get("resolve()").find_standing(called.workflow_id)
         return standing is not None and standing.status in (Status.ABORTED, Status.CANCELLED)
 
-    async def _first_answer(self, store: SupportsMessages, called: CallbackToken) -> Resolution:
-        message = await store.find_message(called.workflow_id, answer_name(called.step_id))
-        if message is None:
-            raise WorkflowEnded(called.workflow_id)
-        return _resolution(message.payload)
 
-
-def _resolution(stored: object) -> Resolution:
-    answer = Answer.read(stored)
-    return Resolution(is_first=False, payload=answer.payload, error=answer.error)
+async def _first_answer(store: SupportsMessages, called: CallbackToken) -> Answer | None:
+    """The answer that counts, if there is one. Raises `CallbackExpired` if none came in time."""
+    message = await store.find_message(called.workflow_id, answer_name(called.step_id))
+    if message is None:
+        return None
+    answer = Answer.read(message.payload)
+    if answer.missing is not None:
+        raise CallbackExpired(called.workflow_id, called.step_id)
+    return answer
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from bluestreak_core.argument import check_id, has_real_type
+from bluestreak_core.callback import is_answer_name
 from bluestreak_core.client.known_handlers import KnownHandlers
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.errors import BluestreakError, InvalidArgument
@@ -59,12 +60,15 @@ class Sending:
             raise InvalidArgument(where.removesuffix(": "), send, "expected a Send")
         workflow_id = check_id(f"{where}workflow id", send.workflow_id)
         message = to_message(f"{where}message", send.message)
-        message_id = send.message_id
+        message_id = uuid4().hex
+        if send.message_id is not None:
+            message_id = check_id(f"{where}message id", send.message_id)
+        for name, used in (("message", message.name), ("message id", message_id)):
+            if is_answer_name(used):
+                raise InvalidArgument(f"{where}{name}", used, "answer a callback by resolve()")
         return NewMessage(
             workflow_id=workflow_id,
-            message_id=(
-                uuid4().hex if message_id is None else check_id(f"{where}message id", message_id)
-            ),
+            message_id=message_id,
             name=message.name,
             payload=self._handlers.stored_payload(workflow_id, message, send.payload),
             sent_at=self._store.clock.now(),

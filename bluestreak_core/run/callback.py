@@ -18,6 +18,7 @@ from bluestreak_core.argument import (
 from bluestreak_core.callback import (
     Answer,
     CallbackToken,
+    Missing,
     answer_name,
     is_made_for,
     record_id,
@@ -32,10 +33,13 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.model import Receipt
 from bluestreak_core.retry import Retry
+from bluestreak_core.run.callback_end import CallbackEnd, heartbeat_id
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.message_wait import aborting, await_message, check_place, to_limit
-from bluestreak_core.run.silence import Silence, heartbeat_id
 from bluestreak_core.run.step import step
+
+_MANY = 10**6
+"""More tokens than any callback has."""
 
 HandOver = Callable[[str], Any]
 """What hands a token over; it may be async."""
@@ -59,13 +63,13 @@ async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms
     await frame.check("callback", step_id)
     with FinalMistakes():
         whole_id = frame.step_id(step_id)
-        name = check_id("name of a callback's answer", answer_name(whole_id))
-        what = f"callback {whole_id!r}"
+        check_id("longest id of a callback's steps", _hand_over_id(whole_id, _MANY))
+        name, what = answer_name(whole_id), f"callback {whole_id!r}"
         check_function("ctx.callback", "callback", whole_id, hand_over)
         limit = to_limit(what, terms.timeout, terms.deadline)
-        longest = terms.heartbeat
-        if longest is not None:
-            longest = to_positive_timedelta(f"heartbeat of {what}", longest)
+        heartbeat = None
+        if terms.heartbeat is not None:
+            heartbeat = to_positive_timedelta(f"heartbeat of {what}", terms.heartbeat)
         if terms.retry is not None and not has_real_type(terms.retry, Retry):
             raise InvalidArgument(f"retry of {what}", terms.retry, "expected a Retry")
         frame.use_step(whole_id)
@@ -74,15 +78,13 @@ async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms
         frame.journal.mailboxes("ctx.callback")
     history = frame.journal.history
     if frame.is_recorded(whole_id):
-        was_silent = heartbeat_id(whole_id) in history.steps
         receipt, output = history.receipts.get(whole_id), history.steps[whole_id]
     else:
         await _hand_over(frame, step_id, hand_over, terms.retry)
-        silence = None if longest is None else Silence(frame, whole_id, name, longest)
-        received = await await_message(frame, "callback", whole_id, (name,), limit, silence)
-        was_silent = silence is not None and silence.was_too_long
+        end = CallbackEnd(frame, whole_id, heartbeat)
+        received = await await_message(frame, "callback", whole_id, (name,), limit, end)
         receipt, output = received.receipt, received.output
-    return _unpacked(frame, whole_id, receipt, output, was_silent=was_silent, type=terms.type)
+    return _unpacked(frame, whole_id, receipt, output, terms.type)
 
 
 async def _hand_over(frame: Frame, step_id: str, hand_over: HandOver, retry: Retry | None) -> None:
@@ -97,7 +99,7 @@ async def _hand_over(frame: Frame, step_id: str, hand_over: HandOver, retry: Ret
     steps = frame.journal.history.steps
     first: int | None = None
     for number in count(1):
-        is_handed_over = frame.is_recorded(f"{whole_id}/hand-over/{number}")
+        is_handed_over = frame.is_recorded(_hand_over_id(whole_id, number))
         if (record := record_id(whole_id, number)) in steps:
             if is_made_for(frame.workflow_id, steps[record]):
                 first = first or number
@@ -108,38 +110,33 @@ async def _hand_over(frame: Frame, step_id: str, hand_over: HandOver, retry: Ret
         if (text := await _new_token(frame, whole_id, number)) is not None:
             # Bound to its token, which thus is no argument that a hook would see.
             bound = partial(hand_over, text)
-            await step(frame, f"{step_id}/hand-over/{first}", bound, (), retry, None)
+            await step(frame, _hand_over_id(step_id, first), bound, (), retry, None)
             return
+
+
+def _hand_over_id(step_id: str, number: int) -> str:
+    return f"{step_id}/hand-over/{number}"
 
 
 async def _new_token(frame: Frame, step_id: str, number: int) -> str | None:
     """Record a new token, and return its text; None if another run has taken the number."""
     token = CallbackToken.draw(frame.workflow_id, step_id, number)
     with FinalMistakes():
-        check_id("id of a callback's token", token.record_id)
         frame.use_step(token.record_id)
     with frame.operations.operation("callback", step_id):
         recorded = await frame.record(frame.journal.save_value(token.record_id, token.record))
     return token.text if recorded == token.record else None
 
 
-def _unpacked(
-    frame: Frame,
-    step_id: str,
-    receipt: Receipt | None,
-    output: Any,
-    *,
-    was_silent: bool,
-    type: Any,
-) -> Any:
+def _unpacked(frame: Frame, step_id: str, receipt: Receipt | None, output: Any, type: Any) -> Any:
     """What the handler gets for a record."""
     if receipt is None:
         what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
         raise aborting(frame, InvalidValue(what, "", "no callback has recorded it"))
-    if receipt.timed_out:
-        kind = CallbackSilent if was_silent else CallbackTimeout
-        raise kind(frame.workflow_id, step_id, (answer_name(step_id),))
     answer = Answer.read(output)
+    if answer.missing is not None:
+        kind = CallbackTimeout if answer.missing is Missing.ANSWER else CallbackSilent
+        raise kind(frame.workflow_id, step_id, (answer_name(step_id),))
     if answer.error is not None:
         raise CallbackFailed(frame.workflow_id, step_id, answer.error)
     if frame.journal.conversion is None:

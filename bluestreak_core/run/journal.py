@@ -14,6 +14,7 @@ from bluestreak_core.model import (
     FailedStep,
     Failure,
     History,
+    NewMessage,
     NoMessage,
     Step,
     Workflow,
@@ -126,6 +127,11 @@ class Journal:
     def mailboxes(self, call: str) -> SupportsMessages:
         """The store, if it has mailboxes. Raises `Unsupported`, with the name of the call."""
         return require(self._store, SupportsMessages, call)
+
+    async def send(self, message: NewMessage) -> None:
+        """Put a message into a mailbox, unless there has been one of its id."""
+        store = self.mailboxes("send()")
+        await self.lease.until_answered(lambda: store.send(message))
 
     async def heard_at(self, step_id: str) -> datetime | None:
         """When the callback of a step last gave a sign of life, as is stored now."""

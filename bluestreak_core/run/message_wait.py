@@ -25,19 +25,19 @@ class Limit(NamedTuple):
     deadline: datetime | None
 
 
-class Early(Protocol):
-    """What may end a wait before its limit."""
+class End(Protocol):
+    """An end of a wait besides its limit."""
 
     async def begin(self) -> None:
         """Record what has to be known of the first run that got here."""
         ...
 
-    async def ends_at(self) -> datetime:
-        """When the wait ends, as far as is known now."""
+    async def comes_at(self) -> datetime:
+        """When it comes, as far as is known now."""
         ...
 
-    async def give_up(self) -> None:
-        """Record that the wait has ended by this."""
+    async def give_up(self, *, by_limit: bool) -> None:
+        """Note that the wait is over, by its limit or by this end."""
         ...
 
 
@@ -68,7 +68,7 @@ async def await_message(  # noqa: PLR0917 - as a verb names them
     step_id: str,
     names: tuple[str, ...],
     limit: Limit,
-    early: Early | None = None,
+    end: End | None = None,
 ) -> Step:
     """The step that has received the first message of these names, or none in time."""
     clock, journal = frame.journal.clock, frame.journal
@@ -79,16 +79,16 @@ async def await_message(  # noqa: PLR0917 - as a verb names them
         if isinstance(looked, Step):
             return looked
     until = await _until(frame, kind, step_id, names, limit)
-    if early is not None:
-        await early.begin()
+    if end is not None:
+        await end.begin()
     with frame.operations.operation(kind, step_id, until, names) as wait:
         while True:
             wait.mail = None
-            ends_at = until if early is None else min(until, await early.ends_at())
+            ends_at = until if end is None else min(until, await end.comes_at())
             wait.wake_up_at = ends_at
             give_up = ends_at <= clock.now()
-            if give_up and early is not None and ends_at < until:
-                await early.give_up()
+            if give_up and end is not None:
+                await end.give_up(by_limit=ends_at == until)
             looked = await frame.record(journal.receive(step_id, names, give_up=give_up))
             if isinstance(looked, Step):
                 return looked

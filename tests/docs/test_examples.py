@@ -50,6 +50,7 @@ from bluestreak_pydantic import PydanticCodec
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs" / "examples"))
 
 import agent
+import approval
 import demo
 import email_campaign
 import fan_out
@@ -603,6 +604,139 @@ def test_an_agent_asks_before_it_buys(
         "ask the owner: may I buy a red kite?",
     ]
     assert ("turn-1/buy" in outcome.calls) is (answer == "yes")
+
+
+# The approval ------------------------------------------------------------------------------------
+
+
+EXPENSE = approval.Expense(expense_id="trip-7", employee="ada", approver="grace", cents=12_345)
+
+
+@asynccontextmanager
+async def office(
+    store: RecordingStore, services: approval.Services
+) -> AsyncIterator[tuple[AsyncClient, Bluestreak]]:
+    """A client of the pages, and the worker, both of which are up as long as the block lasts."""
+    app = approval.create_app(store)
+    worker = Bluestreak(store, codec=PydanticCodec(), park_after=0)
+    approval.register(worker, services)
+    async with (
+        asyncio.timeout(10),
+        app.router.lifespan_context(app),
+        AsyncClient(transport=ASGITransport(app=app), base_url="http://office") as client,
+        asyncio.TaskGroup() as tasks,
+    ):
+        await worker.init()
+        tasks.create_task(worker.poll())
+        yield client, worker
+        worker.stop()
+
+
+async def asked(client: AsyncClient, store: RecordingStore, services: approval.Services) -> str:
+    """The link in the mail that asks for a decision."""
+    assert (await client.post("/expenses", json=EXPENSE.model_dump())).status_code == 202
+    await store.until_returned("park_until_message")
+    mail = services.outbox[0]
+    assert mail.to == "grace"
+    text, _, link = mail.text.partition(": ")
+    assert text == "ada spent 123.45 EUR"
+    return link
+
+
+def buttons(page: str) -> dict[str, str]:
+    """Where each button of a page leads, by what is written on it."""
+    found = re.findall(r'<button formaction="([^"]*)">(\w+)</button>', page)
+    return {label: action for action, label in found}
+
+
+@pytest.fixture
+def services() -> approval.Services:
+    return approval.Services(site="http://office")
+
+
+@pytest.mark.asyncio
+async def test_an_expense_is_paid_once_a_button_is_pressed(
+    store: RecordingStore, services: approval.Services, printed: Callable[[], list[str]]
+) -> None:
+    async with office(store, services) as (client, worker):
+        page = await client.get(await asked(client, store, services))
+        assert (page.status_code, page.headers["Referrer-Policy"]) == (200, "no-referrer")
+        assert list(buttons(page.text)) == ["Approve", "Reject"]
+        pressed = await client.post(buttons(page.text)["Approve"])
+        assert (pressed.status_code, "Your decision: approve" in pressed.text) == (200, True)
+        assert await worker.wait("trip-7") == "approve"
+        for again, status in (("Approve", 200), ("Reject", 409)):
+            answer = await client.post(buttons(page.text)[again])
+            assert (answer.status_code, "approve" in answer.text) == (status, True)
+    assert "pay 12345 cents to ada" in printed()
+    assert services.outbox[1:] == [approval.Mail("ada", "trip-7: approve")]
+
+
+@pytest.mark.asyncio
+async def test_a_mail_scanner_that_opens_the_link_decides_nothing(
+    store: RecordingStore, services: approval.Services
+) -> None:
+    async with office(store, services) as (client, worker):
+        link = await asked(client, store, services)
+        page = await client.get(link)
+        for action in buttons(page.text).values():
+            assert (await client.get(action)).status_code == 405
+            assert (await client.head(action)).status_code == 405
+        assert store.begun["send"] == 0
+        await client.post(buttons(page.text)["Reject"])
+        assert await worker.wait("trip-7") == "reject"
+    assert services.outbox[1:] == [approval.Mail("ada", "trip-7: reject")]
+
+
+@pytest.mark.asyncio
+async def test_a_decision_that_comes_too_late_is_refused(
+    clock: ManualClock, store: RecordingStore, services: approval.Services
+) -> None:
+    async with office(store, services) as (client, worker):
+        page = await client.get(await asked(client, store, services))
+        clock.advance(14 * DAY)
+        assert await worker.wait("trip-7") == "reject"
+        answer = await client.post(buttons(page.text)["Approve"])
+        assert (answer.status_code, "too late" in answer.text) == (410, True)
+    assert services.outbox[1:] == [approval.Mail("ada", "trip-7: reject")]
+
+
+@pytest.mark.asyncio
+async def test_a_link_that_is_not_valid_is_refused(
+    store: RecordingStore, services: approval.Services
+) -> None:
+    async with office(store, services) as (client, worker):
+        page = await client.get(await asked(client, store, services))
+        action = buttons(page.text)["Approve"]
+        assert (await client.post(action.replace("/approve", "x/approve"))).status_code == 404
+        assert (await client.post(action.replace("/approve", "/both"))).status_code == 422
+        assert (await client.get("/decisions/<script>")).status_code == 422
+        store.failing["send"] = StoreUnavailable("nobody is there")
+        assert (await client.post(action)).status_code == 503
+        del store.failing["send"]
+        assert (await client.post(action)).status_code == 200
+        assert await worker.wait("trip-7") == "approve"
+
+
+@pytest.mark.slow
+def test_an_expense_is_decided_wherever_the_worker_crashes() -> None:
+    services = approval.Services()
+
+    def decide(env: Environment) -> None:
+        env.advance(DAY)
+        token = services.outbox[0].text.rpartition("/")[2]
+        env.resolve(token, "approve")
+
+    bluestreak = Bluestreak(MemoryStore(), codec=PydanticCodec())
+    approval.register(bluestreak, services)
+    refund = bluestreak.handlers["refund-expense"]
+    sweep = crash_everywhere(
+        *(refund, EXPENSE),
+        meanwhile=decide,
+        before_each=services.outbox.clear,
+        codec=PydanticCodec(),
+    )
+    assert sweep.outcome.result == "approve"
 
 
 # Programs on a real server -----------------------------------------------------------------------
