@@ -367,7 +367,7 @@ async def test_a_callback_times_out(fleet: Fleet, clock: ManualClock, desk: Desk
 async def test_an_answer_and_a_timeout_exclude_each_other(
     fleet: Fleet, clock: ManualClock, desk: Desk
 ) -> None:
-    """Twenty callbacks time out while they are answered, each a little later than the one before."""
+    """Twenty callbacks time out while they are answered, each a little later."""
 
     async def handle(ctx: Context, input: None) -> str:
         try:

@@ -28,6 +28,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
+from bluestreak_core.store import SupportsMessages, require
 from bluestreak_core.testing import ManualClock
 from tests.model.reference import Reference
 
@@ -38,6 +39,7 @@ ERROR = ErrorRecord(type="ValueError", message="no such card", traceback="Traceb
 # written more than once.
 WORKFLOW_IDS = ("w0", "w1", "w2", "w3")
 RECORD_IDS = ("r0", "r1")
+MESSAGE_IDS = ("i0", "i1", "i2")
 WORKERS = ("a", "b")
 RIVALS = ("c", "d")
 
@@ -154,6 +156,7 @@ class Subject:
         self.claims: list[Claim] = []
         self.calls: list[Call] = []
         self._workers = workers
+        self._messages = require(workers[WORKERS[0]], SupportsMessages, "find_message()")
         self._leaves_leases = leaves_leases
         """Whether a claim may leave the leases that have run out to the next one."""
         self._reference = Reference()
@@ -216,12 +219,14 @@ class Subject:
     async def check(self, recorded: Collection[str] = WORKFLOW_IDS) -> None:
         """Compare all workflows, and all that some of them have recorded."""
         store, reference = self._workers[WORKERS[0]], self._reference
+        messages = [(one, MESSAGE_IDS[0]) for one in WORKFLOW_IDS]
         keys = [(one, record_id) for one in sorted(recorded) for record_id in RECORD_IDS]
         found = await asyncio.gather(
             *[store.find_workflow(workflow_id) for workflow_id in WORKFLOW_IDS],
             *[store.find_standing(workflow_id) for workflow_id in WORKFLOW_IDS],
             *[store.find_step(*key) for key in keys],
             *[store.find_nap(*key) for key in keys],
+            *[self._messages.find_message(*key) for key in messages],
         )
         workflows = [reference.workflows.get(workflow_id) for workflow_id in WORKFLOW_IDS]
         expected = [
@@ -229,6 +234,7 @@ class Subject:
             *[workflow and workflow.standing for workflow in workflows],
             *[reference.steps.get(key) for key in keys],
             *[reference.naps.get(key) for key in keys],
+            *[reference.messages.get(key) for key in messages],
         ]
         _compare(found, expected)
 
@@ -302,7 +308,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(
         workflow_id=_WORKFLOW_ID,
-        message_id=st.sampled_from(["i0", "i1", "i2"]),
+        message_id=st.sampled_from(MESSAGE_IDS),
         name=st.sampled_from(["m", "n"]),
         payload=_VALUE,
     )
@@ -317,6 +323,12 @@ class Comparison(RuleBasedStateMachine):
         )
         for subject in self._subjects:
             self._runner.run(subject.perform(WORKERS[0], Call("send", (message,))))
+
+    @rule(worker=_WORKER, workflow_id=_WORKFLOW_ID, step_id=_RECORD_ID)
+    def beat(self, worker: str, workflow_id: str, step_id: str) -> None:
+        call = Call("beat", (workflow_id, step_id, self._clock.now()))
+        for subject in self._subjects:
+            self._runner.run(subject.perform(worker, call))
 
     @rule(worker=_WORKER, workflow_id=_WORKFLOW_ID, event=_CONTROL)
     def control(self, worker: str, workflow_id: str, event: Transition) -> None:

@@ -111,6 +111,11 @@ class Reference:
         for workflow in self._to_end(claim, Transition.PARK):
             self._put(machine.wait(workflow, wake_up_at, tuple(names), mail, now))
 
+    def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
+        if workflow_id not in self.workflows:
+            raise WorkflowNotFound(workflow_id)
+        self._put(machine.beat(self.workflows[workflow_id], step_id, now))
+
     # Claiming ----------------------------------------------------------------------------------
 
     def due(self, now: datetime, handlers: Collection[str] | None) -> list[Workflow]:

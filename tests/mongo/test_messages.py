@@ -8,7 +8,14 @@ from dataclasses import replace
 import pytest
 from pymongo.database import Database
 
-from bluestreak_core import Claim, NoMessage, Step, WorkflowEnded, WorkflowNotFound
+from bluestreak_core import (
+    Claim,
+    CorruptDocument,
+    NoMessage,
+    Step,
+    WorkflowEnded,
+    WorkflowNotFound,
+)
 from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import MongoStore
 from tests.mongo.arrange import (
@@ -258,3 +265,49 @@ async def test_a_look_into_a_mailbox_reads_what_is_unread(
     assert explained["executionStats"]["totalKeysExamined"] <= 3
     assert explained["executionStats"]["totalDocsExamined"] == 1
     assert (await received(store, claim, "s", "late", "paid")).output is None
+
+
+# Callbacks ----------------------------------------------------------------------------------------
+
+
+async def test_a_message_that_came_too_late_is_not_found(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await claimed(store)
+    await store.send(message())
+    assert await store.find_message("w", "m") == message()
+    raw.messages.update_one({}, {"$set": {"refused": True}})
+    assert await store.find_message("w", "m") is None
+
+
+async def test_beats_are_kept_in_the_workflow(store: MongoStore, raw: Database[Document]) -> None:
+    await store.create(new("w"))
+    (before,) = raw.workflows.find()
+    for step_id, at in (("a", NOW), ("$beats", NOW + SECOND), ("a", NOW + SECOND), ("a", NOW)):
+        await store.beat("w", step_id, at)
+    (workflow,) = raw.workflows.find()
+    assert workflow.pop("beats") == [
+        {"stepId": "$beats", "at": NOW + SECOND},
+        {"stepId": "a", "at": NOW + SECOND},
+    ]
+    assert workflow == before
+
+
+async def test_a_beat_of_another_type_makes_its_workflow_unreadable(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await store.create(new("w"))
+    for beats in ("now", ["now"], [{"stepId": "a"}], [{"stepId": 1, "at": NOW}]):
+        raw.workflows.update_one({}, {"$set": {"beats": beats}})
+        with pytest.raises(CorruptDocument, match="beats"):
+            await store.find_workflow("w")
+
+
+async def test_a_workflow_that_is_marked_for_deletion_has_no_beat(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await store.create(new("w"))
+    raw.workflows.update_one({}, {"$set": {"prunedAt": NOW}})
+    with pytest.raises(WorkflowNotFound):
+        await store.beat("w", "s", NOW)
+    assert "beats" not in (raw.workflows.find_one() or {})

@@ -21,6 +21,7 @@ from bluestreak_core import (
     Handler,
     Message,
     Received,
+    Resolution,
     Retry,
     Send,
     Start,
@@ -210,6 +211,39 @@ async def receive_any(ctx: Context, input: None) -> None:
     assert_type(await ctx.receive_any("named", ["paid", "called off"]), Received[Any])
     await ctx.receive_any("no list", PAID)  # type: ignore[call-overload]
     await ctx.receive_any("number", [PAID, 7])  # type: ignore[arg-type]
+
+
+async def keep(token: str) -> int:
+    return len(token)
+
+
+@bluestreak.handler("callback")
+async def callback(ctx: Context, input: None) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert_type(await ctx.callback("typed", keep, type=Receipt), Receipt)
+    assert_type(await ctx.callback("plain", keep, timeout=timedelta(days=3)), Any)
+    assert_type(await ctx.callback("lambda", lambda token: len(token) + 1, type=int), int)
+    assert_type(await ctx.callback("retried", keep, retry=Retry(), deadline=tomorrow), Any)
+    assert_type(await ctx.callback("alive", keep, heartbeat=60, type=str), str)
+    await ctx.callback(7, keep)  # type: ignore[call-overload]
+    await ctx.callback("missing")  # type: ignore[call-overload]
+    await ctx.callback("called", keep("token"))  # type: ignore[call-overload]
+    await ctx.callback("number", len, type=7)  # type: ignore[call-overload]
+    await ctx.callback("alive", keep, heartbeat="1 min")  # type: ignore[call-overload]
+
+
+async def answering(client: Client) -> None:
+    resolution = await client.resolve("token", {"approved": True})
+    assert_type(resolution, Resolution)
+    assert_type(resolution.is_first, bool)
+    assert_type(resolution.error, str | None)
+    await bluestreak.resolve("token")
+    await client.resolve("token", Receipt(number=1), type=Receipt)
+    await client.resolve("token", error="no budget")
+    assert_type(await client.beat("token"), bool)
+    await client.resolve(7)  # type: ignore[arg-type]
+    await client.resolve("token", error=7)  # type: ignore[arg-type]
+    await client.beat(7)  # type: ignore[arg-type]
 
 
 async def sending(client: Client) -> None:
