@@ -581,13 +581,33 @@ async def test_beats_are_seen_by_a_run_that_waits_in_memory(
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
         await fleet.store.until_begun("wait_for_message")
-        for _ in range(3):
+        for looks in (1, 2):
             clock.advance(HOUR * 0.9)
             assert await bluestreak.beat(desk.token)
+            await fleet.store.until_begun("wait_for_message", looks)
         await bluestreak.resolve(desk.token, "done")
         assert await bluestreak.wait("w") == "done"
         assert await bluestreak.beat(desk.token) is False
     assert (await workflow_of(bluestreak)).claims == 1
+
+
+def test_a_retry_begins_a_silence_anew() -> None:
+    desk = Desk()
+
+    async def handle(ctx: Context, input: None) -> Any:
+        return await ctx.callback("approve", desk.take, heartbeat=HOUR)
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        env.advance(60)
+        env.beat(desk.token)
+        env.call(env.bluestreak.cancel("w"))
+        env.advance(DAY)
+        env.call(env.bluestreak.retry("w"))
+        env.advance(HOUR * 0.9)
+        env.resolve(desk.token, "yes")
+        assert env.wait("w").result == "yes"
 
 
 def test_the_timeout_ends_a_callback_that_still_beats() -> None:
