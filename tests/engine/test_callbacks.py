@@ -396,6 +396,50 @@ async def test_an_answer_and_a_timeout_exclude_each_other(
     assert sorted(ends) == sorted(told)
 
 
+def test_callbacks_in_scopes_and_branches_have_ids_of_their_own() -> None:
+    desk = Desk()
+
+    async def ask(ctx: Context) -> Any:
+        return await ctx.callback("approve", desk.take)
+
+    async def handle(ctx: Context, input: None) -> Any:
+        answers = await ctx.parallel("ask", {"ada": ask, "bob": ask})
+        return [*answers.values(), await ask(ctx.scope("again"))]
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        for number, payload in ((1, "from bob"), (0, "from ada"), (2, "from both")):
+            env.advance(60)
+            env.crash()
+            env.advance(60)
+            env.resolve(desk.tokens[number], payload)
+        outcome = env.wait("w")
+    assert outcome.result == ["from ada", "from bob", "from both"]
+    assert outcome.receipts["again/approve"].name == "callback/again/approve"
+    assert len(desk.tokens) == 3
+
+
+def test_a_race_of_callbacks_takes_the_first_answer() -> None:
+    desk = Desk()
+
+    async def handle(ctx: Context, input: None) -> Any:
+        return list(
+            await ctx.race(
+                "first",
+                ada=lambda: ctx.callback("ada", desk.take),
+                bob=lambda: ctx.callback("bob", desk.take),
+            )
+        )
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        env.advance(60)
+        env.resolve(desk.tokens[1], "yes")
+        assert env.wait("w").result == ["bob", "yes"]
+
+
 def test_a_timeout_counts_from_the_first_wait_and_a_retry_begins_it_anew() -> None:
     tokens: list[str] = []
 
@@ -654,6 +698,21 @@ def test_the_timeouts_of_callbacks_side_by_side_are_their_own() -> None:
             env.beat(desks["a"].token)
         env.resolve(desks["a"].token, "done")
         assert env.wait("w").result == ["done", "silent"]
+
+
+def test_the_first_silence_of_each_callback_begins_with_its_wait() -> None:
+    desk = Desk()
+
+    async def handle(ctx: Context, input: None) -> list[Any]:
+        return [await ctx.callback(name, desk.take, heartbeat=HOUR) for name in "ab"]
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        for number in range(2):
+            env.advance(HOUR * 0.9)
+            env.resolve(desk.tokens[number], number)
+        assert env.wait("w").result == [0, 1]
 
 
 @pytest.mark.parametrize("paused", [False, True])

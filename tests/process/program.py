@@ -14,12 +14,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
-from bluestreak_core import Bluestreak, Context, StepInterrupted
+from bluestreak_core import Bluestreak, Context, Handler, StepInterrupted
 from bluestreak_mongo import MongoStore
 
 STEPS = ("a", "b", "c")
@@ -67,19 +69,27 @@ async def work(url: str, database: str, options: dict[str, Any]) -> None:
     async def deadly(ctx: Context, input: None) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    @bluestreak.handler("callback")
-    async def callback(ctx: Context, input: None) -> Any:
-        async def hand_over(token: str) -> None:
-            await client[database].tokens.insert_one({"token": token})
-            await effect(ctx.workflow_id, "hand over")
-
-        return await ctx.callback("approve", hand_over)
-
+    bluestreak.register_handler("callback", _asking(client[database], effect))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, bluestreak.stop)
     async with client, bluestreak:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await bluestreak.poll()
+
+
+def _asking(
+    database: AsyncDatabase[dict[str, Any]], effect: Callable[[str, str], Awaitable[int]]
+) -> Handler:
+    """A handler that hands a token over by a document, and waits for the answer."""
+
+    async def hand_over(workflow_id: str, token: str) -> None:
+        await database.tokens.insert_one({"token": token})
+        await effect(workflow_id, "hand over")
+
+    async def callback(ctx: Context, input: None) -> Any:
+        return await ctx.callback("approve", partial(hand_over, ctx.workflow_id))
+
+    return callback
 
 
 if __name__ == "__main__":
