@@ -25,6 +25,7 @@ from bluestreak_core import (
     Status,
     Step,
     WorkflowEnded,
+    WorkflowNotFound,
 )
 from bluestreak_core.testing import Environment, ManualClock, StoreWrapper
 from tests.arrange import eventually
@@ -325,6 +326,22 @@ async def test_a_token_of_a_deleted_workflow_belongs_to_no_callback(
             await bluestreak.resolve(desk.tokens[0], "to the one before")
         await bluestreak.resolve(desk.tokens[1], "yes")
         assert await bluestreak.wait("w") == "yes"
+
+
+@pytest.mark.asyncio
+@on_memory
+@pytest.mark.parametrize("call", ["send", "beat"])
+async def test_a_workflow_that_is_deleted_during_a_call_has_no_callback(
+    fleet: Fleet, desk: Desk, call: str
+) -> None:
+    bluestreak = await fleet.parking(desk.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await fleet.store.until_returned("park_until_message")
+    fleet.store.failing[call] = WorkflowNotFound("w")
+    answering = bluestreak.resolve if call == "send" else bluestreak.beat
+    with pytest.raises(InvalidToken):
+        await answering(desk.token)
 
 
 # Time limits --------------------------------------------------------------------------------------
@@ -680,12 +697,14 @@ def test_the_timeout_ends_a_callback_that_still_beats() -> None:
 def test_the_timeouts_of_callbacks_side_by_side_are_their_own() -> None:
     """A beat is for one of them, and the other one goes silent."""
     desks = {"a": Desk(), "b": Desk()}
+    silent_at: list[datetime] = []
 
     async def handle(ctx: Context, input: None) -> Any:
         async def ask(name: str) -> Any:
             try:
                 return await ctx.callback(name, desks[name].take, heartbeat=HOUR)
             except CallbackSilent:
+                silent_at.append(env.now)
                 return "silent"
 
         return list(await asyncio.gather(ask("a"), ask("b")))
@@ -693,11 +712,13 @@ def test_the_timeouts_of_callbacks_side_by_side_are_their_own() -> None:
     with Environment() as env:
         env.register_handler("h", handle)
         env.start("w", "h")
+        began = env.now
         for _ in range(6):
             env.advance(HOUR / 2)
             env.beat(desks["a"].token)
         env.resolve(desks["a"].token, "done")
         assert env.wait("w").result == ["done", "silent"]
+    assert silent_at[0] == began + HOUR
 
 
 def test_the_first_silence_of_each_callback_begins_with_its_wait() -> None:
