@@ -1,6 +1,6 @@
 """What is handed over for a callback, and what comes back: a token, and an answer.
 
-A token says where the answer belongs, and holds a secret: whoever has its text may answer. The
+A token says where the answer belongs, and holds a secret: its text is all that an answer needs. The
 store has only a hash of the secret, from which no token can be made.
 """
 

@@ -88,7 +88,7 @@ class MessageCalls:
     ) -> Resolution:
         """Answer a callback: `ctx.callback` returns the payload, or raises `CallbackFailed`.
 
-        The first answer wins, whoever gives it and with whichever of the callback's tokens. Once
+        The first answer wins, by whichever of the callback's tokens it is given. Once
         this has returned, the answer survives any crash. After a `StoreUnavailable`, call it again:
         the first answer may then be your own.
 

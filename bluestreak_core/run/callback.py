@@ -1,4 +1,4 @@
-"""`ctx.callback`: an answer from outside, from whoever has the token that was handed over."""
+"""`ctx.callback`: a token is handed over, and answered from outside."""
 
 from __future__ import annotations
 

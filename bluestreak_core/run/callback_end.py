@@ -16,8 +16,8 @@ class CallbackEnd(End):
     """Ends the wait of a callback by answering it.
 
     That nothing came in time is a message under the id of the answer, of which the mailbox takes
-    only one. So of an answer and a time limit one wins, wherever they come from, and the one that
-    loses is told.
+    only one. So of an answer and a time limit one wins, and the sender of the other finds the
+    winner.
     """
 
     def __init__(self, frame: Frame, step_id: str, heartbeat: timedelta | None) -> None:

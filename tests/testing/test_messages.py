@@ -122,7 +122,7 @@ def test_a_message_that_is_sent_after_the_timeout_is_too_late(env: Environment) 
     assert outcome.result == "cancelled"
     assert outcome.receipts["await payment"].timed_out
     assert env.now == START + 3 * DAY
-    with pytest.raises(WorkflowEnded, match="'workflow' has finished"):
+    with pytest.raises(WorkflowEnded, match="'workflow' has ended"):
         env.advance(DAY)
     env.advance(DAY)  # it is reported once
 
