@@ -5,8 +5,9 @@ Text stays text, the ground is transparent, and all colours stand out from white
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
@@ -21,6 +22,7 @@ from benchmarks.messages import Messages
 from benchmarks.peers import OURS, Peers
 from benchmarks.report import Results
 from benchmarks.rounds import Spread
+from benchmarks.structure import Structure
 from benchmarks.throughput import Throughput
 from benchmarks.unused import Unused
 from benchmarks.workers import Workers
@@ -63,25 +65,7 @@ def save(path: Path, results: Results) -> None:
 
 
 def _draw(figure: Figure, results: Results) -> None:
-    match results:
-        case Throughput():
-            _draw_throughput(figure, results)
-        case Latency():
-            _draw_latency(figure, results)
-        case Messages():
-            _draw_messages(figure, results)
-        case Growth():
-            _draw_growth(figure, results)
-        case Memory():
-            _draw_memory(figure, results)
-        case Workers():
-            _draw_workers(figure, results)
-        case Idle():
-            _draw_idle(figure, results)
-        case Peers():
-            _draw_peers(figure, results)
-        case Unused():
-            _draw_unused(figure, results)
+    _DRAWINGS[type(results)](figure, results)
 
 
 def _draw_throughput(figure: Figure, results: Throughput) -> None:
@@ -116,6 +100,17 @@ def _draw_messages(figure: Figure, results: Messages) -> None:
         right.ecdf(delays, label=name, color=colour)
     right.set(xscale="log", title="send to handler", xlabel="milliseconds")
     right.legend(fontsize=8)
+
+
+def _draw_structure(figure: Figure, results: Structure) -> None:
+    left, right = figure.subplots(1, 2)
+    names = ["map", "one by one"]
+    rates = [Spread.of(rate) for rate in (results.mapped, results.one_by_one)]
+    _bars(left, names, rates, [BLUE, GREY])
+    left.set(title="steps a second")
+    peaks = [results.mapped_bytes / 1e6, results.one_by_one_bytes / 1e6]
+    _bars(right, names, [Spread.of([peak]) for peak in peaks], [BLUE, GREY])
+    right.set(title="peak of memory, MB")
 
 
 def _draw_growth(figure: Figure, results: Growth) -> None:
@@ -253,3 +248,19 @@ def _from_zero(axes: Axes, spreads: Sequence[Spread]) -> None:
 def _ticks(axes: Axes, at: Sequence[int]) -> None:
     axes.set_xticks(at, [f"{value:,}" for value in at])
     axes.minorticks_off()
+
+
+_DRAWINGS: Mapping[type[Any], Callable[[Figure, Any], None]] = MappingProxyType(
+    {
+        Throughput: _draw_throughput,
+        Latency: _draw_latency,
+        Messages: _draw_messages,
+        Structure: _draw_structure,
+        Growth: _draw_growth,
+        Memory: _draw_memory,
+        Workers: _draw_workers,
+        Idle: _draw_idle,
+        Peers: _draw_peers,
+        Unused: _draw_unused,
+    }
+)

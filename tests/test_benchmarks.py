@@ -13,7 +13,10 @@ import pytest
 from benchmarks.rounds import Percentiles, Spread, interleaved, scattered
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["throughput", "latency", "messages", "growth", "memory", "workers", "idle", "unused"]
+NAMES = [
+    *("throughput", "latency", "messages", "structure"),
+    *("growth", "memory", "workers", "idle", "unused"),
+]
 
 
 @pytest.mark.server

@@ -18,13 +18,16 @@ from bluestreak_core import (
     Client,
     Codec,
     Context,
+    Done,
     Handler,
     Message,
+    Outcomes,
     Received,
     Resolution,
     Retry,
     Send,
     Start,
+    Winner,
 )
 from bluestreak_memory import MemoryStore
 from bluestreak_pydantic import PydanticCodec
@@ -70,6 +73,36 @@ async def buy(ctx: Context, input: Order) -> Receipt:
     assert_type(await ctx.step("retry", charge, input, retry=Retry(), timeout=9), Receipt)
     await ctx.step("wrong", charge, "book")  # type: ignore[arg-type]
     return receipt
+
+
+async def ask(ctx: Context) -> Receipt:
+    return await ctx.scope("inner").step("charge", charge, BOOK)
+
+
+async def look(state: int | None, order: Order) -> Done[Receipt] | int:
+    return Done(Receipt(number=1)) if state else 1
+
+
+@bluestreak.handler("branching")
+async def branching(ctx: Context, input: list[Order]) -> None:
+    assert_type(ctx.scope("scope"), Context)
+    assert_type(await ctx.map("charge", charge, input), list[Receipt])
+    assert_type(await ctx.map("show", str, input, key=lambda order: order.item), list[str])
+    outcomes = await ctx.map("try", charge, input, tolerate=0.5, retry=Retry(), timeout=9)
+    assert_type(outcomes, Outcomes[Receipt])
+    assert_type(outcomes[0].value, Receipt | None)
+    assert_type(outcomes.results(), list[Receipt])
+    assert_type(await ctx.map("some", charge, input, enough=1), Outcomes[Receipt])
+    assert_type(await ctx.parallel("both", {"a": ask, "b": ask}), dict[str, Receipt])
+    assert_type(await ctx.parallel("one", {"a": ask}, enough=1), Outcomes[Receipt])
+    winner = await ctx.race("race", a=lambda: ctx.step("a", charge, BOOK), b=lambda: ask(ctx))
+    assert_type(winner, Winner[Receipt])
+    assert_type(winner.name, str)
+    assert_type(await ctx.poll("poll", look, BOOK, every=60, timeout=timedelta(days=1)), Any)
+    assert_type(await ctx.step("once", charge, BOOK, at_most_once=True), Receipt)
+    await ctx.map("wrong", charge, ["book"])  # type: ignore[arg-type]
+    await ctx.parallel("wrong", {"a": charge})  # type: ignore[dict-item]
+    await ctx.poll("wrong", look, "book", every=60)  # type: ignore[arg-type]
 
 
 @bluestreak.handler("optional")
