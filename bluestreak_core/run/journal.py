@@ -95,6 +95,11 @@ class Journal:
             return recorded
         return self.conversion.output(self.workflow.workflow_id, step_id, fn, recorded)
 
+    async def find_step(self, step_id: str) -> Step | None:
+        """A step as the store has it now."""
+        workflow_id = self.workflow.workflow_id
+        return await self.lease.until_answered(lambda: self._store.find_step(workflow_id, step_id))
+
     async def save_nap(self, nap_id: str, wake_up_at: datetime) -> datetime:
         """Record a nap, and return the recorded instant, even if another run recorded it."""
         recorded = await self.lease.until_answered(

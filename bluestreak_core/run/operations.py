@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from bluestreak_core.run.exit import Park, Release
 class Operation:
     """A step, a nap, a wait for messages or the like, which is pending during its block."""
 
-    __slots__ = ("_helper", "_id", "_kind", "_operations", "mail", "names", "task", "wake_up_at")
+    __slots__ = ("_helper", "_kind", "_operations", "id", "mail", "names", "task", "wake_up_at")
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Operation:
         names: tuple[str, ...],
     ) -> None:
         self._kind = kind
-        self._id = id
+        self.id = id
         self.task = task
         self.wake_up_at = wake_up_at
         """When it ends at the latest, if it is a nap or a wait; else None."""
@@ -55,7 +55,7 @@ class Operation:
     @property
     def name(self) -> str:
         """Its kind and id, for messages."""
-        return f"{self._kind} {self._id!r}"
+        return f"{self._kind} {self.id!r}"
 
     def __enter__(self) -> Self:
         self._operations.begun(self)
@@ -134,6 +134,14 @@ class Operations:
     def waits_for(self, name: str) -> bool:
         """Whether an operation waits for messages of this name."""
         return any(name in operation.names for operation in self._pending)
+
+    def looks(self, tasks: Collection[asyncio.Task[Any]]) -> list[Operation]:
+        """The waits of some tasks that look for a message now, and may be taking one."""
+        return [
+            found
+            for found in self._pending
+            if found.names and found.mail is None and found.task in tasks
+        ]
 
     def name_at(self, task: asyncio.Task[Any]) -> str | None:
         """The name of a task's innermost operation, or None. May be called from any thread."""

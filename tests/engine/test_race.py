@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from bluestreak_core import Context, InvalidArgument, Status, Winner, WorkflowAborted
-from bluestreak_core.testing import Environment, RecordingStore
+from bluestreak_core import (
+    Claim,
+    Context,
+    InvalidArgument,
+    NoMessage,
+    Status,
+    Step,
+    Winner,
+    WorkflowAborted,
+)
+from bluestreak_core.testing import Environment, RecordingStore, StoreWrapper
 from tests.engine.arrange import DAY, Fleet
 
 
@@ -73,6 +85,36 @@ def test_a_message_that_comes_after_the_nap_has_won_waits_for_the_next_receive()
     with Environment() as env:
         env.send_later("workflow", "answer", 7, delay=2 * DAY)
         assert env.run(handle).result == ["expiry", 7]
+
+
+class SlowMailbox(StoreWrapper):
+    """Answers some seconds after it has handed out a message."""
+
+    @override
+    async def receive(
+        self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
+    ) -> Step | NoMessage:
+        received = await super().receive(claim, step_id, names, now, give_up=give_up)
+        if isinstance(received, Step):
+            await self.clock.sleep(timedelta(seconds=10))
+        return received
+
+
+@pytest.mark.parametrize("in_memory", [5, 200])
+def test_a_loser_that_is_taking_its_message_has_won(in_memory: int) -> None:
+    async def handle(ctx: Context, input: None) -> Any:
+        winner = await ctx.race(
+            "race",
+            expiry=lambda: ctx.sleep("expiry", 100),
+            answer=lambda: ctx.receive("answer", "answer"),
+        )
+        return list(winner)
+
+    with Environment(worker_store=SlowMailbox, park_after=in_memory) as env:
+        env.send_later("workflow", "answer", 7, delay=95)
+        outcome = env.run(handle)
+    assert outcome.result == ["answer", 7]
+    assert outcome.unread == []
 
 
 def test_the_losers_have_ended_before_the_winner_is_returned() -> None:

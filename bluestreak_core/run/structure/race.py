@@ -37,26 +37,50 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
         frame.use_step(whole)
     if frame.is_recorded(whole):
         return await _replayed(frame, what, branches, frame.journal.history.steps[whole])
-    winner = await _first(frame, what, branches)
+    ended, looks = await _first(frame, what, branches)
+    name = await _that_took_a_message(frame, looks) or ended.name
     with frame.operations.operation("race", whole):
-        recorded = await frame.record(frame.journal.save_typed(whole, winner.name))
-    if recorded != winner.name:
+        recorded = await frame.record(frame.journal.save_typed(whole, name))
+    if recorded != ended.name:
         await frame.leave_to_another_run()
-    return winner
+    return ended
 
 
-async def _first(frame: Frame, what: str, branches: Mapping[str, Branch]) -> Winner[Any]:
-    """Run all; cancel the losers, and let them end. Of several that end together, the first."""
+async def _first(
+    frame: Frame, what: str, branches: Mapping[str, Branch]
+) -> tuple[Winner[Any], dict[str, str]]:
+    """Run all until one has ended; cancel the losers, and let them end.
+
+    Also returns the losers that were cancelled while they looked for a message, by name, with the
+    steps that they were to record.
+    """
     tasks = {
         name: asyncio.create_task(call_branch(frame, f"branch {name!r} of {what}", branch))
         for name, branch in branches.items()
     }
+    names = {task: name for name, task in tasks.items()}
+    looks: dict[str, str] = {}
     try:
-        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(names, return_when=asyncio.FIRST_COMPLETED)
         name, task = next((name, task) for name, task in tasks.items() if task.done())
+        looks = {
+            names[look.task]: look.id
+            for look in frame.operations.looks(names)
+            if look.task in names
+        }
     finally:
-        await end_branches(tuple(tasks.values()))
-    return Winner(name, task.result())
+        await end_branches(tuple(names))
+    return Winner(name, task.result()), looks
+
+
+async def _that_took_a_message(frame: Frame, looks: Mapping[str, str]) -> str | None:
+    """The loser whose last look took a message: it has won, or the message would be lost."""
+    for name, step_id in looks.items():
+        with frame.operations.operation("receive", step_id):
+            step = await frame.journal.find_step(step_id)
+        if step is not None and step.receipt is not None and not step.receipt.timed_out:
+            return name
+    return None
 
 
 async def _replayed(
