@@ -43,8 +43,9 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
     with _FINAL_MISTAKES:
         step_id = frame.step_id(step_id)
         check_function("ctx.step", "step", step_id, fn)
-        limit = time_limit(frame, step_id, timeout)
-        check_retry(step_id, retry)
+        limit = frame.policy.step_timeout if timeout is None else _limit(step_id, timeout)
+        if retry is not None:
+            check_retry(step_id, retry)
         if at_most_once is not False:
             check_flag(f"at_most_once of step {step_id!r}", at_most_once)
         frame.use_step(step_id)
@@ -122,6 +123,8 @@ def check_retry(step_id: str, retry: object) -> None:
 
 def time_limit(frame: Frame, step_id: str, timeout: Duration | None) -> timedelta | None:
     """How long a call may take, by default as long as the handler says."""
-    if timeout is None:
-        return frame.policy.step_timeout
+    return frame.policy.step_timeout if timeout is None else _limit(step_id, timeout)
+
+
+def _limit(step_id: str, timeout: Duration) -> timedelta:
     return to_positive_timedelta(f"timeout of step {step_id!r}", timeout)
