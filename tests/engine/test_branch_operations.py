@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from bluestreak_core import Context, Done, Status, WorkflowAborted
-from bluestreak_core.testing import Environment, RecordingStore
+from bluestreak_core import Claim, Context, Done, Status, Store, WorkflowAborted
+from bluestreak_core.testing import Environment, RecordingStore, StoreWrapper
 from tests.engine.arrange import DAY, Fleet, on_memory, workflow_of
 
 MINUTE = timedelta(minutes=1)
@@ -145,6 +146,60 @@ def test_a_branch_that_swallows_its_cancellation_is_cancelled_at_its_next_call()
     with Environment() as env:
         outcome = env.run(handle)
     assert outcome.result == "failed"
+
+
+# Runs that overlap --------------------------------------------------------------------------------
+
+
+class Outrun(StoreWrapper):
+    """Another run records its own decision just before."""
+
+    decision: Any = None
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        if step_id == "use":
+            await super().save_step(claim, step_id, self.decision, now)
+        return await super().save_step(claim, step_id, output, now)
+
+
+def outrun_by(decision: Any) -> Any:
+    """The store of a worker that another run with this decision is ahead of."""
+
+    def wrap(store: Store) -> Store:
+        outrun = Outrun(store)
+        outrun.decision = decision
+        return outrun
+
+    return wrap
+
+
+def test_the_winner_that_another_run_has_recorded_wins() -> None:
+    async def handle(ctx: Context, input: None) -> Any:
+        a, b = (lambda: ctx.step("a", str, "a")), (lambda: ctx.step("b", str, "b"))
+        winner = await ctx.race("use", a=a, b=b)
+        seen.append(winner.name)
+        return list(winner)
+
+    seen: list[str] = []
+    with Environment(worker_store=outrun_by("b")) as env:
+        outcome = env.run(handle)
+    assert (outcome.result, seen) == (["b", "b"], ["b"])
+    assert (outcome.workflow.claims, outcome.workflow.failures) == (2, 0)
+
+
+def test_what_another_run_has_decided_about_branches_holds() -> None:
+    async def handle(ctx: Context, input: None) -> Any:
+        outcomes = await ctx.map("use", str, range(3), enough=3)
+        seen.append(outcomes.ended_by)
+        return [found.status for found in outcomes]
+
+    seen: list[str] = []
+    decision: Any = {"ended_by": "enough", "failed": [], "skipped": ["1"]}
+    with Environment(worker_store=outrun_by(decision)) as env:
+        outcome = env.run(handle)
+    assert outcome.result == ["succeeded", "skipped", "succeeded"]
+    assert (seen, outcome.workflow.claims, outcome.workflow.failures) == (["enough"], 2, 0)
 
 
 # Mistakes -----------------------------------------------------------------------------------------

@@ -53,7 +53,11 @@ class Branches(Protocol):
         ...
 
     async def skip(self, keys: Sequence[str]) -> None:
-        """Leave branches that have not ended; called in each run, after this is recorded."""
+        """Leave branches that have not ended, since the others have decided the whole.
+
+        Called in each run that gets here, so it has to bear repeats. If `Outcomes` are returned, it
+        is recorded by then which branches are skipped.
+        """
         ...
 
     def failed(self, key: str, record: ErrorRecord, attempts: int) -> Failed:
@@ -146,6 +150,7 @@ async def results(branches: Branches, what: str, limit: int) -> list[Any]:
     fan_out = FanOut(branches, FIRST_FAILURE)
     await fan_out.run(what, limit)
     if errors := fan_out.errors:
+        await branches.skip([key for key in branches.keys if key not in fan_out.ended])
         raise _group(what, errors)
     values: list[Any] = []
     for key in branches.keys:
