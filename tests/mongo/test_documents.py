@@ -20,6 +20,7 @@ from bluestreak_core import (
     Bluestreak,
     Context,
     CorruptDocument,
+    ErrorRecord,
     FailedStep,
     Status,
     ValueTooLarge,
@@ -355,6 +356,26 @@ async def test_a_failed_attempt_is_a_nap_of_an_id_that_no_nap_can_have(
     }
     assert documents(raw, "naps") == [exactly(nap), exactly(last)]
     assert documents(raw, "steps") == []
+
+
+async def test_the_begin_of_an_attempt_is_one_with_a_negative_number(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    begin = Attempt(
+        workflow_id="w",
+        step_id="s",
+        round=0,
+        number=-2,
+        error=ErrorRecord(type="begun", message=claim.token, traceback=""),
+        retry_at=None,
+        saved_at=NOW + SECOND,
+    )
+    await store.save_attempt(claim, begin)
+    (nap,) = documents(raw, "naps")
+    assert nap["napId"] == "s\x000\x00-2"
+    assert (nap["attempt"]["number"], nap["attempt"]["isLast"]) == (-2, True)
+    assert (await store.history([claim]))["w"].attempts == {"s": begin}
 
 
 async def test_a_step_that_was_given_up(store: MongoStore, raw: Database[Document]) -> None:
