@@ -160,6 +160,20 @@ def test_what_a_check_raises_is_raised_or_retried() -> None:
             assert env.run(handler).result == result
 
 
+def test_a_poll_takes_its_id_as_a_step_and_as_a_nap() -> None:
+    async def beside_a_nap(ctx: Context, input: None) -> None:
+        await ctx.poll("p", Job(done_at=1).check, every=60)
+        await ctx.sleep("p", 1)
+
+    async def beside_a_step(ctx: Context, input: None) -> None:
+        await ctx.step("p/1", str)
+        await ctx.poll("p", Job(done_at=1).check, every=60)
+
+    with Environment() as env:
+        assert "DuplicateNap" in repr(env.run(beside_a_nap, workflow_id="a").errors[0])
+        assert "DuplicateStep" in repr(env.run(beside_a_step, workflow_id="b").errors[0])
+
+
 def test_a_function_that_is_not_async_checks_in_a_thread() -> None:
     async def handle(ctx: Context, input: None) -> Any:
         return await ctx.poll("p", lambda state: Done(7) if state else True, every=60)

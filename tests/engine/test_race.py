@@ -215,17 +215,21 @@ def test_branches_that_cannot_be_meant_abort_the_workflow(branches: Any, match: 
     assert isinstance(outcome.errors[0], InvalidArgument)
 
 
-def test_a_recorded_winner_that_is_no_longer_there_aborts_the_workflow() -> None:
+@pytest.mark.parametrize("recorded", ["another", {"a": 1}, None])
+def test_a_recorded_winner_that_is_no_longer_there_aborts_the_workflow(recorded: Any) -> None:
     async def handle(ctx: Context, input: None) -> None:
         runs.append(None)
-        await ctx.race("race", **{f"run-{len(runs)}": lambda: ctx.step("s", str)})
+        if len(runs) == 1:
+            await ctx.step("race", lambda: recorded)
+        else:
+            await ctx.race("race", a=lambda: ctx.step("s", str))
         await ctx.sleep("replay", DAY)
 
     runs: list[None] = []
     with Environment() as env:
         outcome = env.run(handle)
     assert outcome.status is Status.ABORTED
-    assert "the recorded winner is 'run-1'" in str(outcome.errors[0])
+    assert f"the recorded winner is {recorded!r}" in str(outcome.errors[0])
 
 
 def test_a_winner_is_a_pair() -> None:

@@ -372,9 +372,21 @@ async def test_the_begin_of_an_attempt_is_one_with_a_negative_number(
         saved_at=NOW + SECOND,
     )
     await store.save_attempt(claim, begin)
-    (nap,) = documents(raw, "naps")
-    assert nap["napId"] == "s\x000\x00-2"
-    assert (nap["attempt"]["number"], nap["attempt"]["isLast"]) == (-2, True)
+    nap = {
+        "workflowId": "w",
+        "workflowCreatedAt": CREATED_MS,
+        "napId": "s\x000\x00-2",
+        "wakeUpAt": NOW + SECOND,
+        "savedAt": NOW + SECOND,
+        "attempt": {
+            "stepId": "s",
+            "round": 0,
+            "number": -2,
+            "error": {"type": "begun", "message": claim.token, "traceback": ""},
+            "isLast": True,
+        },
+    }
+    assert documents(raw, "naps") == [exactly(nap)]
     assert (await store.history([claim]))["w"].attempts == {"s": begin}
 
 

@@ -13,7 +13,7 @@ from bluestreak_core.errors.group import is_abort, is_final_mistake
 from bluestreak_core.run.frame import Frame
 
 
-async def call_branch(frame: Frame, what: str, fn: Callable[..., Any], *args: Any) -> Any:
+async def call_branch(what: str, fn: Callable[..., Any], *args: Any) -> Any:
     """Call the function of a branch, and await what it returns.
 
     A cancellation that nobody has requested of this task is an error like any other.
@@ -22,7 +22,7 @@ async def call_branch(frame: Frame, what: str, fn: Callable[..., Any], *args: An
     try:
         return await _awaitable(what, fn(*args))
     except asyncio.CancelledError as error:
-        if cancellations() > before or frame.may_be_over:
+        if cancellations() > before:
             raise
         raise RuntimeError(f"{what} was cancelled from within") from error
 

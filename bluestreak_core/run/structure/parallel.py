@@ -70,7 +70,7 @@ class _Named(StepBranches):
     async def _call(self, key: str, step_id: str) -> Any:
         frame, fn = self._frame, self._functions[key]
         context = self._in_scope(frame.scoped(key))
-        value = await call_branch(frame, f"branch {key!r} of {self._what}", fn, context)
+        value = await call_branch(f"branch {key!r} of {self._what}", fn, context)
         with frame.operations.operation("branch", step_id):
             return await frame.record(frame.journal.save_step(step_id, value, fn))
 

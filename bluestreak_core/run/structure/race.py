@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from bluestreak_core.argument import check_callable
+from bluestreak_core.argument import check_callable, has_real_type
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.structure.branch import call_branch, end_branches
@@ -36,7 +36,7 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
             check_callable(f"branch {name!r} of {what}", branch)
         frame.use_step(whole)
     if frame.is_recorded(whole):
-        return await _replayed(frame, what, branches, frame.journal.history.steps[whole])
+        return await _replayed(what, branches, frame.journal.history.steps[whole])
     ended, looks = await _first(frame, what, branches)
     name = await _that_took_a_message(frame, looks) or ended.name
     with frame.operations.operation("race", whole):
@@ -55,7 +55,7 @@ async def _first(
     steps that they were to record.
     """
     tasks = {
-        name: asyncio.create_task(call_branch(frame, f"branch {name!r} of {what}", branch))
+        name: asyncio.create_task(call_branch(f"branch {name!r} of {what}", branch))
         for name, branch in branches.items()
     }
     names = {task: name for name, task in tasks.items()}
@@ -83,13 +83,11 @@ async def _that_took_a_message(frame: Frame, looks: Mapping[str, str]) -> str | 
     return None
 
 
-async def _replayed(
-    frame: Frame, what: str, branches: Mapping[str, Branch], name: Any
-) -> Winner[Any]:
-    if name not in branches:
+async def _replayed(what: str, branches: Mapping[str, Branch], name: Any) -> Winner[Any]:
+    if not has_real_type(name, str) or name not in branches:
         _refuse(what, branches, name)
     branch = branches[name]
-    return Winner(name, await call_branch(frame, f"branch {name!r} of {what}", branch))
+    return Winner(name, await call_branch(f"branch {name!r} of {what}", branch))
 
 
 def _refuse(what: str, branches: Mapping[str, Branch], name: object) -> NoReturn:
