@@ -17,6 +17,7 @@ from bluestreak_core import (
     NoMessage,
     Status,
     Step,
+    Store,
     Winner,
     WorkflowAborted,
 )
@@ -115,6 +116,26 @@ def test_a_loser_that_is_taking_its_message_has_won(in_memory: int) -> None:
         outcome = env.run(handle)
     assert outcome.result == ["answer", 7]
     assert outcome.unread == []
+
+
+def test_a_loser_that_only_waits_costs_no_look_at_the_store() -> None:
+    async def handle(ctx: Context, input: None) -> str:
+        answer = ctx.race(
+            "race",
+            answer=lambda: ctx.receive("answer", "answer"),
+            expiry=lambda: ctx.sleep("expiry", 3),
+        )
+        return (await answer).name
+
+    stores: list[RecordingStore] = []
+
+    def recording(store: Store) -> Store:
+        stores.append(RecordingStore(store))
+        return stores[-1]
+
+    with Environment(worker_store=recording) as env:
+        assert env.run(handle).result == "expiry"
+    assert stores[-1].begun["find_step"] == 0
 
 
 def test_the_losers_have_ended_before_the_winner_is_returned() -> None:
