@@ -105,7 +105,7 @@ class Sending:
         is_new = not isinstance(outcome, DuplicateKeyError)
         if is_new:
             check_written(outcome, payload, what)
-        await self._deliver(message, address)
+        await self._deliver(message, address, is_new=is_new)
         return is_new
 
     async def send_in(self, session: Any, message: NewMessage) -> bool:
@@ -133,7 +133,7 @@ class Sending:
         await workflows.update_one(reachable, update, session=session)
         return is_new
 
-    async def _deliver(self, message: NewMessage, address: Address) -> None:
+    async def _deliver(self, message: NewMessage, address: Address, *, is_new: bool) -> None:
         delivery = Delivery(
             workflow_id=message.workflow_id,
             created_at=address.created_at,
@@ -141,8 +141,11 @@ class Sending:
             sent_at=message.sent_at,
         )
         outcome = await self._groups.deliveries.call(delivery, 0)
-        if isinstance(outcome, Unreachable):
+        if isinstance(outcome, Unreachable) and is_new:
             await self._take_back(message, address)
+        elif isinstance(outcome, Unreachable):
+            _found(message, await self._addresses.find(message.workflow_id))
+            await self._check_came_before(message, address)
         else:
             check_moved(outcome, message.workflow_id)
         self._hints.delivered(message.workflow_id)

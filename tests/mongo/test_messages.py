@@ -171,6 +171,20 @@ async def test_a_workflow_that_finishes_just_before_a_message_is_counted_gets_no
         await store.send(message())
 
 
+async def test_a_repeat_does_not_take_back_what_was_sent_before_the_workflow_finished(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await claimed(store)
+    assert await store.send(message())
+    application.sent.before["update"] = lambda: raw.workflows.update_one(
+        {}, {"$set": {"status": "finished"}}
+    )
+    assert not await store.send(message())
+    assert raw.messages.count_documents({"unread": True}) == 1
+    assert not await store.send(message())
+
+
 async def test_a_workflow_that_goes_just_before_a_message_is_counted_leaves_none_behind(
     application: Application, raw: Database[Document]
 ) -> None:
