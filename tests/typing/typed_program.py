@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
-from typing import Any, TypedDict, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 
 from pydantic import BaseModel
 
@@ -213,7 +213,10 @@ BARE = Message("bare")
 assert_type(PAID, Message[Receipt])
 assert_type(Message("rows", list[Row]), Message[list[Row]])
 assert_type(COUNTED.name, str)
-Message("paid", "Receipt")  # type: ignore[arg-type]
+Message("paid", "Receipt")  # type: ignore[call-overload]
+AGE: Message[int | None] = Message("age", int | None)
+KIND: Message[Literal["a", "b"]] = Message("kind", Literal["a", "b"])
+WRONG: Message[int] = Message("counted", str)  # type: ignore[arg-type]
 
 
 @bluestreak.handler("receive")
@@ -224,6 +227,8 @@ async def receive(ctx: Context, input: None) -> None:
     assert_type(await ctx.receive("inline", Message("paid", int), deadline=tomorrow), int)
     assert_type(await ctx.receive("named", "paid", timeout=0.5), Any)
     assert_type(await ctx.receive("bare", BARE), Any)
+    assert_type(await ctx.receive("age", AGE), int | None)
+    assert_type(await ctx.receive("kind", KIND), Literal["a", "b"])
     await ctx.receive("number", 7)  # type: ignore[call-overload]
     await ctx.receive(7, PAID)  # type: ignore[call-overload]
     await ctx.receive("paid", PAID, timeout="3 days")  # type: ignore[call-overload]
