@@ -380,9 +380,10 @@ class Client(MessageCalls):
     ) -> Pruned:
         """Delete workflows that ended before an instant, in one of these statuses.
 
-        Their steps and naps go with them, and their ids are free again. Keep ended workflows for a
-        lease at least: meanwhile a worker that has lost its claim may still record its last step. A
-        workflow that the JavaScript library ended counts as ended when its last lease ran out.
+        Their steps, naps and messages go with them, and their ids are free again. Keep ended
+        workflows for a lease at least: meanwhile a worker that has lost its claim may still record
+        its last step. A workflow that the JavaScript library ended counts as ended when its last
+        lease ran out.
 
         It deletes in batches, which block nobody, and stops at `limit` workflows. A workflow that
         is about to be deleted cannot be retried any more. If the call is interrupted, the next

@@ -255,9 +255,9 @@ class SupportsPruning(Protocol):
         """Delete up to `limit` workflows that ended before an instant, in one of these states.
 
         Delete in this order: mark the workflow with `pruned_at`, so that `control` refuses it;
-        delete its steps and naps; delete the workflow. So a retried workflow never lacks steps, and
-        no step is left for the next workflow of its id. Complete interrupted deletions first,
-        whatever instant and states this call names.
+        delete its steps, naps and messages; delete the workflow. So a retried workflow never lacks
+        steps, and no step is left for the next workflow of its id. Complete interrupted deletions
+        first, whatever instant and states this call names.
 
         Fewer than `limit` may be deleted; none only if nothing is left to delete. For a workflow
         that the JavaScript library ended, use the end of its last lease.
