@@ -78,11 +78,13 @@ class Receiving:
             return step
         # The count is read before the look that finds nothing.
         address = await self._addresses.find(claim.workflow_id)
+        mail = 0 if address is None else address.mail
         if (step := await self._recorded(claim, step_id)) is not None:
             return step
-        if (step := await self._take_first(claim, step_id, names, now)) is not None:
-            return step
-        return NoMessage(mail=0 if address is None else address.mail)
+        if mail == claim.workflow.mail:  # which was read before the first look
+            return NoMessage(mail=mail)
+        step = await self._take_first(claim, step_id, names, now)
+        return NoMessage(mail=mail) if step is None else step
 
     async def wait(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
         """See `SupportsMessages.wait_for_message`."""

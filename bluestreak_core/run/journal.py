@@ -41,6 +41,7 @@ class Journal:
         self.conversion = conversion
         """None if values need no conversion."""
         self._store = store
+        self._mailboxes: SupportsMessages | None = None
         self._claim = lease.claim
 
     @property
@@ -131,7 +132,9 @@ class Journal:
 
     def mailboxes(self, call: str) -> SupportsMessages:
         """The store, if it has mailboxes. Raises `Unsupported`, with the name of the call."""
-        return require(self._store, SupportsMessages, call)
+        if self._mailboxes is None:
+            self._mailboxes = require(self._store, SupportsMessages, call)
+        return self._mailboxes
 
     async def send(self, message: NewMessage) -> None:
         """Put a message into a mailbox, unless there has been one of its id."""

@@ -253,6 +253,40 @@ async def test_a_name_may_be_one_that_the_server_would_read_as_an_expression(
     assert workflow["timeoutAt"] == NOW
 
 
+async def test_a_mailbox_is_looked_into_once_if_nothing_was_counted_since_the_claim(
+    application: Application,
+) -> None:
+    store, sent = application.store, application.sent
+    await store.create(new("w"))
+    await store.send(message("m", name="another"))
+    claim = await claimed(store)
+    for count, looks in ((1, 1), (2, 2)):
+        sent.commands.clear()
+        found = await store.receive(claim, "s", ["paid"], NOW, give_up=False)
+        assert found == NoMessage(mail=count)
+        assert sum(look["find"] == "messages" for look in sent.named("find")) == looks
+        await store.send(message(f"m{count}", name="another"))
+
+
+async def test_a_message_that_is_counted_just_after_the_first_look_is_received(
+    application: Application, raw: Database[Document]
+) -> None:
+    store, sent = application.store, application.sent
+    await store.create(new("w"))
+    await store.send(message("m", name="another"))
+    claim = await claimed(store)
+    (stored,) = raw.messages.find({}, {"_id": 0})
+
+    def deliver() -> None:
+        raw.messages.insert_one({**stored, "messageId": "late", "name": "paid"})
+        raw.workflows.update_one({}, {"$inc": {"mail": 1}})
+
+    sent.before["find"] = lambda: sent.before.update(find=deliver)
+    step = await received(store, claim, "s")
+    assert step.receipt is not None
+    assert step.receipt.message_id == "late"
+
+
 @pytest.mark.parametrize("consumed", [0, 3000])
 async def test_a_look_into_a_mailbox_reads_what_is_unread(
     store: MongoStore, raw: Database[Document], consumed: int
