@@ -28,6 +28,7 @@ from benchmarks import (
     structure,
     throughput,
     unused,
+    waiting,
     workers,
 )
 from benchmarks.child import ROOT
@@ -49,6 +50,7 @@ DEFAULT: Mapping[str, Measure] = {
     "structure": structure.measure,
     "growth": growth.measure,
     "memory": memory.measure,
+    "waiting": waiting.measure,
     "workers": workers.measure,
     "idle": idle.measure,
 }
