@@ -97,17 +97,20 @@ async def insert_each(
             await collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         outcomes = _outcomes(error, len(documents), collection.name)
-        return await _first_by_id(collection, documents, outcomes)
+        is_kept = not error.details.get("writeConcernErrors")
     except WriteError as error:
         if is_passing(error):
             return await _found_inserted(collection, documents, error)
         outcomes = [single_told_apart(error, collection.name)]
-        return await _first_by_id(collection, documents, outcomes)
+        is_kept = False  # the driver does not say whether the write concern failed, too
     except PyMongoError as error:
         if is_passing(error) and not _may_be_of_one(error, documents):
             return await _found_inserted(collection, documents, error)
         return await _apart(retry, documents, error)
-    return [None] * len(documents)
+    else:
+        return [None] * len(documents)
+    outcomes = await _first_by_id(collection, documents, outcomes)
+    return outcomes if is_kept else await _kept_by_majority(collection, documents, outcomes)
 
 
 async def end_each(
@@ -206,6 +209,30 @@ async def _first_by_id(
         else:
             if found is not None:
                 outcomes[place] = DuplicateKeyError(str(outcome))
+    return outcomes
+
+
+async def _kept_by_majority(
+    collection: AsyncCollection[Document],
+    documents: Sequence[Document],
+    outcomes: list[Outcome],
+) -> list[Outcome]:
+    """Say of those that were there before that they are, only if a majority has them.
+
+    What an earlier call has left on a primary that is cut off may be rolled back yet.
+    """
+    fields = KEYS[collection.name]
+    for place, outcome in enumerate(outcomes):
+        if not isinstance(outcome, DuplicateKeyError):
+            continue
+        key = {field: documents[place][field] for field in fields}
+        try:
+            found = await collection.find_one(key, {"_id": 1})
+        except PyMongoError as unread:
+            outcomes[place] = translated(unread)
+        else:
+            if found is None:
+                outcomes[place] = StoreUnavailable(f"not replicated yet: {outcome}")
     return outcomes
 
 
