@@ -85,6 +85,20 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A value that a workflow has published under a name, the latest one.
+
+    `number` counts what a run publishes under this name, from 1. A replay counts in the same way,
+    so that it publishes nothing again.
+    """
+
+    name: str
+    number: int
+    value: Any
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkflow:
     """A workflow to create. It is due at `start_at`, or at once where that is None."""
 
@@ -97,7 +111,7 @@ class NewWorkflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A workflow without its input: what a caller that waits for its end has to read.
+    """A workflow without its input: what a caller that waits for its end or watches it has to read.
 
     The fields are those of `Workflow`.
     """
@@ -108,6 +122,7 @@ class Standing:
     result: Any = None
     error: ErrorRecord | None = None
     reason: str | None = None
+    published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +145,7 @@ class Workflow:
     - `waiting_for`: the names of the messages that it waits for, while it is parked.
     - `mail`: how many messages were sent to it, including repeats.
     - `beats`: the signs of life of its callbacks, one for each.
+    - `published`: the latest value of each name under which it has published one.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -160,6 +176,7 @@ class Workflow:
     waiting_for: tuple[str, ...] = ()
     mail: int = 0
     beats: tuple[Beat, ...] = ()
+    published: tuple[Published, ...] = ()
 
     def heard_at(self, step_id: str) -> datetime | None:
         """When the callback of a step last gave a sign of life; None if it never did."""
@@ -175,6 +192,7 @@ class Workflow:
             result=self.result,
             error=self.error,
             reason=self.reason,
+            published=self.published,
         )
 
 

@@ -57,11 +57,18 @@ from bluestreak_core.store import (
 )
 from bluestreak_core.store.query import to_summary
 from bluestreak_memory.messages import Messages
+from bluestreak_memory.publishing import Publishing
 from bluestreak_memory.session import MemorySession
 
 
 class MemoryStore(
-    Messages, Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning
+    Messages,
+    Publishing,
+    Store,
+    SupportsForks,
+    SupportsTransactions,
+    SupportsSearch,
+    SupportsPruning,
 ):
     """A store in the memory of one process, which forgets everything when the process ends.
 
@@ -114,9 +121,7 @@ class MemoryStore(
     @override
     async def find_standing(self, workflow_id: str) -> Standing | None:
         workflow = self._workflows.find(workflow_id)
-        if workflow is None:
-            return None
-        return replace(workflow.standing, result=self._copies.copy(workflow.result))
+        return None if workflow is None else self._copies.standing(workflow)
 
     @override
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:

@@ -23,6 +23,7 @@ from bluestreak_mongo.history import Histories
 from bluestreak_mongo.in_session import InSession
 from bluestreak_mongo.listing import Listing
 from bluestreak_mongo.pruning import Pruning
+from bluestreak_mongo.publishing import Publishing
 from bluestreak_mongo.receiving import Receiving
 from bluestreak_mongo.recording import Recording
 from bluestreak_mongo.renewal import Renewal
@@ -59,6 +60,7 @@ class Parts:
     sending: Sending
     receiving: Receiving
     beating: Beating
+    publishing: Publishing
     listing: Listing
     pruning: Pruning
     feed: Feed
@@ -113,6 +115,7 @@ class Parts:
                 clock=clock,
             ),
             beating=Beating(database),
+            publishing=Publishing(database),
             listing=Listing(database, unreadable),
             pruning=Pruning(database),
             feed=feed,

@@ -24,6 +24,7 @@ from bluestreak_core.model import (
     NewMessage,
     NewWorkflow,
     NoMessage,
+    Published,
     Standing,
     Status,
     Step,
@@ -39,11 +40,14 @@ from bluestreak_core.store import (
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
+    SupportsPublishing,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
+    ValueRules,
     WorkflowSummary,
 )
+from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.connection import GivenDatabase, OwnClient
 from bluestreak_mongo.opening import Opening
 from bluestreak_mongo.renewal import BlockingRenewer
@@ -64,6 +68,7 @@ class MongoStore(
     SupportsSearch,
     SupportsPruning,
     SupportsMessages,
+    SupportsPublishing,
 ):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
@@ -333,3 +338,11 @@ class MongoStore(
     @override
     async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
         await self._call(lambda parts: parts.beating.beat, workflow_id, step_id, now)
+
+    @override
+    def value_rules(self) -> ValueRules:
+        return BsonRules()
+
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        await self._call(lambda parts: parts.publishing.publish, claim, published)

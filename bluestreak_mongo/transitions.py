@@ -17,6 +17,7 @@ from bluestreak_core.model import (
     ClaimRequest,
     ErrorRecord,
     FailedStep,
+    Published,
     Status,
 )
 from bluestreak_core.store import ENDED
@@ -25,6 +26,7 @@ from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.claim_entry import from_claim_entry
 from bluestreak_mongo.schema.error import from_error
 from bluestreak_mongo.schema.failed_step import from_failed_step
+from bluestreak_mongo.schema.published import from_published
 from bluestreak_mongo.schema.step import STEP_ID
 
 _MARK = datetime(1970, 1, 1, tzinfo=UTC)
@@ -50,15 +52,17 @@ _FIELDS: Mapping[str, str] = {
     "reason": wf.REASON,
     "waiting_for": wf.WAITING_FOR,
     "mail": wf.MAIL,
+    "published": wf.PUBLISHED,
 }
 """Where a document has the fields that a change may touch."""
 
 _STORED: Mapping[type, Callable[[Any], Any]] = {
     Status: lambda status: status.value,
-    tuple: list,
+    tuple: lambda entries: [_stored_value(entry) for entry in entries],
     ErrorRecord: from_error,
     FailedStep: from_failed_step,
     ClaimEntry: from_claim_entry,
+    Published: from_published,
 }
 """How a document has what is neither a date nor a plain value."""
 
@@ -86,10 +90,11 @@ def update(moved: Change) -> Document:
 
 
 def _stored(fields: Mapping[str, Any]) -> Document:
-    return {
-        _FIELDS[name]: _STORED[type(value)](value) if type(value) in _STORED else value
-        for name, value in fields.items()
-    }
+    return {_FIELDS[name]: _stored_value(value) for name, value in fields.items()}
+
+
+def _stored_value(value: Any) -> Any:
+    return _STORED[type(value)](value) if type(value) in _STORED else value
 
 
 def due(
@@ -213,6 +218,11 @@ def without_failed_step(claim: Claim, step_id: str) -> Document:
 def fail_step(failed: FailedStep) -> Document:
     """Records that a step is given up, which is progress too."""
     return update(change.fail_step(failed))
+
+
+def publish(published: Sequence[Published]) -> Document:
+    """Replaces what a workflow has published."""
+    return update(change.publish(tuple(published)))
 
 
 def wait(wake_up_at: datetime, names: Collection[str], mail: int, now: datetime) -> list[Document]:

@@ -218,6 +218,8 @@ def _head(workflow: Workflow) -> Iterator[str]:
     if workflow.status is Status.FINISHED:
         yield f"  result {_cut(workflow.result)}"
     yield f"  claims {workflow.claims}, failures {workflow.failures}, crashes {workflow.crashes}"
+    for latest in workflow.published:
+        yield f"  published {_cut(latest.name)}: {_cut(latest.value)}, {_shown(latest.at)}"
     if workflow.error is not None:
         yield f"  last error {_error(workflow.error)}"
 

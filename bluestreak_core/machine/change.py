@@ -27,7 +27,15 @@ from bluestreak_core.machine.table import (
     target,
     waiting,
 )
-from bluestreak_core.model import ClaimEntry, ClaimRequest, FailedStep, Failure, Status, Workflow
+from bluestreak_core.model import (
+    ClaimEntry,
+    ClaimRequest,
+    FailedStep,
+    Failure,
+    Published,
+    Status,
+    Workflow,
+)
 
 MAX_CLAIM_LOG = 20
 """A workflow's claim log keeps this many entries, the newest."""
@@ -134,6 +142,11 @@ def fail_step(failed: FailedStep) -> Change:
     Its guard is also that no failed step of this id is there.
     """
     return Change(set={"crashes": 0}, append={"failed_steps": failed})
+
+
+def publish(published: tuple[Published, ...]) -> Change:
+    """The latest values that were published under the claim in force. This is no progress."""
+    return Change(set={"published": published})
 
 
 def park(wake_up_at: datetime) -> Change:

@@ -23,6 +23,7 @@ from bluestreak_core.model import (
     FailedStep,
     Failure,
     NewWorkflow,
+    Published,
     Status,
     Workflow,
 )
@@ -170,6 +171,11 @@ def progress(workflow: Workflow) -> Workflow:
 def fail_step(workflow: Workflow, failed: FailedStep) -> Workflow:
     """See `change.fail_step`."""
     return change.fail_step(failed).apply(workflow)
+
+
+def publish(workflow: Workflow, published: tuple[Published, ...]) -> Workflow:
+    """See `change.publish`."""
+    return change.publish(published).apply(workflow)
 
 
 def park(workflow: Workflow, wake_up_at: datetime) -> Workflow:

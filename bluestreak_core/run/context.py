@@ -16,6 +16,7 @@ from bluestreak_core.run.callback_verbs import CallbackVerbs
 from bluestreak_core.run.clean_up import CleanUps, on_cancel
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.info import WorkflowInfo
+from bluestreak_core.run.lasting_verbs import LastingVerbs
 from bluestreak_core.run.message_verbs import MessageVerbs
 from bluestreak_core.run.nap import sleep, sleep_until
 from bluestreak_core.run.step import step
@@ -27,7 +28,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context(MessageVerbs, CallbackVerbs, StructureVerbs):
+class Context(MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a

@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 class Ending:
     """Ends the claim of one run.
 
-    `aside` awaits a callback of the application in its own task, which a stopping worker cancels.
+    `flush` writes what the run has published. `aside` awaits a callback of the application in its
+    own task, which a stopping worker cancels.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class Ending:
         calls: Calls,
         registration: Registration,
         deadline: Deadline,
+        *,
+        flush: Callable[[], Awaitable[None]],
         aside: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
     ) -> None:
         self._journal = journal
@@ -45,11 +48,12 @@ class Ending:
         self._handler = registration.handler
         self._policy = registration.policy
         self._deadline = deadline
+        self._flush = flush
         self._aside = aside
 
     async def end(self, outcome: Outcome) -> None:
         """End the claim according to the outcome. Raises `ClaimLost`, and what the store raises."""
-        match outcome:
+        match await self._with_all_published(outcome):
             case Returned(result):
                 await self._finish(result)
             case Raised(error, final):
@@ -64,8 +68,18 @@ class Ending:
                 self._journal.lease.check()
                 if error is not None:
                     raise error
-            case _:
-                assert_never(outcome)
+            case never:
+                assert_never(never)
+
+    async def _with_all_published(self, outcome: Outcome) -> Outcome:
+        """The outcome, once all is written that was published; that may be refused."""
+        if isinstance(outcome, Abandon):
+            return outcome
+        try:
+            await self._flush()
+        except (UnstorableValue, ValueTooLarge) as refusal:
+            return outcome if isinstance(outcome, AbortNow) else AbortNow(refusal)
+        return outcome
 
     async def _finish(self, result: Any) -> None:
         try:

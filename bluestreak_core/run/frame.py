@@ -27,6 +27,7 @@ from bluestreak_core.run.handler import Policy
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operation, Operations
+from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.transaction_call import check_outside
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Frame:
         calls: Calls,
         commits: Commits,
         operations: Operations,
+        publisher: Publisher,
         exit: Exit,
     ) -> None:
         self.journal = journal
@@ -58,6 +60,7 @@ class Frame:
         self.calls = calls
         self.commits = commits
         self.operations = operations
+        self.publisher = publisher
         self.exit = exit
         self.workflow_id = journal.workflow.workflow_id
         self.prefix = ""
@@ -80,6 +83,10 @@ class Frame:
     def nap_id(self, nap_id: object) -> str:
         """The whole id of a nap in this scope. Raises `InvalidId`."""
         return self._whole("nap id", nap_id)
+
+    def published_name(self, name: object) -> str:
+        """The whole name of a published value in this scope. Raises `InvalidId`."""
+        return self._whole("name of a published value", name)
 
     def _whole(self, kind: str, used_id: object) -> str:
         plain = check_id(kind, used_id)

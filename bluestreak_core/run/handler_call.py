@@ -20,6 +20,7 @@ from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.run.outcome import Raised, Returned, is_final
+from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.unawaited import Unawaited
 from bluestreak_core.store import Store
 
@@ -32,6 +33,7 @@ class HandlerCall:
         self.exit = Exit()
         self.operations = Operations(store.clock, policy.park_after)
         self.calls = Calls(policy.hooks, journal)
+        self.publisher = Publisher(journal, self.exit)
         self.clean_ups = CleanUps(store, journal, self.calls)
         self._store = store
         self._journal = journal
@@ -61,6 +63,7 @@ class HandlerCall:
             calls=self.calls,
             commits=commits,
             operations=self.operations,
+            publisher=self.publisher,
             exit=self.exit,
         )
         try:

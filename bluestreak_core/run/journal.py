@@ -16,11 +16,18 @@ from bluestreak_core.model import (
     History,
     NewMessage,
     NoMessage,
+    Published,
     Step,
     Workflow,
 )
 from bluestreak_core.run.lease import Lease
-from bluestreak_core.store import Store, SupportsMessages, require
+from bluestreak_core.store import (
+    Store,
+    SupportsMessages,
+    SupportsPublishing,
+    ValueRules,
+    require,
+)
 
 _PAUSE = timedelta(seconds=1)
 """After a wait for messages that the store could not carry out."""
@@ -170,6 +177,15 @@ class Journal:
         except StoreUnavailable:  # the next look finds out whether it still is
             await self.clock.sleep(min(timeout, _PAUSE))
             return True
+
+    def published_rules(self) -> ValueRules:
+        """The store's rules for published values. Raises `Unsupported`."""
+        return require(self._store, SupportsPublishing, "ctx.publish").value_rules()
+
+    async def publish(self, published: tuple[Published, ...]) -> None:
+        """Replace what the workflow has published."""
+        store = require(self._store, SupportsPublishing, "ctx.publish")
+        await self.lease.until_answered(lambda: store.publish(self._claim, published))
 
     async def park(self, wake_up_at: datetime, names: tuple[str, ...] = (), mail: int = 0) -> None:
         """Release the claim until a nap ends, or a message of one of the names comes."""

@@ -18,6 +18,7 @@ from bluestreak_core.model import (
     NewMessage,
     NewWorkflow,
     NoMessage,
+    Published,
     Status,
     Step,
     Workflow,
@@ -30,6 +31,7 @@ from bluestreak_core.store.query import (
     Records,
     WorkflowSummary,
 )
+from bluestreak_core.store.values import ValueRules
 
 P = TypeVar("P")
 
@@ -189,6 +191,23 @@ class SupportsMessages(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsPublishing(Protocol):
+    """A store that keeps the values that workflows publish, as `published` of the workflow."""
+
+    def value_rules(self) -> ValueRules:
+        """The rules by which this store stores values. It need not be open."""
+        ...
+
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        """Replace what the workflow has published, as `machine.publish` does. Atomic.
+
+        The values are such as the rules return. A repeat changes nothing. A stale caller gets
+        `ClaimLost`. Raise `ValueTooLarge` if the values do not fit beside the input.
+        """
+        ...
+
+
 class Renewer(Protocol):
     """Renews leases with blocking calls, from a single thread other than the event loop's.
 
@@ -283,6 +302,7 @@ _LACKS: Mapping[type, str] = MappingProxyType(
         SupportsPruning: "cannot delete",
         SupportsThreadRenewal: "cannot renew leases from a thread",
         SupportsMessages: "has no mailboxes",
+        SupportsPublishing: "cannot publish",
     }
 )
 """The reason that `Unsupported` gives, after the name of the store."""

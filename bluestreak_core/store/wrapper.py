@@ -22,6 +22,7 @@ from bluestreak_core.model import (
     NewMessage,
     NewWorkflow,
     NoMessage,
+    Published,
     Standing,
     Status,
     Step,
@@ -32,6 +33,7 @@ from bluestreak_core.store.powers import (
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
+    SupportsPublishing,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -46,6 +48,7 @@ from bluestreak_core.store.query import (
     Records,
     WorkflowSummary,
 )
+from bluestreak_core.store.values import ValueRules
 
 T = TypeVar("T")
 
@@ -66,6 +69,7 @@ class StoreWrapper(
     SupportsSearch,
     SupportsPruning,
     SupportsMessages,
+    SupportsPublishing,
 ):
     """Passes every call to another store through `around`, a line for each; not those of a renewer.
 
@@ -323,3 +327,12 @@ class StoreWrapper(
     async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
         store = require(self._store, SupportsMessages, "beat()")
         await self.around("beat", lambda: store.beat(workflow_id, step_id, now))
+
+    @override
+    def value_rules(self) -> ValueRules:
+        return require(self._store, SupportsPublishing, "publish()").value_rules()
+
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        store = require(self._store, SupportsPublishing, "publish()")
+        await self.around("publish", lambda: store.publish(claim, published))

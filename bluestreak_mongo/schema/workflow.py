@@ -15,6 +15,7 @@ from bluestreak_mongo.schema.document import WORKFLOW_ID as WORKFLOW_ID  # noqa:
 from bluestreak_mongo.schema.document import WORKFLOWS, Document
 from bluestreak_mongo.schema.error import read_error
 from bluestreak_mongo.schema.failed_step import from_failed_step, read_failed_step
+from bluestreak_mongo.schema.published import read_published
 from bluestreak_mongo.schema.reader import Reader
 
 HANDLER_ID = "handlerId"
@@ -45,6 +46,7 @@ PRUNED_AT = "prunedAt"
 WAITING_FOR = "waitingFor"
 MAIL = "mail"
 BEATS = "beats"
+PUBLISHED = "published"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -66,7 +68,7 @@ SUMMARY_FIELDS = (
 _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
-        *(WAITING_FOR, MAIL, BEATS),
+        *(WAITING_FOR, MAIL, BEATS, PUBLISHED),
     }
 )
 """What most workflows do without."""
@@ -129,6 +131,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         waiting_for=read.texts(WAITING_FOR),
         mail=read.count(MAIL),
         beats=tuple(map(read_beat, read.each_inside(BEATS))),
+        published=tuple(map(read_published, read.each_inside(PUBLISHED))),
     )
 
 

@@ -34,7 +34,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Change, Transition
-from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Step
+from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Published, Step
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ManualClock,
@@ -602,6 +602,52 @@ class TakesTheBeatsAlong(MemoryStore):
         return forked
 
 
+# Published values ---------------------------------------------------------------------------------
+
+
+class PublishesUnderAnyClaim(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        self._workflows.put(machine.publish(workflow, tuple(published)))
+
+
+class PublishesWithoutALock(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        await _take_turns()
+        if not machine.in_force(workflow, claim):
+            raise machine.lost(workflow, claim)
+        self._workflows.put(machine.publish(workflow, tuple(published)))
+
+
+class AddsWhatIsPublished(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        before = self._workflows.existing(claim.workflow_id).workflow.published
+        latest = {value.name: value for value in (*before, *published)}
+        await super().publish(claim, tuple(latest.values()))
+
+
+class TakesPublishingForProgress(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        await super().publish(claim, published)
+        record = self._workflows.existing(claim.workflow_id)
+        record.workflow = machine.progress(record.workflow)
+
+
+class ForksWhatIsPublished(MemoryStore):
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await super().fork(workflow_id, new_id, before, now)
+        record = self._workflows.existing(new_id)
+        published = self._workflows.existing(workflow_id).workflow.published
+        record.workflow = replace(record.workflow, published=published)
+        return forked
+
+
 # Which rule each of them breaks ------------------------------------------------------------------
 
 
@@ -736,4 +782,13 @@ WRONG = [
     _wrong(BeatsWithoutALock, StoreContract.test_no_beat_undoes_another),
     _wrong(BeatsWithoutALock, StoreContract.test_a_beat_comes_before_or_after_another_call),
     _wrong(TakesTheBeatsAlong, StoreContract.test_a_fork_begins_without_beats),
+    _wrong(PublishesUnderAnyClaim, StoreContract.test_a_stale_publish_is_refused),
+    _wrong(
+        PublishesUnderAnyClaim,
+        StoreContract.test_nothing_is_published_under_a_claim_that_has_ended,
+    ),
+    _wrong(PublishesWithoutALock, StoreContract.test_a_publish_comes_before_or_after_another_call),
+    _wrong(AddsWhatIsPublished, StoreContract.test_what_is_published_replaces_all_that_was),
+    _wrong(TakesPublishingForProgress, StoreContract.test_publishing_is_no_progress),
+    _wrong(ForksWhatIsPublished, StoreContract.test_a_fork_has_published_nothing),
 ]

@@ -55,6 +55,7 @@ import demo
 import email_campaign
 import fan_out
 import fastapi_app
+import import_progress
 import onboarding
 import order_fulfilment
 import payment
@@ -1019,6 +1020,56 @@ def test_a_demo_without_its_server_fails_and_says_so(tmp_path: Path) -> None:
         output = example.rest()
     assert output.startswith("the demo failed: 127.0.0.1:1: ")
     assert example.process.returncode == 1
+
+
+class Chunks(import_progress.Services):
+    """Imports a chunk when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = asyncio.Semaphore(0)
+
+    @override
+    async def import_chunk(self, name: str, chunk: int) -> int:
+        await self.may_go_on.acquire()
+        return await super().import_chunk(name, chunk)
+
+
+def test_an_import_shows_its_progress_wherever_a_worker_dies() -> None:
+    handlers: dict[str, Any] = {}
+
+    class Registry:
+        def handler(self, handler_id: str) -> Callable[[Any], Any]:
+            return lambda function: handlers.setdefault(handler_id, function)
+
+    import_progress.register(Registry(), import_progress.Services())  # type: ignore[arg-type]
+    sweep = crash_everywhere(handlers["import"], 3)
+    assert sweep.outcome.published == {"progress": {"percent": 100, "rows": 3000}}
+    assert "publish" in {point.call for point in sweep.crashes}
+
+
+@pytest.mark.asyncio
+async def test_an_import_is_followed_on_a_web_page() -> None:
+    services = Chunks()
+    app = import_progress.create_app(MemoryStore(), services)
+    transport = ASGITransport(app=app)
+    async with (
+        asyncio.timeout(30),
+        app.router.lifespan_context(app),
+        AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        assert (await client.get("/imports/customers/events")).status_code == 404
+        assert (await client.post("/imports/customers?chunks=2")).status_code == 202
+        progress = (await client.get("/imports/customers")).json()
+        assert progress == {"percent": 0, "rows": 0}
+        services.may_go_on.release()
+        while not progress["rows"]:
+            await settle()
+            progress = (await client.get("/imports/customers")).json()
+        assert progress == {"percent": 50, "rows": 1000}
+        services.may_go_on.release()
+        followed = (await client.get("/imports/customers/events")).text
+    assert followed.endswith('event: progress\ndata: {"percent": 100, "rows": 2000}\n\n')
 
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

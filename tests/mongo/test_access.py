@@ -416,7 +416,7 @@ LOOKS = {"find_workflow", "find_standing", "wait_for_control"}
 SEARCHES = {"find_page", "count"}
 MAIL = {"send", "receive", "find_unread", "find_message", "beat"}
 STARTS = {"create", "create_many"}
-CLAIMED = {"claim", "renew", "fail_step", "transact", *ENDINGS}
+CLAIMED = {"claim", "renew", "fail_step", "transact", "publish", *ENDINGS}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
     ("workflows", "find"): {

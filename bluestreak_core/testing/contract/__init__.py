@@ -6,6 +6,7 @@ Each module has the rules of one part or power. `rule` makes a rule of a test.
 from bluestreak_core.testing.contract.fork import ForkContract
 from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
+from bluestreak_core.testing.contract.publishing import PublishingContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
 from bluestreak_core.testing.contract.rule import RuleBroken, Rules
 from bluestreak_core.testing.contract.search import SearchContract
@@ -20,6 +21,7 @@ __all__ = [
     "ForkContract",
     "MessageContract",
     "PruningContract",
+    "PublishingContract",
     "RenewerContract",
     "RuleBroken",
     "Rules",

@@ -17,6 +17,7 @@ from bluestreak_core.store import (
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
+    SupportsPublishing,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -35,6 +36,7 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsPruning.__name__: SupportsPruning,
         SupportsTransactions.__name__: SupportsTransactions,
         SupportsMessages.__name__: SupportsMessages,
+        SupportsPublishing.__name__: SupportsPublishing,
         SupportsThreadRenewal.__name__: SupportsThreadRenewal,
         Renewer.__name__: SupportsThreadRenewal,
     }

@@ -12,6 +12,7 @@ from bluestreak_core.testing.contract.fork import ForkContract
 from bluestreak_core.testing.contract.hint import HintContract
 from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
+from bluestreak_core.testing.contract.publishing import PublishingContract
 from bluestreak_core.testing.contract.racing import RacingContract
 from bluestreak_core.testing.contract.recording import RecordingContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
@@ -39,6 +40,7 @@ class StoreContract(
     ForkContract,
     TransactionContract,
     MessageContract,
+    PublishingContract,
     RenewerContract,
 ):
     """The promises of every store, and of each power, one test a rule.

@@ -44,6 +44,7 @@ def _different_records(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
     for what, now, before in _records(outcome, at_first):
         yield from _differences(what, now, before)
     yield from _differences("unread messages", _unread(outcome), _unread(at_first))
+    yield from _differences("published values", outcome.published, at_first.published)
 
 
 def _records_beyond(outcome: Outcome, at_first: Outcome, seen: Seen) -> Iterator[str]:

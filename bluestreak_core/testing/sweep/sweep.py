@@ -76,7 +76,8 @@ def crash_everywhere(
     whether it is repeatable at all, and then twice for each call: with a crash just before it, and
     with a crash just after it. A second worker takes over. Each time the workflow must end as in
     the first run: with the same status, result and reason, the same steps, given-up steps and naps,
-    the same messages received and left unread, and the same arguments for each step. A recorded
+    the same messages received and left unread, the same values published, and the same arguments
+    for each step. A recorded
     step must not be called again. Any other step may be called as often as in the first run, and
     once more for each interrupted call.
 
