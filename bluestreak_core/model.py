@@ -89,13 +89,14 @@ class Published:
     """A value that a workflow has published under a name, the latest one.
 
     `number` counts what a run publishes under this name, from 1. A replay counts in the same way,
-    so that it publishes nothing again.
+    so that it publishes nothing again. `generation` is that of the workflow; each counts anew.
     """
 
     name: str
     number: int
     value: Any
     at: datetime
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,8 @@ class Workflow:
     - `mail`: how many messages were sent to it, including repeats.
     - `beats`: the signs of life of its callbacks, one for each.
     - `published`: the latest value of each name under which it has published one.
+    - `generation`: how often it has restarted, each time with another input and without records.
+      `restarted_at`: when it did so last.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -177,6 +180,13 @@ class Workflow:
     mail: int = 0
     beats: tuple[Beat, ...] = ()
     published: tuple[Published, ...] = ()
+    generation: int = 0
+    restarted_at: datetime | None = None
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """When this generation began: no two of a workflow begin at the same instant."""
+        return self.restarted_at or self.created_at
 
     def heard_at(self, step_id: str) -> datetime | None:
         """When the callback of a step last gave a sign of life; None if it never did."""

@@ -58,12 +58,14 @@ from bluestreak_core.store import (
 from bluestreak_core.store.query import to_summary
 from bluestreak_memory.messages import Messages
 from bluestreak_memory.publishing import Publishing
+from bluestreak_memory.restarting import Restarting
 from bluestreak_memory.session import MemorySession
 
 
 class MemoryStore(
     Messages,
     Publishing,
+    Restarting,
     Store,
     SupportsForks,
     SupportsTransactions,
@@ -146,11 +148,12 @@ class MemoryStore(
 
     @override
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
-        records = {claim.workflow_id: self._workflows.get(claim.workflow_id) for claim in claims}
-        return {
-            workflow_id: History() if record is None else record.history(self._copies.copy)
-            for workflow_id, record in records.items()
-        }
+        histories = {claim.workflow_id: History() for claim in claims}
+        for claim in claims:
+            record = self._workflows.get(claim.workflow_id)
+            if record is not None and machine.is_of(claim, record.workflow):
+                histories[claim.workflow_id] = record.history(self._copies.copy)
+        return histories
 
     @override
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:

@@ -9,7 +9,7 @@ cannot even read, its halves are sent again: each part of a bulk may be repeated
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -56,6 +56,8 @@ class Ending:
     change: Change
     update: Document | list[Document] | None = None
     """What carries it out, if that depends on the workflow; else the change alone does."""
+    only_if: Document = field(default_factory=dict)
+    """What the workflow has to match besides."""
 
 
 class Groups:
@@ -140,7 +142,10 @@ async def end_each(
 async def _update(workflows: AsyncCollection[Document], endings: Sequence[Ending]) -> int:
     """How many of the claims were in force."""
     updates = [
-        (transitions.in_force(ending.claim), ending.update or transitions.update(ending.change))
+        (
+            transitions.in_force(ending.claim) | ending.only_if,
+            ending.update or transitions.update(ending.change),
+        )
         for ending in endings
     ]
     if len(updates) == 1:

@@ -41,6 +41,7 @@ from bluestreak_core.store import (
     SupportsMessages,
     SupportsPruning,
     SupportsPublishing,
+    SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -69,6 +70,7 @@ class MongoStore(
     SupportsPruning,
     SupportsMessages,
     SupportsPublishing,
+    SupportsRestart,
 ):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
@@ -346,3 +348,9 @@ class MongoStore(
     @override
     async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
         await self._call(lambda parts: parts.publishing.publish, claim, published)
+
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        await self._call(lambda parts: parts.restarting.restart, claim, input, received, now)

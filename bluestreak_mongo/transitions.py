@@ -52,7 +52,11 @@ _FIELDS: Mapping[str, str] = {
     "reason": wf.REASON,
     "waiting_for": wf.WAITING_FOR,
     "mail": wf.MAIL,
+    "beats": wf.BEATS,
     "published": wf.PUBLISHED,
+    "input": wf.INPUT,
+    "generation": wf.GENERATION,
+    "restarted_at": wf.RESTARTED_AT,
 }
 """Where a document has the fields that a change may touch."""
 
@@ -241,6 +245,16 @@ def wait(wake_up_at: datetime, names: Collection[str], mail: int, now: datetime)
         for field, value in parked.items()
     }
     return [{"$set": fields}]
+
+
+def of_generation(claim: Claim) -> Document:
+    """Matches a workflow in the generation that it was claimed in.
+
+    The JavaScript library may run the next one under the token of the claim that has ended the last
+    one.
+    """
+    generation = claim.workflow.generation
+    return {wf.GENERATION: generation or {"$in": [0, None]}}
 
 
 def reachable(workflow_id: str, created_at: datetime | None) -> Document:

@@ -33,6 +33,7 @@ class EventKind(StrEnum):
 
     CREATED = "created"
     RETRIED = "retried"
+    RESTARTED = "restarted"
     CLAIMED = "claimed"
     STEP = "step"
     RECEIVED = "received"
@@ -158,6 +159,8 @@ def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
     yield TimelineEvent(kind=EventKind.CREATED, at=workflow.created_at)
     if workflow.retries:
         yield TimelineEvent(kind=EventKind.RETRIED, at=workflow.start_at)
+    if workflow.generation:
+        yield TimelineEvent(kind=EventKind.RESTARTED, at=workflow.restarted_at)
     for entry in workflow.claim_log:
         at, name = entry.claimed_at, entry.worker
         yield TimelineEvent(kind=EventKind.CLAIMED, at=at, name=name, record=entry)
@@ -215,6 +218,8 @@ def _head(workflow: Workflow) -> Iterator[str]:
     if workflow.forked_from is not None:
         yield f"  forked from {workflow.forked_from!r}"
     yield f"  input {_cut(workflow.input)}"
+    if workflow.generation:
+        yield f"  restarted {counted(workflow.generation, 'time')}"
     if workflow.status is Status.FINISHED:
         yield f"  result {_cut(workflow.result)}"
     yield f"  claims {workflow.claims}, failures {workflow.failures}, crashes {workflow.crashes}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core.argument import Duration, check_id, to_positive_timedelta
@@ -67,4 +67,8 @@ async def _standing(store: Store, workflow_id: str) -> Standing:
 
 def _is_another(latest: Published, seen: Published | None) -> bool:
     """Whether this was published after what was seen. Its value may equal nothing, such as NaN."""
-    return seen is None or (latest.number, latest.at) != (seen.number, seen.at)
+    return seen is None or _place(latest) != _place(seen)
+
+
+def _place(published: Published) -> tuple[int, int, datetime]:
+    return published.generation, published.number, published.at

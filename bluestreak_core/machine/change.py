@@ -43,6 +43,7 @@ MAX_CLAIM_LOG = 20
 _EMPTY = {field.name: field.default for field in fields(Workflow) if field.default is not MISSING}
 _NAMES = [field.name for field in fields(Workflow)]
 _values = attrgetter(*_NAMES)
+_MILLISECOND = timedelta(milliseconds=1)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -182,6 +183,19 @@ def wake(now: datetime, count: int) -> Change:
 def release(now: datetime) -> Change:
     """The claim is given back, and the workflow is due immediately."""
     return _ending(Transition.RELEASE, now)
+
+
+def restart(workflow: Workflow, input: Any, now: datetime) -> Change:
+    """The handler starts over: a new generation with another input, due immediately.
+
+    `workflow` is the record of the claim in force.
+    """
+    begun_at = workflow.begun_at
+    restarted_at = now if begun_at is None else max(now, begun_at + _MILLISECOND)
+    anew = {"restarted_at": restarted_at, "failures": 0, "crashes": 0}
+    return _ending(Transition.RESTART, now, input=input, **anew)._replace(
+        clear=("error", "failed_steps", "beats"), add={"generation": 1}
+    )
 
 
 def finish(result: Any, now: datetime) -> Change:

@@ -92,11 +92,16 @@ def in_force(workflow: Workflow | None, claim: Claim) -> bool:
 
 
 def is_of(claim: Claim, workflow: Workflow | None) -> bool:
-    """Whether a claim was made on this very workflow, in force or not.
+    """Whether a claim was made on this very workflow in its present generation, in force or not.
 
-    It was not if its workflow has been deleted, and the id now belongs to another one.
+    It was not if its workflow has been deleted, and the id now belongs to another one, or if its
+    workflow has restarted since.
     """
-    return workflow is not None and workflow.created_at == claim.workflow.created_at
+    return (
+        workflow is not None
+        and workflow.created_at == claim.workflow.created_at
+        and workflow.generation == claim.workflow.generation
+    )
 
 
 def is_first_run(workflow: Workflow) -> bool:
@@ -223,6 +228,11 @@ def release(workflow: Workflow, now: datetime) -> Workflow:
     return change.release(now).apply(workflow)
 
 
+def restart(workflow: Workflow, input: Any, now: datetime) -> Workflow:
+    """See `change.restart`."""
+    return change.restart(workflow, input, now).apply(workflow)
+
+
 def finish(workflow: Workflow, result: Any, now: datetime) -> Workflow:
     """See `change.finish`."""
     return change.finish(result, now).apply(workflow)
@@ -269,14 +279,15 @@ def retry_at(
 
 
 def deadline_at(workflow: Workflow, deadline: timedelta | None) -> datetime | None:
-    """When a workflow is given up: this long after it was to start.
+    """When a workflow is given up: this long after it was to start, or has restarted.
 
     The first claim counts as the start of a workflow that the JavaScript library created.
     """
     if deadline is None:
         return None
     start_at = workflow.start_at or workflow.created_at or workflow.started_at
-    return None if start_at is None else start_at + deadline
+    starts = [at for at in (start_at, workflow.restarted_at) if at is not None]
+    return max(starts) + deadline if starts else None
 
 
 def crashed_too_often(workflow: Workflow, max_crashes: int | None) -> bool:

@@ -56,12 +56,15 @@ class Context(MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs):
     def idempotency_key(self, step_id: str) -> str:
         """An idempotency key for the effects of a step on other systems.
 
-        It has 64 hexadecimal digits and depends only on the ids of the workflow and the step: it is
-        the same in every attempt, run and process, and unique to the step. Raises `InvalidId`.
+        It has 64 hexadecimal digits and depends only on the ids of the workflow and the step, and
+        on how often the workflow has restarted: it is the same in every attempt, run and process,
+        and unique to the step. Raises `InvalidId`.
         """
         with FinalMistakes():
             step_id = self._frame.step_id(step_id)
-        return sha256(f"{self.workflow_id}\0{step_id}".encode()).hexdigest()
+        generation = self._frame.journal.workflow.generation
+        facts = (self.workflow_id, step_id, *([str(generation)] if generation else []))
+        return sha256("\0".join(facts).encode()).hexdigest()
 
     @overload
     def step(

@@ -16,7 +16,7 @@ from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Failure
 from bluestreak_core.run.deadline import Deadline
-from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
+from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release, Restart
 from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
@@ -62,6 +62,8 @@ class Ending:
                 await self._journal.park(self._deadline.or_sooner(wake_up_at), names, mail)
             case Release():
                 await self._journal.release()
+            case Restart(input):
+                await self._restart(input)
             case AbortNow(error):
                 await self._fail(error, final=True)
             case Abandon(error):
@@ -89,6 +91,12 @@ class Ending:
             return
         try:
             await self._journal.finish(stored)
+        except (UnstorableValue, ValueTooLarge) as refusal:
+            await self._fail(refusal, final=True)
+
+    async def _restart(self, input: Any) -> None:
+        try:
+            await self._journal.restart(input)
         except (UnstorableValue, ValueTooLarge) as refusal:
             await self._fail(refusal, final=True)
 

@@ -37,8 +37,8 @@ class HandlerCall:
         self.clean_ups = CleanUps(store, journal, self.calls)
         self._store = store
         self._journal = journal
+        self._registration = registration
         self._handler = registration.handler
-        self._policy = policy
 
     async def make(self, histories: SharedHistories) -> Returned | Raised:
         """Read the history, call the handler, and end the branches that it leaves behind.
@@ -59,7 +59,7 @@ class HandlerCall:
         commits = Commits(self._store, self._journal)
         frame = Frame(
             self._journal,
-            self._policy,
+            self._registration,
             calls=self.calls,
             commits=commits,
             operations=self.operations,

@@ -25,6 +25,7 @@ from bluestreak_core.store import (
     Store,
     SupportsMessages,
     SupportsPublishing,
+    SupportsRestart,
     ValueRules,
     require,
 )
@@ -50,6 +51,8 @@ class Journal:
         self._store = store
         self._mailboxes: SupportsMessages | None = None
         self._claim = lease.claim
+        self._received = set[str]()
+        """The ids of the messages that this run has received."""
 
     @property
     def workflow(self) -> Workflow:
@@ -166,7 +169,10 @@ class Journal:
         received = await self.lease.until_answered(
             lambda: store.receive(self._claim, step_id, names, self.clock.now(), give_up=give_up)
         )
-        self.has_progressed = self.has_progressed or isinstance(received, Step)
+        if isinstance(received, Step):
+            self.has_progressed = True
+            if received.receipt is not None and received.receipt.message_id is not None:
+                self._received.add(received.receipt.message_id)
         return received
 
     async def wait_for_message(self, mail: int, timeout: timedelta) -> bool:
@@ -200,6 +206,22 @@ class Journal:
     async def release(self) -> None:
         """Release the claim, due at once."""
         await self.lease.until_answered(lambda: self._store.release(self._claim, self.clock.now()))
+
+    def check_restart(self) -> None:
+        """Raise `Unsupported` if the store cannot restart workflows."""
+        require(self._store, SupportsRestart, "ctx.restart")
+
+    async def restart(self, input: Any) -> None:
+        """Start the workflow over with another input."""
+        store = require(self._store, SupportsRestart, "ctx.restart")
+        received = self._received | {
+            receipt.message_id
+            for receipt in self.history.receipts.values()
+            if receipt.message_id is not None
+        }
+        await self.lease.until_answered(
+            lambda: store.restart(self._claim, input, received, self.clock.now())
+        )
 
     async def finish(self, result: Any) -> None:
         """End the workflow with a result."""

@@ -57,12 +57,15 @@ class Publisher:
         self._counts[name] += 1
         number = self._counts[name]
         rules = self._journal.published_rules()
+        generation = self._journal.workflow.generation
         before = self._latest.get(name)
-        if before is not None and number <= before.number:
+        if before is not None and (generation, number) <= (before.generation, before.number):
             return
         stored = self._stored(name, value, rules)
         now = self._journal.clock.now()
-        self._latest[name] = Published(name=name, number=number, value=stored, at=now)
+        self._latest[name] = Published(
+            name=name, number=number, value=stored, at=now, generation=generation
+        )
         self._is_dirty = True
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_on())

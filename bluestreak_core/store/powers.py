@@ -208,6 +208,30 @@ class SupportsPublishing(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsRestart(Protocol):
+    """A store in which a workflow can start over under its own id."""
+
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        """End the claim as `machine.restart` does, and forget what the workflow has recorded.
+
+        The change of the workflow is atomic. From then on its steps, naps and attempts count as
+        those of a deleted workflow of the same id, also those that a run of the last generation
+        still records; `machine.is_of` tells them apart. Delete them then. If that is interrupted,
+        a later call completes it: `history`, the next `restart`, or `prune`.
+
+        The mailbox stays. `received` has the ids of the messages that the run knows to be received:
+        those stay received. What a step of the last generation has received without its knowledge,
+        or receives from now on, is received by the new generation all the same.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`. Refuse an input that cannot be
+        stored before anything is written.
+        """
+        ...
+
+
 class Renewer(Protocol):
     """Renews leases with blocking calls, from a single thread other than the event loop's.
 
@@ -303,6 +327,7 @@ _LACKS: Mapping[type, str] = MappingProxyType(
         SupportsThreadRenewal: "cannot renew leases from a thread",
         SupportsMessages: "has no mailboxes",
         SupportsPublishing: "cannot publish",
+        SupportsRestart: "cannot restart workflows",
     }
 )
 """The reason that `Unsupported` gives, after the name of the store."""

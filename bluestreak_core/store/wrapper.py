@@ -34,6 +34,7 @@ from bluestreak_core.store.powers import (
     SupportsMessages,
     SupportsPruning,
     SupportsPublishing,
+    SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -70,6 +71,7 @@ class StoreWrapper(
     SupportsPruning,
     SupportsMessages,
     SupportsPublishing,
+    SupportsRestart,
 ):
     """Passes every call to another store through `around`, a line for each; not those of a renewer.
 
@@ -336,3 +338,10 @@ class StoreWrapper(
     async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
         store = require(self._store, SupportsPublishing, "publish()")
         await self.around("publish", lambda: store.publish(claim, published))
+
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        store = require(self._store, SupportsRestart, "restart()")
+        await self.around("restart", lambda: store.restart(claim, input, received, now))

@@ -10,11 +10,13 @@ NAME = "name"
 NUMBER = "number"
 VALUE = "value"
 AT = "at"
+GENERATION = "generation"
 
 
 def from_published(latest: Published) -> Document:
     """The document of an entry."""
-    return {NAME: latest.name, NUMBER: latest.number, VALUE: latest.value, AT: latest.at}
+    entry = {NAME: latest.name, NUMBER: latest.number, VALUE: latest.value, AT: latest.at}
+    return entry | {GENERATION: latest.generation} if latest.generation else entry
 
 
 def read_published(read: Reader) -> Published:
@@ -24,4 +26,5 @@ def read_published(read: Reader) -> Published:
         number=read.count(NUMBER),
         value=read.value(VALUE),
         at=read.instant(AT),
+        generation=read.count(GENERATION),
     )

@@ -47,6 +47,8 @@ WAITING_FOR = "waitingFor"
 MAIL = "mail"
 BEATS = "beats"
 PUBLISHED = "published"
+GENERATION = "generation"
+RESTARTED_AT = "restartedAt"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -68,7 +70,7 @@ SUMMARY_FIELDS = (
 _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
-        *(WAITING_FOR, MAIL, BEATS, PUBLISHED),
+        *(WAITING_FOR, MAIL, BEATS, PUBLISHED, GENERATION, RESTARTED_AT),
     }
 )
 """What most workflows do without."""
@@ -132,6 +134,8 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         mail=read.count(MAIL),
         beats=tuple(map(read_beat, read.each_inside(BEATS))),
         published=tuple(map(read_published, read.each_inside(PUBLISHED))),
+        generation=read.count(GENERATION),
+        restarted_at=read.optional_instant(RESTARTED_AT),
     )
 
 

@@ -120,6 +120,7 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "find_unread": lambda store, _: store.find_unread("w", 10),
     "find_message": lambda store, _: store.find_message("w", "m"),
     "beat": lambda store, _: store.beat("w", "s", NOW),
+    "restart": lambda store, claim: store.restart(claim, None, ["m"], NOW),
     "publish": lambda store, claim: store.publish(claim, [PUBLISHED]),
 }
 """Every call of a MongoStore that is sent to the server, by name."""

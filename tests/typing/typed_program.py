@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
-from typing import Any, Literal, TypedDict, assert_type
+from typing import Any, Literal, NoReturn, TypedDict, assert_type
 
 from pydantic import BaseModel
 
@@ -22,6 +22,7 @@ from bluestreak_core import (
     Handler,
     Message,
     Outcomes,
+    Published,
     Received,
     Resolution,
     Retry,
@@ -282,6 +283,24 @@ async def answering(client: Client) -> None:
     await client.resolve(7)  # type: ignore[arg-type]
     await client.resolve("token", error=7)  # type: ignore[arg-type]
     await client.beat(7)  # type: ignore[arg-type]
+
+
+@bluestreak.handler("last")
+async def last(ctx: Context, month: int) -> str:
+    assert_type(await ctx.publish("month", {"number": month}), None)
+    await ctx.publish(7, month)  # type: ignore[arg-type]
+    if month < 12:
+        restart: Coroutine[Any, Any, NoReturn] = ctx.restart(month + 1)
+        await restart
+    return "it has returned, so the month is the last one"
+
+
+async def watching(client: Client) -> None:
+    assert_type(await client.published("w", "month"), Any)
+    async for change in client.watch("w", pause=timedelta(seconds=1)):
+        assert_type(change, Published)
+        assert_type(change.number, int)
+    client.watch(7)  # type: ignore[arg-type]
 
 
 async def sending(client: Client) -> None:

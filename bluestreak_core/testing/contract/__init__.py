@@ -8,6 +8,7 @@ from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
 from bluestreak_core.testing.contract.publishing import PublishingContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
+from bluestreak_core.testing.contract.restart import RestartContract
 from bluestreak_core.testing.contract.rule import RuleBroken, Rules
 from bluestreak_core.testing.contract.search import SearchContract
 from bluestreak_core.testing.contract.store import StoreContract
@@ -23,6 +24,7 @@ __all__ = [
     "PruningContract",
     "PublishingContract",
     "RenewerContract",
+    "RestartContract",
     "RuleBroken",
     "Rules",
     "SearchContract",

@@ -18,6 +18,7 @@ from bluestreak_core.store import (
     SupportsMessages,
     SupportsPruning,
     SupportsPublishing,
+    SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -37,6 +38,7 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsTransactions.__name__: SupportsTransactions,
         SupportsMessages.__name__: SupportsMessages,
         SupportsPublishing.__name__: SupportsPublishing,
+        SupportsRestart.__name__: SupportsRestart,
         SupportsThreadRenewal.__name__: SupportsThreadRenewal,
         Renewer.__name__: SupportsThreadRenewal,
     }

@@ -16,6 +16,7 @@ from bluestreak_core.testing.contract.publishing import PublishingContract
 from bluestreak_core.testing.contract.racing import RacingContract
 from bluestreak_core.testing.contract.recording import RecordingContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
+from bluestreak_core.testing.contract.restart import RestartContract
 from bluestreak_core.testing.contract.search import SearchContract
 from bluestreak_core.testing.contract.starting import StartingContract
 from bluestreak_core.testing.contract.time import TimeContract
@@ -41,6 +42,7 @@ class StoreContract(
     TransactionContract,
     MessageContract,
     PublishingContract,
+    RestartContract,
     RenewerContract,
 ):
     """The promises of every store, and of each power, one test a rule.

@@ -82,9 +82,10 @@ def crash_everywhere(
     once more for each interrupted call.
 
     A step may return something else each time, such as a random number: later runs use what it
-    returned in the first run. `before_each` is called before each run, to reset the services that
-    the steps use. `policy` has the rules of the handler, as `register_handler` takes them;
-    `settings` are those of `Environment`.
+    returned in the first run. Of a workflow that restarts, the steps of each generation are
+    compared. `before_each` is called before each run, to reset the services that the steps use.
+    `policy` has the rules of the handler, as `register_handler` takes them; `settings` are those of
+    `Environment`.
 
     `meanwhile` acts from outside. Each run calls it with its environment once the workflow, whose
     id is `"workflow"`, has been started; it may let time pass, send messages, cancel, pause, retry,
@@ -103,7 +104,10 @@ def crash_everywhere(
     prepare()
     first = Rerun(None, {}, settings)
     _execute(first, handler, input, policy, meanwhile)
-    outputs = {wid: outcome.steps for wid, outcome in first.outcomes.items()}
+    latest = {
+        (wid, outcome.workflow.generation): outcome.steps for wid, outcome in first.outcomes.items()
+    }
+    outputs = first.past | latest
     differences = {}
     points = list(_points(first.store_calls))
     for point in (None, *points):
