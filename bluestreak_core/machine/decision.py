@@ -263,6 +263,14 @@ def control_change(
 # What its history and its policies say of it ------------------------------------------------------
 
 
+def in_generation(id: str, generation: int) -> str:
+    """An id that outlives a restart, such as a child's, told apart from that of another generation.
+
+    That of the first generation is the plain one.
+    """
+    return f"{id}#{generation}" if generation else id
+
+
 def latest_attempts(attempts: Iterable[Attempt], round: int) -> dict[str, Attempt]:
     """By step id, the latest attempt of a round, failed or begun."""
     ordered = sorted(attempts, key=lambda attempt: attempt.order)
