@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """The state of a workflow. The JavaScript library does not know the last two."""
+    """The state of a workflow. The JavaScript library does not know the last four."""
 
     IDLE = "idle"
     RUNNING = "running"
@@ -23,6 +23,8 @@ class Status(StrEnum):
     FINISHED = "finished"
     PAUSED = "paused"
     CANCELLED = "cancelled"
+    STOPPING = "stopping"
+    COMPENSATING = "compensating"
 
     @property
     def ended(self) -> bool:
@@ -130,8 +132,8 @@ class Standing:
 class Workflow:
     """A workflow as it is stored.
 
-    - `timeout_at`: the due time of `idle` and `failed`, the end of the lease of `running`, the end
-      of a workflow that has ended.
+    - `timeout_at`: the due time of `idle`, `failed` and `stopping`, the end of the lease of
+      `running` and `compensating`, the end of a workflow that has ended.
     - `claim_token`: the claim in force, or the last one.
     - `claims`: all claims so far. `failures`: how often the handler raised. `crashes`: leases that
       expired since a step or a nap was last recorded.
@@ -145,6 +147,10 @@ class Workflow:
     - `pruned_at`: when it was marked for deletion. From then on, treat it as deleted.
     - `waiting_for`: the names of the messages that it waits for, while it is parked.
     - `mail`: how many messages were sent to it, including repeats.
+    - `compensates`: whether it has registered a compensation, and so does not end by an abort or a
+      cancellation before its compensations have run.
+    - `outcome`: what it ends as after its compensations, `aborted` or `cancelled`, and
+      `stopped_at`: when that was decided.
     - `beats`: the signs of life of its callbacks, one for each.
     - `published`: the latest value of each name under which it has published one.
     - `generation`: how often it has restarted, each time with another input and without records.
@@ -178,6 +184,9 @@ class Workflow:
     pruned_at: datetime | None = None
     waiting_for: tuple[str, ...] = ()
     mail: int = 0
+    compensates: bool = False
+    outcome: Status | None = None
+    stopped_at: datetime | None = None
     beats: tuple[Beat, ...] = ()
     published: tuple[Published, ...] = ()
     generation: int = 0

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import datetime
 
 from bluestreak_core import machine
-from bluestreak_core.machine import Transition
 from bluestreak_core.model import Workflow
 
 
@@ -37,7 +36,7 @@ class Agenda:
 
     def next_after(self, instant: datetime) -> datetime | None:
         """When the next nap, retry or lease ends."""
-        claimable = machine.sources(Transition.CLAIM)
+        claimable = machine.claimable()
         return min(
             (
                 at

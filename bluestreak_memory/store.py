@@ -56,6 +56,7 @@ from bluestreak_core.store import (
     WorkflowSummary,
 )
 from bluestreak_core.store.query import to_summary
+from bluestreak_memory.compensations import Compensations
 from bluestreak_memory.messages import Messages
 from bluestreak_memory.publishing import Publishing
 from bluestreak_memory.restarting import Restarting
@@ -66,6 +67,7 @@ class MemoryStore(
     Messages,
     Publishing,
     Restarting,
+    Compensations,
     Store,
     SupportsForks,
     SupportsTransactions,

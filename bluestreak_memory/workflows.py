@@ -78,7 +78,7 @@ class Workflows:
             self._hints.ended(workflow.workflow_id)
         elif workflow.status is not Status.PAUSED:
             self._agenda.add(workflow)
-            if workflow.status is not Status.RUNNING:
+            if workflow.status not in machine.held():
                 self._hints.due(workflow.timeout_at)
 
     def claim(self, request: ClaimRequest) -> list[Claim]:

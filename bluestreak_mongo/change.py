@@ -8,7 +8,6 @@ from typing import Any
 import bson
 
 from bluestreak_core import machine
-from bluestreak_core.machine import Transition
 from bluestreak_core.model import Status
 from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.schema import Document
@@ -19,7 +18,10 @@ DUE = {status.value for status in machine.waiting()}
 
 ENDED = {status.value for status in Status if status.ended}
 
-TAKEN = {machine.target(event).value for event in (Transition.CANCEL, Transition.PAUSE)}
+HELD = {status.value for status in machine.held()}
+"""The states of workflows that a worker has claimed."""
+
+TAKEN = {status.value for status in machine.taking()}
 """The states in which a claim may have been taken from a worker."""
 
 
@@ -41,7 +43,7 @@ PIPELINE: list[Document] = [
     {
         "$match": {
             "$or": [
-                {wf.STATUS: {"$in": sorted(DUE | ENDED | TAKEN | {Status.RUNNING.value})}},
+                {wf.STATUS: {"$in": sorted(DUE | ENDED | TAKEN | HELD)}},
                 {wf.MAIL: {"$gt": 0}},
             ]
         }

@@ -18,6 +18,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure, WriteError
 
 from bluestreak_core import machine
 from bluestreak_core.errors import CorruptDocument, StoreUnavailable
+from bluestreak_core.machine import Transition
 from bluestreak_core.model import Claim, ClaimRequest, Status, Workflow
 from bluestreak_mongo import transitions
 from bluestreak_mongo.candidate import STATE, Candidate, ids_of, read_state, read_whole
@@ -50,9 +51,9 @@ class _Attempt:
     token: str
     request: ClaimRequest
 
-    def stamp(self, *, crashed: bool) -> Document:
+    def stamp(self, *, crashed: bool, event: Transition = Transition.CLAIM) -> Document:
         """The update that claims."""
-        return transitions.claim(self.token, self.request, crashed=crashed)
+        return transitions.claim(self.token, self.request, crashed=crashed, event=event)
 
     def claim(self, workflow: Workflow) -> Claim:
         """The claim of a workflow that was stamped as it is here."""
@@ -113,9 +114,9 @@ class Claiming:
             return []
         attempt = _Attempt(token=uuid4().hex, request=request)
         now, lease = request.now, request.lease
-        due = transitions.due(now, request.handlers, machine.waiting()) | self._unreadable.excluded(
-            now
-        )
+        # What is due to compensate is left to `claim`: this update is the one of all others.
+        statuses = [found for found in machine.waiting() if found is not Status.STOPPING]
+        due = transitions.due(now, request.handlers, statuses) | self._unreadable.excluded(now)
         due[wf.WORKFLOW_ID] = {"$type": "string"}
         try:
             found = await self._workflows.find_one_and_update(
@@ -178,7 +179,8 @@ class Claiming:
 
     async def _try_for_new(self, tried: Sequence[Candidate], attempt: _Attempt) -> Sequence[Claim]:
         """Claim those that no other worker has claimed meanwhile."""
-        stamped = await self._stamp(tried, transitions.still_new, attempt, crashed=False)
+        update = attempt.stamp(crashed=False)
+        stamped = await self._stamp(tried, transitions.still_new, attempt, update)
         # What a router has added up is no proof: a claim that is not stored runs a step twice.
         if self._is_routed or stamped < len(tried):
             return await self._read_back_tried(tried, attempt)
@@ -186,13 +188,16 @@ class Claiming:
 
     async def _try_for(self, tried: Sequence[Candidate], attempt: _Attempt) -> Sequence[Claim]:
         """Claim those that are still due, in the state that they were found in."""
-        for crashed in (False, True):
-            group = [found for found in tried if (found.status is Status.RUNNING) is crashed]
+        groups: dict[tuple[bool, Transition], list[Candidate]] = {}
+        for found in tried:
+            kind = found.status in machine.held(), machine.claiming(found.status)
+            groups.setdefault(kind, []).append(found)
+        for (crashed, event), group in sorted(groups.items()):
             if crashed:
                 await end_sessions(self._workflows, group)
-            if group:
-                still_due = partial(transitions.still_due, {found.status.value for found in group})
-                await self._stamp(group, still_due, attempt, crashed=crashed)
+            still_due = partial(transitions.still_due, {found.status.value for found in group})
+            update = attempt.stamp(crashed=crashed, event=event)
+            await self._stamp(group, still_due, attempt, update)
         return await self._read_back_tried(tried, attempt)
 
     async def _stamp(
@@ -200,11 +205,9 @@ class Claiming:
         tried: Sequence[Candidate],
         still: Callable[[list[str], datetime], Document],
         attempt: _Attempt,
-        *,
-        crashed: bool,
+        update: Document,
     ) -> int:
         """Stamp those that `still` matches. Returns how many are known to be stamped."""
-        update = attempt.stamp(crashed=crashed)
         # Without an answer the token may have been stamped all the same: it is read back.
         try:
             if self._is_routed:
@@ -225,7 +228,7 @@ class Claiming:
                 self._set_aside([_unclaimable(tried[0], error)], attempt.request.now)
                 return 0
             for candidate in tried:
-                await self._stamp([candidate], still, attempt, crashed=crashed)
+                await self._stamp([candidate], still, attempt, update)
             return 0
 
     async def _read_back_tried(

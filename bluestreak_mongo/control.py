@@ -41,7 +41,7 @@ class Control:
             self._hints.ended(workflow_id)
         if event in (Transition.CANCEL, Transition.PAUSE):
             self._hints.controlled()
-        else:
+        if event is not Transition.PAUSE:  # a cancelled one may be due to compensate
             self._hints.due(now)
 
     async def move_in(
@@ -49,7 +49,7 @@ class Control:
     ) -> None:
         """See `SupportsTransactions.control_in`; without a transaction if `session` is None."""
         key = {wf.WORKFLOW_ID: workflow_id}
-        fields = {wf.STATUS: 1, wf.PRUNED_AT: 1, wf.FORKING: 1}
+        fields = {wf.STATUS: 1, wf.PRUNED_AT: 1, wf.FORKING: 1, wf.COMPENSATES: 1}
         changes = transitions.control(event, now, reason)
         while not await self._apply_one(workflow_id, changes, session):
             found = await self._workflows.find_one(key, fields, session=session)
@@ -91,4 +91,7 @@ def _refusing(found: Document, event: Transition) -> str | None:
     if found.get(wf.FORKING) is not None and event is not Transition.CANCEL:
         return machine.FORKING
     status = found.get(wf.STATUS)
-    return None if status in machine.sources(event) else str(status)
+    if status not in machine.sources(event):
+        return str(status)
+    is_over = event is Transition.RETRY and found.get(wf.COMPENSATES) is True
+    return machine.COMPENSATED if is_over else None

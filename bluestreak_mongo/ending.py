@@ -9,7 +9,7 @@ from typing import Any
 from bluestreak_core.adapter import Outcome
 from bluestreak_core.errors import UnstorableValue, ValueTooLarge
 from bluestreak_core.machine import Change, change
-from bluestreak_core.model import Claim, Failure
+from bluestreak_core.model import Claim, ErrorRecord, Failure
 from bluestreak_core.store import Hints
 from bluestreak_mongo import transitions
 from bluestreak_mongo.bson_rules import BsonRules
@@ -28,7 +28,7 @@ class Endings:
 
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
         """See `Store.park`."""
-        await self._make_due(claim, change.park(wake_up_at), wake_up_at)
+        await self.make_due(claim, change.park(wake_up_at), wake_up_at)
 
     async def park_until_message(
         self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
@@ -44,7 +44,7 @@ class Endings:
 
     async def release(self, claim: Claim, now: datetime) -> None:
         """See `Store.release`."""
-        await self._make_due(claim, change.release(now), now)
+        await self.make_due(claim, change.release(now), now)
 
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         """See `Store.finish`."""
@@ -56,21 +56,30 @@ class Endings:
 
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
         """See `Store.fail`."""
-        failed = change.fail(failure, now)
-        outcome = await self._end(claim, failed)
-        what = f"error of workflow {claim.workflow_id!r}"
-        try:
-            check_written(outcome, from_error(failure.error), what)
-        except (UnstorableValue, ValueTooLarge):  # an index or a validator refuses the error
-            check_moved(await self._end(claim, _without_error(failed)), claim.workflow_id)
+        await self.end_with_error(claim, change.fail(failure, now), failure.error)
         if failure.retry_at is None:
             self._hints.ended(claim.workflow_id)
         else:
             self._hints.due(failure.retry_at)
 
-    async def _make_due(self, claim: Claim, moved: Change, due_at: datetime) -> None:
+    async def end_with_error(self, claim: Claim, failed: Change, error: ErrorRecord) -> None:
+        """End a claim by a change that has an error."""
+        outcome = await self._end(claim, failed)
+        what = f"error of workflow {claim.workflow_id!r}"
+        try:
+            check_written(outcome, from_error(error), what)
+        except (UnstorableValue, ValueTooLarge):  # an index or a validator refuses the error
+            check_moved(await self._end(claim, _without_error(failed)), claim.workflow_id)
+
+    async def make_due(self, claim: Claim, moved: Change, due_at: datetime) -> None:
+        """End a claim by a change after which the workflow is due at an instant."""
         check_moved(await self._end(claim, moved), claim.workflow_id)
         self._hints.due(due_at)
+
+    async def end_for_good(self, claim: Claim, moved: Change) -> None:
+        """End a claim by a change that ends the workflow, too."""
+        check_moved(await self._end(claim, moved), claim.workflow_id)
+        self._hints.ended(claim.workflow_id)
 
     async def _end(self, claim: Claim, moved: Change, size: int = 0) -> Outcome:
         return await self._groups.endings.call(Ending(claim=claim, change=moved), size)

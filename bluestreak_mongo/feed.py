@@ -19,11 +19,10 @@ from pymongo.errors import PyMongoError
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import end_all, finish_despite_cancel
-from bluestreak_core.model import Status
 from bluestreak_core.store import Hints
 from bluestreak_mongo.awaited import Awaited
 from bluestreak_mongo.bson_rules import RAW
-from bluestreak_mongo.change import DUE, ENDED, PIPELINE, TAKEN, key_of
+from bluestreak_mongo.change import DUE, ENDED, HELD, PIPELINE, TAKEN, key_of
 from bluestreak_mongo.demand import Demand
 from bluestreak_mongo.driver import cancel_and_wait, is_passing
 from bluestreak_mongo.driver_error import shown
@@ -195,7 +194,7 @@ class Feed:
                 self._hints.due(due_at)
             else:
                 self.rivalry.arrived(key)
-        elif status == Status.RUNNING:
+        elif status in HELD:
             self.rivalry.claimed(key, event.get(wf.WORKER))
         elif (workflow_id := self._ends.heard_of(key)) is not None:
             self._hints.ended(workflow_id)

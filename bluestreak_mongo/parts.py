@@ -13,6 +13,7 @@ from bluestreak_mongo.address import ADDRESS_FIELDS, Address
 from bluestreak_mongo.beating import Beating
 from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.bulk import Groups
+from bluestreak_mongo.compensating import Compensating
 from bluestreak_mongo.control import Control
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.ending import Endings
@@ -54,6 +55,7 @@ class Parts:
     recording: Recording
     histories: Histories
     endings: Endings
+    compensating: Compensating
     control: Control
     waiting: Waiting
     forking: Forking
@@ -76,6 +78,7 @@ class Parts:
         leftovers = Leftovers(database)
         feed = Feed(database.tolerant_workflows, hints, clock)
         control, recording = Control(database, hints), Recording(database, groups, rules)
+        endings = Endings(groups, rules, hints)
 
         def to_address(document: Mapping[str, Any]) -> Address:
             address = Address.read(document)
@@ -101,7 +104,8 @@ class Parts:
             renewal=Renewal(database, unreadable),
             recording=recording,
             histories=Histories(database, unreadable, leftovers),
-            endings=Endings(groups, rules, hints),
+            endings=endings,
+            compensating=Compensating(database, endings, hints),
             control=control,
             waiting=Waiting(feed, hints, clock, control),
             forking=Forking(database, hints),

@@ -17,6 +17,7 @@ from bluestreak_core.model import (
     Attempt,
     Claim,
     ClaimRequest,
+    ErrorRecord,
     FailedStep,
     Failure,
     History,
@@ -37,6 +38,7 @@ from bluestreak_core.store import (
     Query,
     Records,
     Store,
+    SupportsCompensation,
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
@@ -71,6 +73,7 @@ class MongoStore(
     SupportsMessages,
     SupportsPublishing,
     SupportsRestart,
+    SupportsCompensation,
 ):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
@@ -354,3 +357,19 @@ class MongoStore(
         self, claim: Claim, input: Any, received: Collection[str], now: datetime
     ) -> None:
         await self._call(lambda parts: parts.restarting.restart, claim, input, received, now)
+
+    @override
+    async def promise(self, claim: Claim) -> None:
+        await self._call(lambda parts: parts.compensating.promise, claim)
+
+    @override
+    async def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
+        await self._call(lambda parts: parts.compensating.give_up, claim, error, now)
+
+    @override
+    async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        await self._call(lambda parts: parts.compensating.postpone, claim, wake_up_at)
+
+    @override
+    async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        await self._call(lambda parts: parts.compensating.end_compensated, claim, now)

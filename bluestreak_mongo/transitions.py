@@ -57,6 +57,9 @@ _FIELDS: Mapping[str, str] = {
     "input": wf.INPUT,
     "generation": wf.GENERATION,
     "restarted_at": wf.RESTARTED_AT,
+    "compensates": wf.COMPENSATES,
+    "outcome": wf.OUTCOME,
+    "stopped_at": wf.STOPPED_AT,
 }
 """Where a document has the fields that a change may touch."""
 
@@ -104,7 +107,7 @@ def _stored_value(value: Any) -> Any:
 def due(
     now: datetime,
     handlers: Collection[str] | None,
-    statuses: Collection[Status] = machine.sources(Transition.CLAIM),
+    statuses: Collection[Status] = machine.claimable(),
 ) -> Document:
     """Matches the workflows that may be claimed."""
     found = _in_any(statuses) | {wf.TIMEOUT_AT: {"$lte": now}}
@@ -120,7 +123,7 @@ def due_between(after: datetime, until: datetime) -> Document:
 
 def never_due() -> list[Document]:
     """Match documents among the workflows that have no state or no due time."""
-    claimable = _in_any(machine.sources(Transition.CLAIM))
+    claimable = _in_any(machine.claimable())
     return [
         {wf.STATUS: {"$nin": [status.value for status in Status]}},
         claimable | {wf.TIMEOUT_AT: {"$not": {"$gte": FIRST_DATE}}},
@@ -161,9 +164,11 @@ def stamped_now(token: str, now: datetime, lease: timedelta) -> Document:
     }
 
 
-def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Document:
-    """Claims a workflow; `crashed` if it was running, so that a lease has run out."""
-    return update(change.claim(token, request, crashed=crashed))
+def claim(
+    token: str, request: ClaimRequest, *, crashed: bool, event: Transition = Transition.CLAIM
+) -> Document:
+    """Claims a workflow; `crashed` if it had a claim, so that a lease has run out."""
+    return update(change.claim(token, request, crashed=crashed, event=event))
 
 
 def in_force(claim: Claim) -> Document:
@@ -171,7 +176,7 @@ def in_force(claim: Claim) -> Document:
     return {
         wf.WORKFLOW_ID: claim.workflow_id,
         wf.CLAIM: claim.token,
-        wf.STATUS: Status.RUNNING.value,
+        wf.STATUS: claim.workflow.status.value,
     }
 
 
@@ -186,7 +191,7 @@ def any_in_force(claims: Sequence[Claim]) -> Document:
         by_token.setdefault(claim.token, []).append(claim.workflow_id)
     return {
         wf.WORKFLOW_ID: {"$in": [claim.workflow_id for claim in claims]},
-        wf.STATUS: Status.RUNNING.value,
+        **_in_any(machine.held()),
         "$or": [
             {wf.CLAIM: token, wf.WORKFLOW_ID: {"$in": workflow_ids}}
             for token, workflow_ids in by_token.items()
@@ -294,9 +299,14 @@ def control(
         if event is not Transition.CANCEL:  # the only one for a fork without all of its records
             whole[wf.FORKING] = None
     return [
-        (_in_any(moved.sources) | whole, update(moved))
+        (_in_any(moved.sources) | _when(moved) | whole, update(moved))
         for moved in change.control(event, now, reason)
     ]
+
+
+def _when(moved: Change) -> Document:
+    """Matches the values that other fields must have; an empty one may be missing."""
+    return {_FIELDS[name]: value or None for name, value in moved.when.items()}
 
 
 def complete_fork(now: datetime) -> Document:
@@ -315,7 +325,7 @@ def taken_from(worker: str, since: datetime, until: datetime) -> Document:
     The JavaScript library may have moved that instant since: it does so with each workflow that it
     still runs.
     """
-    taken = _in_any([machine.target(event) for event in (Transition.CANCEL, Transition.PAUSE)])
+    taken = _in_any(machine.taking())
     return taken | {wf.TIMEOUT_AT: {"$gte": since, "$lte": until}, wf.WORKER: worker}
 
 

@@ -56,7 +56,14 @@ class Waiting:
                 raise WorkflowAborted(workflow_id, error.type, error.message, error.traceback)
             case Status.CANCELLED:
                 raise WorkflowCancelled(workflow_id, workflow.reason)
-            case Status.IDLE | Status.RUNNING | Status.FAILED | Status.PAUSED:
+            case (
+                Status.IDLE
+                | Status.RUNNING
+                | Status.FAILED
+                | Status.PAUSED
+                | Status.STOPPING
+                | Status.COMPENSATING
+            ):
                 raise WaitTimeout(workflow_id, workflow.status, patience.retries, patience.timeout)
             case _:
                 assert_never(workflow.status)

@@ -22,7 +22,9 @@ from typing import Any, NamedTuple
 from bluestreak_core.machine.table import (
     CONTROL,
     Transition,
+    end_transition,
     failure_transition,
+    held,
     sources,
     target,
     waiting,
@@ -30,6 +32,7 @@ from bluestreak_core.machine.table import (
 from bluestreak_core.model import (
     ClaimEntry,
     ClaimRequest,
+    ErrorRecord,
     FailedStep,
     Failure,
     Published,
@@ -59,6 +62,9 @@ class Change(NamedTuple):
 
     sources: tuple[Status, ...] = (Status.RUNNING,)
     """The states in which the workflow may be."""
+
+    when: Mapping[str, Any] = _NOTHING
+    """The values that other fields must have. A field with an empty value may be missing."""
 
     set: Mapping[str, Any] = _NOTHING
     """The new values."""
@@ -107,14 +113,25 @@ def _fields(workflow: Workflow) -> dict[str, Any]:
     return dict(zip(_NAMES, _values(workflow), strict=True))
 
 
-def claim(token: str, request: ClaimRequest, *, crashed: bool) -> Change:
-    """A due workflow gets a claim; `crashed` if it was running, so that its lease has run out."""
+def claim(
+    token: str,
+    request: ClaimRequest,
+    *,
+    crashed: bool,
+    event: Transition = Transition.CLAIM,
+) -> Change:
+    """A due workflow gets a claim; `crashed` if it had one, so that its lease has run out.
+
+    `event` is one of the `CLAIMS`.
+    """
     entry = ClaimEntry(worker=request.worker, claimed_at=request.now, after_crash=crashed)
     return Change(
-        event=Transition.CLAIM,
-        sources=(Status.RUNNING,) if crashed else waiting(),
+        event=event,
+        sources=tuple(
+            status for status in sources(event) if status in (held() if crashed else waiting())
+        ),
         set={
-            "status": target(Transition.CLAIM),
+            "status": target(event),
             "timeout_at": request.now + request.lease,
             "claim_token": token,
             "worker": request.worker,
@@ -215,6 +232,39 @@ def fail(failure: Failure, now: datetime) -> Change:
     return Change(event=event, set=moved | ended, add={"failures": 1})
 
 
+def promise() -> Change:
+    """The workflow has registered a compensation under the claim in force."""
+    return Change(set={"compensates": True})
+
+
+def give_up(error: ErrorRecord, now: datetime) -> Change:
+    """The handler raised, and is not tried again: the compensations are due."""
+    stopped = _stopped(Transition.GIVE_UP, Status.ABORTED, now) | {"error": error}
+    return Change(event=Transition.GIVE_UP, set=stopped, add={"failures": 1})
+
+
+def postpone(wake_up_at: datetime) -> Change:
+    """The claim of a compensating workflow is given back until an instant."""
+    return _ending(Transition.POSTPONE, wake_up_at)._replace(sources=(Status.COMPENSATING,))
+
+
+def end_compensated(outcome: Status | None, now: datetime) -> Change:
+    """The compensations have run, and the workflow ends as was decided before."""
+    ended = _ending(end_transition(outcome), now, finished_at=now)
+    return ended._replace(sources=(Status.COMPENSATING,))
+
+
+def _stopped(event: Transition, outcome: Status, now: datetime) -> dict[str, Any]:
+    """What is set when a workflow is to end as `outcome`. Its crashes are counted afresh."""
+    return {
+        "status": target(event),
+        "timeout_at": now,
+        "outcome": outcome,
+        "stopped_at": now,
+        "crashes": 0,
+    }
+
+
 def _ending(event: Transition, timeout_at: datetime, **moved: Any) -> Change:
     moved = {"status": target(event), "timeout_at": timeout_at, **moved}
     return Change(event=event, set=moved)
@@ -223,8 +273,8 @@ def _ending(event: Transition, timeout_at: datetime, **moved: Any) -> Change:
 def control(event: Transition, now: datetime, reason: str | None) -> tuple[Change, ...]:
     """A transition from outside, which takes the claim from its holder.
 
-    There is one change for each group of states from which it does the same. A workflow that is
-    marked for deletion must not be changed.
+    There is one change for each group of states from which it does the same, and which the field
+    of a workflow may divide further. A workflow that is marked for deletion must not be changed.
     """
     if event not in CONTROL:
         return ()
@@ -239,7 +289,18 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
         case Transition.CANCEL:
             ended = {"timeout_at": now, "finished_at": now, "reason": reason}
             cleared = (*taken.clear, "waiting_for")
-            return (taken._replace(set={**taken.set, **ended}, clear=cleared),)
+            stopped = _stopped(Transition.STOP, Status.CANCELLED, now) | {"reason": reason}
+            return (
+                taken._replace(
+                    set={**taken.set, **ended}, clear=cleared, when={"compensates": False}
+                ),
+                taken._replace(
+                    event=Transition.STOP,
+                    set=stopped,
+                    clear=cleared,
+                    when={"compensates": True},
+                ),
+            )
         case Transition.RETRY:
             anew = {"timeout_at": now, "start_at": now, "failures": 0, "crashes": 0}
             forgotten = ("failed_steps", "finished_at", "error", "reason")
@@ -248,13 +309,16 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
                     set={**taken.set, **anew},
                     clear=taken.clear + forgotten,
                     add={**taken.add, "retries": 1},
+                    when={"compensates": False},
                 ),
             )
         case Transition.PAUSE:
             # A workflow that waits for an instant goes on waiting for it. A running one has been
             # claimed at least once, though the JavaScript library does not count that.
             return (
-                taken._replace(sources=waiting()),
+                taken._replace(
+                    sources=tuple(found for found in taken.sources if found is not Status.RUNNING)
+                ),
                 taken._replace(
                     sources=(Status.RUNNING,),
                     set={**taken.set, "timeout_at": now},

@@ -9,9 +9,14 @@ from typing import Any
 from bluestreak_core.errors import ClaimLost, TransitionRefused, WorkflowEnded
 from bluestreak_core.machine import change
 from bluestreak_core.machine.table import (
+    CLAIMS,
+    COMPENSATED,
     PRUNED,
     TRANSITIONS,
     Transition,
+    claimable,
+    claiming,
+    held,
     sources,
     target,
 )
@@ -20,6 +25,7 @@ from bluestreak_core.model import (
     Beat,
     Claim,
     ClaimRequest,
+    ErrorRecord,
     FailedStep,
     Failure,
     NewWorkflow,
@@ -65,13 +71,13 @@ def fork(
 
 def is_due(workflow: Workflow, now: datetime) -> bool:
     """Whether a workflow may be claimed now."""
-    return workflow.status in sources(Transition.CLAIM) and workflow.timeout_at <= now
+    return workflow.status in claimable() and workflow.timeout_at <= now
 
 
 def guard(claim: Claim) -> dict[str, Any]:
     """`in_force` as a condition: what a workflow has, by field, while the claim may move it."""
     return {
-        "status": Status.RUNNING,
+        "status": claim.workflow.status,
         "claim_token": claim.token,
         "failures": claim.workflow.failures,
     }
@@ -85,7 +91,8 @@ def in_force(workflow: Workflow | None, claim: Claim) -> bool:
     """
     return (
         workflow is not None
-        and workflow.status is Status.RUNNING
+        and workflow.status is claim.workflow.status
+        and workflow.status in held()
         and workflow.claim_token == claim.token
         and workflow.failures == claim.workflow.failures
     )
@@ -124,7 +131,7 @@ def has_ended_by(workflow: Workflow | None, claim: Claim, event: Transition | No
         runs_again = workflow.failures > claim.workflow.failures and not workflow.status.ended
         return workflow.status is target(event) or (event is Transition.FAIL and runs_again)
     was_left_alone = workflow.controls == claim.workflow.controls
-    can_go_on = Transition.CLAIM in TRANSITIONS[target(event)]
+    can_go_on = not TRANSITIONS[target(event)].keys().isdisjoint(CLAIMS)
     return was_left_alone and can_go_on and _was_given_back(workflow, claim)
 
 
@@ -149,7 +156,7 @@ def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
 
 def _was_taken(workflow: Workflow) -> bool:
     """Whether nobody holds a claim because a transition from outside took it."""
-    return workflow.claim_token is None and workflow.status is not Status.RUNNING
+    return workflow.claim_token is None and workflow.status not in held()
 
 
 # A workflow moves: changes applied to its record ------------------------------------------------
@@ -159,8 +166,8 @@ def claim(workflow: Workflow, token: str, request: ClaimRequest) -> Workflow:
     """A due workflow, claimed. A lease that has run out counts as a crash."""
     if not is_due(workflow, request.now):
         raise TransitionRefused(workflow.workflow_id, workflow.status, Transition.CLAIM)
-    crashed = workflow.status is Status.RUNNING
-    return change.claim(token, request, crashed=crashed).apply(workflow)
+    crashed, event = workflow.status in held(), claiming(workflow.status)
+    return change.claim(token, request, crashed=crashed, event=event).apply(workflow)
 
 
 def renew(workflow: Workflow, now: datetime, lease: timedelta) -> Workflow:
@@ -243,6 +250,26 @@ def fail(workflow: Workflow, failure: Failure, now: datetime) -> Workflow:
     return change.fail(failure, now).apply(workflow)
 
 
+def promise(workflow: Workflow) -> Workflow:
+    """See `change.promise`."""
+    return change.promise().apply(workflow)
+
+
+def give_up(workflow: Workflow, error: ErrorRecord, now: datetime) -> Workflow:
+    """See `change.give_up`."""
+    return change.give_up(error, now).apply(workflow)
+
+
+def postpone(workflow: Workflow, wake_up_at: datetime) -> Workflow:
+    """See `change.postpone`."""
+    return change.postpone(wake_up_at).apply(workflow)
+
+
+def end_compensated(workflow: Workflow, now: datetime) -> Workflow:
+    """See `change.end_compensated`."""
+    return change.end_compensated(workflow.outcome, now).apply(workflow)
+
+
 def control(workflow: Workflow, event: Transition, now: datetime, reason: str | None) -> Workflow:
     """See `change.control`. Raises `TransitionRefused`."""
     return control_change(workflow, event, now, reason).apply(workflow)
@@ -252,12 +279,16 @@ def control_change(
     workflow: Workflow, event: Transition, now: datetime, reason: str | None
 ) -> change.Change:
     """The change of `change.control` for this workflow. Raises `TransitionRefused`."""
-    for moved in change.control(event, now, reason):
-        if workflow.status in moved.sources:
-            if workflow.pruned_at is not None:
-                raise TransitionRefused(workflow.workflow_id, PRUNED, event)
+    changes = change.control(event, now, reason)
+    found = [moved for moved in changes if workflow.status in moved.sources]
+    if not found:
+        raise TransitionRefused(workflow.workflow_id, workflow.status, event)
+    if workflow.pruned_at is not None:
+        raise TransitionRefused(workflow.workflow_id, PRUNED, event)
+    for moved in found:
+        if all(getattr(workflow, name) == value for name, value in moved.when.items()):
             return moved
-    raise TransitionRefused(workflow.workflow_id, workflow.status, event)
+    raise TransitionRefused(workflow.workflow_id, COMPENSATED, event)
 
 
 # What its history and its policies say of it ------------------------------------------------------

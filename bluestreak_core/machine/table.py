@@ -14,17 +14,29 @@ States without exits are listed with empty rows, so the table is complete.
     aborted, cancelled               --retry----------> idle
     idle, paused                     --wake-----------> the same
 
+A workflow that has registered compensations, which says its field `compensates`, takes another way
+to its end, on which they run:
+
+    idle, failed, running, paused --stop--> stopping           (instead of cancel)
+    running                    --give up--> stopping           (instead of abort)
+    stopping --compensate--> compensating --postpone---------> stopping
+                                          --end aborted------> aborted
+                                          --end cancelled----> cancelled
+
 Each transition has a guard besides its arrow. There are four kinds:
 
-- `claim` needs a workflow that is *due*: `timeout_at` has come. That one instant is the due time of
-  an `idle` or `failed` workflow and the end of the lease of a `running` one. So claiming a
-  `running` workflow means taking over from a worker that died.
-- `park`, `release`, `restart`, `finish`, `fail` and `abort` end a claim, and need the *claim in
-  force*: the workflow is `running`, and the caller's claim is its newest. Any other call is stale
-  and raises `ClaimLost`.
-- `cancel`, `pause`, `resume` and `retry` come from outside, need no claim, and take it from its
-  holder. They raise `TransitionRefused` if they have no arrow, or if the workflow is marked for
-  deletion.
+- `claim` and `compensate` make a claim, and need a workflow that is *due*: `timeout_at` has come.
+  That one instant is the due time of an `idle`, `failed` or `stopping` workflow, and the end of the
+  lease of a `running` or `compensating` one. So claiming one of the latter means taking over from a
+  worker that died.
+- `park`, `release`, `restart`, `finish`, `fail`, `abort` and `give up` end a claim that a `claim`
+  has made; `postpone`, `end aborted` and `end cancelled` end one that a `compensate` has made. They
+  need the *claim in force*: the workflow is in the state that the claim has put it in, and the
+  caller's claim is its newest. Any other call is stale and raises `ClaimLost`.
+- `cancel`, `stop`, `pause`, `resume` and `retry` come from outside, need no claim, and take it from
+  its holder. A caller asks for `cancel`, and the field decides whether that is a `stop`. A `retry`
+  needs a workflow that has not compensated, since the effects of its steps are undone. They raise
+  `TransitionRefused` if they have no arrow, or if the workflow is marked for deletion.
 - `wake` happens to a workflow that was parked until a message comes, when one is sent that it
   waits for: it becomes due at once, or when it is resumed. It needs no claim, and there is none.
 
@@ -56,6 +68,9 @@ from bluestreak_core.model import Failure, Status
 PRUNED = "pruned"
 """The state that refusals name for a workflow that is marked for deletion."""
 
+COMPENSATED = "compensated"
+"""The state that refusals name for a workflow whose compensations have run."""
+
 RESTARTED = "restarted"
 """The state that refusals name for a fork of a workflow that restarts meanwhile."""
 
@@ -78,6 +93,12 @@ class Transition(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     WAKE = "wake"
+    STOP = "stop"
+    GIVE_UP = "give up"
+    COMPENSATE = "compensate"
+    POSTPONE = "postpone"
+    END_ABORTED = "end aborted"
+    END_CANCELLED = "end cancelled"
 
 
 TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
@@ -86,11 +107,13 @@ TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
         Transition.WAKE: Status.IDLE,
         Transition.PAUSE: Status.PAUSED,
         Transition.CANCEL: Status.CANCELLED,
+        Transition.STOP: Status.STOPPING,
     },
     Status.FAILED: {
         Transition.CLAIM: Status.RUNNING,
         Transition.PAUSE: Status.PAUSED,
         Transition.CANCEL: Status.CANCELLED,
+        Transition.STOP: Status.STOPPING,
     },
     Status.RUNNING: {
         Transition.CLAIM: Status.RUNNING,
@@ -100,13 +123,25 @@ TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
         Transition.FINISH: Status.FINISHED,
         Transition.FAIL: Status.FAILED,
         Transition.ABORT: Status.ABORTED,
+        Transition.GIVE_UP: Status.STOPPING,
         Transition.PAUSE: Status.PAUSED,
         Transition.CANCEL: Status.CANCELLED,
+        Transition.STOP: Status.STOPPING,
     },
     Status.PAUSED: {
         Transition.WAKE: Status.PAUSED,
         Transition.RESUME: Status.IDLE,
         Transition.CANCEL: Status.CANCELLED,
+        Transition.STOP: Status.STOPPING,
+    },
+    Status.STOPPING: {
+        Transition.COMPENSATE: Status.COMPENSATING,
+    },
+    Status.COMPENSATING: {
+        Transition.COMPENSATE: Status.COMPENSATING,
+        Transition.POSTPONE: Status.STOPPING,
+        Transition.END_ABORTED: Status.ABORTED,
+        Transition.END_CANCELLED: Status.CANCELLED,
     },
     Status.FINISHED: {},
     Status.ABORTED: {
@@ -118,7 +153,10 @@ TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
 }
 
 CONTROL = (Transition.CANCEL, Transition.PAUSE, Transition.RESUME, Transition.RETRY)
-"""The transitions that come from outside and need no claim."""
+"""The transitions that callers ask for from outside, and that need no claim."""
+
+CLAIMS = (Transition.CLAIM, Transition.COMPENSATE)
+"""The transitions that make a claim."""
 
 
 @cache
@@ -128,9 +166,34 @@ def sources(event: Transition) -> tuple[Status, ...]:
 
 
 @cache
+def claimable() -> tuple[Status, ...]:
+    """The states of a workflow that is claimed once it is due."""
+    return tuple(status for event in CLAIMS for status in sources(event))
+
+
+@cache
+def held() -> tuple[Status, ...]:
+    """The states of a workflow that somebody has a claim on."""
+    return tuple(target(event) for event in CLAIMS)
+
+
+@cache
 def waiting() -> tuple[Status, ...]:
     """The states of a workflow that nobody runs and that is claimed once it is due."""
-    return tuple(status for status in sources(Transition.CLAIM) if status is not Status.RUNNING)
+    return tuple(status for status in claimable() if status not in held())
+
+
+@cache
+def claiming(status: Status) -> Transition:
+    """The transition by which a workflow in this state is claimed. Raises `KeyError`."""
+    return {source: event for event in CLAIMS for source in sources(event)}[status]
+
+
+@cache
+def taking() -> tuple[Status, ...]:
+    """The states in which a transition from outside has left a workflow that somebody ran."""
+    events = (Transition.CANCEL, Transition.PAUSE, Transition.STOP)
+    return tuple(target(event) for event in events)
 
 
 @cache
@@ -141,6 +204,11 @@ def target(event: Transition) -> Status:
     """
     (status,) = {row[event] for row in TRANSITIONS.values() if event in row}
     return status
+
+
+def end_transition(outcome: Status | None) -> Transition:
+    """What ends a workflow that has compensated, and was to end as this."""
+    return Transition.END_ABORTED if outcome is Status.ABORTED else Transition.END_CANCELLED
 
 
 def failure_transition(failure: Failure) -> Transition:

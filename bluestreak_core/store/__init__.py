@@ -8,6 +8,7 @@ Read `protocol` first: its docstrings are the contract. `powers` holds the optio
 from bluestreak_core.store.hints import Hints
 from bluestreak_core.store.powers import (
     Renewer,
+    SupportsCompensation,
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
@@ -47,6 +48,7 @@ __all__ = [
     "Renewer",
     "Store",
     "StoreWrapper",
+    "SupportsCompensation",
     "SupportsForks",
     "SupportsMessages",
     "SupportsPruning",

@@ -15,6 +15,7 @@ from bluestreak_core.errors import BluestreakError, Unsupported
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
     Claim,
+    ErrorRecord,
     NewMessage,
     NewWorkflow,
     NoMessage,
@@ -232,6 +233,46 @@ class SupportsRestart(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsCompensation(Protocol):
+    """A store whose workflows can compensate before they are aborted or cancelled.
+
+    `control` carries out a `stop` where it is asked to `cancel` a workflow that compensates, and
+    refuses to `retry` one that has compensated, as `machine.control_change` does. `claim` hands out
+    what is due in any of the `machine.claimable` states.
+    """
+
+    async def promise(self, claim: Claim) -> None:
+        """Set `compensates` on the workflow, as `machine.promise` does. Atomic.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`: a workflow that was cancelled
+        before is not changed any more.
+        """
+        ...
+
+    async def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
+        """End the claim of a workflow that compensates, as `machine.give_up` does.
+
+        It is `stopping`, due at once, and shows the error. A repeat changes nothing. A stale caller
+        gets `ClaimLost`.
+        """
+        ...
+
+    async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        """End the claim of a compensating workflow, which is due again at an instant.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`.
+        """
+        ...
+
+    async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        """End a compensating workflow as its `outcome` says, like `machine.end_compensated`.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`.
+        """
+        ...
+
+
 class Renewer(Protocol):
     """Renews leases with blocking calls, from a single thread other than the event loop's.
 
@@ -328,6 +369,7 @@ _LACKS: Mapping[type, str] = MappingProxyType(
         SupportsMessages: "has no mailboxes",
         SupportsPublishing: "cannot publish",
         SupportsRestart: "cannot restart workflows",
+        SupportsCompensation: "cannot compensate",
     }
 )
 """The reason that `Unsupported` gives, after the name of the store."""

@@ -15,6 +15,7 @@ from bluestreak_core.model import (
     Attempt,
     Claim,
     ClaimRequest,
+    ErrorRecord,
     FailedStep,
     Failure,
     History,
@@ -30,6 +31,7 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.store.powers import (
     Renewer,
+    SupportsCompensation,
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
@@ -72,6 +74,7 @@ class StoreWrapper(
     SupportsMessages,
     SupportsPublishing,
     SupportsRestart,
+    SupportsCompensation,
 ):
     """Passes every call to another store through `around`, a line for each; not those of a renewer.
 
@@ -345,3 +348,23 @@ class StoreWrapper(
     ) -> None:
         store = require(self._store, SupportsRestart, "restart()")
         await self.around("restart", lambda: store.restart(claim, input, received, now))
+
+    @override
+    async def promise(self, claim: Claim) -> None:
+        store = require(self._store, SupportsCompensation, "promise()")
+        await self.around("promise", lambda: store.promise(claim))
+
+    @override
+    async def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
+        store = require(self._store, SupportsCompensation, "give_up()")
+        await self.around("give_up", lambda: store.give_up(claim, error, now))
+
+    @override
+    async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        store = require(self._store, SupportsCompensation, "postpone()")
+        await self.around("postpone", lambda: store.postpone(claim, wake_up_at))
+
+    @override
+    async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        store = require(self._store, SupportsCompensation, "end_compensated()")
+        await self.around("end_compensated", lambda: store.end_compensated(claim, now))

@@ -49,6 +49,9 @@ BEATS = "beats"
 PUBLISHED = "published"
 GENERATION = "generation"
 RESTARTED_AT = "restartedAt"
+COMPENSATES = "compensates"
+OUTCOME = "outcome"
+STOPPED_AT = "stoppedAt"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -71,6 +74,7 @@ _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
         *(WAITING_FOR, MAIL, BEATS, PUBLISHED, GENERATION, RESTARTED_AT),
+        *(COMPENSATES, OUTCOME, STOPPED_AT),
     }
 )
 """What most workflows do without."""
@@ -136,6 +140,9 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         published=tuple(map(read_published, read.each_inside(PUBLISHED))),
         generation=read.count(GENERATION),
         restarted_at=read.optional_instant(RESTARTED_AT),
+        compensates=read.has(COMPENSATES) and read.flag(COMPENSATES),
+        outcome=read.status(OUTCOME) if read.has(OUTCOME) else None,
+        stopped_at=read.optional_instant(STOPPED_AT),
     )
 
 

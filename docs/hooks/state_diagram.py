@@ -46,6 +46,8 @@ BOXES = {
     Status.FINISHED: Box(320, 84, 84, 42, GREEN),
     Status.ABORTED: Box(320, 186, 84, 42, ORANGE),
     Status.CANCELLED: Box(320, 310, 84, 42, ORANGE),
+    Status.STOPPING: Box(74, 440, 84, 42, PURPLE),
+    Status.COMPENSATING: Box(250, 440, 120, 42, BLUE),
 }
 
 FRAMED = (Status.IDLE, Status.FAILED, Status.RUNNING)
@@ -71,10 +73,18 @@ LINES = {
     (Status.PAUSED, Status.CANCELLED): Line("M96 342H318", (148, 337, "middle")),
     (Status.ABORTED, Status.IDLE): Line("M404 207H412", None),
     (Status.CANCELLED, Status.IDLE): Line("M404 331H412V24H74V82", (290, 18, "middle")),
+    (ALL_FRAMED, Status.STOPPING): Line("M120 242V438", (126, 300, "start")),
+    (Status.PAUSED, Status.STOPPING): Line("M84 352V438", (90, 402, "start")),
+    (Status.RUNNING, Status.STOPPING): Line("M194 228V412H142V438", (200, 400, "start")),
+    (Status.STOPPING, Status.COMPENSATING): Line("M158 453H248", (203, 448, "middle")),
+    (Status.COMPENSATING, Status.STOPPING): Line("M250 470H160", (205, 486, "middle")),
+    (Status.COMPENSATING, Status.COMPENSATING): Line("M290 482V498H326V484", (308, 513, "middle")),
+    (Status.COMPENSATING, Status.ABORTED): Line("M370 461H432V196H406", (438, 290, "start")),
+    (Status.COMPENSATING, Status.CANCELLED): Line("M340 440V354", (334, 400, "end")),
 }
 
 HEAD = f"""\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 418 388" font-family="system-ui, sans-serif" \
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 520 520" font-family="system-ui, sans-serif" \
 font-size="14" fill="{GREY}" role="img" aria-labelledby="state-diagram-title">
 <title id="state-diagram-title">The states of a workflow, and the events that lead from one to \
 another; the table below says the same</title>
@@ -129,7 +139,7 @@ def start() -> str:
 
 def arrow(source: str, target: str, events: list[Transition]) -> str:
     path, label = LINES[source, target]
-    facts = f' data-from="{source}" data-events="{" ".join(events)}" data-to="{target}"'
+    facts = f' data-from="{source}" data-events="{", ".join(events)}" data-to="{target}"'
     if label is None:
         return line(path, facts)
     x, y, anchor = label

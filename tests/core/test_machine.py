@@ -33,6 +33,13 @@ RUNNING = machine.claim(
 )
 CLAIM = Claim(token="token", workflow=RUNNING)
 
+COMPENSATES = machine.promise(RUNNING)
+STOPPING = machine.give_up(COMPENSATES, ERROR, NOW)
+COMPENSATING = machine.claim(
+    STOPPING, "token", ClaimRequest(worker="worker", now=NOW, lease=10 * SECOND, limit=1)
+)
+COMPENSATING_CLAIM = Claim(token="token", workflow=COMPENSATING)
+
 STATES = {
     Status.IDLE: IDLE,
     Status.RUNNING: RUNNING,
@@ -41,6 +48,8 @@ STATES = {
     Status.ABORTED: machine.fail(RUNNING, Failure(error=ERROR, retry_at=None), NOW),
     Status.PAUSED: machine.control(RUNNING, Transition.PAUSE, NOW, None),
     Status.CANCELLED: machine.control(RUNNING, Transition.CANCEL, NOW, "why"),
+    Status.STOPPING: STOPPING,
+    Status.COMPENSATING: COMPENSATING,
 }
 
 EVENTS: dict[Transition, Callable[[Workflow], Workflow]] = {
@@ -54,8 +63,20 @@ EVENTS: dict[Transition, Callable[[Workflow], Workflow]] = {
     Transition.ABORT: lambda workflow: machine.fail(
         workflow, Failure(error=ERROR, retry_at=None), NOW
     ),
+    Transition.GIVE_UP: lambda workflow: machine.give_up(workflow, ERROR, NOW),
+    Transition.POSTPONE: lambda workflow: machine.postpone(workflow, NOW + SECOND),
+    Transition.END_ABORTED: lambda workflow: machine.end_compensated(workflow, NOW),
+    Transition.END_CANCELLED: lambda workflow: machine.end_compensated(
+        replace(workflow, outcome=Status.CANCELLED), NOW
+    ),
 }
+"""What ends a claim, by the transition."""
 
+HOLDERS = {
+    event: COMPENSATING_CLAIM if event in TRANSITIONS[Status.COMPENSATING] else CLAIM
+    for event in EVENTS
+}
+"""A claim that it ends."""
 
 FAILED_STEP = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
 REQUEST = ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1)
@@ -63,7 +84,11 @@ REQUEST = ClaimRequest(worker="worker", now=NOW, lease=SECOND, limit=1)
 WAIT = change.wait(NOW + SECOND, ("paid", "refused"))
 WAKE = change.wake(NOW, 2)
 CHANGES: list[Change] = [
-    *(change.claim("new", REQUEST, crashed=crashed) for crashed in (False, True)),
+    *(
+        change.claim("new", REQUEST, crashed=crashed, event=event)
+        for event in machine.CLAIMS
+        for crashed in (False, True)
+    ),
     change.renew(NOW, SECOND),
     change.progress(),
     change.fail_step(FAILED_STEP),
@@ -74,6 +99,10 @@ CHANGES: list[Change] = [
     change.finish("result", NOW),
     *(change.fail(Failure(error=ERROR, retry_at=at), NOW) for at in (None, NOW + SECOND)),
     *(moved for event in machine.CONTROL for moved in change.control(event, NOW, "why")),
+    change.promise(),
+    change.give_up(ERROR, NOW),
+    change.postpone(NOW + SECOND),
+    *(change.end_compensated(end, NOW) for end in (Status.ABORTED, Status.CANCELLED)),
     change.deliver(2),
     WAIT,
     WAKE,
@@ -115,6 +144,16 @@ def test_the_table_is_the_designs() -> None:
         (Status.CANCELLED, Transition.RETRY, Status.IDLE),
         (Status.IDLE, Transition.WAKE, Status.IDLE),
         (Status.PAUSED, Transition.WAKE, Status.PAUSED),
+        (Status.IDLE, Transition.STOP, Status.STOPPING),
+        (Status.FAILED, Transition.STOP, Status.STOPPING),
+        (Status.RUNNING, Transition.STOP, Status.STOPPING),
+        (Status.PAUSED, Transition.STOP, Status.STOPPING),
+        (Status.RUNNING, Transition.GIVE_UP, Status.STOPPING),
+        (Status.STOPPING, Transition.COMPENSATE, Status.COMPENSATING),
+        (Status.COMPENSATING, Transition.COMPENSATE, Status.COMPENSATING),
+        (Status.COMPENSATING, Transition.POSTPONE, Status.STOPPING),
+        (Status.COMPENSATING, Transition.END_ABORTED, Status.ABORTED),
+        (Status.COMPENSATING, Transition.END_CANCELLED, Status.CANCELLED),
     }
 
 
@@ -146,11 +185,13 @@ def test_only_a_retry_leads_away_from_an_end(status: Status) -> None:
 def test_a_claim_needs_a_state_that_the_table_allows(status: Status) -> None:
     workflow = STATES[status]
     later = NOW + timedelta(days=1)
-    if Transition.CLAIM in TRANSITIONS[status]:
+    ways = TRANSITIONS[status].keys() & machine.CLAIMS
+    if ways:
         claimed = machine.claim(
             workflow, "new", ClaimRequest(worker="worker", now=later, lease=SECOND, limit=1)
         )
-        assert claimed.status is TRANSITIONS[status][Transition.CLAIM]
+        assert {claimed.status} == {TRANSITIONS[status][event] for event in ways}
+        assert ways == {machine.claiming(status)}
     else:
         assert not machine.is_due(workflow, later)
         with pytest.raises(TransitionRefused, match=f"'claim' is refused while '{status}'"):
@@ -159,7 +200,7 @@ def test_a_claim_needs_a_state_that_the_table_allows(status: Status) -> None:
             )
 
 
-@pytest.mark.parametrize("status", machine.sources(Transition.CLAIM))
+@pytest.mark.parametrize("status", machine.claimable())
 def test_a_claim_needs_a_workflow_that_is_due(status: Status) -> None:
     workflow = replace(STATES[status], timeout_at=NOW + SECOND)
     with pytest.raises(TransitionRefused):
@@ -175,8 +216,17 @@ def test_a_claim_needs_a_workflow_that_is_due(status: Status) -> None:
 
 
 @pytest.mark.parametrize("status", Status)
-def test_a_claim_is_in_force_only_while_running(status: Status) -> None:
-    assert machine.in_force(STATES[status], CLAIM) is (status is Status.RUNNING)
+@pytest.mark.parametrize("claim", [CLAIM, COMPENSATING_CLAIM], ids=lambda claim: claim.key)
+def test_a_claim_is_in_force_only_in_the_state_that_it_has_made(
+    status: Status, claim: Claim
+) -> None:
+    found = replace(STATES[status], failures=claim.workflow.failures, claim_token=claim.token)
+    assert machine.in_force(found, claim) is (status is claim.workflow.status)
+
+
+@pytest.mark.parametrize("status", [found for found in Status if found not in machine.held()])
+def test_a_record_that_nobody_has_claimed_is_no_claim(status: Status) -> None:
+    assert not machine.in_force(STATES[status], Claim(token="token", workflow=STATES[status]))
 
 
 def test_another_token_is_never_in_force() -> None:
@@ -186,16 +236,19 @@ def test_another_token_is_never_in_force() -> None:
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_an_event_of_the_claim_in_force_follows_its_arrow(event: Transition) -> None:
-    assert EVENTS[event](RUNNING).status is TRANSITIONS[Status.RUNNING][event]
+    held = HOLDERS[event].workflow
+    assert EVENTS[event](held).status is TRANSITIONS[held.status][event]
 
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_a_repeat_is_told_from_a_stale_call(event: Transition) -> None:
-    ended = EVENTS[event](RUNNING)
-    assert machine.has_ended_by(ended, CLAIM, event)
-    assert not machine.has_ended_by(ended, Claim(token="o", workflow=RUNNING), event)
-    assert not machine.has_ended_by(RUNNING, CLAIM, event)
-    assert not machine.has_ended_by(None, CLAIM, event)
+    claim = HOLDERS[event]
+    held = claim.workflow
+    ended = EVENTS[event](held)
+    assert machine.has_ended_by(ended, claim, event)
+    assert not machine.has_ended_by(ended, Claim(token="o", workflow=held), event)
+    assert not machine.has_ended_by(held, claim, event)
+    assert not machine.has_ended_by(None, claim, event)
 
 
 def test_a_failure_ends_a_claim_though_its_token_stays_when_another_library_runs_it_again() -> None:
@@ -206,24 +259,35 @@ def test_a_failure_ends_a_claim_though_its_token_stays_when_another_library_runs
     assert not machine.has_ended_by(by_javascript, CLAIM, Transition.FINISH)
 
 
-@pytest.mark.parametrize("event", [Transition.PARK, Transition.RELEASE, Transition.FAIL])
+@pytest.mark.parametrize(
+    "event",
+    [
+        Transition.PARK,
+        Transition.RELEASE,
+        Transition.FAIL,
+        Transition.GIVE_UP,
+        Transition.POSTPONE,
+    ],
+)
 def test_the_claim_log_tells_a_repeat_after_the_next_claim(event: Transition) -> None:
-    ended = EVENTS[event](RUNNING)
+    claim = HOLDERS[event]
+    held = claim.workflow
+    ended = EVENTS[event](held)
     claimed = machine.claim(
         ended,
         "next",
         ClaimRequest(worker="worker", now=NOW + timedelta(days=1), lease=SECOND, limit=1),
     )
-    assert machine.has_ended_by(claimed, CLAIM, event)
-    assert not machine.has_ended_by(claimed, CLAIM, Transition.FINISH)
+    assert machine.has_ended_by(claimed, claim, event)
+    assert not machine.has_ended_by(claimed, claim, Transition.FINISH)
     taken_over = machine.claim(
-        RUNNING,
+        held,
         "next",
         ClaimRequest(worker="worker", now=NOW + timedelta(days=1), lease=SECOND, limit=1),
     )
-    assert not machine.has_ended_by(taken_over, CLAIM, event)
-    forgotten = replace(claimed, claims=RUNNING.claims + machine.MAX_CLAIM_LOG + 1)
-    assert not machine.has_ended_by(forgotten, CLAIM, event)
+    assert not machine.has_ended_by(taken_over, claim, event)
+    forgotten = replace(claimed, claims=held.claims + machine.MAX_CLAIM_LOG + 1)
+    assert not machine.has_ended_by(forgotten, claim, event)
 
 
 def test_a_first_run_is_one_that_nothing_came_before() -> None:
@@ -252,9 +316,15 @@ def test_only_an_expired_lease_counts_as_a_crash() -> None:
         status: machine.claim(
             STATES[status], "new", ClaimRequest(worker="worker", now=later, lease=SECOND, limit=1)
         ).crashes
-        for status in machine.sources(Transition.CLAIM)
+        for status in machine.claimable()
     }
-    assert crashes == {Status.IDLE: 0, Status.FAILED: 0, Status.RUNNING: 1}
+    assert crashes == {
+        Status.IDLE: 0,
+        Status.FAILED: 0,
+        Status.RUNNING: 1,
+        Status.STOPPING: 0,
+        Status.COMPENSATING: 1,
+    }
 
 
 @pytest.mark.parametrize("status", Status)
@@ -299,6 +369,13 @@ def test_a_retry_forgets_failures_and_why_it_ended_and_nothing_else(status: Stat
         error=None,
         reason=None,
     )
+
+
+@pytest.mark.parametrize("status", machine.sources(Transition.RETRY))
+def test_what_has_compensated_is_not_retried(status: Status) -> None:
+    compensated = replace(STATES[status], compensates=True)
+    with pytest.raises(TransitionRefused, match="'retry' is refused while 'compensated'"):
+        machine.control(compensated, Transition.RETRY, NOW, None)
 
 
 @pytest.mark.parametrize("status", machine.sources(Transition.RETRY))
@@ -364,6 +441,62 @@ def test_crashes_beyond_the_limit_abort(
 )
 def test_a_lost_claim_says_what_became_of_it(found: Workflow | None, reason: str) -> None:
     assert str(machine.lost(found, CLAIM)) == f"workflow 'w': {reason}"
+
+
+# A workflow compensates ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", machine.sources(Transition.STOP))
+def test_a_cancelled_workflow_that_compensates_stops_first(status: Status) -> None:
+    workflow = replace(STATES[status], compensates=True, crashes=2, waiting_for=("paid",))
+    later = NOW + SECOND
+    assert machine.control(workflow, Transition.CANCEL, later, "why") == replace(
+        workflow,
+        status=Status.STOPPING,
+        outcome=Status.CANCELLED,
+        stopped_at=later,
+        reason="why",
+        timeout_at=later,
+        claim_token=None,
+        waiting_for=(),
+        crashes=0,
+        controls=workflow.controls + 1,
+    )
+
+
+def test_a_workflow_that_is_given_up_and_compensates_shows_its_error_at_once() -> None:
+    crashed = replace(COMPENSATES, crashes=3)
+    assert machine.give_up(crashed, ERROR, NOW + SECOND) == replace(
+        crashed,
+        status=Status.STOPPING,
+        outcome=Status.ABORTED,
+        stopped_at=NOW + SECOND,
+        timeout_at=NOW + SECOND,
+        error=ERROR,
+        failures=1,
+        crashes=0,
+    )
+
+
+@pytest.mark.parametrize("outcome", [Status.ABORTED, Status.CANCELLED])
+def test_a_workflow_that_has_compensated_ends_as_was_decided_before(outcome: Status) -> None:
+    compensating = replace(COMPENSATING, outcome=outcome)
+    ended = machine.end_compensated(compensating, NOW + SECOND)
+    assert ended == replace(
+        compensating, status=outcome, timeout_at=NOW + SECOND, finished_at=NOW + SECOND
+    )
+
+
+def test_a_claim_to_compensate_keeps_what_the_workflow_is_to_end_as() -> None:
+    later = replace(REQUEST, now=NOW + SECOND)
+    claimed = machine.claim(STOPPING, "next", later)
+    assert (claimed.status, claimed.outcome) == (Status.COMPENSATING, Status.ABORTED)
+    assert (claimed.error, claimed.stopped_at) == (ERROR, NOW)
+
+
+def test_a_pause_reaches_no_workflow_that_stops() -> None:
+    sources = [moved.sources for moved in change.control(Transition.PAUSE, NOW, None)]
+    assert sources == [(Status.IDLE, Status.FAILED), (Status.RUNNING,)]
 
 
 # A workflow waits for messages -------------------------------------------------------------------

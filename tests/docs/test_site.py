@@ -47,10 +47,10 @@ def test_the_concepts_show_each_transition_in_a_diagram(site: Path) -> None:
     drawn = {
         (source, event, target)
         for sources, events, target in re.findall(
-            r'<path [^>]*data-from="([\w ]+)" data-events="([\w ]+)" data-to="(\w+)"', page
+            r'<path [^>]*data-from="([\w ]+)" data-events="([\w, ]+)" data-to="(\w+)"', page
         )
         for source in sources.split()
-        for event in events.split()
+        for event in events.split(", ")
     }
     assert drawn == {
         (status, event, target)

@@ -14,6 +14,7 @@ import pytest
 from bluestreak_core.store import (
     Renewer,
     Store,
+    SupportsCompensation,
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
@@ -39,6 +40,7 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsMessages.__name__: SupportsMessages,
         SupportsPublishing.__name__: SupportsPublishing,
         SupportsRestart.__name__: SupportsRestart,
+        SupportsCompensation.__name__: SupportsCompensation,
         SupportsThreadRenewal.__name__: SupportsThreadRenewal,
         Renewer.__name__: SupportsThreadRenewal,
     }

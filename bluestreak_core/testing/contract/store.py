@@ -6,6 +6,7 @@ import pytest
 
 from bluestreak_core.testing.contract.cancelling import CancellingContract
 from bluestreak_core.testing.contract.claiming import ClaimingContract
+from bluestreak_core.testing.contract.compensation import CompensationContract
 from bluestreak_core.testing.contract.control import ControlContract
 from bluestreak_core.testing.contract.ending import EndingContract
 from bluestreak_core.testing.contract.fork import ForkContract
@@ -43,6 +44,7 @@ class StoreContract(
     MessageContract,
     PublishingContract,
     RestartContract,
+    CompensationContract,
     RenewerContract,
 ):
     """The promises of every store, and of each power, one test a rule.

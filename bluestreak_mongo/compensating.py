@@ -1,0 +1,50 @@
+"""How workflows compensate: they promise it, stop, and end afterwards."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bluestreak_core import machine
+from bluestreak_core.machine import change
+from bluestreak_core.model import Claim, ErrorRecord
+from bluestreak_core.store import Hints
+from bluestreak_mongo import transitions
+from bluestreak_mongo.bulk import undecided
+from bluestreak_mongo.database import Database
+from bluestreak_mongo.driver import writes
+from bluestreak_mongo.ending import Endings
+from bluestreak_mongo.finding import find_workflow
+
+
+class Compensating:
+    """Moves workflows that compensate; the methods are those of `SupportsCompensation`."""
+
+    def __init__(self, database: Database, endings: Endings, hints: Hints) -> None:
+        self._database = database
+        self._endings = endings
+        self._hints = hints
+
+    @writes
+    async def promise(self, claim: Claim) -> None:
+        """See `SupportsCompensation.promise`."""
+        workflows = self._database.workflows
+        ours, promised = transitions.in_force(claim), transitions.update(change.promise())
+        if (await workflows.update_one(ours, promised)).matched_count:
+            return
+        workflow = await find_workflow(self._database, claim.workflow_id)
+        if machine.in_force(workflow, claim):
+            raise undecided("workflow", claim.workflow_id)
+        raise machine.lost(workflow, claim)
+
+    async def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
+        """See `SupportsCompensation.give_up`."""
+        await self._endings.end_with_error(claim, change.give_up(error, now), error)
+        self._hints.due(now)
+
+    async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        """See `SupportsCompensation.postpone`."""
+        await self._endings.make_due(claim, change.postpone(wake_up_at), wake_up_at)
+
+    async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        """See `SupportsCompensation.end_compensated`."""
+        await self._endings.end_for_good(claim, change.end_compensated(claim.workflow.outcome, now))
