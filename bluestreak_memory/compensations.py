@@ -27,6 +27,12 @@ class Compensations(Parts, SupportsCompensation):
         self._workflows.end(claim, change.give_up(error, now))
 
     @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        workflow = self._workflows.find(claim.workflow_id)
+        if workflow is not None and machine.was_stopped(workflow, claim):
+            self._workflows.put(machine.hand_over(workflow, now))
+
+    @override
     async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
         self._workflows.end(claim, change.postpone(wake_up_at))
 

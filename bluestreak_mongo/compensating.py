@@ -41,6 +41,13 @@ class Compensating:
         await self._endings.end_with_error(claim, change.give_up(error, now), error)
         self._hints.due(now)
 
+    @writes
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        """See `SupportsCompensation.hand_over`."""
+        stopped, handed = transitions.was_stopped(claim), transitions.update(change.hand_over(now))
+        if (await self._database.workflows.update_one(stopped, handed)).matched_count:
+            self._hints.due(now)
+
     async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
         """See `SupportsCompensation.postpone`."""
         await self._endings.make_due(claim, change.postpone(wake_up_at), wake_up_at)

@@ -367,6 +367,10 @@ class MongoStore(
         await self._call(lambda parts: parts.compensating.give_up, claim, error, now)
 
     @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        await self._call(lambda parts: parts.compensating.hand_over, claim, now)
+
+    @override
     async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
         await self._call(lambda parts: parts.compensating.postpone, claim, wake_up_at)
 

@@ -180,6 +180,17 @@ def in_force(claim: Claim) -> Document:
     }
 
 
+def was_stopped(claim: Claim) -> Document:
+    """Matches a workflow that was stopped under a claim, if nothing has happened since."""
+    return {
+        wf.WORKFLOW_ID: claim.workflow_id,
+        wf.CREATED_AT: claim.workflow.created_at,
+        wf.STATUS: Status.STOPPING.value,
+        wf.CLAIMS: claim.number,
+        wf.CONTROLS: claim.workflow.controls + 1,
+    }
+
+
 def any_in_force(claims: Sequence[Claim]) -> Document:
     """Matches the workflows that these claims may move.
 
@@ -325,8 +336,14 @@ def taken_from(worker: str, since: datetime, until: datetime) -> Document:
     The JavaScript library may have moved that instant since: it does so with each workflow that it
     still runs.
     """
-    taken = _in_any(machine.taking())
-    return taken | {wf.TIMEOUT_AT: {"$gte": since, "$lte": until}, wf.WORKER: worker}
+    meanwhile = {"$gte": since, "$lte": until}
+    at_once = [status for status in machine.taking() if status is not Status.STOPPING]
+    return {
+        "$or": [
+            _in_any(at_once) | {wf.TIMEOUT_AT: meanwhile, wf.WORKER: worker},
+            _in_any([Status.STOPPING]) | {wf.STOPPED_AT: meanwhile, wf.WORKER: worker},
+        ]
+    }
 
 
 def in_transaction() -> Document:

@@ -25,6 +25,7 @@ from bluestreak_core.machine.decision import (
     fork,
     give_up,
     guard,
+    hand_over,
     has_ended_by,
     in_force,
     in_generation,
@@ -45,6 +46,7 @@ from bluestreak_core.machine.decision import (
     retry_at,
     wait,
     wait_change,
+    was_stopped,
 )
 from bluestreak_core.machine.table import (
     CLAIMS,
@@ -97,6 +99,7 @@ __all__ = [
     "fork",
     "give_up",
     "guard",
+    "hand_over",
     "has_ended_by",
     "held",
     "in_force",
@@ -122,4 +125,5 @@ __all__ = [
     "wait",
     "wait_change",
     "waiting",
+    "was_stopped",
 ]

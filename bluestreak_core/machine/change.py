@@ -239,8 +239,17 @@ def promise() -> Change:
 
 def give_up(error: ErrorRecord, now: datetime) -> Change:
     """The handler raised, and is not tried again: the compensations are due."""
-    stopped = _stopped(Transition.GIVE_UP, Status.ABORTED, now) | {"error": error}
-    return Change(event=Transition.GIVE_UP, set=stopped, add={"failures": 1})
+    stopped = _stopped(Transition.GIVE_UP, Status.ABORTED, now)
+    moved = {**stopped, "timeout_at": now, "error": error}
+    return Change(event=Transition.GIVE_UP, set=moved, add={"failures": 1})
+
+
+def hand_over(now: datetime) -> Change:
+    """The run whose claim was taken by a `stop` is over: the workflow is due at once.
+
+    Its guard is that nothing has happened since, see `machine.was_stopped`.
+    """
+    return Change(sources=(Status.STOPPING,), at_most={"timeout_at": now})
 
 
 def postpone(wake_up_at: datetime) -> Change:
@@ -258,11 +267,19 @@ def _stopped(event: Transition, outcome: Status, now: datetime) -> dict[str, Any
     """What is set when a workflow is to end as `outcome`. Its crashes are counted afresh."""
     return {
         "status": target(event),
-        "timeout_at": now,
         "outcome": outcome,
         "stopped_at": now,
         "crashes": 0,
     }
+
+
+def _apart_from_running(moved: Change, **others: Any) -> tuple[Change, Change]:
+    """The change for all sources but `running`, which sets some more, and for that."""
+    sources = tuple(status for status in moved.sources if status is not Status.RUNNING)
+    return (
+        moved._replace(sources=sources, set={**moved.set, **others}),
+        moved._replace(sources=(Status.RUNNING,)),
+    )
 
 
 def _ending(event: Transition, timeout_at: datetime, **moved: Any) -> Change:
@@ -294,11 +311,14 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
                 taken._replace(
                     set={**taken.set, **ended}, clear=cleared, when={"compensates": False}
                 ),
-                taken._replace(
-                    event=Transition.STOP,
-                    set=stopped,
-                    clear=cleared,
-                    when={"compensates": True},
+                *_apart_from_running(
+                    taken._replace(
+                        event=Transition.STOP,
+                        set=stopped,
+                        clear=cleared,
+                        when={"compensates": True},
+                    ),
+                    timeout_at=now,
                 ),
             )
         case Transition.RETRY:

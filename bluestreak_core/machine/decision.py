@@ -135,6 +135,17 @@ def has_ended_by(workflow: Workflow | None, claim: Claim, event: Transition | No
     return was_left_alone and can_go_on and _was_given_back(workflow, claim)
 
 
+def was_stopped(workflow: Workflow | None, claim: Claim) -> bool:
+    """Whether a `stop` has taken this claim, and nothing has happened to the workflow since."""
+    return (
+        workflow is not None
+        and is_of(claim, workflow)
+        and workflow.status is Status.STOPPING
+        and workflow.claims == claim.number
+        and workflow.controls == claim.workflow.controls + 1
+    )
+
+
 def _was_given_back(workflow: Workflow, claim: Claim) -> bool:
     """Whether the next claim found no lease of this one, by the claim log."""
     later = workflow.claims - claim.number
@@ -258,6 +269,11 @@ def promise(workflow: Workflow) -> Workflow:
 def give_up(workflow: Workflow, error: ErrorRecord, now: datetime) -> Workflow:
     """See `change.give_up`."""
     return change.give_up(error, now).apply(workflow)
+
+
+def hand_over(workflow: Workflow, now: datetime) -> Workflow:
+    """See `change.hand_over`."""
+    return change.hand_over(now).apply(workflow)
 
 
 def postpone(workflow: Workflow, wake_up_at: datetime) -> Workflow:

@@ -40,6 +40,10 @@ Each transition has a guard besides its arrow. There are four kinds:
 - `wake` happens to a workflow that was parked until a message comes, when one is sent that it
   waits for: it becomes due at once, or when it is resumed. It needs no claim, and there is none.
 
+A `stop` that takes the claim of a running workflow leaves `timeout_at` alone, the end of its lease:
+its run may still be in a step, and nothing is undone beside that. Once the run is over, its worker
+hands the workflow over, which is then due at once.
+
 A workflow that restarts keeps its id, its creation and its mailbox, and gets another input. What it
 has recorded belongs to its last *generation*: from that moment it counts as another workflow's, and
 so does what a stale run of that generation still records.

@@ -2,8 +2,9 @@
 
 Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then `context`,
 which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`,
-`callback`, `recorded`, `publish`, `restart`, `transaction`, `clean_up`, and in `structure` those
-with branches. They share a `frame`.
+`callback`, `recorded`, `publish`, `restart`, `transaction`, `compensate`, and in `structure` those
+with branches. They share a `frame`. A workflow that is to compensate has a `compensation_call` in
+place of a `handler_call`, and begins with a `replay`.
 """
 
 from bluestreak_core.run.context import Context

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import StepFailed, StepInterrupted
+from bluestreak_core.errors.group import is_abort
 from bluestreak_core.model import BEGUN, Attempt, ErrorRecord, FailedStep
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.failure import error_record, in_one_line
@@ -67,8 +68,12 @@ class Attempts:
         return (await self._journal.save_attempt(begin)).error.message == token
 
     async def add(self, error: Exception) -> None:
-        """Record a failed attempt. If another run has recorded this attempt, its record counts."""
-        await self._add(error_record(error), self._retry.pause_after(self.number, error))
+        """Record a failed attempt. If another run has recorded this attempt, its record counts.
+
+        No attempt follows an `Abort`.
+        """
+        pause = None if is_abort(error) else self._retry.pause_after(self.number, error)
+        await self._add(error_record(error), pause)
 
     async def add_interrupted(self) -> None:
         """Record that the attempt that had begun has failed, since its end is not known."""

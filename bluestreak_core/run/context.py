@@ -13,7 +13,7 @@ from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.retry import Retry
 from bluestreak_core.run import recorded
 from bluestreak_core.run.callback_verbs import CallbackVerbs
-from bluestreak_core.run.clean_up import CleanUps, on_cancel
+from bluestreak_core.run.compensation_verbs import CompensationVerbs
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.info import WorkflowInfo
 from bluestreak_core.run.lasting_verbs import LastingVerbs
@@ -22,13 +22,14 @@ from bluestreak_core.run.nap import sleep, sleep_until
 from bluestreak_core.run.step import step
 from bluestreak_core.run.structure_verbs import StructureVerbs
 from bluestreak_core.run.transaction import transaction
-from bluestreak_core.run.unawaited import Unawaited
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context(MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs):
+class Context(
+    MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs, CompensationVerbs
+):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a
@@ -37,10 +38,6 @@ class Context(MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs):
 
     Await each call before the handler returns; otherwise it fails with `NotAwaited`.
     """
-
-    def __init__(self, frame: Frame, clean_ups: CleanUps, unawaited: Unawaited) -> None:
-        super().__init__(frame, unawaited)
-        self._clean_ups = clean_ups
 
     @property
     def workflow_id(self) -> str:
@@ -154,18 +151,6 @@ class Context(MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs):
         """
         work = transaction(self._frame, step_id, fn, args)
         return self._watch("transaction", step_id, work)
-
-    def on_cancel(self, step_id: str, fn: Callable[[*Ts], Any], /, *args: *Ts) -> None:
-        """Register `fn(*args)` to be called if the workflow is cancelled during this run.
-
-        After a cancellation has ended the handler, its worker calls the registered functions in
-        reverse order, and records each as a step. A recorded one is not called again; an error is
-        logged. There is no clean-up for a workflow that is cancelled while it does not run, as in a
-        long nap, nor if its worker dies or loses its lease first.
-
-        Raises `InvalidId`, `InvalidArgument`, `DuplicateStep` and `UsedInTransaction`.
-        """
-        on_cancel(self._frame, self._clean_ups, step_id, fn, args)
 
     def now(self, step_id: str, /) -> Coroutine[Any, Any, datetime]:
         """The store's time when a run first got here, recorded as a step: aware, in UTC."""

@@ -110,8 +110,12 @@ class Ending:
         workflow_id = self._journal.workflow.workflow_id
         retry_at = None if final else self._retry_at()
         recorded = error_record(error)
-        await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
         consequence = "aborted" if retry_at is None else f"trying again at {retry_at}"
+        if retry_at is None and self._journal.compensates:
+            await self._journal.give_up(recorded)
+            consequence = "compensating"
+        else:
+            await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
         logger.warning(
             "workflow %r failed, %s: %s", workflow_id, consequence, in_one_line(recorded)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Self, TypeVar
@@ -23,12 +24,14 @@ from bluestreak_core.errors import (
 from bluestreak_core.errors.text import shown
 from bluestreak_core.run.attempts import failure_of
 from bluestreak_core.run.commit import Commits
+from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Release
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operation, Operations
 from bluestreak_core.run.publisher import Publisher
+from bluestreak_core.run.replay import Replay
 from bluestreak_core.run.transaction_call import check_outside
 
 T = TypeVar("T")
@@ -58,6 +61,8 @@ class Frame:
         operations: Operations,
         publisher: Publisher,
         exit: Exit,
+        compensations: Compensations,
+        replay: Replay | None = None,
     ) -> None:
         self.journal = journal
         self.handler = registration.handler
@@ -67,6 +72,9 @@ class Frame:
         self.operations = operations
         self.publisher = publisher
         self.exit = exit
+        self.compensations = compensations
+        self.replay = replay
+        """If the handler only runs over its records."""
         self.workflow_id = journal.workflow.workflow_id
         self.prefix = ""
         """What precedes each id of this scope."""
@@ -128,6 +136,11 @@ class Frame:
     def may_be_over(self) -> bool:
         """Whether `check` would raise. A step asks this first, since each `await` costs time."""
         return self.exit.is_decided or self.journal.lease.error is not None
+
+    @property
+    def used_steps(self) -> AbstractSet[str]:
+        """The ids of the steps that the handler has asked for, in all scopes."""
+        return self._step_ids
 
     def use_step(self, step_id: str) -> None:
         """Take the id of a step. Raises `DuplicateStep` and `UsedInTransaction`."""
@@ -207,6 +220,10 @@ class Frame:
 
     async def doze(self, kind: str, id: str, wake_up_at: datetime) -> None:
         """Wait until an instant; leave memory as soon as the whole run may be parked."""
+        if self.replay is not None:
+            if wake_up_at > self.replay.until:
+                await self.replay.suspend(kind, id)
+            return
         if wake_up_at <= self.journal.clock.now():
             return
         with self.operations.operation(kind, id, wake_up_at):
@@ -221,12 +238,13 @@ class Frame:
         mail = wait.mail
         await clock.sleep(timedelta(0))  # as in `_doze`
         while mail is not None and (left := until - clock.now()) > timedelta(0):
-            self._park_if_possible()
+            self.park_if_possible()
             left = min(left, max(self.operations.park_after, _LOOK_AGAIN))
             if await self.journal.wait_for_message(mail, left):
                 return
 
-    def _park_if_possible(self) -> None:
+    def park_if_possible(self) -> None:
+        """End the run if it may leave memory now."""
         if (parking := self.operations.parking()) is not None:
             self.exit.decide(parking)
 
@@ -244,7 +262,7 @@ class Frame:
         clock = self.journal.clock
         await clock.sleep(timedelta(0))  # let branches that start together begin their operations
         while (left := wake_up_at - clock.now()) > timedelta(0):
-            self._park_if_possible()
+            self.park_if_possible()
             if left > self.operations.park_after:
                 left = min(left, max(self.operations.park_after, _LOOK_AGAIN))
             await clock.sleep(left)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Set as AbstractSet
+from typing import Any, Self
 
 from bluestreak_core.argument import has_real_type
 from bluestreak_core.errors import CorruptDocument, InvalidValue
 from bluestreak_core.model import History
-from bluestreak_core.run.clean_up import CleanUps
 from bluestreak_core.run.commit import Commits
+from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.exit import Exit
 from bluestreak_core.run.frame import Frame
@@ -21,6 +22,7 @@ from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.run.outcome import Raised, Returned, is_final
 from bluestreak_core.run.publisher import Publisher
+from bluestreak_core.run.replay import Replay, SealedCalls, SealedStore
 from bluestreak_core.run.unawaited import Unawaited
 from bluestreak_core.store import Store
 
@@ -34,19 +36,65 @@ class HandlerCall:
         self.operations = Operations(store.clock, policy.park_after)
         self.calls = Calls(policy.hooks, journal)
         self.publisher = Publisher(journal, self.exit)
-        self.clean_ups = CleanUps(store, journal, self.calls)
+        self.compensations = Compensations(journal)
+        self.has_begun = False
+        """Whether the handler has been called."""
         self._store = store
         self._journal = journal
         self._registration = registration
         self._handler = registration.handler
+        self._policy = policy
+        self._replay: Replay | None = None
+        self._used_steps: AbstractSet[str] = frozenset()
 
-    async def make(self, histories: SharedHistories) -> Returned | Raised:
+    @classmethod
+    def replaying(cls, store: Store, journal: Journal, registration: Registration) -> Self:
+        """A call over the records of a workflow that stops; see `replay`."""
+        workflow, policy = journal.workflow, registration.policy
+        until = workflow.stopped_at or store.clock.now()
+        call = cls(store, journal, registration)
+        call._replay = replay = Replay(until, call.operations, call.exit, store.clock)
+        call._store = SealedStore(store, replay)
+        call._journal = Journal(call._store, journal.lease, journal.conversion)
+        call._journal.history = journal.history
+        call.calls = SealedCalls(policy.hooks, call._journal, replay)
+        call.publisher = Publisher(call._journal, call.exit)
+        return call
+
+    @property
+    def stopped_at(self) -> str:
+        """What a replay did not find recorded, for messages."""
+        stopped_at = None if self._replay is None else self._replay.stopped_at
+        return stopped_at or "code outside of its steps"
+
+    async def until_stalled(self) -> None:
+        """See `Replay.until_stalled`."""
+        if self._replay is not None:
+            await self._replay.until_stalled()
+
+    @property
+    def used_steps(self) -> AbstractSet[str]:
+        """The ids of the steps that the handler has asked for."""
+        return self._used_steps
+
+    def drain(self) -> None:
+        """Park the run at its next nap, or at once if only naps are pending."""
+        self.operations.eager = True
+        if (parking := self.operations.parking()) is not None:
+            self.exit.decide(parking)
+
+    async def make(self, histories: SharedHistories | None) -> Returned | Raised:
         """Read the history, call the handler, and end the branches that it leaves behind.
+
+        `histories` is None if the journal has the history already.
 
         Call this in the task that runs the handler, which is the one that `exit` cancels.
         """
+        # Not divided any further: a `GeneratorExit` of the handler would close an inner coroutine
+        # instead of being raised in it.
         try:
-            self._journal.history = await self._read_history(histories)
+            if histories is not None:
+                self._journal.history = await read_history(self._journal, histories)
         except CorruptDocument as error:
             return Raised(error, final=True)
         try:
@@ -65,9 +113,12 @@ class HandlerCall:
             operations=self.operations,
             publisher=self.publisher,
             exit=self.exit,
+            compensations=self.compensations,
+            replay=self._replay,
         )
+        self._used_steps, self.has_begun = frame.used_steps, True
         try:
-            result = await self._call(Context(frame, self.clean_ups, unawaited), value)
+            result = await self._call(Context(frame, unawaited), value)
             self.exit.close()
             await unawaited.check()
             return Returned(result)
@@ -79,10 +130,6 @@ class HandlerCall:
             self.exit.close()
             unawaited.close()
             await self.operations.cancel()
-
-    async def _read_history(self, histories: SharedHistories) -> History:
-        workflow_id = self._journal.workflow.workflow_id
-        return await self._journal.lease.until_answered(lambda: histories.history(workflow_id))
 
     def _input(self) -> Any:
         workflow, conversion = self._journal.workflow, self._journal.conversion
@@ -97,3 +144,9 @@ class HandlerCall:
             return await handler(context, value)
 
         return self.calls.around(CallKind.HANDLER, None, handler, (context, value), proceed)
+
+
+async def read_history(journal: Journal, histories: SharedHistories) -> History:
+    """What the workflow has recorded. Raises `CorruptDocument` and `ClaimLost`."""
+    workflow_id = journal.workflow.workflow_id
+    return await journal.lease.until_answered(lambda: histories.history(workflow_id))

@@ -22,7 +22,7 @@ class CallKind(StrEnum):
     HANDLER = "handler"
     STEP = "step"
     TRANSACTION = "transaction"
-    CLEAN_UP = "clean-up"
+    COMPENSATION = "compensation"
     ERROR_CALLBACK = "error callback"
 
 
@@ -73,8 +73,8 @@ class RunHook:
         """
         return await proceed()
 
-    def clean_up_registered(self, run: RunInfo, step_id: str) -> None:
-        """Called when a handler registers a clean-up with `ctx.on_cancel`."""
+    def compensation_registered(self, run: RunInfo, step_id: str) -> None:
+        """Called when a handler registers a compensation, in each run and replay."""
 
 
 class Calls:
@@ -113,10 +113,10 @@ class Calls:
                 proceed = partial(hook.around, user_call, proceed)
         return proceed()
 
-    def clean_up_registered(self, step_id: str) -> None:
-        """Report a clean-up to the hooks."""
+    def compensation_registered(self, step_id: str) -> None:
+        """Report a compensation to the hooks."""
         for hook in self._hooks:
-            hook.clean_up_registered(self._run, step_id)
+            hook.compensation_registered(self._run, step_id)
 
     @property
     def _run(self) -> RunInfo:

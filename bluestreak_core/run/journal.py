@@ -11,6 +11,7 @@ from bluestreak_core.codec import ABSENT, Conversion
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.model import (
     Attempt,
+    ErrorRecord,
     FailedStep,
     Failure,
     History,
@@ -23,6 +24,7 @@ from bluestreak_core.model import (
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.store import (
     Store,
+    SupportsCompensation,
     SupportsMessages,
     SupportsPublishing,
     SupportsRestart,
@@ -48,6 +50,8 @@ class Journal:
         """Whether this run has recorded something."""
         self.conversion = conversion
         """None if values need no conversion."""
+        self.compensates = lease.claim.workflow.compensates
+        """Whether the workflow has promised to compensate, by now."""
         self._store = store
         self._mailboxes: SupportsMessages | None = None
         self._claim = lease.claim
@@ -234,3 +238,35 @@ class Journal:
         await self.lease.until_answered(
             lambda: self._store.fail(self._claim, failure, self.clock.now())
         )
+
+    # Compensation --------------------------------------------------------------------------------
+
+    def check_can_compensate(self) -> None:
+        """Raise `Unsupported` if workflows of the store cannot compensate."""
+        self._compensating()
+
+    async def promise(self) -> None:
+        """Record that the workflow compensates."""
+        store = self._compensating()
+        await self.lease.until_answered(lambda: store.promise(self._claim))
+        self.compensates = True
+
+    async def give_up(self, error: ErrorRecord) -> None:
+        """Record the last failure of a workflow that compensates."""
+        store = self._compensating()
+        await self.lease.until_answered(lambda: store.give_up(self._claim, error, self.clock.now()))
+
+    async def postpone(self, wake_up_at: datetime) -> None:
+        """Release a claim to compensate until an instant."""
+        store = self._compensating()
+        await self.lease.until_answered(lambda: store.postpone(self._claim, wake_up_at))
+
+    async def end_compensated(self) -> None:
+        """End a workflow that has compensated."""
+        store = self._compensating()
+        await self.lease.until_answered(
+            lambda: store.end_compensated(self._claim, self.clock.now())
+        )
+
+    def _compensating(self) -> SupportsCompensation:
+        return require(self._store, SupportsCompensation, "ctx.compensate()")

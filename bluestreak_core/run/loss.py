@@ -1,44 +1,47 @@
-"""Reporting a lost claim, and cleaning up if the workflow was cancelled."""
+"""Reporting a lost claim, and handing over a workflow that stops."""
 
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 
-from bluestreak_core.concurrency import until_answered
-from bluestreak_core.errors import ClaimLost, StoreError, StoreUnavailable
+from bluestreak_core import machine
+from bluestreak_core.errors import ClaimLost, StoreError
 from bluestreak_core.model import Claim, Status, Workflow
-from bluestreak_core.run.clean_up import CleanUps
-from bluestreak_core.store import Store
+from bluestreak_core.store import Store, SupportsCompensation, require
 
 logger = logging.getLogger(__name__)
 
 
-async def report_loss(store: Store, claim: Claim, clean_ups: CleanUps, lost: ClaimLost) -> None:
-    """Log how a claim was lost. If its workflow was cancelled, carry out the clean-ups."""
-    workflow = await _find(store, claim.workflow_id, is_needed=bool(clean_ups))
-    if workflow is not None and workflow.claims == claim.number:
-        match workflow.status:
-            case Status.PAUSED:
-                logger.info("workflow %r was paused", claim.workflow_id)
-                return
-            case Status.CANCELLED:
-                logger.info("workflow %r was cancelled: %r", claim.workflow_id, workflow.reason)
-                await clean_ups.carry_out()
-                return
+async def report_loss(store: Store, claim: Claim, lost: ClaimLost) -> None:
+    """Log how a claim was lost. If the workflow is to compensate, let a worker begin."""
+    workflow = await _find(store, claim.workflow_id)
+    if workflow is not None:
+        if machine.was_stopped(workflow, claim):
+            await _hand_over(store, claim)
+        is_newest = workflow.claims == claim.number
+        if is_newest and workflow.status is Status.PAUSED:
+            logger.info("workflow %r was paused", claim.workflow_id)
+            return
+        # One that compensates may have been claimed for that already.
+        is_cancelled = is_newest and workflow.status is Status.CANCELLED
+        if is_cancelled or workflow.outcome is Status.CANCELLED:
+            logger.info("workflow %r was cancelled: %r", claim.workflow_id, workflow.reason)
+            return
     logger.warning("%s; its run wrote nothing more", lost)
 
 
-async def _find(store: Store, workflow_id: str, *, is_needed: bool) -> Workflow | None:
-    """The workflow, or None if it cannot be read. An outage is waited out if `is_needed`."""
-
-    async def pause(span: timedelta, unavailable: StoreUnavailable) -> None:
-        if not is_needed:
-            raise unavailable
-        logger.warning("workflow %r: store unavailable, trying again: %r", workflow_id, unavailable)
-        await store.clock.sleep(span)
-
+async def _hand_over(store: Store, claim: Claim) -> None:
+    """Make the workflow due now; else it is at the end of the lease."""
     try:
-        return await until_answered(lambda: store.find_workflow(workflow_id), pause)
+        compensating = require(store, SupportsCompensation, "hand_over()")
+        await compensating.hand_over(claim, store.clock.now())
+    except StoreError as error:
+        logger.warning("workflow %r will compensate later: %r", claim.workflow_id, error)
+
+
+async def _find(store: Store, workflow_id: str) -> Workflow | None:
+    """The workflow, or None if it cannot be read."""
+    try:
+        return await store.find_workflow(workflow_id)
     except StoreError:
         return None

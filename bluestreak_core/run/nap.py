@@ -35,6 +35,8 @@ async def _sleep(frame: Frame, nap_id: str, end: Callable[[], datetime]) -> None
     journal = frame.journal
     wake_up_at = journal.history.naps.get(nap_id)
     if wake_up_at is None:
+        if frame.replay is not None:
+            await frame.replay.suspend("nap", nap_id)
         with frame.operations.operation("nap", nap_id):
             wake_up_at = await frame.record(journal.save_nap(nap_id, end()))
     await frame.doze("nap", nap_id, wake_up_at)

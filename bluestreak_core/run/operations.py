@@ -131,6 +131,17 @@ class Operations:
         mail = min((wait.mail or 0 for wait in waits), default=0)
         return Park(wake_up_at, tuple(names), mail)
 
+    def are_all_of(self, tasks: Collection[asyncio.Task[Any] | None]) -> bool:
+        """Whether only these tasks are left, as far as can be seen here.
+
+        If the handler's own task and all branches that use the context are among them, that is
+        certain. Else another one may be between two operations, as in `parking`.
+        """
+        if any(operation.task not in tasks for operation in self._pending):
+            return False
+        is_certain = self._main in tasks and all(branch in tasks for branch in self._branches)
+        return is_certain or self.quiet_for() >= self.park_after
+
     def waits_for(self, name: str) -> bool:
         """Whether an operation waits for messages of this name."""
         return any(name in operation.names for operation in self._pending)
@@ -172,7 +183,7 @@ class Operations:
             return False
         if waits and not self._branches <= {operation.task for operation in self._pending}:
             return False
-        return self._quiet_for() >= self._grace()
+        return self.quiet_for() >= self._grace()
 
     def _current_task(self) -> asyncio.Task[object] | None:
         task = asyncio.current_task()
@@ -181,7 +192,8 @@ class Operations:
             task.add_done_callback(self._branches.discard)
         return task
 
-    def _quiet_for(self) -> timedelta:
+    def quiet_for(self) -> timedelta:
+        """How long ago an operation has begun or ended."""
         return timedelta(seconds=self._clock.monotonic() - self._quiet_since)
 
     def _grace(self) -> timedelta:

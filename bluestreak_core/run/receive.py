@@ -42,6 +42,8 @@ async def receive(
         return _unpacked(
             frame, step_id, asked, history.receipts.get(step_id), history.steps[step_id]
         )
+    if frame.replay is not None:
+        await frame.replay.suspend("receive", step_id)
     step = await await_message(frame, "receive", step_id, tuple(asked), limit)
     return _unpacked(frame, step_id, asked, step.receipt, step.output)
 

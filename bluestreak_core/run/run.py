@@ -12,6 +12,9 @@ from typing import Any
 from bluestreak_core import machine
 from bluestreak_core.concurrency import wait_ended
 from bluestreak_core.errors import ClaimLost, CorruptDocument, WorkflowCrashed
+from bluestreak_core.model import Status
+from bluestreak_core.run.compensation_call import CompensationCall
+from bluestreak_core.run.compensation_ending import CompensationEnding
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.ending import Ending
 from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
@@ -37,7 +40,9 @@ class Run:
         self._store = store
         self._registration = registration
         self._journal = Journal(store, lease, registration.policy.conversion)
-        self._call = HandlerCall(store, self._journal, registration)
+        self._compensates = lease.claim.workflow.status is Status.COMPENSATING
+        make_call = CompensationCall if self._compensates else HandlerCall
+        self._call = make_call(store, self._journal, registration)
         self._task: asyncio.Task[Any] | None = None
         self._callback_task: asyncio.Task[None] | None = None
         self._context = copy_context()
@@ -63,27 +68,24 @@ class Run:
     async def execute(self, histories: SharedHistories) -> None:
         """Run the handler over its history, and end the claim with one store call.
 
+        If the workflow is to compensate, do that instead.
+
         An error of the handler is recorded, and a lost claim is logged. If the workflow has become
         unreadable, that is logged and its lease expires. Anything that this raises is an error of
         the store or of Bluestreak.
         """
         self._task = asyncio.current_task()
         workflow, policy = self.lease.claim.workflow, self._registration.policy
-        deadline = Deadline(workflow, policy.deadline, self._journal.clock)
-        call = self._call
-        ending = Ending(
-            *(self._journal, call.calls, self._registration, deadline),
-            flush=call.publisher.flush,
-            aside=self._aside,
-        )
+        span = None if self._compensates else policy.deadline
+        deadline = Deadline(workflow, span, self._journal.clock)
         try:
-            await ending.end(await self._outcome(histories, deadline))
+            await self._ending(deadline).end(await self._outcome(histories, deadline))
         except ClaimLost as lost:
-            await self._aside(report_loss(self._store, self.lease.claim, call.clean_ups, lost))
+            await self._aside(report_loss(self._store, self.lease.claim, lost))
         except CorruptDocument as error:
             logger.error("%s; its run wrote nothing more", error)  # noqa: TRY400 - it says it all
         finally:
-            await call.publisher.close()
+            await self._call.publisher.close()
 
     def put_off(self, until: datetime) -> None:
         """Park the workflow without a call of its handler; call this before `execute`."""
@@ -91,12 +93,10 @@ class Run:
 
     def drain(self) -> None:
         """Park the run at its next nap, or at once if only naps are pending."""
-        self._call.operations.eager = True
-        if (parking := self._call.operations.parking()) is not None:
-            self._call.exit.decide(parking)
+        self._call.drain()
 
     def release(self) -> None:
-        """Cancel the handler, and release the claim; cancel a callback or a clean-up as well."""
+        """Cancel the handler, and release the claim; cancel a callback as well."""
         self._call.exit.decide(Release())
         if self._callback_task is not None:
             self._callback_task.cancel()
@@ -120,6 +120,16 @@ class Run:
         if operations.has(task) or task in (self._task, self._callback_task):
             return f"workflow {self.workflow_id!r}, outside its steps"
         return None
+
+    def _ending(self, deadline: Deadline) -> Ending | CompensationEnding:
+        if self._compensates:
+            return CompensationEnding(self._journal)
+        call = self._call
+        return Ending(
+            *(self._journal, call.calls, self._registration, deadline),
+            flush=call.publisher.flush,
+            aside=self._aside,
+        )
 
     async def _outcome(self, histories: SharedHistories, deadline: Deadline) -> Outcome:
         if (error := self._crashed_too_often() or deadline.error) is not None:

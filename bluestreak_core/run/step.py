@@ -51,6 +51,8 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
         frame.use_step(step_id)
     if frame.is_recorded(step_id):
         return frame.recorded(step_id, fn)
+    if frame.replay is not None:
+        await frame.replay.suspend("step", step_id)
     if retry is not None or at_most_once:
         calling = partial(call_once, frame, step_id, fn, args, limit)
         saving = partial(frame.journal.save_step, step_id, fn=fn)

@@ -23,6 +23,8 @@ async def transaction(
         frame.use_step(step_id)
     if frame.is_recorded(step_id):
         return frame.recorded(step_id, fn)
+    if frame.replay is not None:
+        await frame.replay.suspend("transaction", step_id)
     with frame.operations.operation("transaction", step_id) as operation:
         call = TransactionCall(
             frame.calls, frame.workflow_id, step_id, fn, args, operation.helped_by_current_task

@@ -258,6 +258,13 @@ class SupportsCompensation(Protocol):
         """
         ...
 
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        """Make a stopping workflow due at once, since the run of a claim that was taken is over.
+
+        Do so if `machine.was_stopped`. If not, or if the workflow is due already, change nothing.
+        """
+        ...
+
     async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
         """End the claim of a compensating workflow, which is due again at an instant.
 

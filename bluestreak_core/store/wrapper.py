@@ -360,6 +360,11 @@ class StoreWrapper(
         await self.around("give_up", lambda: store.give_up(claim, error, now))
 
     @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        store = require(self._store, SupportsCompensation, "hand_over()")
+        await self.around("hand_over", lambda: store.hand_over(claim, now))
+
+    @override
     async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
         store = require(self._store, SupportsCompensation, "postpone()")
         await self.around("postpone", lambda: store.postpone(claim, wake_up_at))

@@ -102,6 +102,7 @@ CHANGES: list[Change] = [
     change.promise(),
     change.give_up(ERROR, NOW),
     change.postpone(NOW + SECOND),
+    change.hand_over(NOW),
     *(change.end_compensated(end, NOW) for end in (Status.ABORTED, Status.CANCELLED)),
     change.deliver(2),
     WAIT,
@@ -456,12 +457,28 @@ def test_a_cancelled_workflow_that_compensates_stops_first(status: Status) -> No
         outcome=Status.CANCELLED,
         stopped_at=later,
         reason="why",
-        timeout_at=later,
+        timeout_at=workflow.timeout_at if status is Status.RUNNING else later,
         claim_token=None,
         waiting_for=(),
         crashes=0,
         controls=workflow.controls + 1,
     )
+
+
+def test_a_running_workflow_that_stops_is_due_once_its_run_is_over() -> None:
+    stopped = machine.control(COMPENSATES, Transition.CANCEL, NOW, None)
+    assert not machine.is_due(stopped, NOW + SECOND)
+    assert machine.was_stopped(stopped, CLAIM)
+    assert machine.is_due(machine.hand_over(stopped, NOW), NOW)
+    for later in (
+        replace(stopped, claims=2),
+        replace(stopped, controls=2),
+        replace(stopped, created_at=NOW + SECOND),
+        COMPENSATES,
+        COMPENSATING,
+        None,
+    ):
+        assert not machine.was_stopped(later, CLAIM)
 
 
 def test_a_workflow_that_is_given_up_and_compensates_shows_its_error_at_once() -> None:

@@ -88,16 +88,16 @@ def test_a_replay_sees_the_variables_that_the_first_run_saw(
     assert after == ["nobody", "nobody"]
 
 
-def test_a_clean_up_sees_the_variables_of_the_line_that_asked_for_it() -> None:
+def test_a_compensation_sees_the_variables_of_the_line_that_asked_for_it() -> None:
     seen: list[str] = []
 
     async def handle(ctx: Context, input: None) -> None:
         for tenant in ("ada", "bob"):
             TENANT.set(tenant)
-            ctx.on_cancel(f"async {tenant}", _note, seen)
-            ctx.on_cancel(f"thread {tenant}", _note_in_a_thread, seen)
+            await ctx.compensate(f"async {tenant}", _note, seen)
+            await ctx.compensate(f"thread {tenant}", _note_in_a_thread, seen)
         TENANT.set("eve")
-        await asyncio.sleep(3600)
+        await ctx.sleep("nap", 3600)
 
     with Environment() as env:
         env.register_handler("h", handle)

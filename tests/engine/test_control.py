@@ -15,7 +15,6 @@ from typing_extensions import override
 from bluestreak_core import (
     Bluestreak,
     Context,
-    DuplicateStep,
     Retry,
     Status,
     StepFailed,
@@ -59,8 +58,8 @@ class Ward:
     async def handle(self, ctx: Context, input: None) -> None:
         try:
             await ctx.step("first", lambda: 1)
-            ctx.on_cancel("undo", self.told.append, "undone")
-            ctx.on_cancel("tell", self.tell, "told")
+            await ctx.compensate("undo", self.told.append, "undone")
+            await ctx.compensate("tell", self.tell, "told")
             await ctx.step("hang", self.hang)
         finally:
             self.told.append("handler ended")
@@ -138,7 +137,7 @@ async def test_a_busy_worker_does_not_ask_again_for_what_was_taken_long_ago(
 
 
 @pytest.mark.asyncio
-async def test_a_running_workflow_hears_of_it_and_cleans_up(
+async def test_a_running_workflow_hears_of_it_and_compensates(
     fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -149,8 +148,9 @@ async def test_a_running_workflow_hears_of_it_and_cleans_up(
         await bluestreak.start("w", "h")
         await ward.inside.wait()
         assert await bluestreak.cancel("w", "enough\nERROR all is lost \x1b[31m")
-        await _until(fleet, lambda: bluestreak.health().runs == 0)
-        assert ward.told == ["step ended", "handler ended", "told", "undone"]
+        await _until(fleet, lambda: "undone" in ward.told and bluestreak.health().runs == 0)
+        replayed = ["handler ended"]
+        assert ward.told == ["step ended", "handler ended", *replayed, "told", "undone"]
         assert await _status(bluestreak) is Status.CANCELLED
     assert await bluestreak.find_step("w", "hang") is None
     for step_id, output in (("tell", "told"), ("undo", None)):
@@ -170,161 +170,8 @@ async def test_a_worker_in_another_process_hears_of_it(fleet: Fleet, store: Reco
         await here.start("w", "h")
         await ward.inside.wait()
         await here.cancel("w")
-        await _until(fleet, lambda: there.health().runs == 0)
+        await _until(fleet, lambda: "undone" in ward.told and there.health().runs == 0)
     assert ward.told[-1] == "undone"
-
-
-@pytest.mark.asyncio
-async def test_a_clean_up_that_raises_is_logged_and_the_others_are_called(
-    fleet: Fleet, caplog: pytest.LogCaptureFixture
-) -> None:
-    ward = Ward()
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-
-    def fail() -> None:
-        raise ValueError("no way back")
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", ward.told.append, "undone")
-        ctx.on_cancel("fail", fail)
-        ctx.on_cancel("unstorable", object)
-        await ctx.step("hang", ward.hang)
-
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        await ward.inside.wait()
-        await bluestreak.cancel("w")
-        await _until(fleet, lambda: bluestreak.health().runs == 0)
-    assert ward.told == ["step ended", "undone"]
-    assert "workflow 'w': clean-up 'fail' raised" in caplog.text
-    assert "workflow 'w': clean-up 'unstorable' raised" in caplog.text
-    assert await bluestreak.find_step("w", "fail") is None
-
-
-@pytest.mark.asyncio
-async def test_a_clean_up_that_raises_as_if_it_were_cancelled_does_not_stop_the_others(
-    fleet: Fleet, caplog: pytest.LogCaptureFixture
-) -> None:
-    ward = Ward()
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-
-    async def give_up() -> None:
-        raise asyncio.CancelledError
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", ward.told.append, "undone")
-        ctx.on_cancel("give up", give_up)
-        await ctx.step("hang", ward.hang)
-
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        await ward.inside.wait()
-        await bluestreak.cancel("w")
-        await _until(fleet, lambda: bluestreak.health().runs == 0)
-    assert ward.told == ["step ended", "undone"]
-    assert "workflow 'w': clean-up 'give up' raised" in caplog.text
-
-
-@pytest.mark.asyncio
-async def test_a_clean_up_is_recorded_when_the_store_is_back(
-    fleet: Fleet, store: RecordingStore, clock: ManualClock
-) -> None:
-    ward = Ward()
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-    bluestreak.register_handler("h", ward.handle)
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        await ward.inside.wait()
-        await bluestreak.cancel("w")
-        begun = store.begun["save_step"]
-        store.failing["save_step"] = StoreUnavailable("no route")
-        await pass_time(clock, lambda: store.begun["save_step"] >= begun + 3)
-        del store.failing["save_step"]
-        await pass_time(clock, lambda: bluestreak.health().runs == 0)
-    assert ward.told == ["step ended", "handler ended", "told", "undone"]
-    assert await bluestreak.find_step("w", "undo") is not None
-
-
-@pytest.mark.asyncio
-async def test_a_stopping_worker_lets_a_clean_up_end_and_then_cancels_it(
-    fleet: Fleet, clock: ManualClock
-) -> None:
-    ward = Ward()
-    cleaning = asyncio.Event()
-    bluestreak = await fleet.engine(timeout_interval=LEASE, drain_timeout=7)
-
-    async def clean_for_ever() -> None:
-        cleaning.set()
-        await asyncio.Event().wait()
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("never reached", ward.told.append, "reached")
-        ctx.on_cancel("clean", clean_for_ever)
-        await ctx.step("hang", ward.hang)
-
-    poll = asyncio.create_task(bluestreak.poll())
-    await bluestreak.start("w", "h")
-    await ward.inside.wait()
-    await bluestreak.cancel("w")
-    await pass_time(clock, cleaning.is_set)
-    bluestreak.stop()
-    await clock.until_sleeping(7 * SECOND)
-    assert not poll.done()
-    clock.advance(7 * SECOND)
-    await poll
-    assert ward.told == ["step ended"]
-
-
-@pytest.mark.asyncio
-async def test_a_clean_up_that_swallows_its_cancellation_is_the_last(
-    fleet: Fleet, clock: ManualClock
-) -> None:
-    ward = Ward()
-    cleaning = asyncio.Event()
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-
-    async def swallow() -> None:
-        cleaning.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            ward.told.append("swallowed")
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("never reached", ward.told.append, "reached")
-        ctx.on_cancel("clean", swallow)
-        await ctx.step("hang", ward.hang)
-
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        await ward.inside.wait()
-        await bluestreak.cancel("w")
-        await pass_time(clock, cleaning.is_set)
-    assert ward.told == ["step ended", "swallowed"]
-
-
-@pytest.mark.asyncio
-async def test_a_stopping_worker_does_not_wait_until_it_knows_whether_to_clean_up(
-    fleet: Fleet, store: RecordingStore, clock: ManualClock
-) -> None:
-    ward = Ward()
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-    bluestreak.register_handler("h", ward.handle)
-    poll = asyncio.create_task(bluestreak.poll())
-    await bluestreak.start("w", "h")
-    await ward.inside.wait()
-    store.failing["find_workflow"] = StoreUnavailable("no route")
-    await bluestreak.cancel("w")
-    await pass_time(clock, lambda: store.begun["find_workflow"] >= 2)
-    bluestreak.stop()
-    bluestreak.stop()
-    await pass_time(clock, poll.done)
-    await poll
-    assert ward.told == ["step ended", "handler ended"]
 
 
 @pytest.mark.asyncio
@@ -350,81 +197,6 @@ async def test_what_a_thread_returns_after_a_cancellation_is_dropped(fleet: Flee
         release.set()
         await eventually(ended.is_set)
     assert await bluestreak.find_step("w", "block") is None
-
-
-@pytest.mark.asyncio
-async def test_who_finishes_as_it_is_cancelled_cleans_up_too(
-    fleet: Fleet, store: RecordingStore
-) -> None:
-    ward = Ward()
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> str:
-        ctx.on_cancel("undo", ward.told.append, "undone")
-        await bluestreak.cancel("w")
-        return "done"
-
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowCancelled):
-            await bluestreak.wait("w")
-        await eventually(lambda: bluestreak.health().runs == 0)
-    assert ward.told == ["undone"]
-
-
-@pytest.mark.asyncio
-async def test_only_the_newest_claim_cleans_up(fleet: Fleet, clock: ManualClock) -> None:
-    stale, owner = Ward(), Ward()
-    first, second = await fleet.engine(timeout_interval=9), await fleet.engine(timeout_interval=9)
-    first.register_handler("h", stale.handle)
-    second.register_handler("h", owner.handle)
-    async with fleet.polling(first):
-        await first.start("w", "h")
-        await stale.inside.wait()
-        async with fleet.polling(second):
-            clock.advance(10 * SECOND)  # as if the first had been halted
-            await pass_time(clock, owner.inside.is_set)
-            await first.cancel("w")
-            await pass_time(clock, lambda: second.health().runs == 0)
-        await pass_time(clock, lambda: first.health().runs == 0)
-    assert owner.told[-1] == "undone"
-    assert stale.told == ["step ended", "handler ended"]
-
-
-def test_a_parked_workflow_is_cancelled_without_cleaning_up() -> None:
-    told: list[str] = []
-
-    async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", told.append, "undone")
-        await ctx.sleep("month", timedelta(days=30))
-
-    with Environment() as env:
-        env.register_handler("h", handle)
-        env.start("w", "h")
-        env.advance(DAY)
-        assert env.call(env.bluestreak.cancel("w", "why"))
-        env.advance(60 * DAY)
-        outcome = env.outcome("w")
-        assert outcome.status is Status.CANCELLED
-        with pytest.raises(WorkflowCancelled, match="why"):
-            outcome.result  # noqa: B018 - it raises
-    assert told == []
-
-
-@pytest.mark.asyncio
-async def test_a_clean_up_shares_its_ids_with_the_steps(fleet: Fleet) -> None:
-    bluestreak = await fleet.engine(max_failures=0)
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
-        await ctx.step("s", lambda: 1)
-        ctx.on_cancel("s", print)
-
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        with pytest.raises(WorkflowAborted, match=DuplicateStep.__name__):
-            await bluestreak.wait("w")
 
 
 # Pausing -----------------------------------------------------------------------------------------
@@ -464,7 +236,7 @@ async def test_a_running_workflow_that_is_paused_writes_nothing_and_goes_on_when
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> str:
         first = await ctx.step("first", lambda: "kept")
-        ctx.on_cancel("undo", ward.told.append, "undone")
+        await ctx.compensate("undo", ward.told.append, "undone")
         if not again:
             again.append(first)
             await ctx.step("hang", ward.hang)
@@ -533,62 +305,6 @@ async def test_an_aborted_workflow_is_retried_over_its_steps(fleet: Fleet) -> No
     workflow = await bluestreak.find_workflow("w")
     assert workflow is not None
     assert (workflow.failures, workflow.error, workflow.retries) == (0, None, 1)
-
-
-@pytest.mark.asyncio
-async def test_a_cancelled_workflow_is_retried_and_repeats_no_clean_up(fleet: Fleet) -> None:
-    ward = Ward()
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-    bluestreak.register_handler("h", ward.handle)
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        for _ in range(2):
-            await ward.inside.wait()
-            ward.inside.clear()
-            await bluestreak.cancel("w")
-            await _until(fleet, lambda: bluestreak.health().runs == 0)
-            await bluestreak.retry("w")
-        await ward.inside.wait()
-        bluestreak.stop()
-        bluestreak.stop()
-    assert (ward.told.count("undone"), ward.told.count("handler ended")) == (1, 3)
-
-
-@pytest.mark.asyncio
-async def test_a_clean_up_that_an_earlier_run_has_recorded_meanwhile_is_not_called_again(
-    fleet: Fleet, store: RecordingStore
-) -> None:
-    undoing, go_on, inside = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    calls: list[None] = []
-    bluestreak = await fleet.engine(timeout_interval=LEASE)
-
-    async def undo() -> None:
-        calls.append(None)
-        undoing.set()
-        await go_on.wait()
-
-    async def hang() -> None:
-        inside.set()
-        await asyncio.Event().wait()
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", undo)
-        await ctx.step("hang", hang)
-
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        await inside.wait()
-        inside.clear()
-        await bluestreak.cancel("w")
-        await _until(fleet, undoing.is_set)
-        await bluestreak.retry("w")
-        await _until(fleet, inside.is_set)
-        go_on.set()
-        await _until(fleet, lambda: bluestreak.health().runs == 1)
-        await bluestreak.cancel("w")
-        await _until(fleet, lambda: bluestreak.health().runs == 0)
-    assert len(calls) == 1
 
 
 @pytest.mark.asyncio

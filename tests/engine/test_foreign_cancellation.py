@@ -178,7 +178,7 @@ async def test_an_error_callback_that_was_cancelled_from_within_is_logged(
         await eventually(lambda: "error_callback raised" in caplog.text)
 
 
-async def test_a_clean_up_that_was_cancelled_from_within_is_logged_and_the_others_are_called(
+async def test_a_compensation_that_was_cancelled_from_within_is_a_failed_attempt(
     fleet: Fleet, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     bluestreak, undone = await fleet.engine(timeout_interval=3600), asyncio.Event()
@@ -188,8 +188,8 @@ async def test_a_clean_up_that_was_cancelled_from_within_is_logged_and_the_other
 
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", undo)
-        ctx.on_cancel("s", _await_a_cancelled_task)
+        await ctx.compensate("undo", undo)
+        await ctx.compensate("s", _await_a_cancelled_task, retry=Retry(max_attempts=1))
         await bluestreak.cancel("w")
         await asyncio.Event().wait()
 

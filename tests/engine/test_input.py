@@ -265,7 +265,7 @@ async def test_a_large_input_creates_nothing(fleet: Fleet) -> None:
 
 @in_memory
 @pytest.mark.asyncio
-@pytest.mark.parametrize("kind", ["step", "sleep", "on_cancel", "transaction", "key"])
+@pytest.mark.parametrize("kind", ["step", "sleep", "compensation", "transaction", "key"])
 async def test_a_bad_id_in_a_handler_records_nothing(
     fleet: Fleet, subtests: pytest.Subtests, kind: str
 ) -> None:
@@ -279,8 +279,8 @@ async def test_a_bad_id_in_a_handler_records_nothing(
                 await ctx.step(BAD_IDS[name], calls.append, 1)
             case "sleep":
                 await ctx.sleep(BAD_IDS[name], 1)
-            case "on_cancel":
-                ctx.on_cancel(BAD_IDS[name], calls.append, 1)
+            case "compensation":
+                await ctx.compensate(BAD_IDS[name], calls.append, 1)
             case "transaction":
                 await ctx.transaction(BAD_IDS[name], _nothing)
             case "key":
@@ -294,7 +294,7 @@ async def test_a_bad_id_in_a_handler_records_nothing(
                     await bluestreak.wait(str(number))
     assert calls == []
     assert fleet.store.begun["save_step"] == fleet.store.begun["save_nap"] == 0
-    assert fleet.store.begun["transact"] == 0
+    assert fleet.store.begun["transact"] == fleet.store.begun["promise"] == 0
 
 
 @in_memory

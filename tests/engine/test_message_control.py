@@ -52,7 +52,7 @@ async def test_a_workflow_that_waits_in_memory_is_cancelled(fleet: Fleet) -> Non
     undone: list[str] = []
 
     async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", undone.append, "undone")
+        await ctx.compensate("undo", undone.append, "undone")
         await ctx.receive("get", "paid")
 
     bluestreak = await fleet.staying(handle)
@@ -60,7 +60,7 @@ async def test_a_workflow_that_waits_in_memory_is_cancelled(fleet: Fleet) -> Non
         await bluestreak.start("w", "h")
         await fleet.store.until_begun("wait_for_message")
         await bluestreak.cancel("w")
-        await pass_time(fleet.clock, lambda: bluestreak.health().runs == 0)
+        await pass_time(fleet.clock, lambda: bool(undone) and bluestreak.health().runs == 0)
     assert undone == ["undone"]
     assert (await workflow_of(bluestreak)).status is Status.CANCELLED
 

@@ -51,10 +51,6 @@ async def _in_a_group(ctx: Context) -> None:
         group.create_task(ctx.step("", _charge))
 
 
-async def _clean_up(ctx: Context) -> None:
-    ctx.on_cancel("undo", _charge())  # type: ignore[arg-type]
-
-
 async def _within_a_transaction(ctx: Context) -> None:
     async def write(_: object) -> None:
         await ctx.step("charge", _charge)
@@ -87,7 +83,18 @@ MISTAKES: dict[str, tuple[Use, str]] = {
         lambda ctx: ctx.transaction("charge", _charge(1)),
         "write ctx.transaction('charge', fn, *args)",
     ),
-    "a coroutine for a clean-up": (_clean_up, "write ctx.on_cancel('undo', fn, *args)"),
+    "a coroutine for a compensation": (
+        lambda ctx: ctx.compensate("undo", _charge(1)),
+        "write ctx.compensate('undo', fn, *args), not ctx.compensate('undo', fn(*args))",
+    ),
+    "rules that are none for a compensation": (
+        lambda ctx: ctx.compensate("undo", _charge, retry=3),
+        "retry of compensation 'undo' 3: expected a Retry",
+    ),
+    "a time-out that is none for a compensation": (
+        lambda ctx: ctx.compensate("undo", _charge, timeout=0),
+        "timeout of compensation 'undo' 0",
+    ),
     "a function that is not async for a transaction": (
         lambda ctx: ctx.transaction("charge", str),
         "expected an async function",

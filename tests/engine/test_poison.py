@@ -25,7 +25,6 @@ from bluestreak_core import (
     Workflow,
     WorkflowAborted,
 )
-from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
 from bluestreak_memory import MemoryStore
@@ -230,7 +229,7 @@ def test_a_handler_that_interrupts_its_process_has_crashed_and_the_others_are_ha
     assert bystander.crashes == 0
 
 
-def test_a_clean_up_that_interrupts_its_process_is_the_last_thing_that_is_done_in_it() -> None:
+def test_a_compensation_that_interrupts_its_process_is_the_last_thing_that_is_done_in_it() -> None:
     clock, told = ManualClock(), list[str]()
     bluestreak = Bluestreak(MemoryStore(clock=clock), timeout_interval=3600)
 
@@ -239,8 +238,8 @@ def test_a_clean_up_that_interrupts_its_process_is_the_last_thing_that_is_done_i
 
     @bluestreak.handler("h")
     async def handle(ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", told.append, "undone")
-        ctx.on_cancel("interrupt", interrupt)
+        await ctx.compensate("undo", told.append, "undone")
+        await ctx.compensate("interrupt", interrupt)
         await bluestreak.cancel("w")
         await asyncio.Event().wait()
 
@@ -618,36 +617,6 @@ async def test_a_run_that_ignores_that_its_claim_is_lost_writes_nothing_and_free
         stubborn.end.set()
         await eventually(lambda: bluestreak.health().runs == 0)
         assert await _found(store, ["w"]) == [thief.workflow]
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("is_ours", [True, False])
-async def test_who_ignores_that_its_claim_is_lost_cleans_up_only_if_none_was_made_since(
-    fleet: Fleet, clock: ManualClock, store: RecordingStore, *, is_ours: bool
-) -> None:
-    stubborn, told = Stubborn(), list[str]()
-    bluestreak = await fleet.engine(timeout_interval=9, poll_interval=3600)
-
-    @bluestreak.handler("h")
-    async def handle(ctx: Context, input: None) -> str:
-        ctx.on_cancel("undo", told.append, "undone")
-        return await stubborn.go_on()
-
-    async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        await stubborn.inside.wait()
-        if not is_ours:
-            await clock.until_sleeping(3 * SECOND)
-            await store.claim(
-                ClaimRequest(
-                    worker="thief", now=clock.now() + 9 * SECOND, lease=99 * SECOND, limit=1
-                )
-            )
-        await store.control("w", Transition.CANCEL, clock.now())
-        await pass_time(clock, lambda: stubborn.cancellations > 0)
-        stubborn.end.set()
-        await eventually(lambda: bluestreak.health().runs == 0)
-    assert told == (["undone"] if is_ours else [])
 
 
 # Reaching for the engine -------------------------------------------------------------------------

@@ -253,7 +253,7 @@ async def test_transactions_of_one_run_take_turns(fleet: Fleet, bank: Bank) -> N
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("used", ["step", "nap", "transaction", "on_cancel"])
+@pytest.mark.parametrize("used", ["step", "nap", "transaction", "compensation"])
 async def test_its_function_cannot_use_the_context(fleet: Fleet, bank: Bank, used: str) -> None:
     bluestreak = await fleet.engine(max_failures=0)
 
@@ -268,8 +268,8 @@ async def test_its_function_cannot_use_the_context(fleet: Fleet, bank: Bank, use
                     await ctx.sleep("x", 0)
                 case "transaction":
                     await ctx.transaction("x", book)
-                case "on_cancel":
-                    ctx.on_cancel("x", str)
+                case "compensation":
+                    await ctx.compensate("x", str)
 
         await ctx.transaction("book", book)
 

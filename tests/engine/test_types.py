@@ -498,12 +498,12 @@ def test_a_transaction_whose_output_does_not_fit_leaves_nothing() -> None:
     assert isinstance(outcome.errors[0], InvalidValue)
 
 
-def test_a_clean_up_is_converted() -> None:
+def test_a_compensation_is_converted() -> None:
     def refund(item: str) -> Order:
         return Order(item)
 
     async def handle(ctx: Context, input: str) -> None:
-        ctx.on_cancel("refund", refund, input)
+        await ctx.compensate("refund", refund, input)
         await ctx.sleep("short", 4)
 
     with Environment(codec=PydanticCodec()) as env:

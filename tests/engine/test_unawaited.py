@@ -113,7 +113,7 @@ LATE: dict[str, Callable[[Context], Any]] = {
     "step": lambda ctx: ctx.step("late", _charge),
     "transaction": lambda ctx: ctx.transaction("late", _charge),
     "nap": lambda ctx: ctx.sleep("late", 1),
-    "clean-up": lambda ctx: ctx.on_cancel("late", _charge),
+    "compensation": lambda ctx: ctx.compensate("late", _charge),
 }
 
 

@@ -130,7 +130,7 @@ class Fleet:
         return await ctx.transaction("move", move)
 
     async def endless(self, ctx: Context, input: None) -> None:
-        ctx.on_cancel("undo", self.cleaned_up.update, [ctx.workflow_id])
+        await ctx.compensate("undo", self.cleaned_up.update, [ctx.workflow_id])
         await ctx.step("wait", asyncio.Event().wait)
 
     async def broken(self, ctx: Context, input: None) -> str:

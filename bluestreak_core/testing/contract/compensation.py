@@ -78,6 +78,7 @@ async def stopped(store: Compensating, outcome: Status = Status.CANCELLED) -> Wo
         await store.give_up(claim, ERROR, LATER)
     else:
         await store.control("w", Transition.CANCEL, LATER, "why")
+        await store.hand_over(claim, LATER)
     return await found(store, "w")
 
 
@@ -173,6 +174,38 @@ class CompensationContract(Rules):
         assert await found(store, "w") == machine.control(before, Transition.CANCEL, LATER, "why")
         assert (await found(store, "w")).status is Status.STOPPING
 
+    @rule("SupportsCompensation.hand_over")
+    async def test_a_running_workflow_that_stops_is_due_when_its_run_is_over(
+        self, store: Compensating
+    ) -> None:
+        claim = await promised(store)
+        await store.control("w", Transition.CANCEL, LATER)
+        before = await found(store, "w")
+        assert before.timeout_at == NOW + LEASE
+        assert before == machine.control(
+            replace(claim.workflow, compensates=True), Transition.CANCEL, LATER, None
+        )
+        for _ in range(2):
+            await store.hand_over(claim, LATER)
+            assert await found(store, "w") == machine.hand_over(before, LATER)
+        await store.hand_over(claim, LATER + SECOND)
+        assert (await found(store, "w")).timeout_at == LATER
+
+    @rule("SupportsCompensation.hand_over")
+    async def test_a_run_whose_claim_was_not_stopped_hands_nothing_over(
+        self, store: Compensating
+    ) -> None:
+        stale = await promised(store)
+        owner = await _claim(store, NOW + LEASE, "other")
+        await store.control("w", Transition.CANCEL, NOW + LEASE)
+        before = await found(store, "w")
+        await store.hand_over(stale, NOW + LEASE)
+        assert await found(store, "w") == before
+        await store.hand_over(owner, NOW + LEASE)
+        claim = await _claim(store, NOW + LEASE)
+        await store.hand_over(owner, NOW)
+        assert await found(store, "w") == claim.workflow
+
     @rule("SupportsCompensation.give_up")
     async def test_a_workflow_that_is_given_up_stops_and_shows_its_error(
         self, store: Compensating
@@ -238,6 +271,7 @@ class CompensationContract(Rules):
     async def test_a_claim_to_compensate_is_renewed(self, store: Compensating) -> None:
         stale = await promised(store, "v")
         await store.control("v", Transition.CANCEL, NOW)
+        await store.hand_over(stale, NOW)
         (claim,) = await store.claim(ClaimRequest(worker="worker", now=LATER, lease=LEASE, limit=1))
         running = await claimed(store, "running")
         now = LATER + SECOND

@@ -1,0 +1,44 @@
+"""Ending a claim to compensate."""
+
+from __future__ import annotations
+
+import logging
+from typing import assert_never
+
+from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
+from bluestreak_core.run.failure import error_record, in_one_line
+from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.outcome import Outcome, Raised, Returned
+
+logger = logging.getLogger(__name__)
+
+
+class CompensationEnding:
+    """What a run does in place of an `Ending` if its workflow compensates."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def end(self, outcome: Outcome) -> None:
+        """End the claim according to the outcome. Raises `ClaimLost`, and what the store raises."""
+        workflow = self._journal.workflow
+        match outcome:
+            case Returned():
+                await self._journal.end_compensated()
+                logger.info("workflow %r has compensated", workflow.workflow_id)
+            case Raised(error) | AbortNow(error):
+                await self._journal.end_compensated()
+                logger.error(
+                    "workflow %r has ended with incomplete compensations: %s",
+                    *(workflow.workflow_id, in_one_line(error_record(error))),
+                )
+            case Park(wake_up_at):
+                await self._journal.postpone(wake_up_at)
+            case Release():
+                await self._journal.postpone(self._journal.clock.now())
+            case Abandon(error):
+                self._journal.lease.check()
+                if error is not None:
+                    raise error
+            case _:
+                assert_never(outcome)
