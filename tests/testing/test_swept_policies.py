@@ -306,9 +306,9 @@ def test_what_has_ended_expires_though_workers_die() -> None:
 
 async def trip(ctx: Context, input: None) -> None:
     await ctx.step("book flight", str)
-    ctx.on_cancel("cancel flight", asyncio.sleep, 1)
+    await ctx.compensate("cancel flight", asyncio.sleep, 1)
     await ctx.step("book hotel", str)
-    ctx.on_cancel("cancel hotel", asyncio.sleep, 1)
+    await ctx.compensate("cancel hotel", asyncio.sleep, 1)
     await ctx.step("wait for the visa", asyncio.sleep, 1000)
 
 
@@ -320,13 +320,14 @@ def cancel_after(seconds: float) -> Any:
     return cancel
 
 
-def test_a_running_workflow_is_cancelled_and_cleaned_up_unless_its_worker_dies() -> None:
+def test_a_running_workflow_is_cancelled_and_compensates_in_any_worker() -> None:
     sweep = crash_everywhere(trip, meanwhile=cancel_after(60))
     assert sweep.outcome.status is Status.CANCELLED
     assert sweep.outcome.workflow.reason == "too late"
     assert sweep.outcome.calls[-2:] == ["cancel hotel", "cancel flight"]
     assert list(sweep.outcome.steps)[-2:] == ["cancel hotel", "cancel flight"]
-    assert {"save_step 'cancel hotel'", "find_workflow"} <= calls_of(sweep)
+    calls = {"promise", "hand_over", "history", "save_step 'cancel hotel'", "end_compensated"}
+    assert calls <= calls_of(sweep)
 
 
 def test_a_workflow_may_be_cancelled_while_nobody_has_taken_it_over() -> None:
@@ -334,29 +335,45 @@ def test_a_workflow_may_be_cancelled_while_nobody_has_taken_it_over() -> None:
     assert sweep.outcome.calls[-2:] == ["cancel hotel", "cancel flight"]
 
 
-def test_clean_ups_that_are_not_done_though_they_are_due_are_a_difference() -> None:
+def test_an_aborted_workflow_compensates_with_a_policy() -> None:
+    async def order(ctx: Context, input: None) -> None:
+        await ctx.step("charge", str)
+        await ctx.compensate("refund", refund, retry=Retry(initial=60, jitter=0))
+        await ctx.sleep("wait", 300)
+        raise Abort("sold out")
+
+    def refund() -> str:
+        calls.append(None)
+        if len(calls) == 1:
+            raise ConnectionError
+        return "refunded"
+
+    calls: list[None] = []
+    sweep = crash_everywhere(order, before_each=calls.clear)
+    assert sweep.outcome.status is Status.ABORTED
+    assert sweep.outcome.steps == {"charge": "", "refund": "refunded"}
+    assert {"give_up", "postpone", "save_attempt", "end_compensated"} <= calls_of(sweep)
+
+
+def test_a_compensation_that_a_replay_does_not_find_is_a_difference() -> None:
     async def forgetful(ctx: Context, input: None) -> None:
         runs.append(None)
         await ctx.step("book", str)
-        ctx.on_cancel("cancel", fails_after_a_crash)
+        if len(runs) < 2:
+            await ctx.compensate("cancel", str)
         await ctx.step("wait", asyncio.sleep, 1000)
-
-    def fails_after_a_crash() -> None:
-        if len(runs) > 1:
-            raise ConnectionError
 
     runs: list[None] = []
     with pytest.raises(CrashUnsafe) as raised:
         crash_everywhere(forgetful, meanwhile=cancel_after(60), before_each=runs.clear)
-    assert {line for account in raised.value.differences.values() for line in account} == {
-        "clean-up 'cancel' is due and not recorded"
-    }
+    lines = {line for account in raised.value.differences.values() for line in account}
+    assert "compensation 'cancel' is due and not recorded" in lines
 
 
-def test_a_clean_up_is_due_only_if_the_run_that_was_cancelled_has_asked_for_it() -> None:
+def test_a_compensation_is_due_only_if_the_handler_has_come_to_register_it() -> None:
     async def slow(ctx: Context, input: None) -> None:
         await asyncio.sleep(8)  # each run again
-        ctx.on_cancel("release", str)
+        await ctx.compensate("release", str)
         await ctx.step("wait", asyncio.sleep, 1000)
 
     sweep = crash_everywhere(slow, meanwhile=cancel_after(18))
@@ -394,30 +411,30 @@ def test_a_workflow_that_gets_elsewhere_before_it_is_cancelled_is_a_difference()
 
 def test_a_workflow_is_cancelled_in_a_parked_nap() -> None:
     async def subscribe(ctx: Context, input: None) -> None:
-        ctx.on_cancel("refund", str)
+        await ctx.compensate("refund", str)
         for month in range(9):
             await ctx.step(f"charge {month}", str)
             await ctx.sleep(f"month {month}", 30 * DAY)
 
     sweep = crash_everywhere(subscribe, meanwhile=cancel_after(45 * 86_400))
     assert sweep.outcome.status is Status.CANCELLED
-    assert list(sweep.outcome.steps) == ["charge 0", "charge 1"]
-    assert sweep.outcome.calls == ["charge 0", "charge 1"]  # and no refund, see docs/control.md
+    assert list(sweep.outcome.steps) == ["charge 0", "charge 1", "refund"]
+    assert sweep.outcome.calls == ["charge 0", "charge 1", "refund"]
 
 
-def test_a_nap_that_a_crash_has_kept_in_memory_may_be_cancelled_with_clean_ups() -> None:
+def test_a_nap_is_cancelled_in_memory_or_parked() -> None:
     async def subscribe(ctx: Context, input: None) -> None:
-        ctx.on_cancel("refund", str)
+        await ctx.compensate("refund", str)
         await ctx.sleep("nap", 12)
 
     sweep = crash_everywhere(subscribe, meanwhile=cancel_after(11))
-    assert sweep.outcome.calls == []
+    assert sweep.outcome.calls == ["refund"]
 
 
-def test_a_clean_up_that_always_raises_is_not_recorded_after_a_crash_either() -> None:
+def test_a_compensation_that_always_raises_is_given_up_after_a_crash_too() -> None:
     async def order(ctx: Context, input: None) -> None:
-        ctx.on_cancel("refund", Gateway(99).charge)
-        ctx.on_cancel("release", str)
+        await ctx.compensate("refund", Gateway(99).charge, retry=Retry(max_attempts=1))
+        await ctx.compensate("release", str)
         await ctx.step("wait", asyncio.sleep, 1000)
 
     sweep = crash_everywhere(order, meanwhile=cancel_after(60))
@@ -427,7 +444,7 @@ def test_a_clean_up_that_always_raises_is_not_recorded_after_a_crash_either() ->
 
 def test_a_running_workflow_is_paused_and_resumed() -> None:
     async def order(ctx: Context, input: None) -> str:
-        ctx.on_cancel("release", str)
+        await ctx.compensate("release", str)
         await ctx.step("reserve", asyncio.sleep, 30)
         await ctx.step("charge", asyncio.sleep, 30)
         return await ctx.step("send", asyncio.sleep, 30, "sent")
@@ -445,7 +462,7 @@ def test_a_running_workflow_is_paused_and_resumed() -> None:
     assert "release" not in sweep.outcome.steps
 
 
-def test_a_workflow_that_was_paused_is_cancelled_without_being_cleaned_up() -> None:
+def test_a_workflow_that_was_paused_is_cancelled_and_compensates() -> None:
     def pause_and_cancel(env: Environment) -> None:
         env.advance(60)
         env.call(env.bluestreak.pause("workflow"))
@@ -453,7 +470,8 @@ def test_a_workflow_that_was_paused_is_cancelled_without_being_cleaned_up() -> N
         env.call(env.bluestreak.cancel("workflow"))
 
     sweep = crash_everywhere(trip, meanwhile=pause_and_cancel)
-    assert list(sweep.outcome.steps) == ["book flight", "book hotel"]
+    undone = ["cancel hotel", "cancel flight"]
+    assert list(sweep.outcome.steps) == ["book flight", "book hotel", *undone]
 
 
 def test_an_aborted_workflow_is_retried_over_what_it_has_recorded() -> None:

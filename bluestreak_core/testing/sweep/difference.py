@@ -33,11 +33,11 @@ def _different_workflow(workflow_id: str, rerun: Rerun, first: Rerun) -> Iterato
     seen, then = rerun.seen[workflow_id], first.seen[workflow_id]
     yield from _different_ends(outcome, at_first)
     if rerun.point is not None and _is_cut_short(outcome):
-        yield from _records_beyond(outcome, at_first, seen)
+        yield from _records_beyond(outcome, at_first)
     else:
         yield from _different_records(outcome, at_first)
         yield from _different_past(workflow_id, rerun, first)
-    yield from _missing_clean_ups(outcome, at_first, seen, then)
+    yield from _missing_compensations(outcome, seen)
     yield from _different_calls(seen, then)
 
 
@@ -56,26 +56,21 @@ def _different_past(workflow_id: str, rerun: Rerun, first: Rerun) -> Iterator[st
         yield from _differences(what, rerun.past.get(key), first.past.get(key))
 
 
-def _records_beyond(outcome: Outcome, at_first: Outcome, seen: Seen) -> Iterator[str]:
-    """A crash leaves less time until the end, and maybe other clean-ups to call."""
+def _records_beyond(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
+    """A crash leaves less time until the end, and so maybe less to undo."""
     for what, now, before in _records(outcome, at_first):
-        expected = before | {step_id: now.get(step_id) for step_id in seen.asked_for}
         beyond = {
-            key: value
-            for key, value in now.items()
-            if key not in expected or value != expected[key]
+            key: value for key, value in now.items() if key not in before or value != before[key]
         }
         if beyond:
             yield f"{what}: {beyond!r} beyond those at first, {before!r}"
 
 
-def _missing_clean_ups(
-    outcome: Outcome, at_first: Outcome, seen: Seen, then: Seen
-) -> Iterator[str]:
+def _missing_compensations(outcome: Outcome, seen: Seen) -> Iterator[str]:
+    settled = outcome.steps.keys() | _given_up(outcome).keys()
     for step_id in seen.due:
-        is_failing = then.called[step_id] and step_id not in at_first.steps
-        if step_id not in outcome.steps and not is_failing:
-            yield f"clean-up {step_id!r} is due and not recorded"
+        if step_id not in settled:
+            yield f"compensation {step_id!r} is due and not recorded"
 
 
 def _records(outcome: Outcome, at_first: Outcome) -> Iterator[tuple[str, Any, Any]]:
@@ -129,7 +124,7 @@ def _different_calls(seen: Seen, then: Seen) -> Iterator[str]:
         yield f"step {step_id!r} was called again although it was recorded"
     for step_id, count in seen.called.items():
         allowed = then.uninterrupted(step_id) + seen.interrupted[step_id]
-        if count > allowed and step_id not in seen.asked_for:
+        if count > allowed:
             yield f"step {step_id!r} was called {counted(count, 'time')}, at most {allowed} are due"
 
 

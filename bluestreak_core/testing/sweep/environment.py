@@ -43,7 +43,7 @@ def begin(
 
 
 def final_outcomes(environment: Environment) -> dict[str, Outcome]:
-    """What has become of all workflows, once they have ended and are cleaned up."""
+    """What has become of all workflows, once they and their runs have ended."""
     environment.wait(WORKFLOW_ID)
     while unended := [wid for wid, status in _statuses(environment).items() if not status.ended]:
         environment.wait(unended[0])
@@ -61,6 +61,6 @@ def _statuses(environment: Environment) -> dict[str, Status]:
 
 
 async def _until_no_run_is_left(environment: Environment) -> None:
-    """A cancelled workflow is cleaned up after its end, while its run is still there."""
+    """The run of a cancelled workflow may still be there."""
     while environment.runs:  # noqa: ASYNC110
         await asyncio.sleep(1)  # of virtual time

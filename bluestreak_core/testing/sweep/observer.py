@@ -9,7 +9,15 @@ from typing import Any
 from typing_extensions import override
 
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import Attempt, Claim, ClaimRequest, Failure, NoMessage, Step
+from bluestreak_core.model import (
+    Attempt,
+    Claim,
+    ClaimRequest,
+    ErrorRecord,
+    Failure,
+    NoMessage,
+    Step,
+)
 from bluestreak_core.run import RunHook, RunInfo, UserCall
 from bluestreak_core.store import Store, StoreWrapper
 from bluestreak_core.testing.sweep.rerun import Rerun
@@ -108,6 +116,21 @@ class ObservedStore(StoreWrapper):
         self._seen[workflow_id].note_control(event)
 
     @override
+    async def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
+        await super().give_up(claim, error, now)
+        self._seen[claim.workflow_id].note_stop()
+
+    @override
+    async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        await super().postpone(claim, wake_up_at)
+        self._seen[claim.workflow_id].note_end()
+
+    @override
+    async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        await super().end_compensated(claim, now)
+        self._seen[claim.workflow_id].note_end()
+
+    @override
     async def control_in(
         self,
         session: Any,
@@ -121,7 +144,10 @@ class ObservedStore(StoreWrapper):
 
 
 class StepObserver(RunHook):
-    """Notes calls of steps and registered clean-ups. Steps return what the first run recorded."""
+    """Notes calls of steps and registered compensations.
+
+    Steps return what the first run recorded.
+    """
 
     def __init__(self, rerun: Rerun) -> None:
         self._rerun = rerun
@@ -141,5 +167,5 @@ class StepObserver(RunHook):
         return self._rerun.conversion.output(workflow_id, call.step_id, call.fn, recorded)
 
     @override
-    def clean_up_registered(self, run: RunInfo, step_id: str) -> None:
-        self._rerun.seen[run.claim.workflow_id].asked_for.append(step_id)
+    def compensation_registered(self, run: RunInfo, step_id: str) -> None:
+        self._rerun.seen[run.claim.workflow_id].registered.append(step_id)

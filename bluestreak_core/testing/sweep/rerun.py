@@ -47,12 +47,10 @@ class Seen:
     arguments: dict[tuple[int, str], Any] = field(default_factory=dict)
     """By generation and step."""
     odd_arguments: list[str] = field(default_factory=list)
-    is_held: bool = False
-    """Whether a live worker has the claim."""
-    asked_for: list[str] = field(default_factory=list)
-    """The clean-ups that the newest run has registered."""
+    registered: list[str] = field(default_factory=list)
+    """The compensations that the newest run has registered."""
     due: list[str] = field(default_factory=list)
-    """The clean-ups that a worker must call: the workflow was cancelled while it had the claim."""
+    """Those that were registered when the workflow was aborted or cancelled."""
 
     generation: int = 0
     """How often the workflow has restarted."""
@@ -85,23 +83,21 @@ class Seen:
         """A worker has claimed the workflow. It may call the unsettled steps again."""
         self.interrupted.update(self.unsettled)
         self.unsettled.clear()
-        self.asked_for.clear()
-        self.is_held = True
+        self.registered.clear()
 
     def note_end(self) -> None:
         """The holder of the claim has ended it, so it interrupted no step."""
         self.unsettled.clear()
-        self.is_held = False
+
+    def note_stop(self) -> None:
+        """The holder of the claim has given the workflow up."""
+        self.note_end()
+        self.due = list(self.registered)
 
     def note_control(self, event: Transition) -> None:
         """A control from outside takes the claim."""
-        self.due = list(self.asked_for) if self.is_held and event is Transition.CANCEL else []
-        self.is_held = False
-
-    def note_crash(self) -> None:
-        """The worker dies now, and calls no clean-ups."""
-        self.is_held = False
-        self.due = []
+        if event is Transition.CANCEL:
+            self.due = list(self.registered)
 
     def uninterrupted(self, step_id: str) -> int:
         """How many calls of a step were not interrupted."""
@@ -136,8 +132,6 @@ class Rerun:
     def note_crash(self) -> None:
         """The worker dies now."""
         self.has_crashed = True
-        for seen in self.seen.values():
-            seen.note_crash()
 
 
 def _plain(args: tuple[Any, ...]) -> Any:

@@ -92,8 +92,8 @@ def crash_everywhere(
     fork, or start other workflows. All of them must end, and end as in the first run. A crash costs
     time, up to a lease: leave more than that between a message and the timeout that it is to meet.
     A workflow that is cancelled, or aborted at its deadline, may have recorded less than in the
-    first run, but nothing else; and its clean-ups are due only if it was cancelled during a run
-    whose worker did not die.
+    first run, but nothing else. What its handler had registered with `ctx.compensate` by then must
+    be carried out.
 
     Raises `CrashUnsafe` with all differences, and `Stuck` if even the first run does not end.
     """

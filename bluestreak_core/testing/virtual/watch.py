@@ -24,7 +24,7 @@ class StepCall:
 
 
 class StepWatch(RunHook):
-    """Notes each call of a step, a transaction or a clean-up."""
+    """Notes each call of a step, a transaction or a compensation."""
 
     def __init__(self, clock: Clock) -> None:
         self.calls: list[StepCall] = []
