@@ -248,8 +248,9 @@ class Client(MessageCalls, WatchCalls):
     ) -> bool:
         """End a workflow at once, in any state. Returns True; False if it had ended before.
 
-        If a worker runs it, the worker cancels its handler, and then calls the clean-ups that the
-        handler has registered by `ctx.on_cancel`. From now on, `wait` raises `WorkflowCancelled`.
+        If a worker runs it, the worker cancels its handler. From now on, `wait` raises
+        `WorkflowCancelled`. If the handler has registered compensations with `ctx.compensate`, the
+        workflow is `stopping` first, and `wait` returns when a worker has carried them out.
         With `session`, the cancellation is a part of the transaction that is in progress in it, see
         `start`.
 

@@ -46,6 +46,7 @@ class EventKind(StrEnum):
     FINISHED = "finished"
     ABORTED = "aborted"
     CANCELLED = "cancelled"
+    STOPPED = "stopped"
 
 
 _ENDS = {
@@ -62,9 +63,9 @@ class TimelineEvent:
     `at` is None if the time is not recorded. `name` is the id of the step or nap, or the worker.
     `RECEIVED` is a step that has received a message, or none in time; `WAIT` is the record
     of how long it waits, an attempt. `ATTEMPT_BEGUN` is the begin of a call that happens at most
-    once. `record` is the source of the event: the claim's entry, the
-    step, the nap, the attempt, the given-up step, the last error; None if the source is the
-    workflow itself.
+    once. `STOPPED` is when it was decided that the workflow ends after its compensations, which are
+    the steps that follow. `record` is the source of the event: the claim's entry, the step, the
+    nap, the attempt, the given-up step, the last error; None if the source is the workflow itself.
     """
 
     kind: EventKind
@@ -164,6 +165,9 @@ def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
     for entry in workflow.claim_log:
         at, name = entry.claimed_at, entry.worker
         yield TimelineEvent(kind=EventKind.CLAIMED, at=at, name=name, record=entry)
+    if workflow.stopped_at is not None:
+        record = workflow.error if workflow.outcome is Status.ABORTED else None
+        yield TimelineEvent(kind=EventKind.STOPPED, at=workflow.stopped_at, record=record)
     yield from _attempts(records, waited_after=False)
     for failed in workflow.failed_steps:
         at, name = failed.failed_at, failed.step_id
@@ -243,7 +247,18 @@ def _state(workflow: Workflow) -> str:
             return f"running on {workflow.worker!r}, lease until {_shown(workflow.timeout_at)}"
         case Status.CANCELLED if workflow.reason is not None:
             return f"cancelled, {_cut(workflow.reason)}"
+        case Status.STOPPING | Status.COMPENSATING:
+            return _stopping(workflow)
     return workflow.status.value
+
+
+def _stopping(workflow: Workflow) -> str:
+    """The state of a workflow that has still to compensate, with what it is to end as."""
+    reason = "" if workflow.reason is None else f" ({_cut(workflow.reason)})"
+    outcome, at = f"to be {workflow.outcome}{reason}", _shown(workflow.timeout_at)
+    if workflow.status is Status.STOPPING:
+        return f"stopping, {outcome}, due {at}"
+    return f"compensating on {workflow.worker!r}, {outcome}, lease until {at}"
 
 
 def _error(error: ErrorRecord) -> str:

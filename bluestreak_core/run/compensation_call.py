@@ -80,14 +80,14 @@ class CompensationCall:
             if isinstance(registered, Raised):
                 return registered
             self._operations.begin()
-            for compensation in reversed(registered):
+            for compensation in registered:
                 await self._carry_out(compensation)
         except CorruptDocument as error:
             return Raised(error, final=True)
         return Returned(None)
 
     async def _replay(self) -> list[Compensation] | Raised:
-        """What the handler has registered on its way to the first thing that is not recorded."""
+        """What is to be carried out: what the handler has registered before it was stopped."""
         workflow, history = self._journal.workflow, self._journal.history
         call = HandlerCall.replaying(self._store, self._journal, self._registration)
         task = asyncio.create_task(call.make(None), context=copy_context())
@@ -105,7 +105,6 @@ class CompensationCall:
         outcome = None if task.cancelled() else outcome_of(task)
         if not call.has_begun and isinstance(outcome, Raised):
             return outcome
-        registered = call.compensations.registered
         ahead = history.steps.keys() - call.used_steps
         if ahead:
             logger.warning(
@@ -116,13 +115,12 @@ class CompensationCall:
                 counted(len(ahead), "recorded step"),
                 min(ahead),
             )
-        return registered
+        return call.compensations.last_first()
 
     async def _carry_out(self, compensation: Compensation) -> None:
         """Call a compensation until it has succeeded or is given up, unless it is recorded."""
         step_id, journal = compensation.step_id, self._journal
-        given_up = {failed.step_id for failed in journal.workflow.failed_steps}
-        if step_id in journal.history.steps or step_id in given_up:
+        if self._is_settled(step_id):
             return
         attempts = Attempts(journal, step_id, compensation.retry)
         while not attempts.are_used_up:
@@ -143,6 +141,11 @@ class CompensationCall:
             *(journal.workflow.workflow_id, step_id),
             *(counted(failed.attempts, "attempt"), in_one_line(failed.error)),
         )
+
+    def _is_settled(self, step_id: str) -> bool:
+        """Whether an earlier run has recorded a compensation, or has given it up."""
+        given_up = (failed.step_id for failed in self._journal.workflow.failed_steps)
+        return step_id in self._journal.history.steps or step_id in given_up
 
     async def _call(self, compensation: Compensation) -> Any:
         step_id, limit = compensation.step_id, compensation.limit

@@ -40,6 +40,10 @@ class Compensations:
         """Register one more."""
         self.registered.append(compensation)
 
+    def last_first(self) -> list[Compensation]:
+        """What was registered, in the order in which it is carried out."""
+        return self.registered[::-1]
+
     async def promise(self) -> None:
         """Record that the workflow compensates. A repeat does no harm."""
         await self._journal.promise()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from collections.abc import Set as AbstractSet
+from datetime import timedelta
 from typing import Any, Self
 
 from bluestreak_core.argument import has_real_type
@@ -25,6 +26,9 @@ from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.replay import Replay, SealedCalls, SealedStore
 from bluestreak_core.run.unawaited import Unawaited
 from bluestreak_core.store import Store
+
+_CLOCKS_DIFFER_BY = timedelta(seconds=10)
+"""At most: a nap that ended so shortly before, by one clock, has not ended yet by another one."""
 
 
 class HandlerCall:
@@ -51,7 +55,7 @@ class HandlerCall:
     def replaying(cls, store: Store, journal: Journal, registration: Registration) -> Self:
         """A call over the records of a workflow that stops; see `replay`."""
         workflow, policy = journal.workflow, registration.policy
-        until = workflow.stopped_at or store.clock.now()
+        until = (workflow.stopped_at or store.clock.now()) + _CLOCKS_DIFFER_BY
         call = cls(store, journal, registration)
         call._replay = replay = Replay(until, call.operations, call.exit, store.clock)
         call._store = SealedStore(store, replay)

@@ -3,8 +3,8 @@
     export MONGODB_URL=mongodb://localhost:27017
     python docs/examples/order_fulfilment.py
 
-After a crash, recorded steps are not repeated. If the order is cancelled while
-it runs, the worker undoes its steps, the last one first.
+After a crash, recorded steps are not repeated. If the order is cancelled or
+cannot be fulfilled, a worker undoes its steps, the last one first.
 """
 
 import asyncio
@@ -47,9 +47,11 @@ class Services:
         return f"parcel-{order_id}"
 
     async def refund(self, order_id: str) -> None:
+        """Undo the charge for an order, if there was one."""
         print(f"refund {order_id}")
 
     async def release(self, order_id: str) -> None:
+        """Undo the reservation for an order, if there was one."""
         print(f"release what is reserved for {order_id}")
 
 
@@ -57,10 +59,11 @@ def register(bluestreak: Bluestreak, services: Services) -> None:
     @bluestreak.handler("order-fulfilment")
     async def fulfil(ctx: Context, order: Order) -> dict[str, str]:
         order_id, customer_id = order["order_id"], order["customer_id"]
+        await ctx.compensate("release-inventory", services.release, order_id)
         reservation_id = await ctx.step(
             "reserve-inventory", services.reserve, order_id, order["items"]
         )
-        ctx.on_cancel("release-inventory", services.release, order_id)
+        await ctx.compensate("refund-customer", services.refund, order_id)
         await ctx.step(
             "charge-customer",
             services.charge,
@@ -68,7 +71,6 @@ def register(bluestreak: Bluestreak, services: Services) -> None:
             customer_id,
             order["cents"],
         )
-        ctx.on_cancel("refund-customer", services.refund, order_id)
         parcel_id = await ctx.step(
             "ship-items", services.ship, order_id, reservation_id
         )

@@ -41,7 +41,7 @@ def drawn(seed: int) -> Scenario:
     clients = Random(f"clients {seed}")
     mail = Random(f"mail {seed}")
     planned = [
-        _with_policies(policies, _with_clean_ups(from_outside, _start(draw, number)))
+        _with_policies(policies, _with_compensations(from_outside, _start(draw, number)))
         for number in range(count)
     ]
     timed = [_with_ways(clients, _with_times(times, start)) for start in planned]
@@ -116,13 +116,13 @@ def _action(draw: Random, workers: int) -> Action:
     )
 
 
-def _with_clean_ups(draw: Random, start: Start) -> Start:
+def _with_compensations(draw: Random, start: Start) -> Start:
     operations = list(start.operations)
     for number in range(draw.choice((0, 1, 3))):
-        clean_up = Operation(
-            id=f"clean-up {number}", kind=Kind.CLEAN_UP, seconds=draw.choice((0, 0.1, 25))
+        compensation = Operation(
+            id=f"compensation {number}", kind=Kind.COMPENSATION, seconds=draw.choice((0, 0.1, 25))
         )
-        operations.insert(draw.randint(0, len(operations)), clean_up)
+        operations.insert(draw.randint(0, len(operations)), compensation)
     return replace(start, operations=tuple(operations))
 
 
@@ -210,13 +210,13 @@ def _orders(draw: Random, count: int) -> tuple[Order, ...]:
 
 
 def _with_early_end(draw: Random, start: Start) -> tuple[Start, list[Order]]:
-    """A start whose workflow may be cancelled soon, while there is something to clean up."""
+    """A start whose workflow may be cancelled soon, while there is something to undo."""
     seconds, at = draw.choice((0, 0.1, 25)), start.at + start.delay + draw.uniform(0, 10)
     if draw.random() < 0.9:
         return start, []
-    clean_up = Operation(id="first clean-up", kind=Kind.CLEAN_UP, seconds=seconds)
+    compensation = Operation(id="first compensation", kind=Kind.COMPENSATION, seconds=seconds)
     cancel = Order(at=round(at, 3), event=Transition.CANCEL, workflow_id=start.workflow_id)
-    return replace(start, operations=(clean_up, *start.operations)), [cancel]
+    return replace(start, operations=(compensation, *start.operations)), [cancel]
 
 
 def _with_receives(draw: Random, start: Start) -> Start:

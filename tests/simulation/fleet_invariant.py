@@ -6,7 +6,7 @@ One function for each, under the name that docs/reliability.md gives it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core import Claim, Status, Workflow, machine
@@ -29,9 +29,6 @@ _MESSAGES = 7
 
 _TIME_TO_EXPIRE = timedelta(minutes=5)
 """By how much later than it might a worker deletes what has ended."""
-
-_TIME_TO_LOOK = timedelta(seconds=60)
-"""How long a workflow has to stay cancelled so that its worker, which lives, surely sees it so."""
 
 # Starting ----------------------------------------------------------------------------------------
 
@@ -99,11 +96,10 @@ def time_limits_cut_steps(record: Record, output: str) -> None:
     record.violated(f"{output} was not cut")
 
 
-def lost_runs_record_only_clean_ups(record: Record, claim: Claim, step_id: str) -> None:
-    """A run that knows that its claim is lost records nothing more but its clean-ups."""
+def lost_runs_record_nothing(record: Record, claim: Claim, step_id: str) -> None:
+    """A run that knows that its claim is lost records nothing more."""
     lease = record.leases.get(claim.key)
-    is_known = lease is not None and lease.loss is not None
-    if is_known and step_id not in record.asked_for[claim.key]:
+    if lease is not None and lease.loss is not None:
         record.violated(f"{claim.workflow_id}: step {step_id} was sent after the loss")
 
 
@@ -117,8 +113,11 @@ def losses_are_known_soon(record: Record, claim: Claim) -> None:
         record.violated(f"{claim.workflow_id}: claim {claim.number} was told {late} late")
 
 
-def naps_end_in_time(record: Record, workflow_id: str, nap_id: str) -> None:
-    """No nap ends early."""
+def naps_end_in_time(record: Record, claim: Claim, nap_id: str) -> None:
+    """No nap ends early, but in a replay to compensate, which allows for clocks that differ."""
+    workflow_id = claim.workflow_id
+    if claim.workflow.status is Status.COMPENSATING:
+        return
     if record.is_still_to_come(record.outputs[workflow_id, f"nap {nap_id}"]):
         record.violated(f"{workflow_id} woke from nap {nap_id} early")
 
@@ -146,7 +145,7 @@ def _expected(record: Record, workflow_id: str, operation: Operation) -> Any:
         case Kind.GATHER:
             branches = operation.branches
             expected: Any = [_expected(record, workflow_id, branch) for branch in branches]
-        case Kind.NAP | Kind.CLEAN_UP:
+        case Kind.NAP | Kind.COMPENSATION:
             expected = operation.id
         case Kind.GIVEN_UP:
             expected = operation.given_up(operation.failures + 1)
@@ -162,54 +161,51 @@ def _expected(record: Record, workflow_id: str, operation: Operation) -> Any:
 
 
 def handlers_begin_before_their_deadline(record: Record, claim: Claim) -> None:
-    """Where nothing goes wrong, no handler begins when its time is over."""
+    """Where nothing goes wrong, no handler begins when its time is over, but to compensate."""
     deadline_at = record.deadline_at(claim.workflow)
     is_over = deadline_at is not None and record.clock.now() > deadline_at
+    if claim.workflow.status is Status.COMPENSATING:
+        return
     if is_over and record.scenario.is_healthy:
         record.violated(f"{claim.workflow_id} ran though its deadline was {deadline_at}")
 
 
-# Clean-ups ---------------------------------------------------------------------------------------
+# Compensations -----------------------------------------------------------------------------------
 
 
-def clean_ups_follow_a_cancellation(record: Record, claim: Claim, step_id: str) -> None:
-    """A clean-up is called where the workflow was cancelled under this claim."""
-    if (claim.workflow_id, claim.number) not in record.cancelled:
+def compensations_follow_an_end(record: Record, claim: Claim, step_id: str) -> None:
+    """A compensation is called where the workflow is to end as aborted or cancelled."""
+    workflow = claim.workflow
+    if workflow.status is not Status.COMPENSATING or workflow.outcome is None:
         record.violated(
-            f"{claim.workflow_id}: clean-up {step_id} was called though nobody has cancelled "
-            f"claim {claim.number}"
+            f"{claim.workflow_id}: compensation {step_id} was called though claim {claim.number} "
+            f"is not for that"
         )
 
 
-def clean_ups_are_called_once(
+def compensations_are_called_once(
     record: Record, claim: Claim, step_id: str, *, is_recorded: bool
 ) -> None:
-    """A clean-up is called once in a run, and once it is recorded in no other."""
-    if is_recorded or step_id in record.cleaned[claim.key]:
-        record.violated(f"{claim.workflow_id}: clean-up {step_id} was called again")
+    """A compensation is called once in a run, and once it is recorded in no other."""
+    if is_recorded or step_id in record.compensated[claim.key]:
+        record.violated(f"{claim.workflow_id}: compensation {step_id} was called again")
 
 
-def clean_ups_come_in_reverse(record: Record, claim: Claim, step_id: str) -> None:
-    """The clean-up that was asked for last is called first."""
-    asked_for, after = record.asked_for[claim.key], record.cleaned[claim.key][-1:]
-    if after and asked_for.index(after[0]) < asked_for.index(step_id):
-        record.violated(f"{claim.workflow_id}: clean-up {step_id} was called after {after[0]}")
+def compensations_come_in_reverse(record: Record, claim: Claim, step_id: str) -> None:
+    """The compensation that was registered last is called first."""
+    registered, after = record.registered[claim.key], record.compensated[claim.key][-1:]
+    if after and registered.index(after[0]) < registered.index(step_id):
+        record.violated(f"{claim.workflow_id}: compensation {step_id} was called after {after[0]}")
 
 
-def clean_ups_are_recorded(record: Record) -> None:
-    """Where workers live on, with their leases, what was asked for is done and recorded."""
-    for key, taken_at in record.taken.items():
-        workflow_id, _ = key
-        lease = record.leases.get(key)
-        if lease is None or record.clock.now() + lease.left < taken_at:
-            continue
-        orders = record.orders[workflow_id]
-        soon = [event for at, event in orders if taken_at <= at <= taken_at + _TIME_TO_LOOK]
-        if soon != [Transition.CANCEL]:
-            continue
-        for step_id in record.asked_for[key]:
-            if (workflow_id, f"step {step_id}") not in record.outputs:
-                record.violated(f"{workflow_id}: clean-up {step_id} was not done")
+def compensations_are_recorded(record: Record, workflow: Workflow) -> None:
+    """What a workflow had registered when it was aborted or cancelled is done and recorded."""
+    workflow_id = workflow.workflow_id
+    if workflow.status not in (Status.ABORTED, Status.CANCELLED):
+        return
+    for of, step_id in sorted(record.due):
+        if of == workflow_id and (workflow_id, f"step {step_id}") not in record.outputs:
+            record.violated(f"{workflow_id}: compensation {step_id} was not done")
 
 
 # Workers -----------------------------------------------------------------------------------------
@@ -250,12 +246,17 @@ def accepted_workflows_end(record: Record, workflow_id: str, workflow: Workflow 
 
 def _is_given_up_late(record: Record, workflow: Workflow) -> bool:
     """Whether it is aborted because of its deadline, and not before that."""
-    deadline_at, ended_at = record.deadline_at(workflow), workflow.finished_at
+    deadline_at, ended_at = record.deadline_at(workflow), _decided_at(workflow)
     if workflow.status is not Status.ABORTED or deadline_at is None or ended_at is None:
         return False
     is_so = workflow.error is not None and workflow.error.type.endswith("DeadlineExceeded")
     is_early = ended_at + timedelta(seconds=_ROUNDING) < deadline_at
     return is_so and (not is_early or not record.has_one_time)
+
+
+def _decided_at(workflow: Workflow) -> datetime | None:
+    """When its end was decided: before its compensations, if there were any."""
+    return workflow.stopped_at or workflow.finished_at
 
 
 def _has_aborted(record: Record, workflow: Workflow) -> bool:
@@ -275,7 +276,7 @@ def cancellations_are_rolled_back(record: Record, workflow: Workflow) -> None:
 
 def deadlines_are_met(record: Record, workflow: Workflow) -> None:
     """Where nothing goes wrong, what is left alone ends by its deadline."""
-    workflow_id, ended_at = workflow.workflow_id, workflow.finished_at
+    workflow_id, ended_at = workflow.workflow_id, _decided_at(workflow)
     deadline_at = record.deadline_at(workflow)
     if ended_at is None or deadline_at is None or not record.scenario.is_healthy:
         return

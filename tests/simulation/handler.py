@@ -52,11 +52,11 @@ class Handler:
                 )
             case Kind.NAP:
                 await ctx.sleep(operation.id, operation.seconds)
-                invariant.naps_end_in_time(self._record, ctx.workflow_id, operation.id)
+                invariant.naps_end_in_time(self._record, current_run().claim, operation.id)
                 return operation.id
-            case Kind.CLEAN_UP:
-                ctx.on_cancel(operation.id, self._clean, ctx, operation)
-                self._record.asked_for[current_run().claim.key].append(operation.id)
+            case Kind.COMPENSATION:
+                await ctx.compensate(operation.id, self._compensate, ctx, operation)
+                self._record.note_registered(current_run().claim, operation.id)
                 return operation.id
             case Kind.ABORT:
                 patiently = Retry(max_attempts=None, initial=operation.seconds)
@@ -168,14 +168,14 @@ class Handler:
                 raise
         return output
 
-    async def _clean(self, ctx: Context, operation: Operation) -> str:
+    async def _compensate(self, ctx: Context, operation: Operation) -> str:
         record, run = self._record, current_run()
         claim, step_id = run.claim, operation.id
         is_recorded = step_id in run.history.steps
-        invariant.clean_ups_follow_a_cancellation(record, claim, step_id)
-        invariant.clean_ups_are_called_once(record, claim, step_id, is_recorded=is_recorded)
-        invariant.clean_ups_come_in_reverse(record, claim, step_id)
-        record.cleaned[claim.key].append(step_id)
+        invariant.compensations_follow_an_end(record, claim, step_id)
+        invariant.compensations_are_called_once(record, claim, step_id, is_recorded=is_recorded)
+        invariant.compensations_come_in_reverse(record, claim, step_id)
+        record.compensated[claim.key].append(step_id)
         record.calls[claim.workflow_id, step_id] += 1
         await asyncio.sleep(operation.seconds)
         return f"{claim.workflow_id}/{step_id}#{record.calls[claim.workflow_id, step_id]}"

@@ -31,7 +31,8 @@ from bluestreak_core.machine import Transition, change
 from bluestreak_core.model import History, NewMessage, NoMessage, Status
 from bluestreak_core.run import Run, commit, message_wait, outcome, step
 from bluestreak_core.run.attempts import Attempts
-from bluestreak_core.run.clean_up import CleanUps
+from bluestreak_core.run.compensation_call import CompensationCall
+from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.exit import Exit, Park, Release
 from bluestreak_core.run.frame import Frame
@@ -140,16 +141,8 @@ def _from_their_answers(held: Iterable[Lease], clock: Clock) -> Iterator[Renewal
         yield _RenewalFromItsAnswer(renewal._span, renewal._leases, clock)
 
 
-_carry_out = CleanUps.carry_out
-
-
-async def _never(*_: Any) -> bool:
-    return False
-
-
-async def _in_their_order(clean_ups: CleanUps) -> None:
-    clean_ups._registered.reverse()
-    await _carry_out(clean_ups)
+def _in_their_order(compensations: Compensations) -> list[Any]:
+    return compensations.registered
 
 
 _on_end = Runs._on_end
@@ -408,11 +401,16 @@ MUTATIONS: dict[str, Mutation] = {
     "steps are not cut": Mutation(2, [(step, "in_time", _without_limit)]),
     "what has ended expires at once": Mutation(5, [(Expiry, "_expire", _expire_everything)]),
     "nothing expires": Mutation(169, [(Expiry, "_expire", _nothing)]),
-    "nothing is cleaned up": Mutation(45, [(CleanUps, "carry_out", _nothing)]),
-    "what has been cleaned up is cleaned up again": Mutation(
-        66, [(CleanUps, "_is_recorded", _never)]
+    "nothing is compensated": Mutation(1, [(CompensationCall, "_carry_out", _nothing)]),
+    "what is compensated is compensated again": Mutation(
+        27, [(CompensationCall, "_is_settled", lambda *_: False)]
     ),
-    "the first clean-up comes first": Mutation(1, [(CleanUps, "carry_out", _in_their_order)]),
+    "the first compensation comes first": Mutation(
+        1, [(Compensations, "last_first", _in_their_order)]
+    ),
+    "a cancelled workflow compensates nothing": Mutation(
+        1, [(machine, "promise", lambda workflow: workflow)]
+    ),
     "a decision to leave is forgotten": Mutation(1, [(Exit, "decide", lambda *_: None)]),
     "a message wakes nobody": Mutation(1, [(machine, "deliver", _count_only)]),
     "a message wakes nobody who is paused": Mutation(

@@ -73,7 +73,7 @@ class Network(StoreWrapper):
 
     @override
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
-        invariant.lost_runs_record_only_clean_ups(self._record, claim, step_id)
+        invariant.lost_runs_record_nothing(self._record, claim, step_id)
         return await super().save_step(claim, step_id, output, now)
 
     @override
@@ -84,7 +84,7 @@ class Network(StoreWrapper):
         fn: Callable[[Any], Awaitable[Any]],
         now: Callable[[], datetime],
     ) -> Any:
-        invariant.lost_runs_record_only_clean_ups(self._record, claim, step_id)
+        invariant.lost_runs_record_nothing(self._record, claim, step_id)
         return await super().transact(claim, step_id, fn, now)
 
     @override
@@ -109,7 +109,7 @@ class Network(StoreWrapper):
         self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
     ) -> Step | NoMessage:
         """Read the count of messages, and then look for one."""
-        invariant.lost_runs_record_only_clean_ups(self._record, claim, step_id)
+        invariant.lost_runs_record_nothing(self._record, claim, step_id)
         workflow = await self.find_workflow(claim.workflow_id)
         found = await super().receive(claim, step_id, names, now, give_up=give_up)
         if isinstance(found, Step):

@@ -12,6 +12,7 @@ from bluestreak_core import (
     Attempt,
     BluestreakError,
     Claim,
+    ErrorRecord,
     FailedStep,
     Failure,
     History,
@@ -19,6 +20,7 @@ from bluestreak_core import (
     Pruned,
     Status,
     Workflow,
+    machine,
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import WAITING, ClaimRequest, NewMessage, NoMessage, Step
@@ -133,10 +135,10 @@ class Observer(StoreWrapper):
 
     def _note_claim(self, before: Workflow, claim: Claim, now: datetime) -> None:
         record, workflow_id = self._record, claim.workflow_id
-        status = claim.workflow.status
-        invariant.moves_follow_the_table(record, workflow_id, Transition.CLAIM, before, status)
+        status, event = claim.workflow.status, machine.claiming(before.status)
+        invariant.moves_follow_the_table(record, workflow_id, event, before, status)
         invariant.nothing_is_claimed_before_it_is_due(record, before, claim, now)
-        if before.status is not Status.RUNNING:
+        if before.status not in machine.held():
             moved_at = [min(at, now) for at in record.moved_at(workflow_id)]
             due_at = max([before.timeout_at, *moved_at])
             record.lateness.append((self.clock.now(), now - due_at, workflow_id))
@@ -358,6 +360,28 @@ class Observer(StoreWrapper):
         invariant.pauses_follow_their_backoff(self._record, claim, failure, now)
         await self._end("fail", claim, lambda: super(Observer, self).fail(claim, failure, now))
 
+    @override
+    async def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
+        await self._end("give_up", claim, lambda: super(Observer, self).give_up(claim, error, now))
+
+    @override
+    async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        await self._end(
+            "postpone", claim, lambda: super(Observer, self).postpone(claim, wake_up_at)
+        )
+
+    @override
+    async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        await self._end(
+            "end_compensated", claim, lambda: super(Observer, self).end_compensated(claim, now)
+        )
+
+    @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        await super().hand_over(claim, now)
+        self._record.note(f"hand_over {claim.workflow_id} by claim {claim.number}")
+        self._record.handed_over[claim.workflow_id] = self.clock.now()
+
     async def _end(self, event: str, claim: Claim, call: Callable[[], Awaitable[T]]) -> T:
         record, workflow_id = self._record, claim.workflow_id
         before = await self._store.find_workflow(workflow_id)
@@ -394,7 +418,8 @@ class Observer(StoreWrapper):
             raise
         record.note(f"{event} {workflow_id}")
         after = await self._found(workflow_id)
-        invariant.moves_follow_the_table(record, workflow_id, event, before, after.status)
+        moved = _carried_out(event, after)
+        invariant.moves_follow_the_table(record, workflow_id, moved, before, after.status)
         self._note_order(
             after, event, was_running=before is not None and before.status is Status.RUNNING
         )
@@ -425,8 +450,9 @@ class Observer(StoreWrapper):
     def _note_commit(self, before: Workflow, event: Transition) -> None:
         (after,) = self._stored(before.workflow_id)
         self._record.note(f"commit {event} {after.workflow_id}")
+        moved = _carried_out(event, after)
         invariant.moves_follow_the_table(
-            self._record, after.workflow_id, event, before, after.status
+            self._record, after.workflow_id, moved, before, after.status
         )
         self._note_order(after, event, was_running=before.status is Status.RUNNING)
 
@@ -437,8 +463,6 @@ class Observer(StoreWrapper):
             record.taken[record.newest[workflow_id].key] = now
         if event is Transition.RETRY:
             record.given_up = {key for key in record.given_up if key[0] != workflow_id}
-        if event is Transition.CANCEL:
-            record.cancelled[workflow_id, workflow.claims] = now
 
     @override
     async def prune(
@@ -477,6 +501,12 @@ class Observer(StoreWrapper):
     def _unread(self, workflow_id: str) -> Sequence[NewMessage]:
         """What is in its mailbox, where nothing can be awaited."""
         return _at_once(self._memory.find_unread(workflow_id, ALL))
+
+
+def _carried_out(event: Transition, after: Workflow) -> Transition:
+    """What was done where `event` was asked for."""
+    is_stop = event is Transition.CANCEL and after.status is Status.STOPPING
+    return Transition.STOP if is_stop else event
 
 
 def _at_once(looking: Coroutine[Any, Any, T]) -> T:

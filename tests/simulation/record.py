@@ -66,8 +66,8 @@ class Record:
     """The newest claim of each workflow."""
     taken: dict[tuple[str, str], datetime] = field(default_factory=dict)
     """When each claim was taken from outside, if it was."""
-    cancelled: dict[tuple[str, int], datetime] = field(default_factory=dict)
-    """When each workflow was cancelled, by the number of its newest claim then."""
+    handed_over: dict[str, datetime] = field(default_factory=dict)
+    """When each workflow that stops was last handed over."""
     orders: defaultdict[str, list[tuple[datetime, Transition]]] = field(
         default_factory=lambda: defaultdict(list)
     )
@@ -120,11 +120,13 @@ class Record:
     sent_before: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     """The messages of the same name that the sender of each one knew to be sent before."""
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
-    asked_for: defaultdict[tuple[str, str], list[str]] = field(
+    registered: defaultdict[tuple[str, str], list[str]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    """The clean-ups that each run has asked for."""
-    cleaned: defaultdict[tuple[str, str], list[str]] = field(
+    """The compensations that each run has registered."""
+    due: set[tuple[str, str]] = field(default_factory=set)
+    """Those that were registered under a claim in force, by workflow and step."""
+    compensated: defaultdict[tuple[str, str], list[str]] = field(
         default_factory=lambda: defaultdict(list)
     )
     """Those that were called in each run."""
@@ -137,6 +139,12 @@ class Record:
         """Note that an invariant does not hold."""
         self.note(f"VIOLATED {text}")
         self.violations.append(text)
+
+    def note_registered(self, claim: Claim, step_id: str) -> None:
+        """A run has registered a compensation."""
+        self.registered[claim.key].append(step_id)
+        if self.is_newest(claim) and claim.key not in self.taken:
+            self.due.add((claim.workflow_id, step_id))
 
     def is_newest(self, claim: Claim) -> bool:
         """Whether no other claim of its workflow has come after this one."""
@@ -177,8 +185,9 @@ class Record:
     def moved_at(self, workflow_id: str) -> Iterator[datetime]:
         """When something from outside may have made a workflow due."""
         yield from (at for at, _ in self.orders[workflow_id])
-        if (woken_at := self.woken.get(workflow_id)) is not None:
-            yield woken_at
+        for moved in (self.woken, self.handed_over):
+            if (moved_at := moved.get(workflow_id)) is not None:
+                yield moved_at
 
     def deadline_at(self, workflow: Workflow) -> datetime | None:
         """When a workflow is given up, if it ever is."""

@@ -39,7 +39,7 @@ class Kind(StrEnum):
     STUBBORN = "step that swallows its cancellation"
     NAP = "nap"
     GATHER = "gather"
-    CLEAN_UP = "clean-up"
+    COMPENSATION = "compensation"
     RETRIED = "step tried again by policy"
     GIVEN_UP = "step given up by policy"
     TRANSACTION = "transaction"
@@ -75,7 +75,7 @@ class Way(StrEnum):
 class Operation:
     """One thing that a handler does: `seconds` is how long it takes, or after how long it is cut.
 
-    A clean-up is asked for, and is done if the workflow is cancelled.
+    A compensation is registered, and is called if the workflow is aborted or cancelled.
 
     A flaky step fails `failures` times in all, caught by nobody. So does one that is tried again by
     a policy, which catches that, and pauses for `seconds` at first. One that is given up fails each

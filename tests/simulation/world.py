@@ -148,10 +148,9 @@ class _World:
                 invariant.cancellations_are_rolled_back(record, workflow)
                 invariant.deadlines_are_met(record, workflow)
                 invariant.expiry_comes_in_time(record, workflow)
+                invariant.compensations_are_recorded(record, workflow)
             await self._audit_mail(workflow_id)
         invariant.transactions_are_done_once(record)
-        if not self._setting.scenario.actions:
-            invariant.clean_ups_are_recorded(record)
         invariant.undisturbed_steps_are_called_once(record)
         invariant.nothing_due_is_claimed_late(record)
 
