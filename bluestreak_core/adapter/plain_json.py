@@ -270,6 +270,13 @@ def _checked(kind: type[T], data: Any) -> T:
     return data
 
 
+def _flag(data: Any) -> bool:
+    """True or false; a database without this type has 1 or 0."""
+    if type(data) is int and data in (0, 1):
+        return bool(data)
+    return _checked(bool, data)
+
+
 def _instant_text(instant: datetime) -> str:
     return instant.isoformat(timespec="milliseconds")
 
@@ -283,7 +290,8 @@ def _instant(text: Any) -> datetime:
 
 _SCALARS: Mapping[type, _Form] = {
     datetime: _Form(_instant_text, _instant, is_scalar=True),
-    **{kind: _Form(kind, partial(_checked, kind), is_scalar=True) for kind in (str, int, bool)},
+    **{kind: _Form(kind, partial(_checked, kind), is_scalar=True) for kind in (str, int)},
+    bool: _Form(bool, _flag, is_scalar=True),
 }
 
 

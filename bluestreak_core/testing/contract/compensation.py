@@ -162,7 +162,7 @@ class CompensationContract(Rules):
         ended = Status.CANCELLED if refusal else Status.STOPPING
         assert workflow.status is ended
 
-    @rule("#compensation")
+    @rule("#compensation", SupportsCompensation)
     @pytest.mark.parametrize("status", PLACES)
     async def test_a_cancelled_workflow_that_compensates_stops_wherever_it_is(
         self, store: Compensating, status: Status
@@ -225,7 +225,7 @@ class CompensationContract(Rules):
             await store.give_up(stale, ERROR, NOW + LEASE)
         assert await found(store, "w") == before
 
-    @rule("Store.claim")
+    @rule("Store.claim", SupportsCompensation)
     @pytest.mark.parametrize("outcome", [Status.ABORTED, Status.CANCELLED])
     async def test_a_stopping_workflow_is_claimed_to_compensate(
         self, store: Compensating, outcome: Status
@@ -239,7 +239,7 @@ class CompensationContract(Rules):
         assert claim.workflow == await found(store, "w")
         assert (claim.workflow.status, claim.workflow.crashes) == (Status.COMPENSATING, 0)
 
-    @rule("Store.claim")
+    @rule("Store.claim", SupportsCompensation)
     async def test_an_expired_lease_of_a_compensating_workflow_counts_as_a_crash(
         self, store: Compensating
     ) -> None:
@@ -250,7 +250,7 @@ class CompensationContract(Rules):
             await store.end_compensated(stale, LATER + LEASE)
         assert await found(store, "w") == claim.workflow
 
-    @rule("Store.claim")
+    @rule("Store.claim", SupportsCompensation)
     async def test_workflows_of_all_kinds_are_claimed_together(self, store: Compensating) -> None:
         await store.create(new("idle"))
         await store.create(new("crashed"))
@@ -267,7 +267,7 @@ class CompensationContract(Rules):
         crashes = {claim.workflow_id: claim.workflow.crashes for claim in claims}
         assert crashes == {"crashed": 1, "idle": 0, "new": 0, "w": 1}
 
-    @rule("Store.renew")
+    @rule("Store.renew", SupportsCompensation)
     async def test_a_claim_to_compensate_is_renewed(self, store: Compensating) -> None:
         stale = await promised(store, "v")
         await store.control("v", Transition.CANCEL, NOW)
@@ -278,7 +278,7 @@ class CompensationContract(Rules):
         assert await store.renew([stale, claim, running], now, LEASE) == [stale]
         assert (await found(store, "v")).timeout_at == now + LEASE
 
-    @rule("#compensation")
+    @rule("#compensation", SupportsCompensation)
     async def test_compensations_are_recorded_like_steps(self, store: Compensating) -> None:
         await compensating(store)
         claim = await _claim(store, LATER + LEASE)
@@ -289,7 +289,7 @@ class CompensationContract(Rules):
         assert (workflow.failed_steps, workflow.crashes) == ((given_up,), 0)
         assert (await store.history([claim]))["w"].steps == {"refund": "done"}
 
-    @rule("#compensation")
+    @rule("#compensation", SupportsCompensation)
     @pytest.mark.parametrize("call", ENDINGS)
     @pytest.mark.parametrize("outcome", [Status.ABORTED, Status.CANCELLED])
     async def test_a_claim_to_compensate_ends_once(
@@ -301,7 +301,7 @@ class CompensationContract(Rules):
             await end(store, claim, LATER)
             assert await found(store, "w") == ended(claim.workflow, LATER)
 
-    @rule("#compensation")
+    @rule("#compensation", SupportsCompensation)
     @pytest.mark.parametrize("call", ENDINGS)
     async def test_a_stale_caller_ends_no_claim_to_compensate(
         self, store: Compensating, call: str
@@ -324,7 +324,7 @@ class CompensationContract(Rules):
         await store.postpone(claim, NOW + LEASE)  # a repeat that comes late
         assert await found(store, "w") == again.workflow
 
-    @rule("#compensation")
+    @rule("#compensation", SupportsCompensation)
     @pytest.mark.parametrize("event", machine.CONTROL)
     @pytest.mark.parametrize("begin", [stopped, compensating], ids=["stopping", "compensating"])
     async def test_a_workflow_that_stops_is_not_controlled_from_outside(
@@ -340,7 +340,7 @@ class CompensationContract(Rules):
         assert refused.value.status == before.status
         assert await found(store, "w") == before
 
-    @rule("#compensation")
+    @rule("#compensation", SupportsCompensation)
     @pytest.mark.parametrize("outcome", [Status.ABORTED, Status.CANCELLED])
     async def test_what_has_compensated_is_not_retried(
         self, store: Compensating, outcome: Status
@@ -352,7 +352,7 @@ class CompensationContract(Rules):
         assert refused.value.status == machine.COMPENSATED
         assert await found(store, "w") == before
 
-    @rule("#compensation")
+    @rule("#compensation", SupportsCompensation)
     async def test_a_finished_workflow_forgets_nothing_that_it_has_promised(
         self, store: Compensating
     ) -> None:
@@ -362,7 +362,7 @@ class CompensationContract(Rules):
         with pytest.raises(TransitionRefused):
             await store.control("w", Transition.CANCEL, LATER)
 
-    @rule("#hints")
+    @rule("#hints", SupportsCompensation)
     async def test_a_workflow_that_stops_is_work(self, store: Compensating) -> None:
         claim = await promised(store)
         await store.claim(ClaimRequest(worker="worker", now=LATER, lease=LEASE, limit=1))
@@ -370,14 +370,14 @@ class CompensationContract(Rules):
             await store.give_up(claim, ERROR, NOW)
             await wait
 
-    @rule("#hints")
+    @rule("#hints", SupportsCompensation)
     async def test_a_worker_whose_workflow_stops_is_woken(self, store: Compensating) -> None:
         await promised(store)
         async with begun(store.wait_for_control("worker", store.clock.now(), LONG)) as wait:
             await store.control("w", Transition.CANCEL, store.clock.now())
             assert await wait
 
-    @rule("#hints")
+    @rule("#hints", SupportsCompensation)
     async def test_the_end_after_compensations_ends_a_wait_for_it(
         self, store: Compensating
     ) -> None:
@@ -386,7 +386,7 @@ class CompensationContract(Rules):
             await store.end_compensated(claim, LATER)
             assert await wait
 
-    @rule("SupportsForks.fork", SupportsForks)
+    @rule("SupportsForks.fork", SupportsForks, SupportsCompensation)
     async def test_a_fork_has_promised_nothing(self, store: Compensating) -> None:
         await stopped(store)
         forks = require(store, SupportsForks, "fork()")
@@ -394,14 +394,14 @@ class CompensationContract(Rules):
         fork = await found(store, "fork")
         assert (fork.compensates, fork.outcome, fork.stopped_at) == (False, None, None)
 
-    @rule("SupportsPruning.prune", SupportsPruning)
+    @rule("SupportsPruning.prune", SupportsPruning, SupportsCompensation)
     async def test_a_workflow_that_stops_is_not_deleted(self, store: Compensating) -> None:
         await stopped(store)
         pruning = require(store, SupportsPruning, "prune()")
         pruned = await pruning.prune(NOW + LEASE, ENDED, 10, NOW + LEASE)
         assert (pruned.workflows, (await found(store, "w")).status) == (0, Status.STOPPING)
 
-    @rule("SupportsSearch.find_page", SupportsSearch)
+    @rule("SupportsSearch.find_page", SupportsSearch, SupportsCompensation)
     async def test_workflows_that_stop_are_listed_and_counted(self, store: Compensating) -> None:
         await stopped(store)
         await store.create(new("other"))
