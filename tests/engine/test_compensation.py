@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,10 @@ from bluestreak_core import (
     Abort,
     Bluestreak,
     Context,
+    CorruptDocument,
     DeadlineExceeded,
+    DuplicateStep,
+    EventKind,
     Retry,
     Status,
     StepFailed,
@@ -22,9 +25,10 @@ from bluestreak_core import (
     WorkflowAborted,
     WorkflowCancelled,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock, RecordingStore
 from tests.arrange import pass_time
-from tests.engine.arrange import DAY, Fleet, transaction, workflow_of
+from tests.engine.arrange import DAY, Bare, Fleet, listed, on_memory, transaction, workflow_of
 
 SECOND = timedelta(seconds=1)
 
@@ -223,3 +227,396 @@ async def test_what_has_compensated_is_not_retried(fleet: Fleet) -> None:
         await _ended(fleet, shop)
         with pytest.raises(TransitionRefused, match="'retry' is refused while 'compensated'"):
             await client.retry("w")
+
+
+# The replay --------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_replay_calls_no_step_and_writes_nothing(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    shop = Shop(wait_for_payment)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w")
+        store.begun.clear()
+        await _ended(fleet, shop)
+    assert shop.undone == UNDONE
+    recorded = {call: store.begun[call] for call in ("save_step", "receive", "save_attempt")}
+    assert recorded == {"save_step": 2, "receive": 0, "save_attempt": 0}
+    assert store.begun["promise"] == store.begun["park_until_message"] == 0
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_a_replay_stops_in_a_nap_that_had_not_ended(fleet: Fleet, clock: ManualClock) -> None:
+    late: list[str] = []
+
+    async def sleep_and_register(ctx: Context) -> None:
+        await ctx.sleep("nap", DAY)
+        await ctx.compensate("late", late.append, "late")
+
+    shop = Shop(sleep_and_register)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w")
+        clock.advance(2 * DAY)  # nobody compensates until the nap is over
+        await _ended(fleet, shop)
+    assert (shop.undone, late) == (UNDONE, [])
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_a_replay_passes_branches_that_are_recorded(fleet: Fleet) -> None:
+    async def branch(ctx: Context, name: str) -> None:
+        await ctx.step(name, shop.do, name)
+        await ctx.compensate(f"undo {name}", shop.do, f"undo {name}")
+
+    async def branches(ctx: Context) -> None:
+        await asyncio.gather(branch(ctx, "a"), branch(ctx, "b"))
+        await ctx.receive("payment", "paid")
+
+    shop = Shop(branches)
+    bluestreak = await fleet.parking(shop.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await pass_time(fleet.clock, lambda: len(shop.done) == 4)
+        await bluestreak.cancel("w")
+        await pass_time(fleet.clock, lambda: len(shop.done) == 8)
+        with pytest.raises(WorkflowCancelled):
+            await bluestreak.wait("w")
+    assert sorted(shop.undone[2:4]) == ["undo a", "undo b"]
+    assert shop.undone[4:] == UNDONE
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_a_replay_does_not_wait_for_ever_outside_of_steps(
+    fleet: Fleet, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    inside = asyncio.Event()
+
+    async def wait_elsewhere(ctx: Context) -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    shop = Shop(wait_elsewhere)
+    bluestreak = await fleet.handling(shop.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+        await bluestreak.cancel("w")
+        await pass_time(clock, lambda: len(shop.done) == 4)
+        with pytest.raises(WorkflowCancelled):
+            await bluestreak.wait("w")
+    assert shop.undone == UNDONE
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_a_replay_that_stops_before_what_is_recorded_says_so(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go_on_after_an_error(ctx: Context) -> None:
+        try:
+            await ctx.step("first", fail, ctx)
+        except ValueError:
+            await ctx.step("second", str)
+        await wait_for_payment(ctx)
+
+    shop = Shop(go_on_after_an_error)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w")
+        await _ended(fleet, shop)
+    assert shop.undone == UNDONE
+    said = "its handler went no further than step 'first', and did not ask for 1 recorded step"
+    assert said in caplog.text
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_nothing_is_undone_beside_a_step_in_flight(fleet: Fleet, clock: ManualClock) -> None:
+    inside, go_on = asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    async def stubborn() -> None:
+        inside.set()
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+        done.append("reserved")
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.compensate("release", done.append, "released")
+        await ctx.step("reserve", stubborn)
+
+    first, second = await fleet.handling(handle), await fleet.handling(handle)
+    async with fleet.polling(first), fleet.polling(second):
+        await first.start("w", "h")
+        await inside.wait()
+        await second.cancel("w")
+        stopping = await workflow_of(second)
+        for _ in range(20):
+            await asyncio.sleep(0)
+            clock.advance(SECOND)
+        assert (stopping.status, done) == (Status.STOPPING, [])
+        go_on.set()
+        await pass_time(clock, lambda: len(done) == 2)
+        with pytest.raises(WorkflowCancelled):
+            await second.wait("w")
+    assert done == ["reserved", "released"]
+
+
+# Carrying out ------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_compensation_is_tried_again_after_a_pause_in_which_it_leaves_memory(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    calls: list[None] = []
+
+    async def refund() -> str:
+        calls.append(None)
+        if len(calls) < 3:
+            raise ConnectionError("no answer")
+        return "refunded"
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.compensate("refund", refund, retry=Retry(initial=3600, jitter=0))
+        raise Abort("sold out")
+
+    bluestreak = await fleet.handling(handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        for attempts in (1, 2):
+            await pass_time(clock, lambda: len(calls) == attempts)  # noqa: B023 - called at once
+            await pass_time(clock, lambda: bluestreak.health().runs == 0)
+            workflow = await workflow_of(bluestreak)
+            assert (workflow.status, workflow.outcome) == (Status.STOPPING, Status.ABORTED)
+            assert workflow.timeout_at - clock.now() > timedelta(minutes=50)
+            clock.advance(timedelta(hours=2))
+        with pytest.raises(WorkflowAborted, match="sold out"):
+            await bluestreak.wait("w")
+    assert len(calls) == 3
+    step = await bluestreak.find_step("w", "refund")
+    assert step is not None
+    assert step.output == "refunded"
+
+
+@pytest.mark.asyncio
+async def test_a_compensation_that_is_given_up_is_reported_and_the_others_run(
+    fleet: Fleet, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+
+    def give_up_at_once() -> None:
+        raise Abort("the card is closed")
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.compensate("release", done.append, "released")
+        await ctx.compensate("refund", give_up_at_once)
+        await ctx.compensate("tell", fail, ctx, retry=Retry(max_attempts=2, initial=0))
+        await ctx.compensate("odd", object)
+        raise Abort("sold out")
+
+    bluestreak = await fleet.handling(handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="sold out"):
+            await bluestreak.wait("w")
+    assert done == ["released"]
+    failed = {step.step_id: step.attempts for step in (await workflow_of(bluestreak)).failed_steps}
+    assert failed == {"refund": 1, "tell": 2}
+    given_up = "compensation 'tell' is given up after 2 attempts: ValueError: out of paper"
+    assert given_up in caplog.text
+    assert "compensation 'odd' is recorded without its output" in caplog.text
+    step = await bluestreak.find_step("w", "odd")
+    assert step is not None
+    assert step.output is None
+
+
+@pytest.mark.asyncio
+async def test_a_compensation_is_cut_by_its_time_limit(fleet: Fleet) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.compensate(
+            "refund", asyncio.Event().wait, timeout=0.001, retry=Retry(max_attempts=1)
+        )
+        raise Abort("sold out")
+
+    bluestreak = await fleet.handling(handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match="sold out"):
+            await bluestreak.wait("w")
+    (failed,) = (await workflow_of(bluestreak)).failed_steps
+    assert failed.error.type.endswith("StepTimeout")
+
+
+@pytest.mark.asyncio
+async def test_another_worker_goes_on_where_one_has_died(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock
+) -> None:
+    shop = Shop(wait_for_payment)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w")
+        request = ClaimRequest(worker="dead", now=clock.now(), lease=10 * SECOND, limit=1)
+        (claim,) = await store.claim(request)
+        await store.save_step(claim, "refund", "by the dead worker", clock.now())
+        clock.advance(10 * SECOND)
+        assert await _ended(fleet, shop) is Status.CANCELLED
+        assert shop.undone == UNDONE[1:]
+        assert (await workflow_of(client)).crashes == 0
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_a_stopping_worker_releases_what_it_compensates(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    inside, done = asyncio.Event(), list[str]()
+
+    async def hang() -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.compensate("never reached", done.append, "reached")
+        await ctx.compensate("hang", hang)
+        raise Abort("sold out")
+
+    bluestreak = await fleet.handling(handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+    workflow = await workflow_of(bluestreak)
+    assert (workflow.status, workflow.timeout_at) == (Status.STOPPING, clock.now())
+    assert done == []
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_compensations_that_take_down_workers_are_given_up(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop(wait_for_payment)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w", "why")
+        for _ in range(3):
+            request = ClaimRequest(worker="dead", now=clock.now(), lease=SECOND, limit=1)
+            assert len(await store.claim(request)) == 1
+            clock.advance(SECOND)
+        bluestreak = await fleet.parking(shop.handle, max_crashes=2)
+        async with fleet.polling(bluestreak):
+            with pytest.raises(WorkflowCancelled, match="why"):
+                await bluestreak.wait("w")
+    assert shop.undone == []
+    assert "workflow 'w' has ended with incomplete compensations" in caplog.text
+    assert "3 leases in a row" in caplog.text
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_an_input_that_no_run_can_read_ends_the_workflow_without_its_compensations(
+    fleet: Fleet, store: RecordingStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = Shop(wait_for_payment)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w")
+    store.failing["history"] = CorruptDocument("steps", "w", "output", "is odd")
+    assert await _ended(fleet, shop) is Status.CANCELLED
+    assert shop.undone == []
+    assert "workflow 'w' has ended with incomplete compensations" in caplog.text
+
+
+@pytest.mark.asyncio
+async def test_a_store_that_cannot_compensate_is_refused_at_the_call(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    shop = Shop(wait_for_payment)
+    bluestreak = await fleet.engine(Bare(store), max_failures=0)
+    bluestreak.register_handler("h", shop.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=r"ctx\.compensate\(\).*Bare cannot compensate"):
+            await bluestreak.wait("w")
+
+
+@pytest.mark.asyncio
+async def test_a_compensation_shares_its_ids_with_the_steps(fleet: Fleet) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", str)
+        await ctx.compensate("s", str)
+
+    bluestreak = await fleet.handling(handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        with pytest.raises(WorkflowAborted, match=DuplicateStep.__name__):
+            await bluestreak.wait("w")
+
+
+@pytest.mark.asyncio
+async def test_a_cancellation_before_the_promise_undoes_nothing(
+    fleet: Fleet, store: RecordingStore
+) -> None:
+    shop = Shop(wait_for_payment)
+    bluestreak = await fleet.handling(shop.handle)
+
+    async def cancel_first(ctx: Context, input: None) -> None:
+        await bluestreak.cancel("w")
+        await ctx.compensate("undo", shop.do, "undone")
+
+    bluestreak.register_handler("early", cancel_first)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "early")
+        with pytest.raises(WorkflowCancelled):
+            await bluestreak.wait("w")
+        await pass_time(fleet.clock, lambda: bluestreak.health().runs == 0)
+    assert (await workflow_of(bluestreak)).status is Status.CANCELLED
+    assert shop.done == []
+
+
+# Looking -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.asyncio
+async def test_a_workflow_that_stops_is_listed_counted_and_described(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock
+) -> None:
+    shop = Shop(wait_for_payment)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w", "changed my mind")
+        assert await listed(client.list(status="stopping")) == ["w"]
+        assert (await client.count(by="status"))["stopping"] == 1
+        described = str(await client.describe("w"))
+        assert "'h': stopping, to be cancelled ('changed my mind'), due 20" in described
+        request = ClaimRequest(worker="worker", now=clock.now(), lease=SECOND, limit=1)
+        await store.claim(request)
+        assert await listed(client.list(status="compensating")) == ["w"]
+        described = str(await client.describe("w"))
+        assert "compensating on 'worker', to be cancelled ('changed my mind'), lease" in described
+        clock.advance(SECOND)
+        await _ended(fleet, shop)
+        timeline = await client.describe("w")
+        kinds = [(event.kind, event.name) for event in timeline.events if event.kind != "claimed"]
+        after = kinds[[kind for kind, _ in kinds].index(EventKind.STOPPED) :]
+        steps = [(EventKind.STEP, "refund"), (EventKind.STEP, "release")]
+        assert after == [(EventKind.STOPPED, None), *steps, (EventKind.CANCELLED, None)]
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_a_fork_from_before_what_was_undone_compensates_by_itself(fleet: Fleet) -> None:
+    shop = Shop(wait_for_payment)
+    async with parked(fleet, shop) as client:
+        await client.cancel("w")
+        await _ended(fleet, shop)
+        await client.fork("w", "f", before="charge")
+        bluestreak = await fleet.parking(shop.handle)
+        async with fleet.polling(bluestreak):
+            await pass_time(fleet.clock, lambda: len(shop.undone) == 3)
+            await pass_time(fleet.clock, lambda: bluestreak.health().runs == 0)
+            assert (await workflow_of(client, "f")).compensates
+            await client.cancel("f")
+            with pytest.raises(WorkflowCancelled):
+                await bluestreak.wait("f")
+    assert shop.undone == [*UNDONE, "charged", *UNDONE]
