@@ -33,7 +33,7 @@ from bluestreak_core import (
     WorkflowSummary,
     machine,
 )
-from bluestreak_core.machine import Change, Transition
+from bluestreak_core.machine import Change, Transition, change
 from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Published, Step
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
@@ -346,6 +346,47 @@ class RenewsInVain(MemoryStore, SupportsThreadRenewal):
             def close(self) -> None: ...
 
         return Refusing()
+
+
+# Compensation ----------------------------------------------------------------------------------
+
+
+class CancelsInSpiteOfAPromise(MemoryStore):
+    @override
+    async def control(
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
+    ) -> None:
+        workflow = self._workflows.existing(workflow_id).workflow
+        self._workflows.put(replace(workflow, compensates=False))
+        await super().control(workflow_id, event, now, reason)
+
+
+class PromisesUnderAnyClaim(MemoryStore):
+    @override
+    async def promise(self, claim: Claim) -> None:
+        record = self._workflows.claimed(claim)
+        record.workflow = machine.promise(record.workflow)
+
+
+class HandsOverWhatAnotherClaimHolds(MemoryStore):
+    @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        self._workflows.put(replace(workflow, timeout_at=min(workflow.timeout_at, now)))
+
+
+class ForgetsWhatAWorkflowIsToEndAs(MemoryStore):
+    @override
+    async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        await super().postpone(claim, wake_up_at)
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        self._workflows.put(replace(workflow, outcome=None))
+
+
+class AbortsWhatWasCancelled(MemoryStore):
+    @override
+    async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        self._workflows.end(claim, change.end_compensated(Status.ABORTED, now))
 
 
 # Messages --------------------------------------------------------------------------------------
@@ -855,6 +896,24 @@ WRONG = [
         RenewsInVain,
         StoreContract.test_a_renewer_extends_leases_while_the_loop_is_blocked,
     ),
+    _wrong(
+        CancelsInSpiteOfAPromise,
+        StoreContract.test_a_cancelled_workflow_that_compensates_stops_wherever_it_is,
+    ),
+    _wrong(CancelsInSpiteOfAPromise, StoreContract.test_what_has_compensated_is_not_retried),
+    _wrong(
+        PromisesUnderAnyClaim,
+        StoreContract.test_a_promise_under_a_claim_that_was_taken_is_refused,
+    ),
+    _wrong(
+        HandsOverWhatAnotherClaimHolds,
+        StoreContract.test_a_run_whose_claim_was_not_stopped_hands_nothing_over,
+    ),
+    _wrong(
+        ForgetsWhatAWorkflowIsToEndAs,
+        StoreContract.test_a_postponed_workflow_is_due_at_its_instant,
+    ),
+    _wrong(AbortsWhatWasCancelled, StoreContract.test_a_claim_to_compensate_ends_once),
     _wrong(ReceivesAMessageTwice, StoreContract.test_a_message_is_received_once),
     _wrong(TakesAMessageWithoutALock, StoreContract.test_no_two_steps_receive_the_same_message),
     _wrong(
