@@ -14,7 +14,6 @@ from bluestreak_core.retry import Retry
 from bluestreak_core.run import recorded
 from bluestreak_core.run.callback_verbs import CallbackVerbs
 from bluestreak_core.run.compensation_verbs import CompensationVerbs
-from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.info import WorkflowInfo
 from bluestreak_core.run.lasting_verbs import LastingVerbs
 from bluestreak_core.run.message_verbs import MessageVerbs

@@ -51,8 +51,6 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
         frame.use_step(step_id)
     if frame.is_recorded(step_id):
         return frame.recorded(step_id, fn)
-    if frame.replay is not None:
-        await frame.replay.suspend("step", step_id)
     if retry is not None or at_most_once:
         calling = partial(call_once, frame, step_id, fn, args, limit)
         saving = partial(frame.journal.save_step, step_id, fn=fn)
@@ -72,7 +70,9 @@ def call_once(
     args: tuple[Any, ...],
     limit: timedelta | None,
 ) -> Coroutine[Any, Any, Any]:
-    """Call the function of a step, within its time limit."""
+    """Call the function of a step, within its time limit; in a replay, wait for ever instead."""
+    if frame.replay is not None:
+        return frame.replay.suspend("step", step_id)
     calling = frame.calls.call(CallKind.STEP, step_id, fn, args)
     return calling if limit is None else in_time(limit, frame.workflow_id, step_id, calling)
 

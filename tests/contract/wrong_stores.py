@@ -24,7 +24,6 @@ from bluestreak_core import (
     PlainRules,
     Query,
     Renewer,
-    Status,
     StoreUnavailable,
     SupportsThreadRenewal,
     SystemClock,

@@ -288,6 +288,65 @@ async def test_a_replay_passes_branches_that_are_recorded(fleet: Fleet) -> None:
     assert shop.undone[4:] == UNDONE
 
 
+WAITS: dict[str, Cause] = {
+    "callback": lambda ctx: ctx.callback("answer", hand_over),
+    "poll": lambda ctx: ctx.poll("polled", still_nothing, every=DAY, timeout=2 * DAY),
+    "race": lambda ctx: ctx.race(
+        "first", paid=lambda: wait_for_payment(ctx), expired=lambda: ctx.sleep("expiry", DAY)
+    ),
+    "parallel": lambda ctx: ctx.parallel("both", {"pay": wait_for_payment, "again": wait_a_day}),
+    "map": lambda ctx: ctx.map("each", fail_with, [1, 2], retry=Retry(initial=DAY), tolerate=1),
+    "sleep": lambda ctx: ctx.sleep("nap", DAY),
+    "transaction": lambda ctx: ctx.transaction("book", hang),
+    "step with a time limit": lambda ctx: ctx.step(
+        "work", hang, timeout=1, retry=Retry(initial=DAY)
+    ),
+    "step called at most once": lambda ctx: ctx.step("work", hang, at_most_once=True),
+}
+
+
+async def hand_over(token: str) -> None: ...
+
+
+async def still_nothing(state: None) -> None: ...
+
+
+async def wait_a_day(ctx: Context) -> None:
+    await ctx.sleep("day", DAY)
+
+
+async def fail_with(item: int) -> None:
+    raise ConnectionError(item)
+
+
+async def hang(session: object = None) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.asyncio
+@on_memory
+@pytest.mark.parametrize("kind", WAITS)
+async def test_an_order_is_undone_wherever_it_waits(
+    fleet: Fleet, store: RecordingStore, clock: ManualClock, kind: str
+) -> None:
+    shop = Shop(WAITS[kind])
+    bluestreak = await fleet.handling(shop.handle, park_after=1)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await pass_time(clock, lambda: len(shop.done) == 2)
+        later = clock.now() + 10 * SECOND
+        await pass_time(clock, lambda: clock.now() > later)
+        records = await store.records("w")
+        await bluestreak.cancel("w")
+        await pass_time(clock, lambda: len(shop.done) == 4)
+        with pytest.raises(WorkflowCancelled):
+            await bluestreak.wait("w")
+    assert shop.undone == UNDONE
+    after = await store.records("w")
+    assert [step.step_id for step in after.steps[len(records.steps) :]] == ["refund", "release"]
+    assert (after.naps, after.attempts) == (records.naps, records.attempts)
+
+
 @pytest.mark.asyncio
 @on_memory
 async def test_a_replay_does_not_wait_for_ever_outside_of_steps(
