@@ -147,7 +147,7 @@ async def test_a_fork_that_is_cancelled_meanwhile_is_new_all_the_same(
     await _source(store, 1)
 
     def cancel() -> None:
-        ((accepted, update),) = transitions.control(Transition.CANCEL, NOW, "enough")
+        (accepted, update), *_ = transitions.control(Transition.CANCEL, NOW, "enough")
         assert raw.workflows.update_one({"workflowId": "f"} | accepted, update).matched_count
 
     application.sent.before["update"] = cancel

@@ -393,7 +393,8 @@ async def test_closing_the_store_ends_its_stream(processes: list[Process]) -> No
 
 
 def _looks_for_control(process: Process) -> int:
-    return sum("worker" in command["filter"] for command in process.sent.named("find"))
+    filters = [command["filter"] for command in process.sent.named("find")]
+    return sum(any("worker" in branch for branch in found.get("$or", [])) for found in filters)
 
 
 async def test_without_a_stream_a_worker_looks_twice_a_second_for_what_is_taken_from_it(
