@@ -404,8 +404,11 @@ async def test_nothing_is_undone_beside_a_step_in_flight(fleet: Fleet, clock: Ma
                 await go_on.wait()
         done.append("reserved")
 
+    async def release() -> None:
+        done.append("released")
+
     async def handle(ctx: Context, input: None) -> None:
-        await ctx.compensate("release", done.append, "released")
+        await ctx.compensate("release", release)
         await ctx.step("reserve", stubborn)
 
     first, second = await fleet.handling(handle), await fleet.handling(handle)
