@@ -417,7 +417,7 @@ async def test_nothing_is_undone_beside_a_step_in_flight(fleet: Fleet, clock: Ma
         await inside.wait()
         await second.cancel("w")
         stopping = await workflow_of(second)
-        for _ in range(20):
+        for _ in range(200):
             await asyncio.sleep(0)
             clock.advance(SECOND)
         assert (stopping.status, done) == (Status.STOPPING, [])
