@@ -211,7 +211,7 @@ def restart(workflow: Workflow, input: Any, now: datetime) -> Change:
     restarted_at = now if begun_at is None else max(now, begun_at + _MILLISECOND)
     anew = {"restarted_at": restarted_at, "failures": 0, "crashes": 0}
     return _ending(Transition.RESTART, now, input=input, **anew)._replace(
-        clear=("error", "failed_steps", "beats"), add={"generation": 1}
+        clear=("error", "failed_steps", "beats", "compensates"), add={"generation": 1}
     )
 
 

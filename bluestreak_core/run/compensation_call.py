@@ -29,6 +29,7 @@ from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.run.outcome import Raised, Returned, outcome_of
+from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.time_limit import in_time
 from bluestreak_core.store import Store
 

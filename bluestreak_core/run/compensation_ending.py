@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import assert_never
 
-from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
+from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release, Restart
 from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.outcome import Outcome, Raised, Returned
@@ -40,5 +40,7 @@ class CompensationEnding:
                 self._journal.lease.check()
                 if error is not None:
                     raise error
+            case Restart():
+                raise AssertionError("a compensation cannot restart its workflow")
             case _:
                 assert_never(outcome)

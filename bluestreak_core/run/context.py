@@ -26,9 +26,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context(
-    MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs, CompensationVerbs
-):
+class Context(MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs, CompensationVerbs):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a

@@ -33,7 +33,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Change, Transition, change
-from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Published, Step
+from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Published, Status, Step
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ManualClock,
