@@ -56,12 +56,13 @@ from bluestreak_core.store import (
     WorkflowSummary,
 )
 from bluestreak_core.store.query import to_summary
+from bluestreak_memory.children import Children
 from bluestreak_memory.messages import Messages
 from bluestreak_memory.session import MemorySession
 
 
 class MemoryStore(
-    Messages, Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning
+    Messages, Children, Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning
 ):
     """A store in the memory of one process, which forgets everything when the process ends.
 
@@ -308,7 +309,8 @@ class MemoryStore(
             if pruned.workflows >= limit:
                 break
             workflow = record.workflow
-            if workflow.status in statuses and workflow.timeout_at < ended_before:
+            is_over = workflow.status in statuses and not workflow.unsettled
+            if is_over and workflow.timeout_at < ended_before:
                 pruned += record.size()
                 self._workflows.delete(workflow.workflow_id)
         return pruned

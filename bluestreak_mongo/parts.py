@@ -25,6 +25,7 @@ from bluestreak_mongo.listing import Listing
 from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.receiving import Receiving
 from bluestreak_mongo.recording import Recording
+from bluestreak_mongo.relatives import Relatives
 from bluestreak_mongo.renewal import Renewal
 from bluestreak_mongo.sending import Sending
 from bluestreak_mongo.shared_read import SharedRead
@@ -59,6 +60,7 @@ class Parts:
     sending: Sending
     receiving: Receiving
     beating: Beating
+    relatives: Relatives
     listing: Listing
     pruning: Pruning
     feed: Feed
@@ -113,6 +115,7 @@ class Parts:
                 clock=clock,
             ),
             beating=Beating(database),
+            relatives=Relatives(database, groups, addresses, unreadable, hints),
             listing=Listing(database, unreadable),
             pruning=Pruning(database),
             feed=feed,

@@ -14,6 +14,7 @@ from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
 from bluestreak_core.message import Message, to_message
 from bluestreak_core.model import Status, Workflow
+from bluestreak_core.run.settling import settle_left
 from bluestreak_core.store import (
     ENDED,
     CountBy,
@@ -47,6 +48,7 @@ class Search:
         handler_id: str | None,
         id_prefix: str | None,
         waiting_for: Message[Any] | str | None,
+        parent: str | None,
         created: tuple[datetime | None, datetime | None] | None,
         order: Literal["newest", "oldest", "id"] | None,
         limit: int | None,
@@ -63,6 +65,7 @@ class Search:
             waiting_for=(
                 None if waiting_for is None else to_message("waiting_for", waiting_for).name
             ),
+            parent=None if parent is None else check_id("parent", parent),
             created_from=created_from,
             created_until=created_until,
             order=_to_order("order", order, default),
@@ -99,6 +102,7 @@ class Search:
         store = self._store.require(SupportsPruning, "prune()")
         until = to_instant("ended_before", ended_before)
         ended = _to_statuses("statuses", statuses, ENDED)
+        await settle_left(self._store.get("prune()"))
         left = check_limit("limit", limit)
         pruned = Pruned()
         while left is None or left > pruned.workflows:

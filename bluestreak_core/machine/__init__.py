@@ -10,6 +10,7 @@ Nothing here does I/O or reads a clock.
 from bluestreak_core.machine import change
 from bluestreak_core.machine.change import MAX_CLAIM_LOG, Change
 from bluestreak_core.machine.decision import (
+    adopt,
     beat,
     claim,
     control,
@@ -28,6 +29,8 @@ from bluestreak_core.machine.decision import (
     is_due,
     is_first_run,
     is_of,
+    is_parent,
+    is_settled_by,
     is_suspect,
     latest_attempts,
     lost,
@@ -36,6 +39,7 @@ from bluestreak_core.machine.decision import (
     release,
     renew,
     retry_at,
+    settle,
     wait,
     wait_change,
 )
@@ -59,6 +63,7 @@ __all__ = [
     "TRANSITIONS",
     "Change",
     "Transition",
+    "adopt",
     "beat",
     "change",
     "claim",
@@ -79,6 +84,8 @@ __all__ = [
     "is_due",
     "is_first_run",
     "is_of",
+    "is_parent",
+    "is_settled_by",
     "is_suspect",
     "latest_attempts",
     "lost",
@@ -87,6 +94,7 @@ __all__ = [
     "release",
     "renew",
     "retry_at",
+    "settle",
     "sources",
     "target",
     "wait",

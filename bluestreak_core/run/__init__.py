@@ -1,11 +1,12 @@
 """One claimed workflow while it runs.
 
 Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then `context`,
-which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`,
+which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`, `child`,
 `callback`, `recorded`, `transaction`, `clean_up`, and in `structure` those with branches. They
 share a `frame`.
 """
 
+from bluestreak_core.run.child import ChildHandle
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.handler import (
     ErrorCallback,
@@ -34,6 +35,7 @@ __all__ = [
     "BranchOutcome",
     "BranchStatus",
     "CallKind",
+    "ChildHandle",
     "Context",
     "Done",
     "EndedBy",

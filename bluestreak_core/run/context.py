@@ -13,6 +13,7 @@ from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.retry import Retry
 from bluestreak_core.run import recorded
 from bluestreak_core.run.callback_verbs import CallbackVerbs
+from bluestreak_core.run.child_verbs import ChildVerbs
 from bluestreak_core.run.clean_up import CleanUps, on_cancel
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.info import WorkflowInfo
@@ -27,7 +28,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context(MessageVerbs, CallbackVerbs, StructureVerbs):
+class Context(MessageVerbs, CallbackVerbs, ChildVerbs, StructureVerbs):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a

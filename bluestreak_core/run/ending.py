@@ -14,14 +14,15 @@ from bluestreak_core.argument import has_real_type
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
-from bluestreak_core.model import Failure
+from bluestreak_core.model import Failure, Status
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
 from bluestreak_core.run.failure import error_record, in_one_line
+from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
-from bluestreak_core.run.outcome import Outcome, Raised, Returned
+from bluestreak_core.run.outcome import Orphaned, Outcome, Raised, Returned
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +36,15 @@ class Ending:
     def __init__(
         self,
         journal: Journal,
-        calls: Calls,
         registration: Registration,
+        *,
+        family: Family,
+        calls: Calls,
         deadline: Deadline,
         aside: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
     ) -> None:
         self._journal = journal
+        self._family = family
         self._calls = calls
         self._handler = registration.handler
         self._policy = registration.policy
@@ -54,6 +58,8 @@ class Ending:
                 await self._finish(result)
             case Raised(error, final):
                 await self._fail(error, final=final)
+            case Orphaned():
+                await self._family.cancel_orphan()
             case Park(wake_up_at, names, mail):
                 await self._journal.park(self._deadline.or_sooner(wake_up_at), names, mail)
             case Release():
@@ -77,6 +83,8 @@ class Ending:
             await self._journal.finish(stored)
         except (UnstorableValue, ValueTooLarge) as refusal:
             await self._fail(refusal, final=True)
+            return
+        await self._family.settle(Status.FINISHED)
 
     def _stored(self, result: Any) -> Any:
         conversion = self._policy.conversion
@@ -93,6 +101,8 @@ class Ending:
         logger.warning(
             "workflow %r failed, %s: %s", workflow_id, consequence, in_one_line(recorded)
         )
+        if retry_at is None:
+            await self._family.settle(Status.ABORTED)
         if self._policy.error_callback is not None:
             await self._aside(self._call_back(self._policy.error_callback, error))
 

@@ -13,13 +13,14 @@ from bluestreak_core.run.clean_up import CleanUps
 from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.exit import Exit
+from bluestreak_core.run.family import Family
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
-from bluestreak_core.run.outcome import Raised, Returned, is_final
+from bluestreak_core.run.outcome import Called, Orphaned, Raised, Returned, is_final
 from bluestreak_core.run.unawaited import Unawaited
 from bluestreak_core.store import Store
 
@@ -29,6 +30,7 @@ class HandlerCall:
 
     def __init__(self, store: Store, journal: Journal, registration: Registration) -> None:
         policy = registration.policy
+        self.family = Family(store, journal.lease)
         self.exit = Exit()
         self.operations = Operations(store.clock, policy.park_after)
         self.calls = Calls(policy.hooks, journal)
@@ -37,8 +39,9 @@ class HandlerCall:
         self._journal = journal
         self._handler = registration.handler
         self._policy = policy
+        self._known = registration.known
 
-    async def make(self, histories: SharedHistories) -> Returned | Raised:
+    async def make(self, histories: SharedHistories) -> Called:
         """Read the history, call the handler, and end the branches that it leaves behind.
 
         Call this in the task that runs the handler, which is the one that `exit` cancels.
@@ -47,6 +50,8 @@ class HandlerCall:
             self._journal.history = await self._read_history(histories)
         except CorruptDocument as error:
             return Raised(error, final=True)
+        if await self.family.is_orphan(self._journal.history):
+            return Orphaned()
         try:
             value = self._input()
         except Exception as error:  # noqa: BLE001 - a foreign codec may raise anything
@@ -58,6 +63,8 @@ class HandlerCall:
         frame = Frame(
             self._journal,
             self._policy,
+            family=self.family,
+            known=self._known,
             calls=self.calls,
             commits=commits,
             operations=self.operations,

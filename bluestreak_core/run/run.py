@@ -70,7 +70,15 @@ class Run:
         self._task = asyncio.current_task()
         workflow, policy = self.lease.claim.workflow, self._registration.policy
         deadline = Deadline(workflow, policy.deadline, self._journal.clock)
-        ending = Ending(self._journal, self._call.calls, self._registration, deadline, self._aside)
+        call = self._call
+        ending = Ending(
+            self._journal,
+            self._registration,
+            family=call.family,
+            calls=call.calls,
+            deadline=deadline,
+            aside=self._aside,
+        )
         try:
             await ending.end(await self._outcome(histories, deadline))
         except ClaimLost as lost:

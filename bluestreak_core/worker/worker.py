@@ -17,6 +17,7 @@ from bluestreak_core.worker.claiming import Claiming
 from bluestreak_core.worker.expiry import Expiry
 from bluestreak_core.worker.health import Contact, WorkerHealth, WorkerState
 from bluestreak_core.worker.leases import Leases
+from bluestreak_core.worker.relatives import Relatives
 from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.stop import ShouldStop, Stop
 
@@ -81,7 +82,11 @@ class Worker:
         `HandlerNotFound`, `StoreRefused`, and what a programming error raises.
         """
         leases, stop = self._leases, self.stop
-        chores = [leases.renew(), leases.expire(), leases.watch_control(), stop.watch()]
+        relatives = Relatives(self._store, self._poll_interval)
+        chores = [
+            *(leases.renew(), leases.expire(), leases.watch_control(), stop.watch()),
+            relatives.run(),
+        ]
         if self._expiry is not None:
             chores.append(self._expiry.run())
         try:

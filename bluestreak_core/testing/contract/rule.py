@@ -14,6 +14,7 @@ import pytest
 from bluestreak_core.store import (
     Renewer,
     Store,
+    SupportsChildren,
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
@@ -35,6 +36,7 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsPruning.__name__: SupportsPruning,
         SupportsTransactions.__name__: SupportsTransactions,
         SupportsMessages.__name__: SupportsMessages,
+        SupportsChildren.__name__: SupportsChildren,
         SupportsThreadRenewal.__name__: SupportsThreadRenewal,
         Renewer.__name__: SupportsThreadRenewal,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bluestreak_core.testing.contract.cancelling import CancellingContract
+from bluestreak_core.testing.contract.children import ChildrenContract
 from bluestreak_core.testing.contract.claiming import ClaimingContract
 from bluestreak_core.testing.contract.control import ControlContract
 from bluestreak_core.testing.contract.ending import EndingContract
@@ -39,6 +40,7 @@ class StoreContract(
     ForkContract,
     TransactionContract,
     MessageContract,
+    ChildrenContract,
     RenewerContract,
 ):
     """The promises of every store, and of each power, one test a rule.
