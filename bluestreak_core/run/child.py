@@ -223,7 +223,7 @@ async def _revive(frame: Frame, found: Standing) -> bool:
 async def _awaited(frame: Frame, step_id: str, asked: Child) -> Any:
     """The result of a child that has no record yet; records it. Raises `ChildFailed`."""
     with frame.operations.operation(
-        "child", step_id, FOREVER, (name_of_child(asked.new.workflow_id),)
+        "child", step_id, FOREVER, (name_of_child(asked.new.workflow_id),), for_child=True
     ) as wait:
         mail, last = frame.journal.workflow.mail, None
         while True:

@@ -17,7 +17,6 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import (
-    History,
     NewWorkflow,
     OnParentEnd,
     Parent,
@@ -93,20 +92,24 @@ class Family:
             await self.clock.sleep(min(timeout, _PAUSE))
 
     async def retry(self, workflow_id: str) -> None:
-        """Let a child run again that was cancelled because this workflow had ended before."""
+        """Let a child run again that was cancelled because this workflow had ended before.
+
+        Raises `ClaimLost` if it has ended again, which is then why the child was cancelled.
+        """
+        store = require(self._store, SupportsChildren, "ctx.child")
+        await self._lease.until_answered(lambda: store.adopt(self._lease.claim))
+        self._has_adopted = True
         await self._control(workflow_id, Transition.RETRY, None)
 
-    async def is_orphan(self, history: History) -> bool:
-        """Whether this child must not begin, since its parent has ended.
+    async def is_orphan(self) -> bool:
+        """Whether this child must not run, since its parent has ended.
 
-        Its parent may have ended while it was being started, and then looked for children too early
-        to cancel it. Once it has recorded something, it has passed this check, and the end of its
-        parent finds it.
+        Asked at each claim, of a child that is to end with its parent. Whoever sees to the children
+        after that end finds those that were claimed before it. This finds the others: a run that
+        had lost its claim, and did not know, may have started or retried them since.
         """
         parent = self.workflow.parent
-        if parent is None or parent.on_end is OnParentEnd.ABANDON or self.workflow.retries:
-            return False
-        if history.steps or history.naps or history.attempts or self.workflow.failed_steps:
+        if parent is None or parent.on_end is OnParentEnd.ABANDON:
             return False
         try:
             found = await self.find(parent.workflow_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bluestreak_core.argument import has_real_type
@@ -28,11 +28,17 @@ from bluestreak_core.store import Store
 class HandlerCall:
     """The one call of a handler in a run, and what takes part in it."""
 
-    def __init__(self, store: Store, journal: Journal, registration: Registration) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        registration: Registration,
+        is_crowded: Callable[[], bool],
+    ) -> None:
         policy = registration.policy
         self.family = Family(store, journal.lease)
         self.exit = Exit()
-        self.operations = Operations(store.clock, policy.park_after)
+        self.operations = Operations(store.clock, policy.park_after, is_crowded)
         self.calls = Calls(policy.hooks, journal)
         self.clean_ups = CleanUps(store, journal, self.calls)
         self._store = store
@@ -46,12 +52,12 @@ class HandlerCall:
 
         Call this in the task that runs the handler, which is the one that `exit` cancels.
         """
+        if await self.family.is_orphan():
+            return Orphaned()
         try:
             self._journal.history = await self._read_history(histories)
         except CorruptDocument as error:
             return Raised(error, final=True)
-        if await self.family.is_orphan(self._journal.history):
-            return Orphaned()
         try:
             value = self._input()
         except Exception as error:  # noqa: BLE001 - a foreign codec may raise anything

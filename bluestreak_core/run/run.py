@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from datetime import datetime
 from typing import Any
@@ -28,16 +28,25 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """One claim in this process: `execute` it, and end it early from outside."""
+    """One claim in this process: `execute` it, and end it early from outside.
 
-    def __init__(self, store: Store, lease: Lease, registration: Registration) -> None:
+    `is_crowded` says whether the worker has no free slot.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        registration: Registration,
+        is_crowded: Callable[[], bool],
+    ) -> None:
         self.lease = lease
         self.lost = False
         """Whether `lose` has been called."""
         self._store = store
         self._registration = registration
         self._journal = Journal(store, lease, registration.policy.conversion)
-        self._call = HandlerCall(store, self._journal, registration)
+        self._call = HandlerCall(store, self._journal, registration, is_crowded)
         self._task: asyncio.Task[Any] | None = None
         self._callback_task: asyncio.Task[None] | None = None
         self._context = copy_context()
@@ -94,6 +103,11 @@ class Run:
     def drain(self) -> None:
         """Park the run at its next nap, or at once if only naps are pending."""
         self._call.operations.eager = True
+        if (parking := self._call.operations.parking()) is not None:
+            self._call.exit.decide(parking)
+
+    def make_room(self) -> None:
+        """Park the run if it does nothing but wait for children, which may need its slot."""
         if (parking := self._call.operations.parking()) is not None:
             self._call.exit.decide(parking)
 

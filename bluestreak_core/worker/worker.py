@@ -116,7 +116,10 @@ class Worker:
             return
         runs_ended = self._runs.ended.count
         free = self._max_concurrency - len(self._runs)
+        self._runs.are_full = free == 0
         if free == 0:
+            for run in self._runs.all():
+                run.make_room()
             await self.stop.cuts_short(self._runs.ended.wait(runs_ended))
         elif await finish_despite_cancel(self._claiming.claim(free)) == 0:
             await self.stop.cuts_short(self._store.wait_for_work(self._poll_interval))

@@ -175,7 +175,7 @@ async def test_a_child_of_an_ended_parent_never_begins(fleet: Fleet) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_child_of_an_ended_parent_may_be_retried(fleet: Fleet) -> None:
+async def test_a_child_of_an_ended_parent_is_not_run_again_but_its_fork_is(fleet: Fleet) -> None:
     bluestreak = await family(fleet)
     await bluestreak.start("w", "end")
     claim = await claim_of(fleet.store, "w")
@@ -184,8 +184,11 @@ async def test_a_child_of_an_ended_parent_may_be_retried(fleet: Fleet) -> None:
     await bluestreak.cancel("w")
     assert await state_of(bluestreak, "c") == (Status.CANCELLED, GONE, False)
     await bluestreak.retry("c")
+    await bluestreak.fork("c", "fork")
     async with fleet.polling(bluestreak):
-        assert await bluestreak.wait("c") is None
+        assert await bluestreak.wait("fork") is None
+        await fleet.store.until_returned("settle", 3)
+    assert await state_of(bluestreak, "c") == (Status.CANCELLED, GONE, False)
 
 
 # The parent of a child that ends ------------------------------------------------------------------

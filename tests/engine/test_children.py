@@ -129,6 +129,23 @@ async def test_many_children_run_side_by_side(fleet: Fleet, park_after: Any) -> 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_parents_leave_their_slots_to_their_children(fleet: Fleet, slots: int) -> None:
+    """They would stay in memory for a day, and nobody else runs the children."""
+    bluestreak = await family(fleet, h=ask_child)
+    crowded = await fleet.engine(
+        timeout_interval=DAY, poll_interval=DAY, park_after=DAY / 2, max_concurrency=slots
+    )
+    for handler_id, handler in bluestreak.handlers.items():
+        crowded.register_handler(handler_id, handler)
+    for number in range(10):
+        await crowded.start(f"w{number}", "h", number)
+    async with fleet.polling(crowded):
+        for number in range(10):
+            assert await crowded.wait(f"w{number}") == 2 * number
+
+
+@pytest.mark.asyncio
 async def test_a_child_is_started_and_awaited_later(fleet: Fleet) -> None:
     gate = Gate()
     handles: list[ChildHandle[Any]] = []
