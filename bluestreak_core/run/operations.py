@@ -87,8 +87,8 @@ class Operations:
     doing work that is invisible here, and parking would cut it off. So nothing may have begun or
     ended for `park_after` by then. The same holds for a wait, since a message is received much
     sooner in memory, unless it is a child that it waits for, and `is_crowded` says that no slot is
-    free, which the child may need. And a run that waits for a message is not parked while a branch does anything
-    but naps and waits: the message may be the answer to that.
+    free, which the child may need. And a run that waits for a message is not parked while a branch
+    does anything but naps and waits: the message may be the answer to that.
     """
 
     def __init__(self, clock: Clock, park_after: timedelta, is_crowded: Callable[[], bool]) -> None:

@@ -67,7 +67,7 @@ def nothing(_: Environment) -> None:
 def test_a_parent_gets_the_result_of_its_child(park_after: Any) -> None:
     async def order(ctx: Context, input: None) -> str:
         await ctx.step("charge", str)
-        return await ctx.child("ship", "ship", "boots") + "!"
+        return f"{await ctx.child('ship', 'ship', 'boots')}!"
 
     sweep = crash_everywhere(order, meanwhile=nothing, park_after=park_after)
     assert sweep.outcome.result == "shipped boots!"
@@ -99,7 +99,7 @@ def test_the_failure_of_a_child_is_recorded_once() -> None:
             await ctx.child("ship", "refuse")
         except ChildFailed as failed:
             await ctx.step("note", str, failed.error_message)
-        return await ctx.child("again", "ship", "by mail")
+        return str(await ctx.child("again", "ship", "by mail"))
 
     sweep = crash_everywhere(order, meanwhile=nothing)
     assert sweep.outcome.result == "shipped by mail"
@@ -115,8 +115,8 @@ def test_no_child_outlives_its_parent(end: str) -> None:
         await ctx.child("other leaf", "last")
 
     async def top(ctx: Context, input: None) -> str:
-        for number in range(3):
-            await ctx.start_child(f"child {number}", "middle" if number else "last")
+        await ctx.start_child("child", "middle")
+        await ctx.start_child("another", "last")
         await ctx.start_child("left", "ship", "left", on_parent_end="abandon")
         await ctx.sleep("nap", 1000 if end == "cancel" else 10)
         if end == "raise":
@@ -142,7 +142,7 @@ def test_no_child_outlives_its_parent(end: str) -> None:
     )
     assert set(statuses.values()) == {Status.CANCELLED}
     assert {sweep.outcomes[name].workflow.reason for name in statuses} == {GONE}
-    assert len(statuses) == 7
+    assert len(statuses) == 4
     assert_settled(sweep)
 
 
@@ -166,7 +166,7 @@ def test_a_parent_that_is_retried_gets_its_children_back() -> None:
 
 def test_a_parent_waits_on_while_its_child_is_paused_and_retried() -> None:
     async def order(ctx: Context, input: None) -> str:
-        return await ctx.child("ship", "ship", "boots")
+        return str(await ctx.child("ship", "ship", "boots"))
 
     @with_handlers(ship=ship)
     def meanwhile(env: Environment) -> None:
