@@ -6,6 +6,7 @@ Whoever ends a workflow does this at once. Here it is completed where that proce
 from __future__ import annotations
 
 import logging
+import random
 from datetime import timedelta
 
 from bluestreak_core.errors import StoreError
@@ -16,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class Relatives:
-    """Settles workflows that have ended; looks for them as the worker starts, and repeatedly."""
+    """Settles workflows that have ended; looks for them as the worker starts, and repeatedly.
+
+    Pauses have a random length, so that workers that start together do not look together.
+    """
 
     def __init__(self, store: Store, every: timedelta) -> None:
         self._store = store
@@ -31,4 +35,5 @@ class Relatives:
                 logger.warning(
                     "ended workflows whose relatives have to know could not be found: %r", error
                 )
-            await self._store.clock.sleep(self._every)
+            pause = self._every * random.uniform(0.5, 1)  # noqa: S311 - nothing secret
+            await self._store.clock.sleep(pause)
