@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
+from bluestreak_core import machine
 from bluestreak_core.argument import check_id, check_limit, has_real_type, to_instant
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.timeline import Timeline
@@ -22,13 +23,16 @@ from bluestreak_core.store import (
     Order,
     Pruned,
     Query,
+    SupportsChildren,
     SupportsPruning,
     SupportsSearch,
     WorkflowSummary,
+    supports,
 )
 from bluestreak_core.store.query import from_cursor, to_cursor
 
 _PAGE = 200
+_CHILDREN = 1000
 _PRUNED_AT_ONCE = 500
 _MILLISECOND = timedelta(milliseconds=1)
 _LAST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
@@ -91,9 +95,10 @@ class Search:
         workflow_id = check_id("workflow id", workflow_id)
         workflow = await self._find_unpruned(workflow_id)
         records = await store.records(workflow_id)
+        children = await self._find_children(store, workflow)
         if workflow.status.ended:
             await self._find_unpruned(workflow_id)  # a prune may have deleted some of the records
-        return Timeline.of(workflow, records)
+        return Timeline.of(workflow, records, children)
 
     async def prune(
         self, *, ended_before: datetime, statuses: Collection[str], limit: int | None
@@ -114,6 +119,15 @@ class Search:
             if not batch.workflows:
                 break
         return pruned
+
+    async def _find_children(
+        self, store: SupportsSearch, workflow: Workflow
+    ) -> Sequence[WorkflowSummary]:
+        if not supports(self._store.get("describe()"), SupportsChildren):
+            return []
+        query = Query(parent=workflow.workflow_id, order=Order.OLDEST)
+        page = await store.find_page(query, None, _CHILDREN)
+        return [each for each in page if each.parent and machine.is_parent(each.parent, workflow)]
 
     async def _find_unpruned(self, workflow_id: str) -> Workflow:
         workflow = await self._store.get("describe()").find_workflow(workflow_id)

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 PARENT_ENDED = "its parent has ended"
 """The reason for which a child is cancelled then."""
 
+_CHILD = "child/"
+
 AT_ONCE = 100
 """How many workflows are looked for, and moved, at once."""
 
@@ -35,7 +37,12 @@ class KnowsChildren(Store, SupportsChildren, Protocol):
 
 def name_of_child(workflow_id: str) -> str:
     """What a parent is told by when a child has ended, as if it were the name of a message."""
-    return f"child/{workflow_id}"
+    return f"{_CHILD}{workflow_id}"
+
+
+def child_of_name(name: str) -> str | None:
+    """The id of the child that a name of `name_of_child` is about; None for that of a message."""
+    return name.removeprefix(_CHILD) if name.startswith(_CHILD) else None
 
 
 def knows_children(store: Store) -> TypeGuard[KnowsChildren]:
