@@ -279,7 +279,7 @@ async def test_parents_and_children_are_described(fleet: Fleet) -> None:
     bluestreak.register_handler("refuse", refuse)
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")
-        while (await workflow_of(bluestreak)).waiting_for != ("child/w/gate",):
+        while (await workflow_of(bluestreak)).waiting_for != ("child/w/gate",):  # noqa: ASYNC110 - no event
             await asyncio.sleep(0)
         described = await bluestreak.describe("w")
         gate.go_on.set()
