@@ -138,6 +138,6 @@ async def _started(url: str, size: Size) -> Measured:
 
 
 def _worker(store: MongoStore) -> Bluestreak:
-    bluestreak = Bluestreak(store, max_concurrency=2 * PARENTS, park_after=60)
+    bluestreak = Bluestreak(store, max_concurrency=3 * PARENTS, park_after=60)
     bluestreak.register_handler("child", return_at_once)
     return bluestreak

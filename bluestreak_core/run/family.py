@@ -45,6 +45,8 @@ class Family:
         self._store = store
         self._lease = lease
         self._has_adopted = False
+        self._children: SupportsChildren | None = None
+        """The store, once a call has needed that it knows children."""
 
     @property
     def workflow(self) -> Workflow:
@@ -56,9 +58,12 @@ class Family:
         """The store's clock."""
         return self._store.clock
 
-    def check_supported(self) -> None:
-        """Raise `Unsupported` unless the store knows children."""
-        require(self._store, SupportsChildren, "ctx.child")
+    @property
+    def children(self) -> SupportsChildren:
+        """The store, if it knows children. Raises `Unsupported`."""
+        if self._children is None:  # looked up once: this takes its time
+            self._children = require(self._store, SupportsChildren, "ctx.child")
+        return self._children
 
     def as_parent(self, on_end: OnParentEnd) -> Parent:
         """This workflow as the parent of a new one."""
@@ -67,10 +72,14 @@ class Family:
             workflow_id=workflow.workflow_id, created_at=workflow.created_at, on_end=on_end
         )
 
+    def check_supported(self) -> None:
+        """Raise `Unsupported` unless the store knows children."""
+        _ = self.children
+
     async def start(self, child: NewWorkflow) -> bool:
         """Create a child; False if there is a workflow of its id."""
-        store = require(self._store, SupportsChildren, "ctx.child")
         if not (self.workflow.unsettled or self._has_adopted):
+            store = self.children
             await self._lease.until_answered(lambda: store.adopt(self._lease.claim))
         self._has_adopted = True
         return await self._lease.until_answered(lambda: self._store.create(child))
@@ -81,7 +90,7 @@ class Family:
 
     async def find_mail(self) -> int:
         """The workflow's own count of messages, which also counts the ends of its children."""
-        store = require(self._store, SupportsChildren, "ctx.child")
+        store = self.children
         return await self._lease.until_answered(lambda: store.find_mail(self.workflow.workflow_id))
 
     async def wait_for_end(self, workflow_id: str, since: datetime, timeout: timedelta) -> None:
@@ -96,7 +105,7 @@ class Family:
 
         Raises `ClaimLost` if it has ended again, which is then why the child was cancelled.
         """
-        store = require(self._store, SupportsChildren, "ctx.child")
+        store = self.children
         await self._lease.until_answered(lambda: store.adopt(self._lease.claim))
         self._has_adopted = True
         await self._control(workflow_id, Transition.RETRY, None)

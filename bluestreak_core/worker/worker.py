@@ -22,6 +22,8 @@ from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.stop import ShouldStop, Stop
 
 _CANCEL_AGAIN = timedelta(seconds=1)
+_CROWDED_AFTER = timedelta(milliseconds=100)
+"""How long no slot has to become free before workflows leave memory that wait for children."""
 
 
 class Worker:
@@ -116,13 +118,23 @@ class Worker:
             return
         runs_ended = self._runs.ended.count
         free = self._max_concurrency - len(self._runs)
-        self._runs.are_full = free == 0
         if free == 0:
-            for run in self._runs.all():
-                run.make_room()
-            await self.stop.cuts_short(self._runs.ended.wait(runs_ended))
+            await self.stop.cuts_short(self._until_free(runs_ended))
         elif await finish_despite_cancel(self._claiming.claim(free)) == 0:
             await self.stop.cuts_short(self._store.wait_for_work(self._poll_interval))
+
+    async def _until_free(self, runs_ended: int) -> None:
+        """Return when a run has ended. If none does for a while, parents make room for children."""
+        ended = self._runs.ended
+        await first_of(ended.wait(runs_ended), self._store.clock.sleep(_CROWDED_AFTER))
+        try:
+            while ended.count == runs_ended:
+                self._runs.are_full = True
+                for run in self._runs.all():
+                    run.make_room()
+                await ended.wait(runs_ended)
+        finally:
+            self._runs.are_full = False
 
     async def _pause(self, span: timedelta, error: StoreUnavailable) -> None:
         self._contact.failed(error)

@@ -141,6 +141,7 @@ async def test_parents_leave_their_slots_to_their_children(fleet: Fleet, slots: 
     for number in range(10):
         await crowded.start(f"w{number}", "h", number)
     async with fleet.polling(crowded):
+        await pass_time(fleet.clock, lambda: fleet.store.returned["finish"] == 20)
         for number in range(10):
             assert await crowded.wait(f"w{number}") == 2 * number
 
