@@ -112,7 +112,7 @@ async def _seen(url: str, size: Size) -> Measured:
                 for number in range(PARENTS):
                     await bluestreak.wait(f"w{number}", timeout=PATIENCE)
             seconds = time.perf_counter() - began
-        right = {wf.RESULT: sum(range(size.children))}
+        right = {wf.HANDLER_ID: "parent", wf.RESULT: sum(range(size.children))}
         lost = PARENTS - await database[WORKFLOWS].count_documents(right)
         lost += await database[WORKFLOWS].count_documents({wf.UNSETTLED: True})
         children = {wf.HANDLER_ID: "child"}

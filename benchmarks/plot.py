@@ -264,7 +264,7 @@ _DRAWINGS: Mapping[type[Any], Callable[[Figure, Any], None]] = MappingProxyType(
         Throughput: _draw_throughput,
         Latency: _draw_latency,
         Messages: _draw_messages,
-    Children: _draw_children,
+        Children: _draw_children,
         Structure: _draw_structure,
         Growth: _draw_growth,
         Memory: _draw_memory,
