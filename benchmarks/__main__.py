@@ -29,6 +29,7 @@ from benchmarks import (
     structure,
     throughput,
     unused,
+    waiting,
     workers,
 )
 from benchmarks.child import ROOT
@@ -51,6 +52,7 @@ DEFAULT: Mapping[str, Measure] = {
     "children": children.measure,
     "growth": growth.measure,
     "memory": memory.measure,
+    "waiting": waiting.measure,
     "workers": workers.measure,
     "idle": idle.measure,
 }

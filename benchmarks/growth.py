@@ -28,7 +28,7 @@ from bluestreak_core.model import ClaimRequest
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.schema import STEPS, WORKFLOWS
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.schema.record import belonging_to
+from bluestreak_mongo.schema.record import Owner
 from bluestreak_mongo.schema.step import OUTPUT, STEP_ID
 
 CACHE = "2GB"
@@ -268,7 +268,7 @@ async def _record(database: AsyncDatabase[Document], specimens: Specimens, count
     await database[WORKFLOWS].insert_one(specimens.parked | {wf.WORKFLOW_ID: REPLAY} | due)
     parked = wf.to_workflow(specimens.parked | {wf.WORKFLOW_ID: REPLAY})
     steps = [
-        specimens.step | belonging_to(parked) | {STEP_ID: _step_id(number), OUTPUT: number}
+        specimens.step | Owner.of(parked).stamp | {STEP_ID: _step_id(number), OUTPUT: number}
         for number in range(count)
     ]
     await fill(database, STEPS, steps)

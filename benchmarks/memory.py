@@ -104,7 +104,7 @@ async def worker(url: str, database: str, options: dict[str, Any]) -> AsyncGener
     async with polling(bluestreak):
         while True:
             gc.collect()
-            yield _resident()
+            yield resident()
 
 
 async def _grow(
@@ -146,7 +146,7 @@ async def _look_at(database: AsyncDatabase[Document], count: int) -> Integrity:
     )
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes of this process that are in memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

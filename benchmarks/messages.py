@@ -38,12 +38,21 @@ class Size:
     sends: int
     single_inserts: int
     samples: int
+    look_rounds: int
     read: int
     looks: int
 
 
-FULL = Size(rounds=5, sends=5_000, single_inserts=1_000, samples=100, read=100_000, looks=100)
-QUICK = Size(rounds=1, sends=100, single_inserts=20, samples=3, read=300, looks=5)
+FULL = Size(
+    rounds=5,
+    sends=5_000,
+    single_inserts=1_000,
+    samples=100,
+    look_rounds=3,
+    read=100_000,
+    looks=100,
+)
+QUICK = Size(rounds=1, sends=100, single_inserts=20, samples=3, look_rounds=1, read=300, looks=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +158,7 @@ async def measure(*, quick: bool) -> Messages:
         )
         delays = {name: await _delays(server.url, size, name) for name in (IN_MEMORY, PARKED)}
         looks = await interleaved(
-            size.rounds,
+            size.look_rounds,
             {
                 "empty": partial(_receive, server.url, size.looks, 0),
                 "full": partial(_receive, server.url, size.looks, size.read),
@@ -225,31 +234,34 @@ async def _delays(url: str, size: Size, name: str) -> tuple[float, ...]:
         new_database(url) as database,
         Client(MongoStore(url, database=database.name)) as client,
     ):
-        worker = Bluestreak(MongoStore.from_database(database), park_after=PARK_AFTER[name])
+        worker = Bluestreak(
+            MongoStore.from_database(database),
+            park_after=PARK_AFTER[name],
+            max_concurrency=size.samples,
+        )
         worker.register_handler("wait", wait)
+        await client.start_many(Start(f"w{number}", "wait") for number in range(size.samples))
         async with asyncio.timeout(PATIENCE), polling(worker):
+            await until(_wait(database, size.samples, name))
             for number, pause in enumerate(scattered(size.samples, 0.02, 0.06)):
-                workflow_id = f"w{number}"
-                await client.start(workflow_id, "wait")
-                await until(_waits(database, workflow_id, name))
                 await asyncio.sleep(pause)
                 began = time.perf_counter()
-                await client.send(workflow_id, NAME, number)
-                await client.wait(workflow_id)
-                milliseconds.append((received[workflow_id] - began) * 1000)
+                await client.send(f"w{number}", NAME, number)
+                await client.wait(f"w{number}")
+                milliseconds.append((received[f"w{number}"] - began) * 1000)
     return tuple(milliseconds)
 
 
-def _waits(
-    database: AsyncDatabase[Document], workflow_id: str, name: str
+def _wait(
+    database: AsyncDatabase[Document], count: int, name: str
 ) -> Callable[[], Awaitable[bool]]:
+    """Whether so many workflows run, and so wait within moments, or are parked."""
     there = {wf.STATUS: "running"} if name == IN_MEMORY else {wf.WAITING_FOR: NAME}
 
-    async def is_there() -> bool:
-        key = {wf.WORKFLOW_ID: workflow_id}
-        return await database[WORKFLOWS].find_one(key | there, {"_id": 1}) is not None
+    async def all_wait() -> bool:
+        return await database[WORKFLOWS].count_documents(there) == count
 
-    return is_there
+    return all_wait
 
 
 async def _receive(url: str, looks: int, read: int) -> Measured:

@@ -26,6 +26,7 @@ from benchmarks.rounds import Spread
 from benchmarks.structure import Structure
 from benchmarks.throughput import Throughput
 from benchmarks.unused import Unused
+from benchmarks.waiting import Waiting
 from benchmarks.workers import Workers
 
 BLUE, ORANGE, GREEN, PURPLE = "#3b82f6", "#d97706", "#10a36e", "#a855f7"
@@ -154,6 +155,12 @@ def _draw_memory(figure: Figure, results: Memory) -> None:
     axes.set_xlim(left=1)
 
 
+def _draw_waiting(figure: Figure, results: Waiting) -> None:
+    axes = figure.subplots()
+    axes.ecdf(results.woken, color=BLUE)
+    axes.set(title="send to result, of one among many that wait", xlabel="milliseconds")
+
+
 def _draw_workers(figure: Figure, results: Workers) -> None:
     left, right = figure.subplots(1, 2)
     processes = [fleet.processes for fleet in results.fleets]
@@ -268,6 +275,7 @@ _DRAWINGS: Mapping[type[Any], Callable[[Figure, Any], None]] = MappingProxyType(
         Structure: _draw_structure,
         Growth: _draw_growth,
         Memory: _draw_memory,
+        Waiting: _draw_waiting,
         Workers: _draw_workers,
         Idle: _draw_idle,
         Peers: _draw_peers,

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from bluestreak_core.argument import check_id, has_real_type
 from bluestreak_core.errors import InvalidArgument, InvalidToken
+from bluestreak_core.machine import in_generation
 
 _ANSWER = "callback/"
 _SECRET_BYTES = 32
@@ -27,9 +28,12 @@ _SHA256 = "sha256"
 _RECORD_ID = re.compile(r"/token/[1-9][0-9]*\Z")
 
 
-def answer_name(step_id: str) -> str:
-    """The name, and the id, of the message that answers the callback of a step."""
-    return f"{_ANSWER}{step_id}"
+def answer_name(step_id: str, generation: int) -> str:
+    """The name, and the id, of the message that answers the callback of a step.
+
+    A mailbox outlives a restart, so each generation of a workflow has answers of its own.
+    """
+    return f"{_ANSWER}{in_generation(step_id, generation)}"
 
 
 def is_answer_name(name: str) -> bool:
@@ -61,13 +65,19 @@ class CallbackToken:
     workflow_id: str
     step_id: str
     number: int
+    generation: int
     secret: str = field(repr=False)
 
     @classmethod
-    def draw(cls, workflow_id: str, step_id: str, number: int) -> Self:
+    def draw(cls, workflow_id: str, step_id: str, number: int, generation: int) -> Self:
         """A new token, with a secret of 256 random bits."""
-        secret = secrets.token_urlsafe(_SECRET_BYTES)
-        return cls(workflow_id=workflow_id, step_id=step_id, number=number, secret=secret)
+        return cls(
+            workflow_id=workflow_id,
+            step_id=step_id,
+            number=number,
+            generation=generation,
+            secret=secrets.token_urlsafe(_SECRET_BYTES),
+        )
 
     @classmethod
     def read(cls, text: object) -> Self:
@@ -75,22 +85,35 @@ class CallbackToken:
         if not has_real_type(text, str):
             # Neither of these shows the text, which somebody may have mistyped only slightly.
             raise InvalidArgument("token", type(text).__name__, "expected a str")
-        place, dot, secret = str.partition(text, ".")
+        encoded, dot, secret = str.partition(text, ".")
         try:
-            workflow_id, step_id, number = json.loads(urlsafe_b64decode(f"{place}=="))
+            place = json.loads(urlsafe_b64decode(f"{encoded}=="))
+            workflow_id, step_id, number, generation = place
             check_id("workflow id", workflow_id)
             check_id("step id", record_id(check_id("step id", step_id), int(number)))
         except (ValueError, TypeError, RecursionError):
             raise InvalidToken from None
         if not (dot and secret.isascii()):
             raise InvalidToken
-        return cls(workflow_id=workflow_id, step_id=step_id, number=int(number), secret=secret)
+        return cls(
+            workflow_id=workflow_id,
+            step_id=step_id,
+            number=int(number),
+            generation=int(generation),
+            secret=secret,
+        )
 
     @property
     def text(self) -> str:
         """What is handed over. It may be part of a URL as it is."""
-        place = json.dumps([self.workflow_id, self.step_id, self.number], separators=(",", ":"))
-        return f"{urlsafe_b64encode(place.encode()).decode().rstrip('=')}.{self.secret}"
+        place = [self.workflow_id, self.step_id, self.number, self.generation]
+        encoded = urlsafe_b64encode(json.dumps(place, separators=(",", ":")).encode())
+        return f"{encoded.decode().rstrip('=')}.{self.secret}"
+
+    @property
+    def answer_name(self) -> str:
+        """The name, and the id, of the message that answers it."""
+        return answer_name(self.step_id, self.generation)
 
     @property
     def record_id(self) -> str:

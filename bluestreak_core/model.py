@@ -114,6 +114,21 @@ class Beat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A value that a workflow has published under a name, the latest one.
+
+    `number` counts what a run publishes under this name, from 1. A replay counts in the same way,
+    so that it publishes nothing again. `generation` is that of the workflow; each counts anew.
+    """
+
+    name: str
+    number: int
+    value: Any
+    at: datetime
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkflow:
     """A workflow to create. It is due at `start_at`, or at once where that is None."""
 
@@ -127,7 +142,7 @@ class NewWorkflow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A workflow without its input: what others have to read that depend on its end.
+    """A workflow without its input: what others have to read that wait for its end or watch it.
 
     The fields are those of `Workflow`.
     """
@@ -142,6 +157,7 @@ class Standing:
     controls: int = 0
     parent: Parent | None = None
     unsettled: bool = False
+    published: tuple[Published, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +184,9 @@ class Workflow:
     - `parent`: the workflow that has started it as a child.
     - `unsettled`: whether its end concerns others: it is a child, has children, or was retried.
       Once it has ended, and its children and its parent have been seen to, this is False.
+    - `published`: the latest value of each name under which it has published one.
+    - `generation`: how often it has restarted, each time with another input and without records.
+      `restarted_at`: when it did so last.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -200,6 +219,14 @@ class Workflow:
     beats: tuple[Beat, ...] = ()
     parent: Parent | None = None
     unsettled: bool = False
+    published: tuple[Published, ...] = ()
+    generation: int = 0
+    restarted_at: datetime | None = None
+
+    @property
+    def begun_at(self) -> datetime | None:
+        """When this generation began: no two of a workflow begin at the same instant."""
+        return self.restarted_at or self.created_at
 
     def heard_at(self, step_id: str) -> datetime | None:
         """When the callback of a step last gave a sign of life; None if it never did."""
@@ -219,6 +246,7 @@ class Workflow:
             controls=self.controls,
             parent=self.parent,
             unsettled=self.unsettled,
+            published=self.published,
         )
 
 

@@ -33,6 +33,13 @@ class Mailbox:
         self._unread.setdefault(message.name, deque()).append(numbered)
         return True
 
+    def put_back(self, message_id: str) -> None:
+        """Put a message back that was taken, to its place."""
+        message = self._messages[message_id]
+        unread = self._unread.setdefault(message.name, deque())
+        unread.append((list(self._messages).index(message_id), message))
+        self._unread[message.name] = deque(sorted(unread, key=_number))
+
     def has_had(self, message_id: str) -> bool:
         """Whether a message of this id has come, taken or not."""
         return message_id in self._messages

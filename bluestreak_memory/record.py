@@ -98,6 +98,21 @@ class Record:
         """Nothing is given up any more, since the workflow is retried."""
         self.recorded = {entry: None for entry in self.recorded if entry[0] is not FailedStep}
 
+    def forget(self, input_size: int, received: Collection[str]) -> None:
+        """Drop all records, since the workflow starts over with an input of this size.
+
+        Messages that a step has received, and that are not among these, are unread again.
+        """
+        self.input_size = input_size
+        for step in self.steps.values():
+            taken = None if step.receipt is None else step.receipt.message_id
+            if taken is not None and taken not in received:
+                self.mailbox.put_back(taken)
+        self.steps.clear()
+        self.naps.clear()
+        self.attempts.clear()
+        self.recorded.clear()
+
     def history(self, copy: Callable[[Any], Any]) -> History:
         """What the workflow replays, with copies of its outputs."""
         return History(

@@ -58,11 +58,21 @@ from bluestreak_core.store import (
 from bluestreak_core.store.query import to_summary
 from bluestreak_memory.children import Children
 from bluestreak_memory.messages import Messages
+from bluestreak_memory.publishing import Publishing
+from bluestreak_memory.restarting import Restarting
 from bluestreak_memory.session import MemorySession
 
 
 class MemoryStore(
-    Messages, Children, Store, SupportsForks, SupportsTransactions, SupportsSearch, SupportsPruning
+    Messages,
+    Publishing,
+    Restarting,
+    Children,
+    Store,
+    SupportsForks,
+    SupportsTransactions,
+    SupportsSearch,
+    SupportsPruning,
 ):
     """A store in the memory of one process, which forgets everything when the process ends.
 
@@ -115,9 +125,7 @@ class MemoryStore(
     @override
     async def find_standing(self, workflow_id: str) -> Standing | None:
         workflow = self._workflows.find(workflow_id)
-        if workflow is None:
-            return None
-        return replace(workflow.standing, result=self._copies.copy(workflow.result))
+        return None if workflow is None else self._copies.standing(workflow)
 
     @override
     async def find_step(self, workflow_id: str, step_id: str) -> Step | None:
@@ -142,11 +150,12 @@ class MemoryStore(
 
     @override
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
-        records = {claim.workflow_id: self._workflows.get(claim.workflow_id) for claim in claims}
-        return {
-            workflow_id: History() if record is None else record.history(self._copies.copy)
-            for workflow_id, record in records.items()
-        }
+        histories = {claim.workflow_id: History() for claim in claims}
+        for claim in claims:
+            record = self._workflows.get(claim.workflow_id)
+            if record is not None and machine.is_of(claim, record.workflow):
+                histories[claim.workflow_id] = record.history(self._copies.copy)
+        return histories
 
     @override
     async def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:

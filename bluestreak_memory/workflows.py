@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 from bluestreak_core import machine
@@ -56,10 +57,15 @@ class Workflows:
         return record
 
     def claimed(self, claim: Claim) -> Record:
-        """The workflow that a claim was made on, whether or not the claim is in force."""
+        """The workflow that a claim was made on, whether or not the claim is in force.
+
+        Raises `ClaimLost` if it has been deleted, or has restarted since.
+        """
         record = self._records.get(claim.workflow_id)
-        if record is None or not machine.is_of(claim, record.workflow):
+        if record is None or record.workflow.created_at != claim.workflow.created_at:
             raise machine.lost(None, claim)
+        if not machine.is_of(claim, record.workflow):
+            raise machine.lost(record.workflow, claim)
         return record
 
     def add(self, record: Record) -> bool:
@@ -119,6 +125,18 @@ class Workflows:
         if workflow is not None and machine.in_force(workflow, claim):
             self.put(change.apply(workflow))
         elif not machine.has_ended_by(workflow, claim, change.event):
+            raise machine.lost(workflow, claim)
+
+    def restart(
+        self, claim: Claim, input: Any, input_size: int, received: Collection[str], now: datetime
+    ) -> None:
+        """Let a workflow start over, unless the same call has done so. Raises `ClaimLost`."""
+        record = self._records.get(claim.workflow_id)
+        workflow = None if record is None else record.workflow
+        if record is not None and machine.in_force(record.workflow, claim):
+            record.forget(input_size, received)
+            self.put(machine.restart(record.workflow, input, now))
+        elif not machine.has_ended_by(workflow, claim, Transition.RESTART):
             raise machine.lost(workflow, claim)
 
     def check_reachable(self, message: NewMessage) -> Record:

@@ -9,7 +9,7 @@ cannot even read, its halves are sent again: each part of a bulk may be repeated
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -56,6 +56,8 @@ class Ending:
     change: Change
     update: Document | list[Document] | None = None
     """What carries it out, if that depends on the workflow; else the change alone does."""
+    only_if: Document = field(default_factory=dict)
+    """What the workflow has to match besides."""
 
 
 class Groups:
@@ -98,17 +100,20 @@ async def insert_each(
             await collection.insert_many(documents, ordered=False)
     except BulkWriteError as error:
         outcomes = _outcomes(error, len(documents), collection.name)
-        return await _first_by_id(collection, documents, outcomes)
+        is_kept = not error.details.get("writeConcernErrors")
     except WriteError as error:
         if is_passing(error):
             return await _found_inserted(collection, documents, error)
         outcomes = [single_told_apart(error, collection.name)]
-        return await _first_by_id(collection, documents, outcomes)
+        is_kept = False  # the driver does not say whether the write concern failed, too
     except PyMongoError as error:
         if is_passing(error) and not _may_be_of_one(error, documents):
             return await _found_inserted(collection, documents, error)
         return await _apart(retry, documents, error)
-    return [None] * len(documents)
+    else:
+        return [None] * len(documents)
+    outcomes = await _first_by_id(collection, documents, outcomes)
+    return outcomes if is_kept else await _kept_by_majority(collection, documents, outcomes)
 
 
 async def end_each(
@@ -138,7 +143,10 @@ async def end_each(
 async def _update(workflows: AsyncCollection[Document], endings: Sequence[Ending]) -> int:
     """How many of the claims were in force."""
     updates = [
-        (transitions.in_force(ending.claim), ending.update or transitions.update(ending.change))
+        (
+            transitions.in_force(ending.claim) | ending.only_if,
+            ending.update or transitions.update(ending.change),
+        )
         for ending in endings
     ]
     if len(updates) == 1:
@@ -207,6 +215,30 @@ async def _first_by_id(
         else:
             if found is not None:
                 outcomes[place] = DuplicateKeyError(str(outcome))
+    return outcomes
+
+
+async def _kept_by_majority(
+    collection: AsyncCollection[Document],
+    documents: Sequence[Document],
+    outcomes: list[Outcome],
+) -> list[Outcome]:
+    """Say of those that were there before that they are, only if a majority has them.
+
+    What an earlier call has left on a primary that is cut off may be rolled back yet.
+    """
+    fields = KEYS[collection.name]
+    for place, outcome in enumerate(outcomes):
+        if not isinstance(outcome, DuplicateKeyError):
+            continue
+        key = {field: documents[place][field] for field in fields}
+        try:
+            found = await collection.find_one(key, {"_id": 1})
+        except PyMongoError as unread:
+            outcomes[place] = translated(unread)
+        else:
+            if found is None:
+                outcomes[place] = StoreUnavailable(f"not replicated yet: {outcome}")
     return outcomes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from bson.errors import InvalidBSON
@@ -16,6 +17,8 @@ from bluestreak_mongo.schema.nap import NAP_ID, to_nap
 from bluestreak_mongo.schema.record import WORKFLOW_CREATED_AT, Owner
 from bluestreak_mongo.schema.step import STEP_ID, to_step
 from bluestreak_mongo.unreadable import undecodable
+
+OWNER_FIELDS: Document = {wf.CREATED_AT: 1, wf.RESTARTED_AT: 1}
 
 
 class Finding:
@@ -44,18 +47,22 @@ class Finding:
     async def _find(
         self, collection: AsyncCollection[Document], workflow_id: str, id_field: str, name: str
     ) -> Document | None:
-        """A record of the workflow that there is, and not of a deleted one that had its id."""
+        """A record of the workflow that there is, as it is now, and not of a deleted one."""
         key = {wf.WORKFLOW_ID: workflow_id}
-        found = await find_one(collection, key | {id_field: name})
+        workflow = await find_one(self._database.workflows, key, fields=OWNER_FIELDS)
+        owner = owner_of(workflow_id, workflow)
+        found = await find_one(collection, key | {id_field: owner.place_of(name)})
         if found is None or WORKFLOW_CREATED_AT not in found:
             return found
-        workflow = await find_one(self._database.workflows, key, fields={wf.CREATED_AT: 1})
-        if workflow is None:
-            return None
-        owner = Owner.created(workflow_id, workflow.get(wf.CREATED_AT))
-        if owner.owns(found):
-            return found
+        if workflow is None or owner.owns(found):
+            return None if workflow is None else found
         return await find_one(collection, key | {id_field: owner.id_beside(name)})
+
+
+def owner_of(workflow_id: str, workflow: Mapping[str, Any] | None) -> Owner:
+    """The owner of the records of a workflow, from its document with the `OWNER_FIELDS`."""
+    found = {} if workflow is None else workflow
+    return Owner.stored(workflow_id, found.get(wf.CREATED_AT), found.get(wf.RESTARTED_AT))
 
 
 async def find_workflow(
@@ -89,8 +96,9 @@ async def find_place(
     """Under which id a claim is to record something, and what is recorded there."""
     key = {wf.WORKFLOW_ID: claim.workflow_id}
     owner = Owner.of(claim.workflow)
-    found = await collection.find_one(key | {id_field: name}, session=session)
+    place = owner.place_of(name)
+    found = await collection.find_one(key | {id_field: place}, session=session)
     if found is None or owner.owns(found):
-        return name, found
+        return place, found
     beside = owner.id_beside(name)
     return beside, await collection.find_one(key | {id_field: beside}, session=session)

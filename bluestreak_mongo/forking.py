@@ -39,7 +39,6 @@ from bluestreak_mongo.schema.record import (
     SAVED_AT,
     WORKFLOW_CREATED_AT,
     Owner,
-    belonging_to,
     own_id,
     recorded_at,
 )
@@ -101,20 +100,23 @@ async def _fork(
     part = await _part(database, source, before)
     given_up = await _given_up(database, source, before, part)
     forked = machine.fork(source, new_id, now, given_up)
-    is_new = await _create(database, forked, before, part)
+    is_new = await _create(database, forked, before, part, source)
     if not is_new:
-        begun = await _find_begun(database, forked, before)
+        begun = await _find_begun(database, forked, before, source)
         if begun is None:
             return False
         forked, part = begun
     for collection, index in ((database.steps, BY_STEP), (database.naps, BY_NAP)):
         await _copy(collection, index, source, forked, part)
     key = {wf.WORKFLOW_ID: new_id}
-    if not await _is_still_whole(database, found):
+    whole = await _find_unpruned(database, found)
+    if whole is None or whole.get(wf.RESTARTED_AT) != found.get(wf.RESTARTED_AT):
         await database.workflows.update_one(key, transitions.discard(now))
-        raise WorkflowNotFound(workflow_id)
+        if whole is None:
+            raise WorkflowNotFound(workflow_id)
+        raise TransitionRefused(workflow_id, machine.RESTARTED, "fork")
     completed = await database.workflows.update_one(
-        key | _being_forked(before), transitions.complete_fork(now)
+        key | _being_forked(before, source), transitions.complete_fork(now)
     )
     # Somebody else has completed it, or has cancelled it meanwhile.
     return bool(completed.matched_count) or (is_new and await _is_unfinished(database, new_id))
@@ -129,9 +131,12 @@ async def _find_source(database: Database, workflow_id: str) -> Document:
     return found
 
 
-async def _create(database: Database, forked: Workflow, before: str | None, part: _Part) -> bool:
+async def _create(
+    database: Database, forked: Workflow, before: str | None, part: _Part, source: Workflow
+) -> bool:
     place = {SAVED_AT: part.place.recorded_at, wf.FORKING_KEY: part.place.key}
-    mark = {wf.FORKING: {wf.FORKING_BEFORE: before} | place}
+    generation = {wf.GENERATION: source.generation} if source.generation else {}
+    mark = {wf.FORKING: {wf.FORKING_BEFORE: before} | place | generation}
     document = wf.from_workflow(forked) | {wf.STATUS: Status.PAUSED.value} | mark
     (outcome,) = await insert_each(database.workflows, [document])
     if isinstance(outcome, DuplicateKeyError):
@@ -140,18 +145,25 @@ async def _create(database: Database, forked: Workflow, before: str | None, part
     return True
 
 
-def _being_forked(before: str | None) -> Document:
-    """Matches a fork that the same call has begun, and that is neither completed nor cancelled."""
-    mark = {wf.FORKING: {"$ne": None}, f"{wf.FORKING}.{wf.FORKING_BEFORE}": before}
+def _being_forked(before: str | None, source: Workflow) -> Document:
+    """Matches a fork that the same call has begun, and that is neither completed nor cancelled.
+
+    It is not the same call if the source has restarted since.
+    """
+    mark = {
+        wf.FORKING: {"$ne": None},
+        f"{wf.FORKING}.{wf.FORKING_BEFORE}": before,
+        f"{wf.FORKING}.{wf.GENERATION}": source.generation or None,
+    }
     return {wf.STATUS: Status.PAUSED.value} | mark
 
 
 async def _find_begun(
-    database: Database, forked: Workflow, before: str | None
+    database: Database, forked: Workflow, before: str | None, source: Workflow
 ) -> tuple[Workflow, _Part] | None:
     """A fork that was broken off, to be completed by this call, and which part it was to have."""
     ours = {wf.WORKFLOW_ID: forked.workflow_id, wf.FORKED_FROM: forked.forked_from}
-    begun = await database.workflows.find_one(ours | _being_forked(before))
+    begun = await database.workflows.find_one(ours | _being_forked(before, source))
     if begun is None:
         return None
     mark = begun[wf.FORKING]
@@ -164,10 +176,13 @@ async def _is_unfinished(database: Database, new_id: str) -> bool:
     return await database.workflows.find_one(ours, {"_id": 1}) is not None
 
 
-async def _is_still_whole(database: Database, source: Document) -> bool:
-    """Whether a workflow is not being deleted, so that no record of it was missing."""
+async def _find_unpruned(database: Database, source: Document) -> Document | None:
+    """The same workflow as it is now, unless it is being deleted.
+
+    If it is, or if it restarts, some of its records may have been missing.
+    """
     same = {wf.WORKFLOW_ID: source[wf.WORKFLOW_ID], "_id": source["_id"], wf.PRUNED_AT: None}
-    return await database.workflows.find_one(same, {"_id": 1}) is not None
+    return await database.workflows.find_one(same, {wf.RESTARTED_AT: 1})
 
 
 async def _part(database: Database, source: Workflow, before: str | None) -> _Part:
@@ -232,7 +247,7 @@ async def _copy(
             continue
         # With the time, a copy of what JavaScript has recorded keeps its place under another key.
         dated = {} if place.recorded_at == FIRST_DATE else {SAVED_AT: place.recorded_at}
-        own = {"_id": ObjectId(), **belonging_to(forked)}
+        own = {"_id": ObjectId(), **Owner.of(forked).stamp}
         if isinstance(record.get(id_field), str):
             own[id_field] = own_id(record, record[id_field])
         record.pop(MESSAGE_ID, None)  # the fork has a mailbox of its own

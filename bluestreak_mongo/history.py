@@ -13,6 +13,8 @@ from bluestreak_core.model import Attempt, Claim, History, Nap
 from bluestreak_core.store import Records
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.driver import reads
+from bluestreak_mongo.finding import OWNER_FIELDS, owner_of
+from bluestreak_mongo.leftovers import Leftovers
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.index import KEYS
@@ -30,23 +32,26 @@ _PAGE = 10_000
 class Histories:
     """Reads the records of workflows, and none of deleted workflows of the same ids."""
 
-    def __init__(self, database: Database, unreadable: UnreadableDocuments) -> None:
+    def __init__(
+        self, database: Database, unreadable: UnreadableDocuments, leftovers: Leftovers
+    ) -> None:
         self._database = database
         self._unreadable = unreadable
+        self._leftovers = leftovers
 
     @reads
     async def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
         """See `Store.history`."""
         histories = {claim.workflow_id: History() for claim in claims}
         owners = {claim.workflow_id: Owner.of(claim.workflow) for claim in claims}
-        steps = self._database.steps
-        for step in await self._replayed(steps, owners, to_step, {SAVED_AT: 0}):
+        steps, left = self._database.steps, set[Owner]()
+        for step in await self._replayed(steps, owners, left, to_step, {SAVED_AT: 0}):
             history = histories[step.workflow_id]
             history.steps[step.step_id] = step.output
             if step.receipt is not None:
                 history.receipts[step.step_id] = step.receipt
         attempts: dict[str, list[Attempt]] = {}
-        for record in await self._replayed(self._database.naps, owners, to_replayed):
+        for record in await self._replayed(self._database.naps, owners, left, to_replayed):
             if isinstance(record, Attempt):
                 attempts.setdefault(record.workflow_id, []).append(record)
             else:
@@ -55,14 +60,16 @@ class Histories:
             made = attempts.get(claim.workflow_id, ())
             latest = machine.latest_attempts(made, claim.workflow.retries)
             histories[claim.workflow_id].attempts.update(latest)
+        for owner in left:
+            await self._leftovers.delete(owner)
         return histories
 
     @reads
     async def records(self, workflow_id: str) -> Records:
         """See `SupportsSearch.records`."""
         key = {wf.WORKFLOW_ID: workflow_id}
-        workflow = await self._database.workflows.find_one(key, {wf.CREATED_AT: 1})
-        owner = Owner.created(workflow_id, (workflow or {}).get(wf.CREATED_AT))
+        workflow = await self._database.workflows.find_one(key, OWNER_FIELDS)
+        owner = owner_of(workflow_id, workflow)
         steps = await self._shown(self._database.steps, owner, to_step)
         naps = await self._shown(self._database.naps, owner, to_record)
         return Records(
@@ -75,13 +82,14 @@ class Histories:
         self,
         collection: AsyncCollection[Document],
         owners: Mapping[str, Owner],
+        left: set[Owner],
         read: Callable[[Document], T],
         fields: Document | None = None,
     ) -> list[T]:
         """The steps or the naps of some workflows by their ids.
 
         Raises `CorruptDocument` for the first unreadable one. A record whose id no handler can ask
-        for is passed over.
+        for is passed over. Restarted workflows that others have left records beside go into `left`.
         """
 
         def query(records: AsyncCollection[Any]) -> Cursor:
@@ -91,8 +99,11 @@ class Histories:
         def read_own(document: Document) -> T | None:
             workflow_id = document[wf.WORKFLOW_ID]
             is_known = isinstance(workflow_id, str)  # else it is refused, by its name
-            is_own = not is_known or owners[workflow_id].owns(document)
-            return read(document) if is_own else None
+            if not is_known or (owner := owners[workflow_id]).owns(document):
+                return read(document)
+            if owner.is_restarted:
+                left.add(owner)
+            return None
 
         _, id_field = KEYS[collection.name]
         found, unreadable = await read_each(collection, query, read_own)

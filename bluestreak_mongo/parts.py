@@ -21,12 +21,15 @@ from bluestreak_mongo.finding import Finding
 from bluestreak_mongo.forking import Forking
 from bluestreak_mongo.history import Histories
 from bluestreak_mongo.in_session import InSession
+from bluestreak_mongo.leftovers import Leftovers
 from bluestreak_mongo.listing import Listing
 from bluestreak_mongo.pruning import Pruning
+from bluestreak_mongo.publishing import Publishing
 from bluestreak_mongo.receiving import Receiving
 from bluestreak_mongo.recording import Recording
 from bluestreak_mongo.relatives import Relatives
 from bluestreak_mongo.renewal import Renewal
+from bluestreak_mongo.restarting import Restarting
 from bluestreak_mongo.sending import Sending
 from bluestreak_mongo.shared_read import SharedRead
 from bluestreak_mongo.standing import Standings
@@ -61,6 +64,8 @@ class Parts:
     receiving: Receiving
     beating: Beating
     relatives: Relatives
+    publishing: Publishing
+    restarting: Restarting
     listing: Listing
     pruning: Pruning
     feed: Feed
@@ -70,6 +75,7 @@ class Parts:
     def of(cls, database: Database, clock: Clock, hints: Hints) -> Self:
         """The parts of a store in a database; nothing is sent to it yet."""
         rules, groups, unreadable = BsonRules(), Groups(database), UnreadableDocuments()
+        leftovers = Leftovers(database)
         feed = Feed(database.tolerant_workflows, hints, clock)
         control, recording = Control(database, hints), Recording(database, groups, rules)
 
@@ -96,7 +102,7 @@ class Parts:
             ),
             renewal=Renewal(database, unreadable),
             recording=recording,
-            histories=Histories(database, unreadable),
+            histories=Histories(database, unreadable, leftovers),
             endings=Endings(groups, rules, hints),
             control=control,
             waiting=Waiting(feed, hints, clock, control),
@@ -116,6 +122,8 @@ class Parts:
             ),
             beating=Beating(database),
             relatives=Relatives(database, groups, addresses, unreadable, hints),
+            publishing=Publishing(database),
+            restarting=Restarting(database, groups, rules, hints, leftovers),
             listing=Listing(database, unreadable),
             pruning=Pruning(database),
             feed=feed,

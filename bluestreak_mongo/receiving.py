@@ -12,6 +12,7 @@ from pymongo import ASCENDING
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import first_of
+from bluestreak_core.errors import ClaimLost
 from bluestreak_core.model import Claim, NewMessage, NoMessage, Step
 from bluestreak_core.store import Hints
 from bluestreak_mongo.address import Address
@@ -25,6 +26,7 @@ from bluestreak_mongo.finding import find_place
 from bluestreak_mongo.outcome import check_moved, check_written
 from bluestreak_mongo.recording import Recording
 from bluestreak_mongo.schema.message import (
+    MESSAGE_ID,
     NAME,
     PAYLOAD,
     PLACE,
@@ -78,11 +80,13 @@ class Receiving:
             return step
         # The count is read before the look that finds nothing.
         address = await self._addresses.find(claim.workflow_id)
+        mail = 0 if address is None else address.mail
         if (step := await self._recorded(claim, step_id)) is not None:
             return step
-        if (step := await self._take_first(claim, step_id, names, now)) is not None:
-            return step
-        return NoMessage(mail=0 if address is None else address.mail)
+        if mail == claim.workflow.mail:  # which was read before the first look
+            return NoMessage(mail=mail)
+        step = await self._take_first(claim, step_id, names, now)
+        return NoMessage(mail=mail) if step is None else step
 
     async def wait(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
         """See `SupportsMessages.wait_for_message`."""
@@ -120,19 +124,24 @@ class Receiving:
         self, claim: Claim, step_id: str, names: Collection[str], now: datetime
     ) -> Step | None:
         """Record the first message of these names that no step has received yet."""
-        owner = Owner.of(claim.workflow)
-        while (message := await self._find_first(owner, names)) is not None:
+        passed: list[str] = []
+        while (message := await self._find_first(mail_of(claim), names, passed)) is not None:
             step = await self._record(claim, step_id, message, now)
             received = message.message_id if step is None else _received_by(step)
             if received is not None:
-                await self._mark_read(owner, received)
+                await self._mark_read(claim, received)
             if step is not None:
                 return step
+            passed.append(message.message_id)
         return None
 
     @reads
-    async def _find_first(self, owner: Owner, names: Collection[str]) -> NewMessage | None:
+    async def _find_first(
+        self, owner: Owner, names: Collection[str], passed: Sequence[str]
+    ) -> NewMessage | None:
         named = unread_of(owner) | {NAME: {"$in": sorted(names)}}
+        if passed:
+            named[MESSAGE_ID] = {"$nin": passed}
         found = await self._database.messages.find_one(named, sort=_IN_ORDER)
         return None if found is None else to_message(found)
 
@@ -161,10 +170,26 @@ class Receiving:
         _, found = await find_place(self._database.steps, claim, STEP_ID, step_id)
         return None if found is None else to_step(found)
 
-    async def _mark_read(self, owner: Owner, message_id: str) -> None:
-        """Spare later looks this message. If this is broken off, the next one does it."""
-        mark = (message_key(owner, message_id), {"$unset": {UNREAD: 1}})
-        check_moved(await self._groups.receipts.call(mark, 0), owner.workflow_id)
+    async def _mark_read(self, claim: Claim, message_id: str) -> None:
+        """Spare later looks this message. If this is broken off, the next one does it.
+
+        The workflow is read after the step was recorded. If it has restarted, the step belongs to a
+        generation that nobody continues, and the next one is to find the message: raise
+        `ClaimLost`. The same may happen under a claim that is not in force, so that leaves the mark
+        to the one that is.
+        """
+        address = await self._addresses.find(claim.workflow_id)
+        if address is None or address.owner_of_records != Owner.of(claim.workflow):
+            reason = "is void, the workflow has been deleted or has restarted"
+            raise ClaimLost(claim.workflow_id, claim.number, reason)
+        if address.is_held_by(claim):
+            mark = (message_key(mail_of(claim), message_id), {"$unset": {UNREAD: 1}})
+            check_moved(await self._groups.receipts.call(mark, 0), claim.workflow_id)
+
+
+def mail_of(claim: Claim) -> Owner:
+    """The owner of the mailbox of a claimed workflow."""
+    return Owner.of_mail(claim.workflow_id, claim.workflow.created_at)
 
 
 def _received_by(step: Step) -> str | None:

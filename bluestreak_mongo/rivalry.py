@@ -57,9 +57,16 @@ class Rivalry:
             self._holding_off = asyncio.create_task(self._hold_off(), name="bluestreak hold-off")
 
     def claimed(self, key: bytes, worker: object) -> None:
-        """A worker has claimed a workflow: no process need look for it any more."""
+        """A worker has claimed a workflow: no process need look for it any more.
+
+        An event has no `worker` if it is the one that had the workflow before. Who that is is not
+        known here, so nothing is learned: else a process that is alone with workflows that it has
+        parked would come to believe that others are quicker.
+        """
         self._pending.discard(key)
-        won = isinstance(worker, str) and worker in self._workers
+        if not isinstance(worker, str):
+            return
+        won = worker in self._workers
         self._share += (won - self._share) / _MEMORY
         self._share = max(self._share, _LEAST_SHARE)
 

@@ -105,7 +105,7 @@ class Sending:
         is_new = not isinstance(outcome, DuplicateKeyError)
         if is_new:
             check_written(outcome, payload, what)
-        await self._deliver(message, address)
+        await self._deliver(message, address, is_new=is_new)
         return is_new
 
     async def send_in(self, session: Any, message: NewMessage) -> bool:
@@ -133,7 +133,7 @@ class Sending:
         await workflows.update_one(reachable, update, session=session)
         return is_new
 
-    async def _deliver(self, message: NewMessage, address: Address) -> None:
+    async def _deliver(self, message: NewMessage, address: Address, *, is_new: bool) -> None:
         delivery = Delivery(
             workflow_id=message.workflow_id,
             created_at=address.created_at,
@@ -141,8 +141,11 @@ class Sending:
             sent_at=message.sent_at,
         )
         outcome = await self._groups.deliveries.call(delivery, 0)
-        if isinstance(outcome, Unreachable):
+        if isinstance(outcome, Unreachable) and is_new:
             await self._take_back(message, address)
+        elif isinstance(outcome, Unreachable):
+            _found(message, await self._addresses.find(message.workflow_id))
+            await self._check_came_before(message, address)
         else:
             check_moved(outcome, message.workflow_id)
         self._hints.delivered(message.workflow_id)
@@ -158,13 +161,24 @@ class Sending:
     @writes
     async def _take_back(self, message: NewMessage, address: Address) -> None:
         """Refuse a message that has come too late, unless it was received all the same."""
-        key = message_key(address.owner, message.message_id)
-        if await self._database.steps.find_one(key, {"_id": 1}) is not None:
+        now = await self._addresses.find(message.workflow_id) or address
+        step = message_key(now.owner_of_records, message.message_id)
+        if await self._database.steps.find_one(step, {"_id": 1}) is not None:
             return
+        # Of what an earlier generation has received, the steps are gone, and the messages are read.
+        unread = message_key(address.owner, message.message_id) | {UNREAD: True}
         refuse = {"$set": {REFUSED: True}, "$unset": {UNREAD: 1}}
-        await self._database.messages.update_one(key, refuse)
+        refused = await self._database.messages.update_one(unread, refuse)
+        if not refused.matched_count and await self._was_received(message, address):
+            return
         _found(message, await self._addresses.find(message.workflow_id))
         raise WorkflowEnded(message.workflow_id)
+
+    async def _was_received(self, message: NewMessage, address: Address) -> bool:
+        """Whether a message is read that nobody has refused."""
+        key = message_key(address.owner, message.message_id)
+        read = key | {UNREAD: None, REFUSED: None}
+        return await self._database.messages.find_one(read, {"_id": 1}) is not None
 
     def _stored(self, message: NewMessage) -> tuple[str, Any, int]:
         """What the payload is called, the payload as it is stored, and its size."""

@@ -24,6 +24,7 @@ from bluestreak_core.model import (
     NewMessage,
     NewWorkflow,
     NoMessage,
+    Published,
     Standing,
     Status,
     Step,
@@ -40,11 +41,15 @@ from bluestreak_core.store import (
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
+    SupportsPublishing,
+    SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
+    ValueRules,
     WorkflowSummary,
 )
+from bluestreak_mongo.bson_rules import BsonRules
 from bluestreak_mongo.connection import GivenDatabase, OwnClient
 from bluestreak_mongo.opening import Opening
 from bluestreak_mongo.renewal import BlockingRenewer
@@ -66,6 +71,8 @@ class MongoStore(
     SupportsPruning,
     SupportsMessages,
     SupportsChildren,
+    SupportsPublishing,
+    SupportsRestart,
 ):
     """The production store: MongoDB 6.0 or newer, standalone or replica set.
 
@@ -365,3 +372,17 @@ class MongoStore(
     @override
     async def settle(self, seen: Standing) -> None:
         await self._call(lambda parts: parts.relatives.settle, seen)
+
+    @override
+    def value_rules(self) -> ValueRules:
+        return BsonRules()
+
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        await self._call(lambda parts: parts.publishing.publish, claim, published)
+
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        await self._call(lambda parts: parts.restarting.restart, claim, input, received, now)

@@ -252,7 +252,8 @@ class _Attempt:
         output, _ = self.rules.round_trip(returned, what)
         steps = self.database.steps
         try:
-            document = from_step(self.claim.workflow, place, output, self.now())
+            document = from_step(self.claim.workflow, self.step_id, output, self.now())
+            document[STEP_ID] = place
             await steps.insert_one(document, session=session)
         except OperationFailure as error:
             if is_about_document(error) and not is_duplicate_id(error, steps.name):

@@ -18,6 +18,7 @@ from bluestreak_core.model import (
     ErrorRecord,
     FailedStep,
     Parent,
+    Published,
     Standing,
     Status,
 )
@@ -28,6 +29,7 @@ from bluestreak_mongo.schema.claim_entry import from_claim_entry
 from bluestreak_mongo.schema.error import from_error
 from bluestreak_mongo.schema.failed_step import from_failed_step
 from bluestreak_mongo.schema.parent import from_parent
+from bluestreak_mongo.schema.published import from_published
 from bluestreak_mongo.schema.step import STEP_ID
 
 _MARK = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,15 +56,21 @@ _FIELDS: Mapping[str, str] = {
     "waiting_for": wf.WAITING_FOR,
     "mail": wf.MAIL,
     "unsettled": wf.UNSETTLED,
+    "beats": wf.BEATS,
+    "published": wf.PUBLISHED,
+    "input": wf.INPUT,
+    "generation": wf.GENERATION,
+    "restarted_at": wf.RESTARTED_AT,
 }
 """Where a document has the fields that a change may touch."""
 
 _STORED: Mapping[type, Callable[[Any], Any]] = {
     Status: lambda status: status.value,
-    tuple: list,
+    tuple: lambda entries: [_stored_value(entry) for entry in entries],
     ErrorRecord: from_error,
     FailedStep: from_failed_step,
     ClaimEntry: from_claim_entry,
+    Published: from_published,
 }
 """How a document has what is neither a date nor a plain value."""
 
@@ -90,10 +98,11 @@ def update(moved: Change) -> Document:
 
 
 def _stored(fields: Mapping[str, Any]) -> Document:
-    return {
-        _FIELDS[name]: _STORED[type(value)](value) if type(value) in _STORED else value
-        for name, value in fields.items()
-    }
+    return {_FIELDS[name]: _stored_value(value) for name, value in fields.items()}
+
+
+def _stored_value(value: Any) -> Any:
+    return _STORED[type(value)](value) if type(value) in _STORED else value
 
 
 def due(
@@ -219,6 +228,11 @@ def fail_step(failed: FailedStep) -> Document:
     return update(change.fail_step(failed))
 
 
+def publish(published: Sequence[Published]) -> Document:
+    """Replaces what a workflow has published."""
+    return update(change.publish(tuple(published)))
+
+
 def wait(wake_up_at: datetime, names: Collection[str], mail: int, now: datetime) -> list[Document]:
     """Parks a workflow until a message comes if `mail` is still the count, else releases it."""
     parked = _stored(change.wait(wake_up_at, tuple(names)).set)
@@ -235,6 +249,16 @@ def wait(wake_up_at: datetime, names: Collection[str], mail: int, now: datetime)
         for field, value in parked.items()
     }
     return [{"$set": fields}]
+
+
+def of_generation(claim: Claim) -> Document:
+    """Matches a workflow in the generation that it was claimed in.
+
+    The JavaScript library may run the next one under the token of the claim that has ended the last
+    one.
+    """
+    generation = claim.workflow.generation
+    return {wf.GENERATION: generation or {"$in": [0, None]}}
 
 
 def reachable(workflow_id: str, created_at: datetime | None) -> Document:

@@ -17,6 +17,8 @@ from bluestreak_core.client.search import Search
 from bluestreak_core.client.starting import Start, Starting
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.client.waiting import Waiting
+from bluestreak_core.client.watch_calls import WatchCalls
+from bluestreak_core.client.watching import Watching
 from bluestreak_core.codec import PLAIN, Codec, Conversion
 from bluestreak_core.machine import Transition
 from bluestreak_core.message import Message
@@ -31,7 +33,7 @@ Result = TypeVar("Result")
 _NONE: Mapping[str, Handler] = MappingProxyType({})
 
 
-class Client(MessageCalls):
+class Client(MessageCalls, WatchCalls):
     """Starts workflows, waits for them, finds and controls them, and runs none.
 
     For a process without a worker, such as a web server. Use it as
@@ -47,7 +49,7 @@ class Client(MessageCalls):
     Raises `InvalidArgument`, and for the handlers `InvalidId` and `InvalidHandler`.
 
     This class is a facade: the other modules of `bluestreak_core.client` do the work. Calls about
-    messages are in `MessageCalls`.
+    messages are in `MessageCalls`, those about published values in `WatchCalls`.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Client(MessageCalls):
         super().__init__(self._store, self._known)
         self._control = Control(self._store)
         self._search = Search(self._store)
+        self._watching = Watching(self._store)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._store!r}>"
@@ -383,9 +386,10 @@ class Client(MessageCalls):
     ) -> Pruned:
         """Delete workflows that ended before an instant, in one of these statuses.
 
-        Their steps and naps go with them, and their ids are free again. Keep ended workflows for a
-        lease at least: meanwhile a worker that has lost its claim may still record its last step. A
-        workflow that the JavaScript library ended counts as ended when its last lease ran out.
+        Their steps, naps and messages go with them, and their ids are free again. Keep ended
+        workflows for a lease at least: meanwhile a worker that has lost its claim may still record
+        its last step. A workflow that the JavaScript library ended counts as ended when its last
+        lease ran out.
 
         It deletes in batches, which block nobody, and stops at `limit` workflows. A workflow that
         is about to be deleted cannot be retried any more. If the call is interrupted, the next

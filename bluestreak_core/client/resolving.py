@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bluestreak_core.argument import check_reason
-from bluestreak_core.callback import Answer, CallbackToken, answer_name
+from bluestreak_core.callback import Answer, CallbackToken
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.errors import (
     CallbackExpired,
@@ -74,12 +74,12 @@ class Resolving:
     def _answer(self, called: CallbackToken, payload: Any, error: str | None, type: Any) -> Answer:
         if error is not None:
             return Answer(error=error)
-        message = Message(answer_name(called.step_id), type)
+        message = Message(called.answer_name, type)
         stored = self._handlers.stored_payload(called.workflow_id, message, payload)
         return Answer(payload=stored)
 
     def _message(self, called: CallbackToken, answer: Answer) -> NewMessage:
-        name = answer_name(called.step_id)
+        name = called.answer_name
         return NewMessage(
             workflow_id=called.workflow_id,
             message_id=name,
@@ -102,7 +102,7 @@ class Resolving:
 
 async def _first_answer(store: SupportsMessages, called: CallbackToken) -> Answer | None:
     """The answer that counts, if there is one. Raises `CallbackExpired` if none came in time."""
-    message = await store.find_message(called.workflow_id, answer_name(called.step_id))
+    message = await store.find_message(called.workflow_id, called.answer_name)
     if message is None:
         return None
     answer = Answer.read(message.payload)

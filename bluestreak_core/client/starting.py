@@ -82,7 +82,8 @@ class Starting:
             return
         if found.handler_id != new.handler_id:
             raise WorkflowConflict(new.workflow_id, "handler")
-        if not same_value(found.input, new.input):
+        # The input of a restarted workflow is not the one that it was started with.
+        if not found.generation and not same_value(found.input, new.input):
             raise WorkflowConflict(new.workflow_id, "input")
 
     async def _find(self, workflow_id: str, session: Any) -> Workflow | None:

@@ -37,6 +37,7 @@ class EventKind(StrEnum):
 
     CREATED = "created"
     RETRIED = "retried"
+    RESTARTED = "restarted"
     CLAIMED = "claimed"
     STEP = "step"
     RECEIVED = "received"
@@ -179,6 +180,8 @@ def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
     yield TimelineEvent(kind=EventKind.CREATED, at=workflow.created_at)
     if workflow.retries:
         yield TimelineEvent(kind=EventKind.RETRIED, at=workflow.start_at)
+    if workflow.generation:
+        yield TimelineEvent(kind=EventKind.RESTARTED, at=workflow.restarted_at)
     for entry in workflow.claim_log:
         at, name = entry.claimed_at, entry.worker
         yield TimelineEvent(kind=EventKind.CLAIMED, at=at, name=name, record=entry)
@@ -239,9 +242,13 @@ def _head(workflow: Workflow) -> Iterator[str]:
     if workflow.forked_from is not None:
         yield f"  forked from {workflow.forked_from!r}"
     yield f"  input {_cut(workflow.input)}"
+    if workflow.generation:
+        yield f"  restarted {counted(workflow.generation, 'time')}"
     if workflow.status is Status.FINISHED:
         yield f"  result {_cut(workflow.result)}"
     yield f"  claims {workflow.claims}, failures {workflow.failures}, crashes {workflow.crashes}"
+    for latest in workflow.published:
+        yield f"  published {_cut(latest.name)}: {_cut(latest.value)}, {_shown(latest.at)}"
     if workflow.error is not None:
         yield f"  last error {_error(workflow.error)}"
 

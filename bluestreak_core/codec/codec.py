@@ -14,9 +14,9 @@ class Codec(Protocol):
     the output of a step, by the return annotation of the function. Values without an annotation are
     not converted. Every process that starts, runs or awaits a workflow needs an equivalent codec.
 
-    `refusal` is asked for each handler, when it is registered, and never for steps. So `encode` and
-    `decode` must pass through values of a type that the codec does not know: the store may hold
-    them.
+    `refusal` is asked for each handler, when it is registered, and for the type of each `Message`,
+    when it is used, but never for steps. So `encode` and `decode` must pass through values of a
+    type that the codec does not know: the store may hold them.
     """
 
     def refusal(self, annotation: Any) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from bluestreak_core.argument import check_implements
 from bluestreak_core.codec.annotation import ABSENT, Annotations, Unresolved, of_input, of_return
 from bluestreak_core.codec.codec import Codec, PlainCodec
-from bluestreak_core.errors import InvalidHandler
+from bluestreak_core.errors import InvalidArgument, InvalidHandler
 
 Function = Callable[..., Any]
 
@@ -88,8 +88,20 @@ class Conversion:
             stored, annotation, f"stored output of step {step_id!r} of workflow {workflow_id!r}"
         )
 
+    def check_message(self, name: str, annotation: Any) -> None:
+        """Raise `InvalidArgument` if payloads of this type cannot be converted."""
+        if annotation is None or self.or_none is None:
+            return
+        refusal = self._codec.refusal(annotation)
+        if refusal is not None:
+            raise InvalidArgument(f"type of message {name!r}", annotation, refusal)
+
     def stored_payload(self, workflow_id: str, name: str, annotation: Any, value: Any) -> Any:
-        """A message's payload as it is stored; an annotation of None leaves it alone."""
+        """A message's payload as it is stored; an annotation of None leaves it alone.
+
+        Raises like `check_message`.
+        """
+        self.check_message(name, annotation)
         what = f"payload of message {name!r} to workflow {workflow_id!r}"
         return value if annotation is None else self._encode(value, annotation, what)
 

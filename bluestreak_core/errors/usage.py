@@ -114,7 +114,7 @@ class UsedInTransaction(UsageError):
 
 
 class UsedInStep(UsageError):
-    """The function of a step waits for a message, which would hold up the step, and be repeated."""
+    """The function of a step waits for a message, publishes or restarts, as only a handler may."""
 
     def __init__(self, workflow_id: str, used: str, within: str) -> None:
         super().__init__(workflow_id, used, within)

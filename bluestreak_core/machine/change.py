@@ -27,7 +27,15 @@ from bluestreak_core.machine.table import (
     target,
     waiting,
 )
-from bluestreak_core.model import ClaimEntry, ClaimRequest, FailedStep, Failure, Status, Workflow
+from bluestreak_core.model import (
+    ClaimEntry,
+    ClaimRequest,
+    FailedStep,
+    Failure,
+    Published,
+    Status,
+    Workflow,
+)
 
 MAX_CLAIM_LOG = 20
 """A workflow's claim log keeps this many entries, the newest."""
@@ -35,6 +43,7 @@ MAX_CLAIM_LOG = 20
 _EMPTY = {field.name: field.default for field in fields(Workflow) if field.default is not MISSING}
 _NAMES = [field.name for field in fields(Workflow)]
 _values = attrgetter(*_NAMES)
+_MILLISECOND = timedelta(milliseconds=1)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -136,6 +145,11 @@ def fail_step(failed: FailedStep) -> Change:
     return Change(set={"crashes": 0}, append={"failed_steps": failed})
 
 
+def publish(published: tuple[Published, ...]) -> Change:
+    """The latest values that were published under the claim in force. This is no progress."""
+    return Change(set={"published": published})
+
+
 def park(wake_up_at: datetime) -> Change:
     """The claim is given back until the nap ends."""
     return _ending(Transition.PARK, wake_up_at)
@@ -183,6 +197,19 @@ def settle() -> Change:
 def release(now: datetime) -> Change:
     """The claim is given back, and the workflow is due immediately."""
     return _ending(Transition.RELEASE, now)
+
+
+def restart(workflow: Workflow, input: Any, now: datetime) -> Change:
+    """The handler starts over: a new generation with another input, due immediately.
+
+    `workflow` is the record of the claim in force.
+    """
+    begun_at = workflow.begun_at
+    restarted_at = now if begun_at is None else max(now, begun_at + _MILLISECOND)
+    anew = {"restarted_at": restarted_at, "failures": 0, "crashes": 0}
+    return _ending(Transition.RESTART, now, input=input, **anew)._replace(
+        clear=("error", "failed_steps", "beats"), add={"generation": 1}
+    )
 
 
 def finish(result: Any, now: datetime) -> Change:

@@ -24,6 +24,7 @@ from bluestreak_core.model import (
     Failure,
     NewWorkflow,
     Parent,
+    Published,
     Standing,
     Status,
     Workflow,
@@ -95,11 +96,16 @@ def in_force(workflow: Workflow | None, claim: Claim) -> bool:
 
 
 def is_of(claim: Claim, workflow: Workflow | None) -> bool:
-    """Whether a claim was made on this very workflow, in force or not.
+    """Whether a claim was made on this very workflow in its present generation, in force or not.
 
-    It was not if its workflow has been deleted, and the id now belongs to another one.
+    It was not if its workflow has been deleted, and the id now belongs to another one, or if its
+    workflow has restarted since.
     """
-    return workflow is not None and workflow.created_at == claim.workflow.created_at
+    return (
+        workflow is not None
+        and workflow.created_at == claim.workflow.created_at
+        and workflow.generation == claim.workflow.generation
+    )
 
 
 def is_first_run(workflow: Workflow) -> bool:
@@ -195,6 +201,11 @@ def fail_step(workflow: Workflow, failed: FailedStep) -> Workflow:
     return change.fail_step(failed).apply(workflow)
 
 
+def publish(workflow: Workflow, published: tuple[Published, ...]) -> Workflow:
+    """See `change.publish`."""
+    return change.publish(published).apply(workflow)
+
+
 def park(workflow: Workflow, wake_up_at: datetime) -> Workflow:
     """See `change.park`."""
     return change.park(wake_up_at).apply(workflow)
@@ -250,6 +261,11 @@ def release(workflow: Workflow, now: datetime) -> Workflow:
     return change.release(now).apply(workflow)
 
 
+def restart(workflow: Workflow, input: Any, now: datetime) -> Workflow:
+    """See `change.restart`."""
+    return change.restart(workflow, input, now).apply(workflow)
+
+
 def finish(workflow: Workflow, result: Any, now: datetime) -> Workflow:
     """See `change.finish`."""
     return change.finish(result, now).apply(workflow)
@@ -280,6 +296,14 @@ def control_change(
 # What its history and its policies say of it ------------------------------------------------------
 
 
+def in_generation(id: str, generation: int) -> str:
+    """An id that outlives a restart, such as a child's, told apart from that of another generation.
+
+    That of the first generation is the plain one.
+    """
+    return f"{id}#{generation}" if generation else id
+
+
 def latest_attempts(attempts: Iterable[Attempt], round: int) -> dict[str, Attempt]:
     """By step id, the latest attempt of a round, failed or begun."""
     ordered = sorted(attempts, key=lambda attempt: attempt.order)
@@ -296,14 +320,15 @@ def retry_at(
 
 
 def deadline_at(workflow: Workflow, deadline: timedelta | None) -> datetime | None:
-    """When a workflow is given up: this long after it was to start.
+    """When a workflow is given up: this long after it was to start, or has restarted.
 
     The first claim counts as the start of a workflow that the JavaScript library created.
     """
     if deadline is None:
         return None
     start_at = workflow.start_at or workflow.created_at or workflow.started_at
-    return None if start_at is None else start_at + deadline
+    starts = [at for at in (start_at, workflow.restarted_at) if at is not None]
+    return max(starts) + deadline if starts else None
 
 
 def crashed_too_often(workflow: Workflow, max_crashes: int | None) -> bool:

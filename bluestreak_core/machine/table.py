@@ -5,6 +5,7 @@ transition that has no arrow from the workflow's state is refused, and a refusal
 States without exits are listed with empty rows, so the table is complete.
 
     idle, failed, running --claim--> running --park, release--> idle
+                                             --restart--------> idle      (a new generation)
                                              --finish---------> finished
                                              --fail-----------> failed    (will be tried again)
                                              --abort----------> aborted   (will not)
@@ -18,14 +19,18 @@ Each transition has a guard besides its arrow. There are four kinds:
 - `claim` needs a workflow that is *due*: `timeout_at` has come. That one instant is the due time of
   an `idle` or `failed` workflow and the end of the lease of a `running` one. So claiming a
   `running` workflow means taking over from a worker that died.
-- `park`, `release`, `finish`, `fail` and `abort` end a claim, and need the *claim in force*: the
-  workflow is `running`, and the caller's claim is its newest. Any other call is stale and raises
-  `ClaimLost`.
+- `park`, `release`, `restart`, `finish`, `fail` and `abort` end a claim, and need the *claim in
+  force*: the workflow is `running`, and the caller's claim is its newest. Any other call is stale
+  and raises `ClaimLost`.
 - `cancel`, `pause`, `resume` and `retry` come from outside, need no claim, and take it from its
   holder. They raise `TransitionRefused` if they have no arrow, or if the workflow is marked for
   deletion.
 - `wake` happens to a workflow that was parked until a message comes, when one is sent that it
   waits for: it becomes due at once, or when it is resumed. It needs no claim, and there is none.
+
+A workflow that restarts keeps its id, its creation and its mailbox, and gets another input. What it
+has recorded belongs to its last *generation*: from that moment it counts as another workflow's, and
+so does what a stale run of that generation still records.
 
 A workflow that waits for messages is parked only if none was sent since it last looked: `mail`
 counts them, and if the count has changed, the workflow is released instead. So no message is
@@ -51,6 +56,9 @@ from bluestreak_core.model import Failure, Status
 PRUNED = "pruned"
 """The state that refusals name for a workflow that is marked for deletion."""
 
+RESTARTED = "restarted"
+"""The state that refusals name for a fork of a workflow that restarts meanwhile."""
+
 FORKING = "forking"
 """The state that refusals name for a fork whose records are still being copied."""
 
@@ -61,6 +69,7 @@ class Transition(StrEnum):
     CLAIM = "claim"
     PARK = "park"
     RELEASE = "release"
+    RESTART = "restart"
     FINISH = "finish"
     FAIL = "fail"
     ABORT = "abort"
@@ -87,6 +96,7 @@ TRANSITIONS: Mapping[Status, Mapping[Transition, Status]] = {
         Transition.CLAIM: Status.RUNNING,
         Transition.PARK: Status.IDLE,
         Transition.RELEASE: Status.IDLE,
+        Transition.RESTART: Status.IDLE,
         Transition.FINISH: Status.FINISHED,
         Transition.FAIL: Status.FAILED,
         Transition.ABORT: Status.ABORTED,

@@ -2,8 +2,8 @@
 
 Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then `context`,
 which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`, `child`,
-`callback`, `recorded`, `transaction`, `clean_up`, and in `structure` those with branches. They
-share a `frame`.
+`callback`, `recorded`, `publish`, `restart`, `transaction`, `clean_up`, and in `structure` those
+with branches. They share a `frame`.
 """
 
 from bluestreak_core.run.child import ChildHandle

@@ -64,7 +64,7 @@ async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms
     with FinalMistakes():
         whole_id = frame.step_id(step_id)
         check_id("longest id of a callback's steps", _hand_over_id(whole_id, _MANY))
-        name, what = answer_name(whole_id), f"callback {whole_id!r}"
+        name, what = _answer_name(frame, whole_id), f"callback {whole_id!r}"
         check_function("ctx.callback", "callback", whole_id, hand_over)
         limit = to_limit(what, terms.timeout, terms.deadline)
         heartbeat = None
@@ -114,13 +114,19 @@ async def _hand_over(frame: Frame, step_id: str, hand_over: HandOver, retry: Ret
             return
 
 
+def _answer_name(frame: Frame, step_id: str) -> str:
+    return answer_name(step_id, frame.journal.workflow.generation)
+
+
 def _hand_over_id(step_id: str, number: int) -> str:
     return f"{step_id}/hand-over/{number}"
 
 
 async def _new_token(frame: Frame, step_id: str, number: int) -> str | None:
     """Record a new token, and return its text; None if another run has taken the number."""
-    token = CallbackToken.draw(frame.workflow_id, step_id, number)
+    token = CallbackToken.draw(
+        frame.workflow_id, step_id, number, frame.journal.workflow.generation
+    )
     with FinalMistakes():
         frame.use_step(token.record_id)
     with frame.operations.operation("callback", step_id):
@@ -136,14 +142,14 @@ def _unpacked(frame: Frame, step_id: str, receipt: Receipt | None, output: Any, 
     answer = Answer.read(output)
     if answer.missing is not None:
         kind = CallbackTimeout if answer.missing is Missing.ANSWER else CallbackSilent
-        raise kind(frame.workflow_id, step_id, (answer_name(step_id),))
+        raise kind(frame.workflow_id, step_id, (_answer_name(frame, step_id),))
     if answer.error is not None:
         raise CallbackFailed(frame.workflow_id, step_id, answer.error)
     if frame.journal.conversion is None:
         return answer.payload
     try:
         return frame.journal.conversion.payload(
-            frame.workflow_id, answer_name(step_id), type, answer.payload
+            frame.workflow_id, _answer_name(frame, step_id), type, answer.payload
         )
     except InvalidValue as refusal:
         raise aborting(frame, refusal) from None

@@ -24,6 +24,7 @@ class CallbackEnd(End):
         self._frame = frame
         self._step_id = step_id
         self._heartbeat = heartbeat
+        self._name = answer_name(step_id, frame.journal.workflow.generation)
         self._first_silence = FOREVER
         self._heard_at = frame.journal.workflow.heard_at(step_id)
 
@@ -31,9 +32,9 @@ class CallbackEnd(End):
     async def begin(self) -> None:
         """Record when the first silence is too long, from when a run first waits."""
         if self._heartbeat is not None:
-            name, longest = answer_name(self._step_id), self._heartbeat
+            longest = self._heartbeat
             self._first_silence = await recorded_end(
-                self._frame, "callback", heartbeat_id(self._step_id), (name,), longest
+                self._frame, "callback", heartbeat_id(self._step_id), (self._name,), longest
             )
 
     @override
@@ -49,7 +50,7 @@ class CallbackEnd(End):
     @override
     async def give_up(self, *, by_limit: bool) -> None:
         """Answer that there is none, unless somebody has answered."""
-        journal, name = self._frame.journal, answer_name(self._step_id)
+        journal, name = self._frame.journal, self._name
         missing = Missing.ANSWER if by_limit else Missing.SIGN_OF_LIFE
         message = NewMessage(
             workflow_id=self._frame.workflow_id,

@@ -173,7 +173,8 @@ def _asked(
     if not has_real_type(on_parent_end, str) or on_parent_end not in tuple(OnParentEnd):
         reason = "expected 'cancel' or 'abandon'"
         raise InvalidArgument(f"on_parent_end of child {step_id!r}", on_parent_end, reason)
-    child_id = f"{frame.workflow_id}/{step_id}" if workflow_id is None else workflow_id
+    own_id = machine.in_generation(step_id, frame.journal.workflow.generation)
+    child_id = f"{frame.workflow_id}/{own_id}" if workflow_id is None else workflow_id
     child_id = check_id(f"workflow id of child {step_id!r}", child_id)
     handler_id, stored = frame.known.to_store(child_id, request.handler, request.input)
     new = NewWorkflow(

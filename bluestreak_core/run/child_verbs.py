@@ -72,7 +72,8 @@ class ChildVerbs(Verbs):
 
         - `handler`: an id, or a function that this worker knows. The result has the type that the
           function is annotated to return; for an id, it is as stored.
-        - `workflow_id`: the child's id, by default `"{workflow_id}/{step_id}"`.
+        - `workflow_id`: the child's id, by default `"{workflow_id}/{step_id}"`, and after restarts
+          that and their number: `sub-7/bill#2`.
         - `on_parent_end`: what becomes of a child that is still there when this workflow ends, in
           whatever way. `"cancel"` cancels it and its own children; with `"abandon"` it goes on.
 

@@ -17,6 +17,7 @@ from bluestreak_core.run.child_verbs import ChildVerbs
 from bluestreak_core.run.clean_up import CleanUps, on_cancel
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.info import WorkflowInfo
+from bluestreak_core.run.lasting_verbs import LastingVerbs
 from bluestreak_core.run.message_verbs import MessageVerbs
 from bluestreak_core.run.nap import sleep, sleep_until
 from bluestreak_core.run.step import step
@@ -28,7 +29,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context(MessageVerbs, CallbackVerbs, ChildVerbs, StructureVerbs):
+class Context(MessageVerbs, CallbackVerbs, ChildVerbs, LastingVerbs, StructureVerbs):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a
@@ -56,12 +57,15 @@ class Context(MessageVerbs, CallbackVerbs, ChildVerbs, StructureVerbs):
     def idempotency_key(self, step_id: str) -> str:
         """An idempotency key for the effects of a step on other systems.
 
-        It has 64 hexadecimal digits and depends only on the ids of the workflow and the step: it is
-        the same in every attempt, run and process, and unique to the step. Raises `InvalidId`.
+        It has 64 hexadecimal digits and depends only on the ids of the workflow and the step, and
+        on how often the workflow has restarted: it is the same in every attempt, run and process,
+        and unique to the step. Raises `InvalidId`.
         """
         with FinalMistakes():
             step_id = self._frame.step_id(step_id)
-        return sha256(f"{self.workflow_id}\0{step_id}".encode()).hexdigest()
+        generation = self._frame.journal.workflow.generation
+        facts = (self.workflow_id, step_id, *([str(generation)] if generation else []))
+        return sha256("\0".join(facts).encode()).hexdigest()
 
     @overload
     def step(

@@ -16,7 +16,7 @@ from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
 from bluestreak_core.model import Failure, Status
 from bluestreak_core.run.deadline import Deadline
-from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release
+from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release, Restart
 from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import ErrorCallback, Registration
@@ -30,7 +30,8 @@ logger = logging.getLogger(__name__)
 class Ending:
     """Ends the claim of one run.
 
-    `aside` awaits a callback of the application in its own task, which a stopping worker cancels.
+    `flush` writes what the run has published. `aside` awaits a callback of the application in its
+    own task, which a stopping worker cancels.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Ending:
         family: Family,
         calls: Calls,
         deadline: Deadline,
+        flush: Callable[[], Awaitable[None]],
         aside: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
     ) -> None:
         self._journal = journal
@@ -49,11 +51,12 @@ class Ending:
         self._handler = registration.handler
         self._policy = registration.policy
         self._deadline = deadline
+        self._flush = flush
         self._aside = aside
 
     async def end(self, outcome: Outcome) -> None:
         """End the claim according to the outcome. Raises `ClaimLost`, and what the store raises."""
-        match outcome:
+        match await self._with_all_published(outcome):
             case Returned(result):
                 await self._finish(result)
             case Raised(error, final):
@@ -64,14 +67,26 @@ class Ending:
                 await self._journal.park(self._deadline.or_sooner(wake_up_at), names, mail)
             case Release():
                 await self._journal.release()
+            case Restart(input):
+                await self._restart(input)
             case AbortNow(error):
                 await self._fail(error, final=True)
             case Abandon(error):
                 self._journal.lease.check()
                 if error is not None:
                     raise error
-            case _:
-                assert_never(outcome)
+            case never:
+                assert_never(never)
+
+    async def _with_all_published(self, outcome: Outcome) -> Outcome:
+        """The outcome, once all is written that was published; that may be refused."""
+        if isinstance(outcome, Abandon):
+            return outcome
+        try:
+            await self._flush()
+        except (UnstorableValue, ValueTooLarge) as refusal:
+            return outcome if isinstance(outcome, AbortNow) else AbortNow(refusal)
+        return outcome
 
     async def _finish(self, result: Any) -> None:
         try:
@@ -85,6 +100,12 @@ class Ending:
             await self._fail(refusal, final=True)
             return
         await self._family.settle(Status.FINISHED)
+
+    async def _restart(self, input: Any) -> None:
+        try:
+            await self._journal.restart(input)
+        except (UnstorableValue, ValueTooLarge) as refusal:
+            await self._fail(refusal, final=True)
 
     def _stored(self, result: Any) -> Any:
         conversion = self._policy.conversion

@@ -26,6 +26,13 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Restart:
+    """Start over, with this input as it is stored."""
+
+    input: Any
+
+
+@dataclass(frozen=True, slots=True)
 class AbortNow:
     """Abort the workflow: a value or a record was refused for good, or its deadline has passed."""
 
@@ -39,17 +46,18 @@ class Abandon:
     error: Exception | None = None
 
 
-Decision = Park | Release | AbortNow | Abandon
+Decision = Park | Release | Restart | AbortNow | Abandon
 
-_RANKS: tuple[type[Decision], ...] = (Park, Release, AbortNow, Abandon)
+_RANKS: tuple[type[Decision], ...] = (Park, Release, Restart, AbortNow, Abandon)
 
 
 class Exit:
     """The one place where a run is decided to end early.
 
-    Of several decisions the highest rank counts, and the first of one rank: a refused step outranks
-    a stopping worker, and a lost claim outranks everything. A decision cancels the handler. If the
-    handler swallows the cancellation, its next use of the context cancels it again.
+    Of several decisions the highest rank counts, and the first of one rank: a restart outranks a
+    stopping worker, a refused step outranks both, and a lost claim outranks everything. A decision
+    cancels the handler. If the handler swallows the cancellation, its next use of the context
+    cancels it again.
     """
 
     def __init__(self) -> None:

@@ -17,6 +17,7 @@ from bluestreak_core.errors import (
     InvalidValue,
     StoreRefused,
     UnstorableValue,
+    UsedInStep,
     ValueTooLarge,
 )
 from bluestreak_core.errors.text import shown
@@ -24,15 +25,19 @@ from bluestreak_core.run.attempts import recorded_failure
 from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Release
 from bluestreak_core.run.family import Family
-from bluestreak_core.run.handler import Policy
+from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.run.operations import Operation, Operations
+from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.transaction_call import check_outside
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
+
+MANY_STEPS = 5000
+"""A run that uses so many steps is warned of, once."""
 
 _LOOK_AGAIN = timedelta(seconds=1)
 
@@ -48,22 +53,25 @@ class Frame:
     def __init__(
         self,
         journal: Journal,
-        policy: Policy,
+        registration: Registration,
         *,
         family: Family,
         known: KnownHandlers,
         calls: Calls,
         commits: Commits,
         operations: Operations,
+        publisher: Publisher,
         exit: Exit,
     ) -> None:
         self.journal = journal
-        self.policy = policy
         self.family = family
         self.known = known
+        self.handler = registration.handler
+        self.policy = registration.policy
         self.calls = calls
         self.commits = commits
         self.operations = operations
+        self.publisher = publisher
         self.exit = exit
         self.workflow_id = journal.workflow.workflow_id
         self.prefix = ""
@@ -86,6 +94,20 @@ class Frame:
     def nap_id(self, nap_id: object) -> str:
         """The whole id of a nap in this scope. Raises `InvalidId`."""
         return self._whole("nap id", nap_id)
+
+    def check_outside_calls(self, kind: str, used_id: str) -> None:
+        """Refuse a verb within the function of a step or a transaction.
+
+        Raises `UsedInStep` and `UsedInTransaction`.
+        """
+        check_outside(self.workflow_id, kind, used_id)
+        task = asyncio.current_task()
+        if task is not None and (within := self.operations.name_at(task)) is not None:
+            raise UsedInStep(self.workflow_id, f"{kind} {used_id!r}", within)
+
+    def published_name(self, name: object) -> str:
+        """The whole name of a published value in this scope. Raises `InvalidId`."""
+        return self._whole("name of a published value", name)
 
     def _whole(self, kind: str, used_id: object) -> str:
         plain = check_id(kind, used_id)
@@ -119,6 +141,12 @@ class Frame:
         if step_id in self._step_ids:
             raise DuplicateStep(self.workflow_id, step_id)
         self._step_ids.add(step_id)
+        if len(self._step_ids) == MANY_STEPS:
+            logger.warning(
+                "workflow %r uses its step number %d; each run reads all of them: ctx.restart "
+                "starts over without them",
+                *(self.workflow_id, MANY_STEPS),
+            )
 
     def use_nap(self, nap_id: str) -> None:
         """Take the id of a nap. Raises `DuplicateNap` and `UsedInTransaction`."""

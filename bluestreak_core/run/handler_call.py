@@ -21,6 +21,7 @@ from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.run.outcome import Called, Orphaned, Raised, Returned, is_final
+from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.unawaited import Unawaited
 from bluestreak_core.store import Store
 
@@ -40,11 +41,12 @@ class HandlerCall:
         self.exit = Exit()
         self.operations = Operations(store.clock, policy.park_after, is_crowded)
         self.calls = Calls(policy.hooks, journal)
+        self.publisher = Publisher(journal, self.exit)
         self.clean_ups = CleanUps(store, journal, self.calls)
         self._store = store
         self._journal = journal
+        self._registration = registration
         self._handler = registration.handler
-        self._policy = policy
         self._known = registration.known
 
     async def make(self, histories: SharedHistories) -> Called:
@@ -68,12 +70,13 @@ class HandlerCall:
         commits = Commits(self._store, self._journal)
         frame = Frame(
             self._journal,
-            self._policy,
+            self._registration,
             family=self.family,
             known=self._known,
             calls=self.calls,
             commits=commits,
             operations=self.operations,
+            publisher=self.publisher,
             exit=self.exit,
         )
         try:

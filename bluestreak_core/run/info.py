@@ -21,6 +21,7 @@ class WorkflowInfo:
     - `claims`: how often it was claimed, this time included.
     - `failures`: how often its handler has raised since it was started or last retried; `attempt`
       is one more.
+    - `generation`: how often it has restarted.
     - `deadline_at`: when it is aborted if it has not ended by then; None without a `deadline`.
     """
 
@@ -30,6 +31,7 @@ class WorkflowInfo:
     claims: int
     failures: int
     attempt: int
+    generation: int
     deadline_at: datetime | None
 
     @classmethod
@@ -42,5 +44,6 @@ class WorkflowInfo:
             claims=workflow.claims,
             failures=workflow.failures,
             attempt=workflow.failures + 1,
+            generation=workflow.generation,
             deadline_at=machine.deadline_at(workflow, deadline),
         )

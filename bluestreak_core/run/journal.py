@@ -16,11 +16,19 @@ from bluestreak_core.model import (
     History,
     NewMessage,
     NoMessage,
+    Published,
     Step,
     Workflow,
 )
 from bluestreak_core.run.lease import Lease
-from bluestreak_core.store import Store, SupportsMessages, require
+from bluestreak_core.store import (
+    Store,
+    SupportsMessages,
+    SupportsPublishing,
+    SupportsRestart,
+    ValueRules,
+    require,
+)
 
 _PAUSE = timedelta(seconds=1)
 """After a wait for messages that the store could not carry out."""
@@ -41,7 +49,10 @@ class Journal:
         self.conversion = conversion
         """None if values need no conversion."""
         self._store = store
+        self._mailboxes: SupportsMessages | None = None
         self._claim = lease.claim
+        self._received = set[str]()
+        """The ids of the messages that this run has received."""
 
     @property
     def workflow(self) -> Workflow:
@@ -131,7 +142,9 @@ class Journal:
 
     def mailboxes(self, call: str) -> SupportsMessages:
         """The store, if it has mailboxes. Raises `Unsupported`, with the name of the call."""
-        return require(self._store, SupportsMessages, call)
+        if self._mailboxes is None:
+            self._mailboxes = require(self._store, SupportsMessages, call)
+        return self._mailboxes
 
     async def send(self, message: NewMessage) -> None:
         """Put a message into a mailbox, unless there has been one of its id."""
@@ -156,7 +169,10 @@ class Journal:
         received = await self.lease.until_answered(
             lambda: store.receive(self._claim, step_id, names, self.clock.now(), give_up=give_up)
         )
-        self.has_progressed = self.has_progressed or isinstance(received, Step)
+        if isinstance(received, Step):
+            self.has_progressed = True
+            if received.receipt is not None and received.receipt.message_id is not None:
+                self._received.add(received.receipt.message_id)
         return received
 
     async def wait_for_message(self, mail: int, timeout: timedelta) -> bool:
@@ -167,6 +183,15 @@ class Journal:
         except StoreUnavailable:  # the next look finds out whether it still is
             await self.clock.sleep(min(timeout, _PAUSE))
             return True
+
+    def published_rules(self) -> ValueRules:
+        """The store's rules for published values. Raises `Unsupported`."""
+        return require(self._store, SupportsPublishing, "ctx.publish").value_rules()
+
+    async def publish(self, published: tuple[Published, ...]) -> None:
+        """Replace what the workflow has published."""
+        store = require(self._store, SupportsPublishing, "ctx.publish")
+        await self.lease.until_answered(lambda: store.publish(self._claim, published))
 
     async def park(self, wake_up_at: datetime, names: tuple[str, ...] = (), mail: int = 0) -> None:
         """Release the claim until a nap ends, or a message of one of the names comes."""
@@ -181,6 +206,22 @@ class Journal:
     async def release(self) -> None:
         """Release the claim, due at once."""
         await self.lease.until_answered(lambda: self._store.release(self._claim, self.clock.now()))
+
+    def check_restart(self) -> None:
+        """Raise `Unsupported` if the store cannot restart workflows."""
+        require(self._store, SupportsRestart, "ctx.restart")
+
+    async def restart(self, input: Any) -> None:
+        """Start the workflow over with another input."""
+        store = require(self._store, SupportsRestart, "ctx.restart")
+        received = self._received | {
+            receipt.message_id
+            for receipt in self.history.receipts.values()
+            if receipt.message_id is not None
+        }
+        await self.lease.until_answered(
+            lambda: store.restart(self._claim, input, received, self.clock.now())
+        )
 
     async def finish(self, result: Any) -> None:
         """End the workflow with a result."""

@@ -32,6 +32,7 @@ async def receive(
     with FinalMistakes():
         step_id = frame.step_id(step_id)
         asked = _by_name(step_id, messages)
+        _check_types(frame, asked)
         limit = to_limit(f"receive {step_id!r}", timeout, deadline)
         frame.use_step(step_id)
         check_place(frame, "receive", step_id, asked)
@@ -88,3 +89,11 @@ def _by_name(step_id: str, messages: Sequence[Message[Any] | str]) -> Asked:
     if len(asked) < len(messages):
         raise InvalidArgument(name, messages, "two of them have the same name")
     return asked
+
+
+def _check_types(frame: Frame, asked: Asked) -> None:
+    conversion = frame.journal.conversion
+    if conversion is not None:
+        for name, message in asked.items():
+            if has_real_type(message, Message):
+                conversion.check_message(name, message.type)

@@ -86,15 +86,17 @@ class Run:
             family=call.family,
             calls=call.calls,
             deadline=deadline,
+            flush=call.publisher.flush,
             aside=self._aside,
         )
         try:
             await ending.end(await self._outcome(histories, deadline))
         except ClaimLost as lost:
-            clean_ups = self._call.clean_ups
-            await self._aside(report_loss(self._store, self.lease.claim, clean_ups, lost))
+            await self._aside(report_loss(self._store, self.lease.claim, call.clean_ups, lost))
         except CorruptDocument as error:
             logger.error("%s; its run wrote nothing more", error)  # noqa: TRY400 - it says it all
+        finally:
+            await call.publisher.close()
 
     def put_off(self, until: datetime) -> None:
         """Park the workflow without a call of its handler; call this before `execute`."""

@@ -1,7 +1,7 @@
 """The protocol of a store, and tools to write one.
 
 Read `protocol` first: its docstrings are the contract. `powers` holds the optional abilities,
-`query` the types of a search, `values` the values that can be stored, `hints` the three waits, and
+`query` the types of a search, `values` the values that can be stored, `hints` the four waits, and
 `wrapper` a store around a store.
 """
 
@@ -12,6 +12,8 @@ from bluestreak_core.store.powers import (
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
+    SupportsPublishing,
+    SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -50,6 +52,8 @@ __all__ = [
     "SupportsForks",
     "SupportsMessages",
     "SupportsPruning",
+    "SupportsPublishing",
+    "SupportsRestart",
     "SupportsSearch",
     "SupportsThreadRenewal",
     "SupportsTransactions",

@@ -18,6 +18,7 @@ from bluestreak_core.model import (
     NewMessage,
     NewWorkflow,
     NoMessage,
+    Published,
     Standing,
     Status,
     Step,
@@ -31,6 +32,7 @@ from bluestreak_core.store.query import (
     Records,
     WorkflowSummary,
 )
+from bluestreak_core.store.values import ValueRules
 
 P = TypeVar("P")
 
@@ -249,6 +251,47 @@ class SupportsChildren(Protocol):
         ...
 
 
+@runtime_checkable
+class SupportsPublishing(Protocol):
+    """A store that keeps the values that workflows publish, as `published` of the workflow."""
+
+    def value_rules(self) -> ValueRules:
+        """The rules by which this store stores values. It need not be open."""
+        ...
+
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        """Replace what the workflow has published, as `machine.publish` does. Atomic.
+
+        The values are such as the rules return. A repeat changes nothing. A stale caller gets
+        `ClaimLost`. Raise `ValueTooLarge` if the values do not fit beside the input.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRestart(Protocol):
+    """A store in which a workflow can start over under its own id."""
+
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        """End the claim as `machine.restart` does, and forget what the workflow has recorded.
+
+        The change of the workflow is atomic. From then on its steps, naps and attempts count as
+        those of a deleted workflow of the same id, also those that a run of the last generation
+        still records; `machine.is_of` tells them apart. Delete them then. If that is interrupted,
+        a later call completes it: `history`, the next `restart`, or `prune`.
+
+        The mailbox stays. `received` has the ids of the messages that the run knows to be received:
+        those stay received. What a step of the last generation has received without its knowledge,
+        or receives from now on, is received by the new generation all the same.
+
+        A repeat changes nothing. A stale caller gets `ClaimLost`. Refuse an input that cannot be
+        stored before anything is written.
+        """
+        ...
+
+
 class Renewer(Protocol):
     """Renews leases with blocking calls, from a single thread other than the event loop's.
 
@@ -315,9 +358,9 @@ class SupportsPruning(Protocol):
         """Delete up to `limit` workflows that ended before an instant, in one of these states.
 
         Delete in this order: mark the workflow with `pruned_at`, so that `control` refuses it;
-        delete its steps and naps; delete the workflow. So a retried workflow never lacks steps, and
-        no step is left for the next workflow of its id. Complete interrupted deletions first,
-        whatever instant and states this call names.
+        delete its steps, naps and messages; delete the workflow. So a retried workflow never lacks
+        steps, and no step is left for the next workflow of its id. Complete interrupted deletions
+        first, whatever instant and states this call names.
 
         Fewer than `limit` may be deleted; none only if nothing is left to delete. For a workflow
         that the JavaScript library ended, use the end of its last lease.
@@ -344,6 +387,8 @@ _LACKS: Mapping[type, str] = MappingProxyType(
         SupportsThreadRenewal: "cannot renew leases from a thread",
         SupportsMessages: "has no mailboxes",
         SupportsChildren: "does not know the children of a workflow",
+        SupportsPublishing: "cannot publish",
+        SupportsRestart: "cannot restart workflows",
     }
 )
 """The reason that `Unsupported` gives, after the name of the store."""

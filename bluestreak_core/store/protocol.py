@@ -10,8 +10,9 @@ explains it. These rules hold for every call:
 - **Stale calls**: the caller's claim is no longer in force. Calls that move a workflow raise
   `ClaimLost` and write nothing.
 - **Deleted workflows**: a claim belongs to the workflow that it was made on, not to a later one
-  with the same id; `machine.is_of` compares the two by `created_at`. Refuse a record under the
-  claim of a deleted workflow with `ClaimLost`, or keep it where no call ever returns it.
+  with the same id, nor to a later generation of the same one; `machine.is_of` compares the two by
+  `created_at` and `generation`. Refuse a record under the claim of a deleted workflow with
+  `ClaimLost`, or keep it where no call ever returns it.
 - **Time**: never read a clock to decide something; the engine passes `now`. Instants are aware, in
   UTC, in whole milliseconds.
 - **Values**: return a fresh copy, equal to what every later read returns, never the object that a

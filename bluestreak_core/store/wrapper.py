@@ -22,6 +22,7 @@ from bluestreak_core.model import (
     NewMessage,
     NewWorkflow,
     NoMessage,
+    Published,
     Standing,
     Status,
     Step,
@@ -33,6 +34,8 @@ from bluestreak_core.store.powers import (
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
+    SupportsPublishing,
+    SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -47,6 +50,7 @@ from bluestreak_core.store.query import (
     Records,
     WorkflowSummary,
 )
+from bluestreak_core.store.values import ValueRules
 
 T = TypeVar("T")
 
@@ -69,6 +73,8 @@ class StoreWrapper(
     SupportsPruning,
     SupportsMessages,
     SupportsChildren,
+    SupportsPublishing,
+    SupportsRestart,
 ):
     """Passes every call to another store through `around`, a line for each; not those of a renewer.
 
@@ -362,3 +368,19 @@ class StoreWrapper(
     async def settle(self, seen: Standing) -> None:
         store = require(self._store, SupportsChildren, "settle()")
         await self.around("settle", lambda: store.settle(seen))
+
+    @override
+    def value_rules(self) -> ValueRules:
+        return require(self._store, SupportsPublishing, "publish()").value_rules()
+
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        store = require(self._store, SupportsPublishing, "publish()")
+        await self.around("publish", lambda: store.publish(claim, published))
+
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        store = require(self._store, SupportsRestart, "restart()")
+        await self.around("restart", lambda: store.restart(claim, input, received, now))

@@ -13,7 +13,7 @@ from typing import Any
 from bluestreak_core.model import NewMessage, Receipt
 from bluestreak_mongo.schema.document import MESSAGES, WORKFLOW_ID, Document
 from bluestreak_mongo.schema.reader import Reader
-from bluestreak_mongo.schema.record import WORKFLOW_CREATED_AT, Owner
+from bluestreak_mongo.schema.record import Owner
 
 MESSAGE_ID = "messageId"
 NAME = "name"
@@ -31,8 +31,7 @@ RECEIVED = "received"
 def from_message(message: NewMessage, owner: Owner, place: int) -> Document:
     """The document of a message that nobody has received."""
     return {
-        WORKFLOW_ID: owner.workflow_id,
-        WORKFLOW_CREATED_AT: owner.created_ms,
+        **owner.stamp,
         MESSAGE_ID: message.message_id,
         NAME: message.name,
         PAYLOAD: message.payload,
@@ -56,20 +55,14 @@ def to_message(document: Mapping[str, Any]) -> NewMessage:
 
 def unread_of(owner: Owner) -> Document:
     """Matches the messages to a workflow that have not been received, as far as is noted."""
-    return {
-        WORKFLOW_ID: owner.workflow_id,
-        WORKFLOW_CREATED_AT: owner.created_ms,
-        UNREAD: True,
-    }
+    return owner.stamp | {UNREAD: True}
 
 
 def message_key(owner: Owner, message_id: str) -> Document:
-    """Matches a message, and likewise the step that has received it."""
-    return {
-        WORKFLOW_ID: owner.workflow_id,
-        WORKFLOW_CREATED_AT: owner.created_ms,
-        MESSAGE_ID: message_id,
-    }
+    """Matches a message, by the owner of the mailbox; or the step that has received it, by its own
+    owner.
+    """
+    return owner.stamp | {MESSAGE_ID: message_id}
 
 
 def from_receipt(receipt: Receipt) -> Document:

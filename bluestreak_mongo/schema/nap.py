@@ -14,7 +14,7 @@ from bluestreak_core.model import Attempt, Nap, Workflow
 from bluestreak_mongo.schema.document import NAPS, WORKFLOW_ID, Document
 from bluestreak_mongo.schema.error import from_error, read_error
 from bluestreak_mongo.schema.reader import Reader
-from bluestreak_mongo.schema.record import SAVED_AT, belonging_to, own_id
+from bluestreak_mongo.schema.record import SAVED_AT, Owner, own_id
 from bluestreak_mongo.schema.step import STEP_ID
 
 NAP_ID = "napId"
@@ -29,13 +29,16 @@ ATTEMPT_IS_LAST = "isLast"
 
 def from_nap(workflow: Workflow, nap_id: str, wake_up_at: datetime, saved_at: datetime) -> Document:
     """The document of a nap."""
-    return belonging_to(workflow) | {NAP_ID: nap_id, WAKE_UP_AT: wake_up_at, SAVED_AT: saved_at}
+    owner = Owner.of(workflow)
+    place = owner.place_of(nap_id)
+    return owner.stamp | {NAP_ID: place, WAKE_UP_AT: wake_up_at, SAVED_AT: saved_at}
 
 
 def from_attempt(workflow: Workflow, attempt: Attempt) -> Document:
     """The document of a failed attempt."""
-    return belonging_to(workflow) | {
-        NAP_ID: f"{attempt.step_id}\0{attempt.round}\0{attempt.number}",
+    owner = Owner.of(workflow)
+    return owner.stamp | {
+        NAP_ID: owner.place_of(f"{attempt.step_id}\0{attempt.round}\0{attempt.number}"),
         WAKE_UP_AT: attempt.retry_at or attempt.saved_at,
         SAVED_AT: attempt.saved_at,
         ATTEMPT: {

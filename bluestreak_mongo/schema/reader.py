@@ -39,6 +39,10 @@ class Reader:
         """Whether there is such a field, and it is not null."""
         return self._document.get(field) is not None
 
+    def value(self, field: str) -> Any:
+        """Any value of an application; None if there is none."""
+        return self._document.get(field)
+
     def text(self, field: str) -> str:
         """A string."""
         value: object = self._document.get(field)

@@ -14,7 +14,8 @@ from bluestreak_mongo.schema.document import FIRST_DATE, WORKFLOW_ID, Document
 
 SAVED_AT = "savedAt"
 WORKFLOW_CREATED_AT = "workflowCreatedAt"
-"""The milliseconds from 1970 to the `createdAt` of a record's workflow, or null; see `Owner`.
+"""The milliseconds from 1970 to the `createdAt` of a record's workflow, or null; see `Owner`. Once
+the workflow has restarted, to its `restartedAt`.
 
 A number, since a history with a date in each record takes twice as long to decode.
 """
@@ -24,40 +25,64 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Owner(NamedTuple):
-    """A workflow that steps and naps belong to, as opposed to a deleted one of the same id."""
+    """A workflow that steps and naps belong to, as opposed to a deleted one of the same id.
+
+    Each generation of a workflow that restarts is another owner. Its mailbox has the same one
+    throughout.
+    """
 
     workflow_id: str
-    created_ms: int | None
+    begun_ms: int | None
+    is_restarted: bool = False
 
     @classmethod
     def of(cls, workflow: Workflow) -> Owner:
         """The owner of what this workflow records."""
-        return cls(workflow.workflow_id, _milliseconds(workflow.created_at))
+        begun_ms = _milliseconds(workflow.restarted_at or workflow.created_at)
+        return cls(workflow.workflow_id, begun_ms, workflow.restarted_at is not None)
 
     @classmethod
-    def created(cls, workflow_id: str, created_at: object) -> Owner:
-        """Likewise, by what is stored in its workflow as `createdAt`."""
+    def stored(cls, workflow_id: str, created_at: object, restarted_at: object) -> Owner:
+        """Likewise, by what is stored in its workflow as `createdAt` and as `restartedAt`."""
+        restarted_ms = _milliseconds(restarted_at)
+        if restarted_ms is None:
+            return cls(workflow_id, _milliseconds(created_at))
+        return cls(workflow_id, restarted_ms, is_restarted=True)
+
+    @classmethod
+    def of_mail(cls, workflow_id: str, created_at: object) -> Owner:
+        """The owner of the mailbox of a workflow, by its creation."""
         return cls(workflow_id, _milliseconds(created_at))
 
     def owns(self, record: Mapping[str, Any]) -> bool:
         """Whether a record of this workflow id belongs to this workflow.
 
-        A record without the field, such as one of the JavaScript library, counts as its own.
+        A record without the field, such as one of the JavaScript library, counts as its own, unless
+        the workflow has restarted: it may be of any generation.
         """
-        return bool(record.get(WORKFLOW_CREATED_AT, self.created_ms) == self.created_ms)
+        if self.is_restarted:
+            return bool(record.get(WORKFLOW_CREATED_AT) == self.begun_ms)
+        return bool(record.get(WORKFLOW_CREATED_AT, self.begun_ms) == self.begun_ms)
+
+    @property
+    def stamp(self) -> Document:
+        """The fields by which a record names its workflow."""
+        return {WORKFLOW_ID: self.workflow_id, WORKFLOW_CREATED_AT: self.begun_ms}
+
+    def place_of(self, name: str) -> str:
+        """The id under which a step or a nap is kept.
+
+        That of a restarted workflow is always beside: its last generation may have taken the place,
+        and may free it again, since its records are deleted.
+        """
+        return self.id_beside(name) if self.is_restarted else name
 
     def id_beside(self, name: str) -> str:
         """The id of a step or a nap whose place a deleted workflow's record has taken.
 
-        Workers neither change nor delete records, so both stay.
+        Workers neither change nor delete such records, so both stay.
         """
-        return f"{name}\0{self.created_ms}"
-
-
-def belonging_to(workflow: Workflow) -> Document:
-    """The fields by which a record names its workflow."""
-    created_ms = _milliseconds(workflow.created_at)
-    return {WORKFLOW_ID: workflow.workflow_id, WORKFLOW_CREATED_AT: created_ms}
+        return f"{name}\0{self.begun_ms}"
 
 
 def own_id(record: Mapping[str, Any], stored: str) -> str:

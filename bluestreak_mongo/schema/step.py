@@ -10,7 +10,7 @@ from bluestreak_core.model import Claim, NewMessage, Receipt, Step, Workflow
 from bluestreak_mongo.schema.document import STEPS, WORKFLOW_ID, Document
 from bluestreak_mongo.schema.message import from_receipt, read_receipt
 from bluestreak_mongo.schema.reader import Reader
-from bluestreak_mongo.schema.record import SAVED_AT, belonging_to, own_id
+from bluestreak_mongo.schema.record import SAVED_AT, Owner, own_id
 
 STEP_ID = "stepId"
 OUTPUT = "output"
@@ -18,7 +18,9 @@ OUTPUT = "output"
 
 def from_step(workflow: Workflow, step_id: str, output: Any, saved_at: datetime) -> Document:
     """The document of a step."""
-    return belonging_to(workflow) | {STEP_ID: step_id, OUTPUT: output, SAVED_AT: saved_at}
+    owner = Owner.of(workflow)
+    place = owner.place_of(step_id)
+    return owner.stamp | {STEP_ID: place, OUTPUT: output, SAVED_AT: saved_at}
 
 
 def from_received(

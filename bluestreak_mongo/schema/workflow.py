@@ -16,6 +16,7 @@ from bluestreak_mongo.schema.document import WORKFLOWS, Document
 from bluestreak_mongo.schema.error import read_error
 from bluestreak_mongo.schema.failed_step import from_failed_step, read_failed_step
 from bluestreak_mongo.schema.parent import from_parent, read_parent
+from bluestreak_mongo.schema.published import read_published
 from bluestreak_mongo.schema.reader import Reader
 
 HANDLER_ID = "handlerId"
@@ -48,6 +49,9 @@ MAIL = "mail"
 BEATS = "beats"
 PARENT = "parent"
 UNSETTLED = "unsettled"
+PUBLISHED = "published"
+GENERATION = "generation"
+RESTARTED_AT = "restartedAt"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -69,7 +73,7 @@ SUMMARY_FIELDS = (
 _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
-        *(WAITING_FOR, MAIL, BEATS, PARENT, UNSETTLED),
+        *(WAITING_FOR, MAIL, BEATS, PARENT, UNSETTLED, PUBLISHED, GENERATION, RESTARTED_AT),
     }
 )
 """What most workflows do without."""
@@ -138,6 +142,9 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         beats=tuple(map(read_beat, read.each_inside(BEATS))),
         parent=read_parent(read.inside(PARENT)) if read.has(PARENT) else None,
         unsettled=read.flag(UNSETTLED) if read.has(UNSETTLED) else False,
+        published=tuple(map(read_published, read.each_inside(PUBLISHED))),
+        generation=read.count(GENERATION),
+        restarted_at=read.optional_instant(RESTARTED_AT),
     )
 
 

@@ -6,21 +6,17 @@ Each rule looks at one workflow and says in words what is not as it must be.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from bluestreak_core import Nap, Status, Step, Workflow
+from bluestreak_core import Status
 from bluestreak_core.machine import TRANSITIONS
-from tests.chaos.evidence import Evidence, Start
-from tests.chaos.history import Change
-from tests.chaos.ledger import Call
-from tests.chaos.workload import PLANS, Plan
+from tests.chaos import control_audit, mail_audit
+from tests.chaos.case import CLOCKS_DIFFER, Case, cases
+from tests.chaos.evidence import Evidence
 
-CLOCKS_DIFFER = timedelta(seconds=1)
-"""A worker's clock is the server's, as far off as half of the quickest round trip. Here all clocks
-are the machine's, which may be very busy."""
+_DELETED = "what is deleted is gone entirely"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,40 +29,6 @@ class Violation:
 
     def __str__(self) -> str:
         return f"{self.about}: {self.what}   [{self.rule}]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One workflow that is there, and all that is known of it."""
-
-    start: Start
-    workflow: Workflow
-    steps: Sequence[Step]
-    naps: Sequence[Nap]
-    calls: Sequence[Call]
-    changes: Sequence[Change]
-    waited_for: Any
-    lease: timedelta
-
-    @property
-    def plan(self) -> Plan:
-        return PLANS[self.start.order.handler_id]
-
-    @property
-    def tokens(self) -> dict[str, str]:
-        """What each step has stored."""
-        return {step.step_id: step.output["token"] for step in self.steps}
-
-    @property
-    def parks(self) -> int:
-        """Claims that ended with a nap, which repeats no step."""
-        ends = {nap.wake_up_at for nap in self.naps}
-        return sum(
-            change.is_move
-            and change.after.status is Status.IDLE
-            and change.after.timeout_at in ends
-            for change in self.changes
-        )
 
 
 def audit(evidence: Evidence) -> list[Violation]:
@@ -84,6 +46,10 @@ def audit(evidence: Evidence) -> list[Violation]:
         for odd in evidence.odd
     ]
     found += _unstarted(evidence)
+    found += [
+        Violation(rule=_DELETED, about=f"workflow {name}", what=what)
+        for name, what in control_audit.leftovers(evidence)
+    ]
     for case in cases(evidence):
         for rule, look in RULES.items():
             found += [
@@ -93,44 +59,16 @@ def audit(evidence: Evidence) -> list[Violation]:
     return found
 
 
-def cases(evidence: Evidence) -> list[Case]:
-    """The started workflows that are there."""
-    steps = _by_workflow(evidence.steps)
-    naps = _by_workflow(evidence.naps)
-    calls = _by_workflow(evidence.calls)
-    changes = _by_workflow(evidence.history)
-    return [
-        Case(
-            start=start,
-            workflow=evidence.workflows[name],
-            steps=steps.get(name, []),
-            naps=naps.get(name, []),
-            calls=calls.get(name, []),
-            changes=changes.get(name, []),
-            waited_for=evidence.results.get(name),
-            lease=evidence.lease,
-        )
-        for start in evidence.starts
-        if (name := start.order.workflow_id) in evidence.workflows
-    ]
-
-
-def _by_workflow(records: Sequence[Any]) -> dict[str, list[Any]]:
-    groups: dict[str, list[Any]] = {}
-    for record in records:
-        groups.setdefault(record.workflow_id, []).append(record)
-    return groups
-
-
 # Rules --------------------------------------------------------------------------------------------
 
 
 def _unstarted(evidence: Evidence) -> Iterator[Violation]:
     """Every start that was accepted is there, no other was refused, and nobody else's is there."""
     rule = "an accepted start is never lost"
+    gone = control_audit.pruned(evidence)
     for start in evidence.starts:
         name = start.order.workflow_id
-        if start.accepted is not None and name not in evidence.workflows:
+        if start.accepted is not None and name not in {*evidence.workflows, *gone}:
             yield Violation(rule=rule, about=f"workflow {name}", what="is not there")
         if start.accepted is False and not start.asked_again:
             what = "was refused as if it had been there"
@@ -142,7 +80,8 @@ def _unstarted(evidence: Evidence) -> Iterator[Violation]:
 
 def _ends(case: Case) -> Iterator[str]:
     status = case.workflow.status
-    if status is not Status.FINISHED:
+    # Whether somebody has asked for a cancellation is another rule.
+    if status not in (Status.FINISHED, Status.CANCELLED):
         error = case.workflow.error
         yield f"is {status}" + (f": {error.type}: {error.message}" if error else "")
 
@@ -165,7 +104,8 @@ def _outputs(case: Case) -> Iterator[str]:
     if case.workflow.status is Status.FINISHED and set(stored) != case.plan.steps:
         yield f"has stored the steps {sorted(stored)} instead of {sorted(case.plan.steps)}"
     returned = {(call.step_id, call.token) for call in case.calls if not call.raised}
-    for step_id, token in case.tokens.items():
+    for step_id in case.tokens.keys() - case.plan.receives - {*case.copied}:
+        token = case.tokens[step_id]
         if (step_id, token) not in returned:
             yield f"the output {token} of step {step_id!r} was returned by no call"
 
@@ -187,10 +127,13 @@ def _owners(case: Case) -> Iterator[str]:
         if owner != finisher:
             yield f"was finished by process {finisher} while process {owner} had the claim"
     failures = sum(
-        change.after.status is Status.FAILED for change in case.changes if change.is_move
+        change.after.status in (Status.FAILED, Status.ABORTED)
+        for change in case.changes
+        if change.is_move
     )
     raised = sum(call.raised for call in case.calls)
-    if failures > raised:
+    # A transaction that takes too long fails, too.
+    if failures > raised and not case.plan.transactions:
         yield f"has failed {failures} times, and its steps have raised {raised} times"
 
 
@@ -199,6 +142,10 @@ def _transitions(case: Case) -> Iterator[str]:
         if change.before is None:
             continue
         before, after = change.before.status, change.after.status
+        if change.before == change.after or change.is_control or change.is_wake:
+            continue
+        if before.ended and change.after.is_pruned:
+            continue
         if before.ended:
             yield f"was changed at {change.at} though it was {before}"
         elif (change.is_claim or change.is_move) and after not in TRANSITIONS[before].values():
@@ -225,11 +172,14 @@ def _claims(case: Case) -> Iterator[str]:
 
 
 def _calls(case: Case) -> Iterator[str]:
-    allowed = case.workflow.claims - case.parks
-    for step_id, count in Counter(call.step_id for call in case.calls).items():
+    # A workflow that was cancelled while it was parked has no claim for its end.
+    allowed = case.workflow.claims - case.parks + (case.workflow.status is Status.CANCELLED)
+    # A transaction calls its function again after a rollback.
+    calls = [call for call in case.calls if call.step_id not in case.plan.transactions]
+    for step_id, count in Counter(call.step_id for call in calls).items():
         if count > allowed:
             yield f"step {step_id!r} was called {count} times, and the run began {allowed} times"
-    for (run, step_id), count in Counter((call.run, call.step_id) for call in case.calls).items():
+    for (run, step_id), count in Counter((call.run, call.step_id) for call in calls).items():
         if count > 1:
             yield f"step {step_id!r} was called {count} times by run {run}"
 
@@ -240,6 +190,8 @@ def _naps(case: Case) -> Iterator[str]:
         yield f"has stored the naps {sorted(stored.elements())} instead of {list(case.plan.naps)}"
     span = timedelta(seconds=case.start.order.seconds)
     for nap in case.naps:
+        if nap.nap_id in case.copied:
+            continue
         given = nap.wake_up_at - (case.workflow.created_at or nap.wake_up_at - span)
         if given < span - CLOCKS_DIFFER:
             yield f"nap {nap.nap_id!r} of {span} was to end {given} after the start"
@@ -268,4 +220,6 @@ RULES: dict[str, Callable[[Case], Iterator[str]]] = {
     "a step is called again only after its run was interrupted": _calls,
     "a nap does not end early": _naps,
     "a worker tells the server's time": _clocks,
+    **control_audit.RULES,
+    **mail_audit.RULES,
 }

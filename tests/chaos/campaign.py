@@ -1,4 +1,7 @@
-"""A campaign: workflows are started and run, faults injected and healed, and evidence is taken."""
+"""A campaign: workflows are started and run, faults injected and healed, and evidence is taken.
+
+Meanwhile those are pruned that were cancelled long enough ago.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,16 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 
-from bluestreak_core import Bluestreak
+from bluestreak_core import Attempt, Bluestreak, Nap, StoreUnavailable
 from bluestreak_mongo import LocalMongo, MongoStore
 from bluestreak_mongo.bson_rules import CODEC
-from bluestreak_mongo.schema import NAPS, STEPS, WORKFLOWS
+from bluestreak_mongo.schema import MESSAGES, NAPS, STEPS, WORKFLOWS
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.schema.nap import to_nap
+from bluestreak_mongo.schema.message import MESSAGE_ID, REFUSED
+from bluestreak_mongo.schema.nap import to_record
 from bluestreak_mongo.schema.step import to_step
 from tests.chaos import history, ledger
-from tests.chaos.evidence import Evidence
+from tests.chaos.evidence import Evidence, Mail
 from tests.chaos.fleet import Fleet
 from tests.chaos.history import Change, Odd
 from tests.chaos.injection import Injected, Injection
@@ -39,7 +43,13 @@ PATIENCE = 60.0
 """Seconds after the last fault in which all that was started has to end."""
 _IMPATIENT = "&serverSelectionTimeoutMS=500&socketTimeoutMS=1000"
 """A client that takes no answer for an answer soon, so that it has to ask again."""
-_ENDED = {"$in": ["finished", "aborted"]}
+PRUNE_EVERY = 2.0
+PRUNE_AFTER = timedelta(seconds=15)
+"""Longer than a worker and a server are halted, and then a lease: who has lost a claim until then
+may still write down a step."""
+_PRUNED = ["cancelled"]
+"""The others are evidence, and so are those that were cancelled in the second half."""
+_ENDED = {"$in": ["finished", "aborted", "cancelled"]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +61,7 @@ class Outcome:
     missed: int
     stops: Sequence[float]
     """Seconds that workers took to end when they were told to."""
+    pruned: int
     drained_in: float
     """Seconds from the last fault until all that was started had ended."""
 
@@ -74,9 +85,12 @@ async def campaign(seed: int, seconds: float, rate: float, folder: Path) -> Outc
         AsyncMongoClient[Document](replica_set.url) as client,
     ):
         replica_set.clients = lambda: fleet.pids
+        await client[ledger.EFFECTS_DATABASE].create_collection(ledger.EFFECTS)
         await fleet.pick(0)
         starter = Starter(bluestreak, seed)
         injection = Injection(replica_set, fleet)
+        pruner = Pruner(bluestreak, until=datetime.now(UTC) + timedelta(seconds=seconds / 2))
+        pruning = asyncio.create_task(pruner.prune_often())
         await _disturb(starter, injection, seed, seconds, rate)
         database = client.get_database(
             DATABASE, codec_options=CODEC, read_concern=ReadConcern("majority")
@@ -84,12 +98,16 @@ async def campaign(seed: int, seconds: float, rate: float, folder: Path) -> Outc
         drained_in = await _drain(starter, database)
         await injection.end()
         await fleet.stop()
+        pruning.cancel()
+        await pruner.prune_half(await _cancelled(database))
         evidence = Evidence(
             lease=timedelta(seconds=LEASE),
-            starts=starter.starts,
+            starts=[*starter.starts, *starter.outside.forks],
             results=starter.results,
             calls=await _calls(ledger_server.url),
             complaints=[*fleet.complaints(), *starter.complaints],
+            sent=starter.outside.sent,
+            cancelled=starter.outside.cancelled,
             **await _stored(database),
         )
     return Outcome(
@@ -97,8 +115,40 @@ async def campaign(seed: int, seconds: float, rate: float, folder: Path) -> Outc
         injected=injection.injected,
         missed=injection.missed,
         stops=fleet.stops,
+        pruned=pruner.pruned,
         drained_in=drained_in,
     )
+
+
+class Pruner:
+    """Deletes workflows that were cancelled."""
+
+    def __init__(self, bluestreak: Bluestreak, until: datetime) -> None:
+        self.pruned = 0
+        self._bluestreak = bluestreak
+        self._until = until
+
+    async def prune_often(self) -> None:
+        """Delete those of the first half once they are old enough, whatever else goes on."""
+        while True:
+            await asyncio.sleep(PRUNE_EVERY)
+            with suppress(StoreUnavailable):
+                await self._prune(min(self._until, datetime.now(UTC) - PRUNE_AFTER), None)
+
+    async def prune_half(self, cancelled: int) -> None:
+        """Delete half of so many, however new they are: nobody is left who might write to them."""
+        if cancelled > 1:
+            await self._prune(datetime.now(UTC), cancelled // 2)
+
+    async def _prune(self, ended_before: datetime, limit: int | None) -> None:
+        pruned = await self._bluestreak.prune(
+            ended_before=ended_before, statuses=_PRUNED, limit=limit
+        )
+        self.pruned += pruned.workflows
+
+
+async def _cancelled(database: AsyncDatabase[Document]) -> int:
+    return await database[WORKFLOWS].count_documents({wf.STATUS: {"$in": _PRUNED}})
 
 
 async def _disturb(
@@ -140,13 +190,31 @@ async def _calls(url: str) -> list[ledger.Call]:
 async def _stored(database: AsyncDatabase[Document]) -> dict[str, Any]:
     """What the database holds, and how it came to that."""
     workflows = [wf.to_workflow(found) async for found in database[WORKFLOWS].find()]
-    operations = database.client.get_database("local", codec_options=CODEC)["oplog.rs"]
-    found = await operations.find({"ns": {"$regex": rf"^{database.name}\."}}).to_list(None)
-    changes = list(history.read(found))
+    records = [to_record(found) async for found in database[NAPS].find()]
+    effects = database.client[ledger.EFFECTS_DATABASE][ledger.EFFECTS]
+    changes = list(history.read(await _operations(database)))
     return {
         "workflows": {workflow.workflow_id: workflow for workflow in workflows},
         "steps": [to_step(found) async for found in database[STEPS].find()],
-        "naps": [to_nap(found) async for found in database[NAPS].find()],
+        "naps": [record for record in records if isinstance(record, Nap)],
+        "attempts": [record for record in records if isinstance(record, Attempt)],
+        "mail": [_to_mail(found) async for found in database[MESSAGES].find()],
+        "effects": [ledger.to_effect(found) async for found in effects.find()],
         "history": [change for change in changes if isinstance(change, Change)],
         "odd": [change for change in changes if isinstance(change, Odd)],
     }
+
+
+async def _operations(database: AsyncDatabase[Document]) -> list[Document]:
+    """The server's log; a transaction is one entry, of several operations."""
+    ours = {"$regex": rf"^{database.name}\."}
+    log = database.client.get_database("local", codec_options=CODEC)["oplog.rs"]
+    return await log.find({"$or": [{"ns": ours}, {"o.applyOps.ns": ours}]}).to_list(None)
+
+
+def _to_mail(document: Document) -> Mail:
+    return Mail(
+        workflow_id=document[wf.WORKFLOW_ID],
+        message_id=document[MESSAGE_ID],
+        is_refused=REFUSED in document,
+    )

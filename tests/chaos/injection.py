@@ -20,7 +20,8 @@ from tests.mongo.lossy_link import Passage
 
 logger = logging.getLogger(__name__)
 
-_WRITES = ("insert", "update")
+_CHANGES = ("insert", "update", "delete")
+_WRITES = (*_CHANGES, "commitTransaction")
 _COMMANDS = (*_WRITES, "find", "findAndModify", "getMore", "aggregate")
 _LOST_ANSWERS = 3
 _PASSING_CODES = (50, 91, 189, 10107, 11600)
@@ -168,7 +169,7 @@ class Injection:
         return worker.pid
 
     async def _lose_answers(self, fault: Fault) -> None:
-        self._set.link_to(await self._set.primary()).lose(*_WRITES, times=_LOST_ANSWERS)
+        self._set.link_to(await self._set.primary()).lose(*_CHANGES, times=_LOST_ANSWERS)
 
     async def _fail_commands(self, fault: Fault) -> None:
         code = _PASSING_CODES[int(fault.choice * len(_PASSING_CODES))]

@@ -1,6 +1,7 @@
 """The ledger: what every call of a step writes down, before it returns.
 
 It is on a server of its own, which nothing is done to: evidence must not be lost with the accused.
+Only what transactions write is beside the workflows, where it has to be committed with them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ Document = dict[str, Any]
 
 DATABASE = "ledger"
 COLLECTION = "calls"
+
+EFFECTS_DATABASE = "effects"
+EFFECTS = "effects"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,25 @@ class Call:
     saw: Mapping[str, str]
     raised: bool = False
     blocked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What a transaction has written; nothing but the transaction keeps it from being doubled."""
+
+    workflow_id: str
+    step_id: str
+    token: str
+
+
+def from_effect(effect: Effect) -> Document:
+    return {"workflowId": effect.workflow_id, "stepId": effect.step_id, "token": effect.token}
+
+
+def to_effect(document: Mapping[str, Any]) -> Effect:
+    return Effect(
+        workflow_id=document["workflowId"], step_id=document["stepId"], token=document["token"]
+    )
 
 
 def from_call(call: Call) -> Document:

@@ -22,9 +22,19 @@ from uuid import uuid4
 
 from pymongo import AsyncMongoClient, MongoClient
 
-from bluestreak_core import Bluestreak, Clock, Context, StoreUnavailable
+from bluestreak_core import Abort, Bluestreak, Clock, Context, StoreUnavailable
 from bluestreak_mongo import MongoStore
-from tests.chaos.ledger import COLLECTION, DATABASE, Call, Document, from_call
+from tests.chaos.ledger import (
+    COLLECTION,
+    DATABASE,
+    EFFECTS,
+    EFFECTS_DATABASE,
+    Call,
+    Document,
+    Effect,
+    from_call,
+    from_effect,
+)
 from tests.chaos.workload import PARK_AFTER, PLANS, Run
 
 LONGEST_STEP = 0.05  # seconds, after the ledger has been written
@@ -95,6 +105,26 @@ class Steps:
         return fn
 
     def stumble(self, step_id: str, saw: Mapping[str, str]) -> Callable[[], Awaitable[Document]]:
+        return self._raising_first(step_id, saw, Stumbled)
+
+    def give_up(self, step_id: str, saw: Mapping[str, str]) -> Callable[[], Awaitable[Document]]:
+        return self._raising_first(step_id, saw, Abort)
+
+    def write(self, step_id: str, saw: Mapping[str, str]) -> Callable[[Any], Awaitable[Document]]:
+        async def fn(session: Any) -> Document:
+            call = self._begin(step_id, saw)
+            await self._worker.calls.insert_one(from_call(call))
+            effect = Effect(workflow_id=call.workflow_id, step_id=step_id, token=call.token)
+            effects = session.client[EFFECTS_DATABASE][EFFECTS]
+            await effects.insert_one(from_effect(effect), session=session)
+            await self._worker.work_on(blocked=False)
+            return {"token": call.token}
+
+        return fn
+
+    def _raising_first(
+        self, step_id: str, saw: Mapping[str, str], error: type[Exception]
+    ) -> Callable[[], Awaitable[Document]]:
         async def fn() -> Document:
             calls = self._worker.calls
             begun = self._begin(step_id, saw)
@@ -103,7 +133,7 @@ class Steps:
             call = self._begin(step_id, saw, raised=raises)
             await calls.insert_one(from_call(call))
             if raises:
-                raise Stumbled(f"in process {os.getpid()}")
+                raise error(f"in process {os.getpid()}")
             await self._worker.work_on(blocked=False)
             return {"token": call.token}
 

@@ -9,7 +9,9 @@ from itertools import pairwise
 
 from benchmarks.report import Table
 from benchmarks.rounds import Percentiles
+from bluestreak_core import Status
 from tests.chaos.campaign import Outcome
+from tests.chaos.case import Case, cases
 from tests.chaos.history import Change
 from tests.chaos.injection import Injected
 from tests.chaos.schedule import Kind
@@ -47,6 +49,12 @@ def _work(outcome: Outcome) -> Table:
     )
     changes = evidence.history
     moves = Counter(change.after.status.value for change in changes if change.is_move)
+    controls = Counter(
+        (change.before.status, change.after.status)
+        for change in changes
+        if change.is_control and change.before is not None
+    )
+    receipts = [step.receipt for step in evidence.steps if step.receipt is not None]
     calls = Counter((call.workflow_id, call.step_id) for call in evidence.calls if not call.raised)
     rows = {
         "workflows": len(evidence.workflows),
@@ -59,6 +67,19 @@ def _work(outcome: Outcome) -> Table:
         ),
         "naps": len(evidence.naps),
         "failures, from steps that raise the first time": moves["failed"],
+        "given up, and retried": controls[Status.ABORTED, Status.IDLE],
+        "cancelled": sum(count for (_, to), count in controls.items() if to is Status.CANCELLED),
+        "of these, deleted": outcome.pruned,
+        "paused": sum(count for (_, to), count in controls.items() if to is Status.PAUSED),
+        "forked": sum(start.order.source is not None for start in evidence.starts),
+        "transactions committed": len(evidence.effects),
+        "messages sent": len({sent.message_id for sent in evidence.sent}),
+        "calls that sent them": len(evidence.sent),
+        "messages received": sum(receipt.message_id is not None for receipt in receipts),
+        "waits that were over first": sum(receipt.message_id is None for receipt in receipts),
+        "workflows parked until a message": sum(
+            change.is_move and change.after.is_waiting for change in changes
+        ),
         "steps": len(evidence.steps),
         "calls of them": calls.total(),
         "calls beyond the first": calls.total() - len(calls),
@@ -80,11 +101,23 @@ def _times(outcome: Outcome) -> Table:
         _row(f"no write: {kind}", outages(changes, outcome.injected, kind)) for kind in SERVER_KINDS
     ]
     rows.append(_row("a worker told to stop has ended", outcome.stops))
+    late = [seconds for case in cases(outcome.evidence) for seconds in _calls_when_stopped(case)]
+    rows.append(_row("a step called after a cancel or pause", late))
     calls = outcome.evidence.calls
     off = [abs(call.by_store_at - call.called_at).total_seconds() for call in calls]
     rows.append(_row("a worker's clock is off the server's", off))
     rows.append(_row("all ended, after the last fault", [outcome.drained_in]))
     return Table(title="Seconds", columns=("what", "times", "p50", "p99", "max"), rows=tuple(rows))
+
+
+def _calls_when_stopped(case: Case) -> list[float]:
+    """Seconds from a cancel or pause to each call of a step that its worker still made."""
+    return [
+        (call.called_at - since).total_seconds()
+        for since, until in case.stops
+        for call in case.calls
+        if since < call.called_at < until
+    ]
 
 
 def takeovers(changes: Sequence[Change], injected: Iterable[Injected], kind: Kind) -> list[float]:

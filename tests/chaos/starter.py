@@ -1,14 +1,16 @@
-"""Starts workflows while everything around breaks, and waits for some of them."""
+"""Starts workflows while everything around breaks, and follows what becomes of them."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
-from bluestreak_core import Bluestreak, StoreUnavailable, WaitTimeout
+from bluestreak_core import Bluestreak, StoreUnavailable
 from tests.chaos.evidence import Start
-from tests.chaos.workload import Order, order
+from tests.chaos.outside import Outside, answered
+from tests.chaos.workload import Fate, Order, order
 
 _IN_FLIGHT = 200
 _GIVING_UP = 0.3
@@ -27,6 +29,8 @@ class Starter:
         """What `wait` has returned, by workflow id."""
         self.complaints: list[str] = []
         """Errors of `start` and `wait` that are none of an outage."""
+        self.outside = Outside(bluestreak)
+        self._seed = seed
         self._bluestreak = bluestreak
         self._choice = random.Random(f"{seed}/orders")
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
@@ -37,10 +41,11 @@ class Starter:
         number = 0
         while True:
             await self._in_flight.acquire()
+            ordered = order(number, self._choice)
             follow = self._follow(
-                order(number, self._choice),
-                gives_up=self._choice.random() < _GIVING_UP,
-                waits=self._choice.random() < _WAITED_FOR,
+                ordered,
+                gives_up=self._choice.random() < _GIVING_UP and not _needs_more(ordered),
+                waits=self._choice.random() < _WAITED_FOR and not _ends_otherwise(ordered),
             )
             task = asyncio.create_task(follow)
             self._tasks.add(task)
@@ -72,8 +77,13 @@ class Starter:
         finally:
             self.starts.append(start)
             self._in_flight.release()
-        if waits and start.accepted is not None:
-            self.results[order.workflow_id] = await self._wait(order.workflow_id)
+        if start.accepted is None:
+            return
+        async with asyncio.TaskGroup() as tasks:
+            choice = random.Random(f"{self._seed}/{order.workflow_id}")
+            tasks.create_task(self.outside.act(order, choice))
+            if waits:
+                tasks.create_task(self._wait(order.workflow_id))
 
     async def _start(self, order: Order, *, gives_up: bool) -> Start:
         asked_again = False
@@ -90,9 +100,15 @@ class Starter:
             else:
                 return Start(order=order, accepted=accepted, asked_again=asked_again)
 
-    async def _wait(self, workflow_id: str) -> Any:
-        while True:
-            try:
-                return await self._bluestreak.wait(workflow_id)
-            except (StoreUnavailable, WaitTimeout):
-                await asyncio.sleep(_TRY_AGAIN)
+    async def _wait(self, workflow_id: str) -> None:
+        self.results[workflow_id], _ = await answered(partial(self._bluestreak.wait, workflow_id))
+
+
+def _needs_more(order: Order) -> bool:
+    """Whether it ends only with what is done to it, which nobody does whose start has no answer."""
+    return order.plan.gives_up or bool(order.plan.receives)
+
+
+def _ends_otherwise(order: Order) -> bool:
+    """Whether it may end without a result, at first or at last."""
+    return order.plan.gives_up or order.fate is Fate.CANCELLED

@@ -5,13 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from bluestreak_core import Status
 from tests.chaos.history import Change, Odd, State, pid_of, read
 
+DAY = timedelta(days=1)
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
 WORKER = "a-host-with-dashes-4711-0badcafe"
 
-CREATED = {
+CREATED: dict[str, Any] = {
     "ns": "db.workflows",
     "op": "i",
     "o": {
@@ -34,6 +37,11 @@ def update(diff: dict[str, Any]) -> dict[str, Any]:
         "o2": {"_id": 1},
         "wall": T0 + timedelta(seconds=1),
     }
+
+
+def inserted(name: str, *, workflow_id: str = "w", database: str = "db") -> dict[str, Any]:
+    document = {"_id": 2, "workflowId": workflow_id}
+    return {"ns": f"{database}.{name}", "op": "i", "o": document, "o2": {"_id": 2}, "wall": T0}
 
 
 CLAIMED = update(
@@ -70,12 +78,70 @@ def test_a_field_that_is_removed_is_gone() -> None:
 
 
 def test_records_that_are_added_are_nothing_to_speak_of() -> None:
-    added = [
-        {"ns": f"db.{name}", "op": "i", "o": {"_id": 2}, "o2": {"_id": 2}, "wall": T0}
-        for name in ("steps", "naps")
-    ]
+    added = [inserted(name) for name in ("steps", "naps", "messages")]
     created = {"ns": "db.$cmd", "op": "c", "o": {"create": "steps"}, "wall": T0}
-    assert list(read([created, *added])) == []
+    read_by_now = {"ns": "db.messages", "op": "u", "o": {}, "o2": {"_id": 2}, "wall": T0}
+    assert list(read([created, *added, read_by_now])) == []
+
+
+def test_what_a_transaction_has_done_is_read_one_by_one() -> None:
+    parts = [CLAIMED, inserted("steps"), inserted("effects", database="effects")]
+    committed = {
+        "ns": "admin.$cmd",
+        "op": "c",
+        "o": {"applyOps": [{**part, "wall": None} for part in parts]},
+        "wall": T0 + timedelta(seconds=2),
+    }
+    _, claimed = read([CREATED, committed])
+    assert isinstance(claimed, Change)
+    assert claimed.is_claim
+    assert claimed.at == T0 + timedelta(seconds=2)
+
+
+def test_only_the_records_of_a_workflow_that_is_marked_may_be_deleted() -> None:
+    marked = update({"i": {"prunedAt": T0}})
+    records = [inserted("steps"), inserted("messages", workflow_id="another")]
+    deleted = [
+        {"ns": f"db.{name}", "op": "d", "o": {"_id": key}, "wall": T0}
+        for name, key in (("steps", 2), ("messages", 2), ("workflows", 1))
+    ]
+    *_, mark, odd = read([CREATED, *records, marked, *deleted])
+    assert isinstance(mark, Change)
+    assert mark.after.is_pruned
+    assert odd == Odd(collection="messages", operation="d", key=2)
+
+
+CONTROLS = [
+    ({"u": {"status": "paused"}, "d": {"claim": False}}, True),
+    ({"u": {"status": "cancelled"}, "d": {"claim": False}}, True),
+    ({"u": {"status": "idle"}}, False),
+    ({"u": {"status": "finished"}}, False),
+]
+
+
+@pytest.mark.parametrize(("diff", "is_control"), CONTROLS)
+def test_what_comes_from_outside_is_told_from_what_ends_a_claim(
+    diff: dict[str, Any], *, is_control: bool
+) -> None:
+    change = changes(CREATED, CLAIMED, update(diff))[-1]
+    assert (change.is_control, change.is_move, change.is_claim) == (
+        is_control,
+        not is_control,
+        False,
+    )
+
+
+def test_a_message_wakes_a_workflow_that_waits_for_it() -> None:
+    parked = update({"u": {"status": "idle", "timeoutAt": T0 + DAY}, "i": {"waitingFor": ["a"]}})
+    woken = update({"u": {"timeoutAt": T0}, "i": {"mail": 1}, "d": {"waitingFor": False}})
+    _, _, park, wake = changes(CREATED, CLAIMED, parked, woken)
+    assert (park.after.is_waiting, park.is_wake, wake.is_wake) == (True, False, True)
+
+
+def test_an_update_may_be_written_as_the_whole_document() -> None:
+    whole = {**CREATED["o"], "status": "paused"}
+    found = changes(CREATED, {**update({}), "o": whole})
+    assert [change.after.status for change in found] == [Status.IDLE, Status.PAUSED]
 
 
 def test_whatever_else_is_done_is_odd() -> None:
@@ -87,7 +153,7 @@ def test_whatever_else_is_done_is_odd() -> None:
     assert list(read(operations)) == [
         Odd(collection="steps", operation="u", key=2),
         Odd(collection="naps", operation="d", key=3),
-        Odd(collection="workflows", operation="d", key=None),
+        Odd(collection="workflows", operation="d", key=1),
     ]
 
 

@@ -81,3 +81,8 @@ class TestMongoStoreOnMongomock(StoreContract):
     async def test_calls_that_race_end_as_one_after_the_other_would(
         self, *args: Any, **kwargs: Any
     ) -> None: ...
+
+    @pytest.mark.skip(reason="mongomock's bulk_write of updates fails with current PyMongo")
+    async def test_a_restart_comes_before_or_after_another_call(
+        self, *args: Any, **kwargs: Any
+    ) -> None: ...

@@ -34,7 +34,7 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Change, Transition
-from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Step
+from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Published, Step
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ManualClock,
@@ -603,6 +603,174 @@ class TakesTheBeatsAlong(MemoryStore):
         return forked
 
 
+# Published values ---------------------------------------------------------------------------------
+
+
+class PublishesUnderAnyClaim(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        self._workflows.put(machine.publish(workflow, tuple(published)))
+
+
+class PublishesWithoutALock(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        await _take_turns()
+        if not machine.in_force(workflow, claim):
+            raise machine.lost(workflow, claim)
+        self._workflows.put(machine.publish(workflow, tuple(published)))
+
+
+class AddsWhatIsPublished(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        before = self._workflows.existing(claim.workflow_id).workflow.published
+        latest = {value.name: value for value in (*before, *published)}
+        await super().publish(claim, tuple(latest.values()))
+
+
+class TakesPublishingForProgress(MemoryStore):
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        await super().publish(claim, published)
+        record = self._workflows.existing(claim.workflow_id)
+        record.workflow = machine.progress(record.workflow)
+
+
+class ForksWhatIsPublished(MemoryStore):
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await super().fork(workflow_id, new_id, before, now)
+        record = self._workflows.existing(new_id)
+        published = self._workflows.existing(workflow_id).workflow.published
+        record.workflow = replace(record.workflow, published=published)
+        return forked
+
+
+# Restarts ---------------------------------------------------------------------------------------
+
+
+class KeepsTheRecordsOfTheLastGeneration(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        self._workflows.end(claim, machine.change.restart(workflow, input, now))
+
+
+class KnowsAWorkflowByItsCreationAlone(MemoryStore):
+    """Takes a late record of the last generation for one of the next."""
+
+    @override
+    async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
+        there_is = await self.find_workflow(claim.workflow_id)
+        if there_is is not None:
+            own = replace(claim.workflow, generation=there_is.generation)
+            claim = replace(claim, workflow=own)
+        return await super().save_step(claim, step_id, output, now)
+
+
+class RestartsAnew(MemoryStore):
+    """Takes a repeated restart for another one."""
+
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        record = self._workflows.existing(claim.workflow_id)
+        if record.workflow.generation == claim.workflow.generation:
+            await super().restart(claim, input, received, now)
+            return
+        record.forget(0, received)
+        self._workflows.put(machine.restart(record.workflow, input, now))
+
+
+class RestartsWithoutALock(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        record = self._workflows.existing(claim.workflow_id)
+        workflow = record.workflow
+        await _take_turns()
+        if machine.in_force(workflow, claim):
+            record.forget(0, received)
+            self._workflows.put(machine.restart(workflow, input, now))
+        elif not machine.has_ended_by(workflow, claim, Transition.RESTART):
+            raise machine.lost(workflow, claim)
+
+
+class RestartsUnderAnyClaim(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        record = self._workflows.existing(claim.workflow_id)
+        record.forget(0, received)
+        self._workflows.put(machine.restart(record.workflow, input, now))
+
+
+class KeepsTheFailures(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        record = self._workflows.existing(claim.workflow_id)
+        failures = record.workflow.failures
+        await super().restart(claim, input, received, now)
+        record.workflow = replace(record.workflow, failures=failures)
+
+
+class EmptiesTheMailboxAtARestart(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        await super().restart(claim, input, received, now)
+        self._workflows.existing(claim.workflow_id).mailbox = Mailbox()
+
+
+class HandsOutReceivedMessagesAgain(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        await super().restart(claim, input, (), now)
+
+
+class LosesWhatAStaleRunHasReceived(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        steps = self._workflows.existing(claim.workflow_id).steps.values()
+        taken = [step.receipt.message_id for step in steps if step.receipt is not None]
+        await super().restart(claim, input, [each for each in taken if each], now)
+
+
+class ForgetsWhatIsPublishedAtARestart(MemoryStore):
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        await super().restart(claim, input, received, now)
+        record = self._workflows.existing(claim.workflow_id)
+        record.workflow = replace(record.workflow, published=())
+
+
+class ForksTheGeneration(MemoryStore):
+    @override
+    async def fork(self, workflow_id: str, new_id: str, before: str | None, now: datetime) -> bool:
+        forked = await super().fork(workflow_id, new_id, before, now)
+        record = self._workflows.existing(new_id)
+        generation = self._workflows.existing(workflow_id).workflow.generation
+        record.workflow = replace(record.workflow, generation=generation)
+        return forked
+
+
 # Which rule each of them breaks ------------------------------------------------------------------
 
 
@@ -774,4 +942,39 @@ WRONG = [
         wrong_parents.DeletesWhatIsUnsettled,
         StoreContract.test_what_is_unsettled_is_not_deleted,
     ),
+    _wrong(PublishesUnderAnyClaim, StoreContract.test_a_stale_publish_is_refused),
+    _wrong(
+        PublishesUnderAnyClaim,
+        StoreContract.test_nothing_is_published_under_a_claim_that_has_ended,
+    ),
+    _wrong(PublishesWithoutALock, StoreContract.test_a_publish_comes_before_or_after_another_call),
+    _wrong(AddsWhatIsPublished, StoreContract.test_what_is_published_replaces_all_that_was),
+    _wrong(TakesPublishingForProgress, StoreContract.test_publishing_is_no_progress),
+    _wrong(ForksWhatIsPublished, StoreContract.test_a_fork_has_published_nothing),
+    _wrong(
+        KeepsTheRecordsOfTheLastGeneration,
+        StoreContract.test_a_restarted_workflow_has_no_records,
+    ),
+    _wrong(
+        KnowsAWorkflowByItsCreationAlone,
+        StoreContract.test_records_of_the_last_generation_do_not_reach_the_next_one,
+    ),
+    _wrong(RestartsAnew, StoreContract.test_a_repeated_restart_changes_nothing),
+    _wrong(RestartsWithoutALock, StoreContract.test_a_restart_comes_before_or_after_another_call),
+    _wrong(RestartsUnderAnyClaim, StoreContract.test_a_stale_restart_is_refused),
+    _wrong(KeepsTheFailures, StoreContract.test_a_restart_forgets_failures_and_crashes),
+    _wrong(
+        EmptiesTheMailboxAtARestart,
+        StoreContract.test_unread_messages_stay_and_received_ones_stay_received,
+    ),
+    _wrong(
+        HandsOutReceivedMessagesAgain,
+        StoreContract.test_unread_messages_stay_and_received_ones_stay_received,
+    ),
+    _wrong(
+        LosesWhatAStaleRunHasReceived,
+        StoreContract.test_what_a_stale_run_has_received_unknown_to_the_last_one_is_received,
+    ),
+    _wrong(ForgetsWhatIsPublishedAtARestart, StoreContract.test_what_was_published_stays),
+    _wrong(ForksTheGeneration, StoreContract.test_a_fork_has_the_records_of_the_last_generation),
 ]

@@ -19,6 +19,7 @@ from bluestreak_core.model import (
     Failure,
     NewWorkflow,
     Parent,
+    Published,
     Status,
     Workflow,
 )
@@ -46,6 +47,7 @@ STATES = {
 EVENTS: dict[Transition, Callable[[Workflow], Workflow]] = {
     Transition.PARK: lambda workflow: machine.park(workflow, NOW + SECOND),
     Transition.RELEASE: lambda workflow: machine.release(workflow, NOW),
+    Transition.RESTART: lambda workflow: machine.restart(workflow, "again", NOW),
     Transition.FINISH: lambda workflow: machine.finish(workflow, "result", NOW),
     Transition.FAIL: lambda workflow: machine.fail(
         workflow, Failure(error=ERROR, retry_at=NOW), NOW
@@ -68,6 +70,8 @@ CHANGES: list[Change] = [
     change.fail_step(FAILED_STEP),
     change.park(NOW + SECOND),
     change.release(NOW),
+    change.restart(RUNNING, "again", NOW),
+    change.publish((Published(name="progress", number=1, value=40, at=NOW),)),
     change.finish("result", NOW),
     *(change.fail(Failure(error=ERROR, retry_at=at), NOW) for at in (None, NOW + SECOND)),
     *(moved for event in machine.CONTROL for moved in change.control(event, NOW, "why")),
@@ -98,6 +102,7 @@ def test_the_table_is_the_designs() -> None:
         (Status.RUNNING, Transition.CLAIM, Status.RUNNING),
         (Status.RUNNING, Transition.PARK, Status.IDLE),
         (Status.RUNNING, Transition.RELEASE, Status.IDLE),
+        (Status.RUNNING, Transition.RESTART, Status.IDLE),
         (Status.RUNNING, Transition.FINISH, Status.FINISHED),
         (Status.RUNNING, Transition.FAIL, Status.FAILED),
         (Status.RUNNING, Transition.ABORT, Status.ABORTED),
@@ -574,3 +579,43 @@ def test_the_guard_of_a_claim_says_what_in_force_says(
     workflow = replace(RUNNING, status=status, claim_token=token, failures=failures)
     matches = all(getattr(workflow, name) == has for name, has in machine.guard(CLAIM).items())
     assert machine.in_force(workflow, CLAIM) is matches
+
+
+# Restarts -----------------------------------------------------------------------------------------
+
+
+def test_a_restarted_workflow_begins_anew_with_another_input() -> None:
+    before = replace(RUNNING, failures=2, crashes=1, error=ERROR, failed_steps=(FAILED_STEP,))
+    after = machine.restart(before, "again", NOW + SECOND)
+    assert (after.status, after.timeout_at, after.input) == (Status.IDLE, NOW + SECOND, "again")
+    assert (after.failures, after.crashes, after.error, after.failed_steps) == (0, 0, None, ())
+    assert (after.generation, after.restarted_at) == (1, NOW + SECOND)
+    assert (after.created_at, after.claims, after.mail) == (before.created_at, 1, before.mail)
+
+
+def test_no_two_generations_begin_at_the_same_instant() -> None:
+    millisecond = timedelta(milliseconds=1)
+    first = machine.restart(replace(RUNNING, created_at=NOW), None, NOW)
+    assert first.begun_at == NOW + millisecond
+    second = machine.restart(replace(RUNNING, restarted_at=NOW + SECOND), None, NOW)
+    assert second.begun_at == NOW + SECOND + millisecond
+    assert second.timeout_at == NOW
+    foreign = machine.restart(replace(RUNNING, created_at=None), None, NOW)
+    assert foreign.begun_at == NOW
+
+
+def test_a_claim_is_not_of_another_generation() -> None:
+    assert machine.is_of(CLAIM, RUNNING)
+    assert not machine.is_of(CLAIM, machine.restart(RUNNING, None, NOW))
+    assert not machine.in_force(machine.restart(RUNNING, None, NOW), CLAIM)
+
+
+@pytest.mark.parametrize(
+    ("start_at", "restarted_at", "counts_from"),
+    [(None, None, NOW), (None, NOW + SECOND, NOW + SECOND), (NOW + SECOND, NOW, NOW + SECOND)],
+)
+def test_a_deadline_counts_from_the_last_start(
+    start_at: datetime | None, restarted_at: datetime | None, counts_from: datetime
+) -> None:
+    workflow = replace(RUNNING, created_at=NOW, start_at=start_at, restarted_at=restarted_at)
+    assert machine.deadline_at(workflow, SECOND) == counts_from + SECOND

@@ -56,11 +56,13 @@ import demo
 import email_campaign
 import fan_out
 import fastapi_app
+import import_progress
 import onboarding
 import order_fulfilment
 import payment
 import payment_webhook
 import shipping
+import subscription
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -1064,6 +1066,109 @@ def test_a_demo_without_its_server_fails_and_says_so(tmp_path: Path) -> None:
         output = example.rest()
     assert output.startswith("the demo failed: 127.0.0.1:1: ")
     assert example.process.returncode == 1
+
+
+class Billing(subscription.Services):
+    """Refuses a card from some month on."""
+
+    def __init__(self, valid_for: int = 10_000) -> None:
+        self.keys: list[str] = []
+        self.cents: list[int] = []
+        self.mails: list[str] = []
+        self._valid_for = valid_for
+
+    @override
+    async def charge(self, customer: str, cents: int, key: str) -> None:
+        if len(self.keys) >= self._valid_for:
+            raise ConnectionError("card refused")
+        self.keys.append(key)
+        self.cents.append(cents)
+
+    @override
+    async def mail(self, customer: str, text: str) -> None:
+        self.mails.append(text)
+
+
+@contextmanager
+def subscribed(billing: Billing) -> Iterator[Environment]:
+    with Environment(codec=PydanticCodec()) as env:
+        subscription.register(env, billing)  # type: ignore[arg-type]
+        first = subscription.Month(1, 999, env.now + 30 * DAY)
+        env.start("ada", "subscription", first)
+        yield env
+
+
+def test_a_subscription_renews_for_years_and_keeps_the_records_of_one_month() -> None:
+    billing = Billing()
+    with subscribed(billing) as env:
+        env.advance(10 * 365 * DAY)
+        assert len(billing.keys) == len(set(billing.keys)) == 122
+        outcome = env.outcome("ada")
+        assert list(outcome.steps) == ["charge"]
+        assert outcome.published == {"paid until": START + 122 * 30 * DAY}
+        env.send("ada", subscription.CHANGE_PLAN, 1999)
+        env.send_later("ada", subscription.CANCEL, delay=31 * DAY)
+        assert env.wait("ada").result == "cancelled in month 123"
+        assert billing.cents[-2:] == [999, 1999]
+        assert billing.mails == ["good-bye"]
+
+
+def test_a_subscription_that_is_not_paid_ends_after_three_attempts() -> None:
+    billing = Billing(valid_for=5)
+    with subscribed(billing) as env:
+        assert env.wait("ada").result == "not paid in month 6"
+        assert len([call for call in env.calls if call.step_id == "charge"]) == 5 + 3
+        assert billing.mails == ["no payment"]
+
+
+class Chunks(import_progress.Services):
+    """Imports a chunk when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = asyncio.Semaphore(0)
+
+    @override
+    async def import_chunk(self, name: str, chunk: int) -> int:
+        await self.may_go_on.acquire()
+        return await super().import_chunk(name, chunk)
+
+
+def test_an_import_shows_its_progress_wherever_a_worker_dies() -> None:
+    handlers: dict[str, Any] = {}
+
+    class Registry:
+        def handler(self, handler_id: str) -> Callable[[Any], Any]:
+            return lambda function: handlers.setdefault(handler_id, function)
+
+    import_progress.register(Registry(), import_progress.Services())  # type: ignore[arg-type]
+    sweep = crash_everywhere(handlers["import"], 3)
+    assert sweep.outcome.published == {"progress": {"percent": 100, "rows": 3000}}
+    assert "publish" in {point.call for point in sweep.crashes}
+
+
+@pytest.mark.asyncio
+async def test_an_import_is_followed_on_a_web_page() -> None:
+    services = Chunks()
+    app = import_progress.create_app(MemoryStore(), services)
+    transport = ASGITransport(app=app)
+    async with (
+        asyncio.timeout(30),
+        app.router.lifespan_context(app),
+        AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        assert (await client.get("/imports/customers/events")).status_code == 404
+        assert (await client.post("/imports/customers?chunks=2")).status_code == 202
+        progress = (await client.get("/imports/customers")).json()
+        assert progress == {"percent": 0, "rows": 0}
+        services.may_go_on.release()
+        while not progress["rows"]:
+            await settle()
+            progress = (await client.get("/imports/customers")).json()
+        assert progress == {"percent": 50, "rows": 1000}
+        services.may_go_on.release()
+        followed = (await client.get("/imports/customers/events")).text
+    assert followed.endswith('event: progress\ndata: {"percent": 100, "rows": 2000}\n\n')
 
 
 START = datetime(2030, 1, 1, tzinfo=UTC)

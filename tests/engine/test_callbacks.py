@@ -242,6 +242,25 @@ async def test_a_fork_hands_over_a_token_of_its_own(fleet: Fleet, desk: Desk) ->
 
 
 @pytest.mark.asyncio
+async def test_each_generation_is_answered_by_itself(fleet: Fleet, desk: Desk) -> None:
+    async def handle(ctx: Context, answers: list[str]) -> list[str]:
+        answers = [*answers, await ctx.callback("approve", desk.take)]
+        return answers if len(answers) == 2 else await ctx.restart(answers)
+
+    bluestreak = await fleet.parking(handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h", [])
+        await fleet.store.until_returned("park_until_message")
+        await bluestreak.resolve(desk.token, "first")
+        await fleet.store.until_returned("park_until_message", 2)
+        before, token = desk.tokens
+        with pytest.raises(InvalidToken):
+            await bluestreak.resolve(before, "late")
+        assert (await bluestreak.resolve(token, "second")).is_first
+        assert await bluestreak.wait("w") == ["first", "second"]
+
+
+@pytest.mark.asyncio
 async def test_a_fork_has_the_answer_that_was_recorded(fleet: Fleet, desk: Desk) -> None:
     bluestreak = await fleet.parking(desk.handle)
     async with fleet.polling(bluestreak):

@@ -76,6 +76,20 @@ async def test_a_child_is_a_workflow_whose_result_its_parent_gets(
 
 
 @pytest.mark.asyncio
+async def test_each_generation_has_children_of_its_own(fleet: Fleet) -> None:
+    async def handle(ctx: Context, number: int) -> int:
+        doubled = await ctx.child("ask", double, number)
+        return doubled if doubled > 2 else await ctx.restart(doubled)
+
+    bluestreak = await family(fleet, h=handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h", 1)
+        assert await bluestreak.wait("w") == 4
+    results = [(await workflow_of(bluestreak, child)).result for child in ("w/ask", "w/ask#1")]
+    assert results == [2, 4]
+
+
+@pytest.mark.asyncio
 async def test_a_parent_leaves_memory_until_its_child_has_ended(fleet: Fleet) -> None:
     gate = Gate()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, Optional
 
 import pytest
 
@@ -14,6 +14,7 @@ from bluestreak_core import (
     Client,
     Context,
     Handler,
+    InvalidArgument,
     InvalidValue,
     Message,
     Received,
@@ -144,6 +145,72 @@ async def test_a_stored_payload_that_does_not_fit_aborts_the_workflow_even_if_th
     assert aborted.error_message == str(refusal)
     assert refusal.what == "stored payload of message 'paid' to workflow 'w'"
     assert refusal.path == "['on']"
+
+
+@dataclass
+class Opaque:
+    handle: memoryview
+
+
+OPAQUE = Message("opaque", Opaque)
+CANNOT = r"^type of message 'opaque' <class '.*Opaque'>: "
+
+
+@pytest.mark.asyncio
+async def test_a_type_that_the_codec_cannot_convert_is_refused_by_send(fleet: Fleet) -> None:
+    bluestreak = await _typed(fleet, receive_one)
+    await bluestreak.start("w", "h")
+    payload = Opaque(memoryview(b""))
+    with pytest.raises(InvalidArgument, match=CANNOT):
+        await bluestreak.send("w", OPAQUE, payload)
+    with pytest.raises(InvalidArgument, match=CANNOT):
+        await bluestreak.send_many([Send("w", PAID, PAYMENT), Send("w", OPAQUE, payload)])
+    assert (await workflow_of(bluestreak)).mail == 0
+
+
+@pytest.mark.asyncio
+@on_memory
+@pytest.mark.parametrize("sent", [False, True])
+async def test_a_type_that_the_codec_cannot_convert_is_refused_by_receive(
+    fleet: Fleet, *, sent: bool
+) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.receive_any("get", [PAID, OPAQUE])
+
+    bluestreak = await _typed(fleet, handle)
+    await bluestreak.start("w", "h")
+    if sent:
+        await bluestreak.send("w", PAID, PAYMENT)
+    async with fleet.polling(bluestreak):
+        aborted = await aborted_by(bluestreak, InvalidArgument)
+    assert aborted.error_message.startswith("type of message 'opaque' <class '")
+    assert len(await unread(fleet.store)) == sent
+
+
+@pytest.mark.asyncio
+@on_memory
+async def test_a_payload_may_be_of_a_union_or_a_literal(fleet: Fleet) -> None:
+    age: Message[int | None] = Message("age", int | None)
+    kind: Message[Literal["a", "b"]] = Message("kind", Literal["a", "b"])
+    on: Message[date | None] = Message("on", Optional[date])  # noqa: UP045 - the older spelling
+    seen: list[Any] = []
+
+    async def handle(ctx: Context, input: None) -> None:
+        seen.append(await ctx.receive("age", age))
+        seen.append(await ctx.receive("kind", kind))
+        seen.append(await ctx.receive("on", on))
+
+    bluestreak = await _typed(fleet, handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await bluestreak.send("w", age, None)
+        await bluestreak.send("w", kind, "b")
+        await bluestreak.send("w", on, date(2030, 1, 31))
+        wrong: Any = "c"
+        with pytest.raises(InvalidValue, match=r"^payload of message 'kind' to workflow 'w'"):
+            await bluestreak.send("w", kind, wrong)
+        await bluestreak.wait("w")
+    assert seen == [None, "b", date(2030, 1, 31)]
 
 
 @pytest.mark.asyncio

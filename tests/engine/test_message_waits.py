@@ -12,7 +12,8 @@ import pytest
 from typing_extensions import override
 
 from bluestreak_core import AlreadyReceiving, Context, MessageTimeout, Send, Status
-from bluestreak_core.testing import ManualClock, StoreWrapper
+from bluestreak_core.testing import ManualClock, RecordingStore, StoreWrapper
+from bluestreak_memory import MemoryStore
 from tests.arrange import eventually, pass_time
 from tests.engine.arrange import (
     Fleet,
@@ -135,6 +136,79 @@ async def test_a_step_beside_a_receive_holds_off_parking(fleet: Fleet, clock: Ma
         await bluestreak.send("w", "paid", 500)
         assert await bluestreak.wait("w") == [500, "through"]
     assert gate.calls == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("in_a_step", [True, False])
+async def test_a_branch_that_works_for_the_message_is_not_cut_off_by_parking(
+    fleet: Fleet, clock: ManualClock, *, in_a_step: bool
+) -> None:
+    gate = Gate()
+
+    async def handle(ctx: Context, input: None) -> list[Any]:
+        async def ask() -> None:
+            await ctx.step("prepare", end_of_step)
+            await (ctx.step("ask", gate.step) if in_a_step else gate.step())
+            await bluestreak.send("w", "answer", 42)
+
+        return list(await asyncio.gather(ctx.receive("get", "answer"), ask()))
+
+    bluestreak = await fleet.handling(handle, park_after=4)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await gate.inside.wait()
+        began = clock.now()
+        await pass_time(clock, lambda: clock.now() - began > MINUTE)
+        gate.go_on.set()
+        assert await bluestreak.wait("w") == [42, None]
+    assert (gate.calls, gate.cancelled) == (1, False)
+    assert fleet.store.begun["park_until_message"] == 0
+    assert (await workflow_of(bluestreak)).claims == 1
+
+
+async def end_of_step() -> None: ...
+
+
+class _Deaf(StoreWrapper):
+    """Gives no hint of a message."""
+
+    @override
+    async def wait_for_message(self, workflow_id: str, mail: int, timeout: timedelta) -> bool:
+        await self.clock.sleep(timeout)
+        return False
+
+
+@pytest.mark.asyncio
+async def test_of_receives_that_looked_at_different_times_the_earlier_look_counts(
+    clock: ManualClock,
+) -> None:
+    gate = Gate()
+
+    async def handle(ctx: Context, input: None) -> list[Any]:
+        async def second() -> Any:
+            await ctx.step("gate", gate.step)
+            return await ctx.receive("get b", "b")
+
+        return list(await asyncio.gather(ctx.receive("get a", "a"), second()))
+
+    fleet = Fleet(RecordingStore(_Deaf(MemoryStore(clock=clock))), clock)
+    bluestreak = await fleet.handling(handle, park_after=7)
+    begun, returned = fleet.store.begun, fleet.store.returned
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await gate.inside.wait()
+        await fleet.store.until_begun("wait_for_message")
+        await bluestreak.send("w", "a", "to a")  # after the first look, and before the second
+        gate.go_on.set()
+        await fleet.store.until_begun("wait_for_message", 2)
+        await pass_time(clock, lambda: returned["park_until_message"] == 1)
+        assert (await workflow_of(bluestreak)).waiting_for != ("a", "b")
+        await pass_time(clock, lambda: returned["park_until_message"] == 2)
+        assert (await workflow_of(bluestreak)).waiting_for == ("b",)
+        await bluestreak.send("w", "b", "to b")
+        await pass_time(clock, lambda: returned["finish"] == 1)
+        assert await bluestreak.wait("w") == ["to a", "to b"]
+    assert begun["park_until_message"] == 2
 
 
 class _Slow(StoreWrapper):

@@ -586,6 +586,29 @@ def test_a_time_limit_holds_for_each_attempt() -> None:
     assert _result(slow, timeout=60, retry=STEADY) == ("done", 3)
 
 
+def test_what_is_cancelled_already_is_not_cancelled_again_by_its_time_limit() -> None:
+    cancellations: list[float] = []
+
+    async def clean_up_slowly() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            try:
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                cancellations.append(loop.time())
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("s", clean_up_slowly, timeout=10)
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        env.advance(5)
+        env.call(env.bluestreak.cancel("w"))
+        env.advance(1000)
+    assert len(cancellations) == 1
+
+
 def test_a_time_limit_is_caught_and_retried_as_a_timeout_error() -> None:
     policy = Retry(max_attempts=3, initial=0, retry_on=(ConnectionError, TimeoutError))
 

@@ -30,6 +30,7 @@ from bluestreak_core import (
     Failure,
     NewMessage,
     NewWorkflow,
+    Published,
     Query,
     Status,
 )
@@ -50,6 +51,7 @@ ATTEMPT = Attempt(
     workflow_id="w", step_id="s", round=0, number=1, error=ERROR, retry_at=NOW, saved_at=NOW
 )
 FAILED_STEP = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
+PUBLISHED = Published(name="progress", number=1, value=40, at=NOW)
 AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
@@ -124,6 +126,8 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "nudge": lambda store, _: store.nudge("w", NOW, "child/c", NOW),
     "find_unsettled": lambda store, _: store.find_unsettled(10),
     "settle": lambda store, claim: store.settle(claim.workflow.standing),
+    "restart": lambda store, claim: store.restart(claim, None, ["m"], NOW),
+    "publish": lambda store, claim: store.publish(claim, [PUBLISHED]),
 }
 """Every call of a MongoStore that is sent to the server, by name."""
 

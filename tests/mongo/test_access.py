@@ -29,6 +29,7 @@ from bluestreak_core import (
     StoreUnavailable,
     WorkflowEnded,
 )
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import LocalMongo, MongoStore
 from tests.arrange import eventually
@@ -416,13 +417,13 @@ LOOKS = {"find_workflow", "find_standing", "wait_for_control"}
 SEARCHES = {"find_page", "count"}
 MAIL = {"send", "receive", "find_unread", "find_message", "beat"}
 STARTS = {"create", "create_many"}
-CLAIMED = {"claim", "renew", "fail_step", "transact", *ENDINGS}
+CLAIMED = {"claim", "renew", "fail_step", "transact", "publish", "restart", *ENDINGS}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
     ("workflows", "find"): {
         *(*LOOKS, *SEARCHES, "claim", "fork", "records"),
-        *("send", "wait_for_message", "find_unread", "find_message"),
-        *("find_children", "find_mail", "find_unsettled"),
+        *("send", "receive", "wait_for_message", "find_unread", "find_message"),
+        *("find_step", "find_nap", "find_children", "find_mail", "find_unsettled"),
     },
     ("workflows", "insert"): {"fork", *STARTS},
     ("workflows", "update"): {
@@ -439,7 +440,7 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("naps", "createIndex"): {"init"},
     ("messages", "find"): {"receive", "find_unread", "find_message"},
     ("messages", "insert"): {"send"},
-    ("messages", "update"): {"receive"},
+    ("messages", "update"): {"receive", "restart"},
     ("messages", "createIndex"): {"init"},
 }
 """What is refused to a worker without one action of its role, besides what is in any case."""
@@ -540,6 +541,32 @@ async def test_a_client_that_is_given_what_the_documentation_says_may_send(
         )
         with pytest.raises(WorkflowEnded):
             await store.send(message(workflow_id="w3"))
+
+
+@pytest.mark.parametrize("may_delete", [False, True])
+async def test_a_worker_that_is_given_what_the_documentation_says_deletes_at_a_restart(
+    guarded: Guarded, clock: ManualClock, caplog: pytest.LogCaptureFixture, *, may_delete: bool
+) -> None:
+    caplog.set_level(logging.INFO, "bluestreak_mongo.leftovers")
+    role = documented("bluestreakWorker")
+    (needs,) = re.findall(r"^\| \[`ctx.restart`\].*\| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    assert needs == "`remove` on `steps` and `naps`"
+    if may_delete:
+        role["steps"].append("remove")
+        role["naps"].append("remove")
+    async with restricted(guarded, role, clock) as store:
+        await store.init()
+        claim = await claimed(store)
+        await store.save_step(claim, "s", "old", NOW)
+        await store.save_nap(claim, "n", NOW, NOW)
+        await store.restart(claim, None, [], NOW)
+        (again,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
+        assert (await store.history([again]))["w"].steps == {}
+    database = guarded.root[DATABASE]
+    left = database.steps.count_documents({}) + database.naps.count_documents({})
+    assert left == (0 if may_delete else 2)
+    refused = [record for record in caplog.messages if "are deleted later: not auth" in record]
+    assert len(refused) == (0 if may_delete else 2)
 
 
 @pytest.mark.parametrize("role", ["bluestreakWorker", "bluestreakClient"])

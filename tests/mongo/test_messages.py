@@ -171,6 +171,20 @@ async def test_a_workflow_that_finishes_just_before_a_message_is_counted_gets_no
         await store.send(message())
 
 
+async def test_a_repeat_does_not_take_back_what_was_sent_before_the_workflow_finished(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await claimed(store)
+    assert await store.send(message())
+    application.sent.before["update"] = lambda: raw.workflows.update_one(
+        {}, {"$set": {"status": "finished"}}
+    )
+    assert not await store.send(message())
+    assert raw.messages.count_documents({"unread": True}) == 1
+    assert not await store.send(message())
+
+
 async def test_a_workflow_that_goes_just_before_a_message_is_counted_leaves_none_behind(
     application: Application, raw: Database[Document]
 ) -> None:
@@ -237,6 +251,40 @@ async def test_a_name_may_be_one_that_the_server_would_read_as_an_expression(
     await store.send(message(name="$status"))
     (workflow,) = raw.workflows.find()
     assert workflow["timeoutAt"] == NOW
+
+
+async def test_a_mailbox_is_looked_into_once_if_nothing_was_counted_since_the_claim(
+    application: Application,
+) -> None:
+    store, sent = application.store, application.sent
+    await store.create(new("w"))
+    await store.send(message("m", name="another"))
+    claim = await claimed(store)
+    for count, looks in ((1, 1), (2, 2)):
+        sent.commands.clear()
+        found = await store.receive(claim, "s", ["paid"], NOW, give_up=False)
+        assert found == NoMessage(mail=count)
+        assert sum(look["find"] == "messages" for look in sent.named("find")) == looks
+        await store.send(message(f"m{count}", name="another"))
+
+
+async def test_a_message_that_is_counted_just_after_the_first_look_is_received(
+    application: Application, raw: Database[Document]
+) -> None:
+    store, sent = application.store, application.sent
+    await store.create(new("w"))
+    await store.send(message("m", name="another"))
+    claim = await claimed(store)
+    (stored,) = raw.messages.find({}, {"_id": 0})
+
+    def deliver() -> None:
+        raw.messages.insert_one({**stored, "messageId": "late", "name": "paid"})
+        raw.workflows.update_one({}, {"$inc": {"mail": 1}})
+
+    sent.before["find"] = lambda: sent.before.update(find=deliver)
+    step = await received(store, claim, "s")
+    assert step.receipt is not None
+    assert step.receipt.message_id == "late"
 
 
 @pytest.mark.parametrize("consumed", [0, 3000])

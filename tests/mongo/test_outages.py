@@ -42,6 +42,7 @@ from tests.mongo.arrange import (
     Document,
     Sent,
     claimed,
+    message,
     new,
 )
 from tests.mongo.lossy_link import LossyLink, Passage
@@ -358,6 +359,48 @@ async def test_a_creation_of_unknown_outcome_is_found_by_its_repeat(
         ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)
     )
     assert claim.workflow.input == "first"
+
+
+# What an earlier call has left on a primary that is cut off is rolled back when that is heard. Here
+# it is removed just before it is looked for.
+async def test_what_was_there_before_and_is_rolled_back_is_not_said_to_be_there(
+    application: Application, raw: Database[Document]
+) -> None:
+    store, sent = application.store, application.sent
+    await store.create(new("w"))
+    assert not await store.create(new("w"))
+    sent.before["find"] = lambda: raw.workflows.delete_many({})
+    with pytest.raises(StoreUnavailable, match="not replicated yet"):
+        await store.create(new("w"))
+    assert await store.create(new("w"))
+    await store.send(message())
+    # The first read is for the address of the workflow.
+    removal = {"find": lambda: raw.messages.delete_many({})}
+    sent.before["find"] = lambda: sent.before.update(removal)
+    with pytest.raises(StoreUnavailable, match="not replicated yet"):
+        await store.send(message())
+    assert await store.send(message())
+
+
+@pytest.mark.parametrize("rolled_back", [False, True])
+async def test_of_several_only_what_a_majority_has_is_said_to_have_been_there(
+    server: FallibleServer, behind: Database[Document], clock: ManualClock, *, rolled_back: bool
+) -> None:
+    sent = Sent()
+    async with AsyncMongoClient[Document](server.url, event_listeners=[sent]) as client:
+        store = MongoStore.from_database(client[behind.name], clock=clock)
+        await store.init()
+        await store.create(new("w"))
+        if rolled_back:
+            sent.before["find"] = lambda: behind.workflows.delete_many({"workflowId": "w"})
+        with server.failing("insert", writeConcernError=NOT_REPLICATED):
+            calls = [store.create(new(name)) for name in ("v", "w")]
+            _, answer = await asyncio.gather(*calls, return_exceptions=True)
+        await store.close()
+    if rolled_back:
+        assert isinstance(answer, StoreUnavailable)
+    else:
+        assert answer is False
 
 
 async def test_a_write_without_an_answer_is_found_by_reading_back(

@@ -56,6 +56,17 @@ async def test_a_process_that_is_alone_answers_each_arrival(clock: ManualClock) 
         alone.rivalry.claimed(b"w", alone.worker)
 
 
+async def test_a_process_that_claims_again_what_it_has_parked_still_answers_each_arrival(
+    clock: ManualClock,
+) -> None:
+    alone = Process(clock)
+    for number in range(1, 100):
+        alone.rivalry.arrived(b"w")
+        assert alone.looks == number
+        alone.rivalry.claimed(b"w", None)  # the worker stays the same, so no event names it
+    await alone.rivalry.close()
+
+
 async def test_an_arrival_is_answered_by_few_however_many_there_are(clock: ManualClock) -> None:
     arrivals = 200
     for count in (5, 20, 50):

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
-from typing import Any, TypedDict, assert_type
+from typing import Any, Literal, NoReturn, TypedDict, assert_type
 
 from pydantic import BaseModel
 
@@ -22,6 +22,7 @@ from bluestreak_core import (
     Handler,
     Message,
     Outcomes,
+    Published,
     Received,
     Resolution,
     Retry,
@@ -213,7 +214,10 @@ BARE = Message("bare")
 assert_type(PAID, Message[Receipt])
 assert_type(Message("rows", list[Row]), Message[list[Row]])
 assert_type(COUNTED.name, str)
-Message("paid", "Receipt")  # type: ignore[arg-type]
+Message("paid", "Receipt")  # type: ignore[call-overload]
+AGE: Message[int | None] = Message("age", int | None)
+KIND: Message[Literal["a", "b"]] = Message("kind", Literal["a", "b"])
+WRONG: Message[int] = Message("counted", str)  # type: ignore[arg-type]
 
 
 @bluestreak.handler("receive")
@@ -224,6 +228,8 @@ async def receive(ctx: Context, input: None) -> None:
     assert_type(await ctx.receive("inline", Message("paid", int), deadline=tomorrow), int)
     assert_type(await ctx.receive("named", "paid", timeout=0.5), Any)
     assert_type(await ctx.receive("bare", BARE), Any)
+    assert_type(await ctx.receive("age", AGE), int | None)
+    assert_type(await ctx.receive("kind", KIND), Literal["a", "b"])
     await ctx.receive("number", 7)  # type: ignore[call-overload]
     await ctx.receive(7, PAID)  # type: ignore[call-overload]
     await ctx.receive("paid", PAID, timeout="3 days")  # type: ignore[call-overload]
@@ -277,6 +283,24 @@ async def answering(client: Client) -> None:
     await client.resolve(7)  # type: ignore[arg-type]
     await client.resolve("token", error=7)  # type: ignore[arg-type]
     await client.beat(7)  # type: ignore[arg-type]
+
+
+@bluestreak.handler("last")
+async def last(ctx: Context, month: int) -> str:
+    assert_type(await ctx.publish("month", {"number": month}), None)
+    await ctx.publish(7, month)  # type: ignore[arg-type]
+    if month < 12:
+        restart: Coroutine[Any, Any, NoReturn] = ctx.restart(month + 1)
+        await restart
+    return "it has returned, so the month is the last one"
+
+
+async def watching(client: Client) -> None:
+    assert_type(await client.published("w", "month"), Any)
+    async for change in client.watch("w", pause=timedelta(seconds=1)):
+        assert_type(change, Published)
+        assert_type(change.number, int)
+    client.watch(7)  # type: ignore[arg-type]
 
 
 async def sending(client: Client) -> None:

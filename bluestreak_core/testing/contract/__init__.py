@@ -7,7 +7,9 @@ from bluestreak_core.testing.contract.children import ChildrenContract
 from bluestreak_core.testing.contract.fork import ForkContract
 from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
+from bluestreak_core.testing.contract.publishing import PublishingContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
+from bluestreak_core.testing.contract.restart import RestartContract
 from bluestreak_core.testing.contract.rule import RuleBroken, Rules
 from bluestreak_core.testing.contract.search import SearchContract
 from bluestreak_core.testing.contract.store import StoreContract
@@ -22,7 +24,9 @@ __all__ = [
     "ForkContract",
     "MessageContract",
     "PruningContract",
+    "PublishingContract",
     "RenewerContract",
+    "RestartContract",
     "RuleBroken",
     "Rules",
     "SearchContract",

@@ -37,9 +37,9 @@ LONG = timedelta(hours=1)
 ENDINGS = [
     event
     for event in machine.TRANSITIONS[Status.RUNNING]
-    if event not in (Transition.CLAIM, *machine.CONTROL)
+    if event not in (Transition.CLAIM, Transition.RESTART, *machine.CONTROL)
 ]
-"""The events by which the holder of a claim ends it."""
+"""The events by which the holder of a claim ends it, in every store."""
 PAID, REFUSED = NAMES = ("paid", "refused")
 """The names of the messages that a workflow waits for."""
 

@@ -18,6 +18,8 @@ from bluestreak_core.store import (
     SupportsForks,
     SupportsMessages,
     SupportsPruning,
+    SupportsPublishing,
+    SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
     SupportsTransactions,
@@ -37,6 +39,8 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsTransactions.__name__: SupportsTransactions,
         SupportsMessages.__name__: SupportsMessages,
         SupportsChildren.__name__: SupportsChildren,
+        SupportsPublishing.__name__: SupportsPublishing,
+        SupportsRestart.__name__: SupportsRestart,
         SupportsThreadRenewal.__name__: SupportsThreadRenewal,
         Renewer.__name__: SupportsThreadRenewal,
     }

@@ -13,9 +13,11 @@ from bluestreak_core.testing.contract.fork import ForkContract
 from bluestreak_core.testing.contract.hint import HintContract
 from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
+from bluestreak_core.testing.contract.publishing import PublishingContract
 from bluestreak_core.testing.contract.racing import RacingContract
 from bluestreak_core.testing.contract.recording import RecordingContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
+from bluestreak_core.testing.contract.restart import RestartContract
 from bluestreak_core.testing.contract.search import SearchContract
 from bluestreak_core.testing.contract.starting import StartingContract
 from bluestreak_core.testing.contract.time import TimeContract
@@ -41,6 +43,8 @@ class StoreContract(
     TransactionContract,
     MessageContract,
     ChildrenContract,
+    PublishingContract,
+    RestartContract,
     RenewerContract,
 ):
     """The promises of every store, and of each power, one test a rule.

@@ -36,6 +36,7 @@ def _different_workflow(workflow_id: str, rerun: Rerun, first: Rerun) -> Iterato
         yield from _records_beyond(outcome, at_first, seen)
     else:
         yield from _different_records(outcome, at_first)
+        yield from _different_past(workflow_id, rerun, first)
     yield from _missing_clean_ups(outcome, at_first, seen, then)
     yield from _different_calls(seen, then)
 
@@ -44,6 +45,15 @@ def _different_records(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
     for what, now, before in _records(outcome, at_first):
         yield from _differences(what, now, before)
     yield from _differences("unread messages", _unread(outcome), _unread(at_first))
+    yield from _differences("published values", outcome.published, at_first.published)
+
+
+def _different_past(workflow_id: str, rerun: Rerun, first: Rerun) -> Iterator[str]:
+    """What is different in the generations before the last one."""
+    for generation in range(first.outcomes[workflow_id].workflow.generation):
+        key = (workflow_id, generation)
+        what = f"recorded steps of generation {generation}"
+        yield from _differences(what, rerun.past.get(key), first.past.get(key))
 
 
 def _records_beyond(outcome: Outcome, at_first: Outcome, seen: Seen) -> Iterator[str]:
@@ -106,13 +116,14 @@ def _given_up(outcome: Outcome) -> dict[str, str]:
 def _different_ends(outcome: Outcome, at_first: Outcome) -> Iterator[str]:
     yield from _differences("status", outcome.status.value, at_first.status.value)
     yield from _differences("result", _end(outcome), _end(at_first))
+    yield from _differences("restarts", outcome.workflow.generation, at_first.workflow.generation)
     yield from _differences("reason", outcome.workflow.reason, at_first.workflow.reason)
 
 
 def _different_calls(seen: Seen, then: Seen) -> Iterator[str]:
     yield from seen.odd_arguments
-    for step_id, arguments in then.arguments.items():
-        ours = seen.arguments.get(step_id, arguments)
+    for place, arguments in then.arguments.items():
+        ours, (_, step_id) = seen.arguments.get(place, arguments), place
         yield from _differences(f"arguments of step {step_id!r}", ours, arguments)
     for step_id in seen.repeated:
         yield f"step {step_id!r} was called again although it was recorded"

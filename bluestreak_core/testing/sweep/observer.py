@@ -21,6 +21,7 @@ class ObservedStore(StoreWrapper):
     def __init__(self, store: Store, rerun: Rerun) -> None:
         super().__init__(store)
         self._seen = rerun.seen
+        self._past = rerun.past
 
     @override
     async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
@@ -61,6 +62,16 @@ class ObservedStore(StoreWrapper):
         if isinstance(found, Step):
             self._seen[claim.workflow_id].note_record(step_id)
         return found
+
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        steps = (await self.wrapped.history([claim]))[claim.workflow_id].steps
+        await super().restart(claim, input, received, now)
+        generation = claim.workflow.generation
+        self._past.setdefault((claim.workflow_id, generation), steps)
+        self._seen[claim.workflow_id].note_restart(generation + 1)
 
     @override
     async def park(self, claim: Claim, wake_up_at: datetime) -> None:
@@ -122,7 +133,8 @@ class StepObserver(RunHook):
         workflow_id = call.run.claim.workflow_id
         self._rerun.seen[workflow_id].note_call(call.step_id, call.args)
         output = await proceed()
-        outputs = self._rerun.outputs.get(workflow_id, {})
+        generation = call.run.claim.workflow.generation
+        outputs = self._rerun.outputs.get((workflow_id, generation), {})
         if call.step_id not in outputs:
             return output
         recorded = outputs[call.step_id]

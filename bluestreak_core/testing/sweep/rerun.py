@@ -13,6 +13,9 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.store import PlainRules
 from bluestreak_core.testing.virtual import Outcome
 
+Generation = tuple[str, int]
+"""The id of a workflow, and how often it has restarted."""
+
 WORKFLOW_ID = "workflow"
 """The id of the workflow that a sweep starts."""
 
@@ -41,7 +44,8 @@ class Seen:
     """The steps that the run of this claim has called, and that have no record."""
     interrupted: Counter[str] = field(default_factory=Counter)
     """How often a step was unsettled when its worker died, or when the claim was taken."""
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[tuple[int, str], Any] = field(default_factory=dict)
+    """By generation and step."""
     odd_arguments: list[str] = field(default_factory=list)
     is_held: bool = False
     """Whether a live worker has the claim."""
@@ -50,16 +54,26 @@ class Seen:
     due: list[str] = field(default_factory=list)
     """The clean-ups that a worker must call: the workflow was cancelled while it had the claim."""
 
+    generation: int = 0
+    """How often the workflow has restarted."""
+
+    def note_restart(self, generation: int) -> None:
+        """The workflow starts over; its steps are others, of the same ids."""
+        self.note_end()
+        if generation > self.generation:
+            self.generation = generation
+            self.recorded.clear()
+
     def note_call(self, step_id: str, args: tuple[Any, ...]) -> None:
         """A step's function is called."""
         self.called[step_id] += 1
         self.unsettled.add(step_id)
         if step_id in self.recorded:
             self.repeated.append(step_id)
-        arguments = _plain(args)
-        if self.arguments.setdefault(step_id, arguments) != arguments:
+        arguments, place = _plain(args), (self.generation, step_id)
+        if self.arguments.setdefault(place, arguments) != arguments:
             self.odd_arguments.append(
-                f"step {step_id!r} was called with {arguments!r} after {self.arguments[step_id]!r}"
+                f"step {step_id!r} was called with {arguments!r} after {self.arguments[place]!r}"
             )
 
     def note_record(self, step_id: str) -> None:
@@ -100,12 +114,14 @@ class Rerun:
     def __init__(
         self,
         point: CrashPoint | None,
-        outputs: Mapping[str, Mapping[str, Any]],
+        outputs: Mapping[Generation, Mapping[str, Any]],
         settings: Mapping[str, Any],
     ) -> None:
         self.point = point
         self.outputs = outputs
-        """What steps return, by workflow and step, so that runs are comparable."""
+        """What steps return, by generation and step, so that runs are comparable."""
+        self.past: dict[Generation, Mapping[str, Any]] = {}
+        """The recorded steps of each generation that has restarted."""
         self.settings = settings
         """The settings of its environment."""
         self.store_calls: list[str] = []

@@ -76,14 +76,16 @@ def crash_everywhere(
     whether it is repeatable at all, and then twice for each call: with a crash just before it, and
     with a crash just after it. A second worker takes over. Each time the workflow must end as in
     the first run: with the same status, result and reason, the same steps, given-up steps and naps,
-    the same messages received and left unread, and the same arguments for each step. A recorded
+    the same messages received and left unread, the same values published, and the same arguments
+    for each step. A recorded
     step must not be called again. Any other step may be called as often as in the first run, and
     once more for each interrupted call.
 
     A step may return something else each time, such as a random number: later runs use what it
-    returned in the first run. `before_each` is called before each run, to reset the services that
-    the steps use. `policy` has the rules of the handler, as `register_handler` takes them;
-    `settings` are those of `Environment`.
+    returned in the first run. Of a workflow that restarts, the steps of each generation are
+    compared. `before_each` is called before each run, to reset the services that the steps use.
+    `policy` has the rules of the handler, as `register_handler` takes them; `settings` are those of
+    `Environment`.
 
     `meanwhile` acts from outside. Each run calls it with its environment once the workflow, whose
     id is `"workflow"`, has been started; it may let time pass, send messages, cancel, pause, retry,
@@ -102,7 +104,10 @@ def crash_everywhere(
     prepare()
     first = Rerun(None, {}, settings)
     _execute(first, handler, input, policy, meanwhile)
-    outputs = {wid: outcome.steps for wid, outcome in first.outcomes.items()}
+    latest = {
+        (wid, outcome.workflow.generation): outcome.steps for wid, outcome in first.outcomes.items()
+    }
+    outputs = first.past | latest
     differences = {}
     points = list(_points(first.store_calls))
     for point in (None, *points):

@@ -42,6 +42,11 @@ class Outcome:
         return self.workflow.status
 
     @property
+    def published(self) -> dict[str, Any]:
+        """The latest value that it has published under each name."""
+        return {latest.name: latest.value for latest in self.workflow.published}
+
+    @property
     def result(self) -> Any:
         """What its handler returned.
 
