@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import pymongo
 
 from benchmarks import (
+    children,
     growth,
     idle,
     latency,
@@ -48,6 +49,7 @@ DEFAULT: Mapping[str, Measure] = {
     "latency": latency.measure,
     "messages": messages.measure,
     "structure": structure.measure,
+    "children": children.measure,
     "growth": growth.measure,
     "memory": memory.measure,
     "waiting": waiting.measure,

@@ -14,6 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.children import Children
 from benchmarks.growth import Growth
 from benchmarks.idle import Idle
 from benchmarks.latency import PARK_AFTER, Case, Latency
@@ -112,6 +113,14 @@ def _draw_structure(figure: Figure, results: Structure) -> None:
     peaks = [results.mapped_bytes / 1e6, results.one_by_one_bytes / 1e6]
     _bars(right, names, [Spread.of([peak]) for peak in peaks], [BLUE, GREY])
     right.set(title="peak of memory, MB")
+
+
+def _draw_children(figure: Figure, results: Children) -> None:
+    axes = figure.subplots()
+    names = ["children, seen\nby their parents", "without\na parent"]
+    rates = [results.seen, results.started]
+    _bars(axes, names, [Spread.of(rate) for rate in rates], [BLUE, GREY])
+    axes.set(title="workflows a second")
 
 
 def _draw_growth(figure: Figure, results: Growth) -> None:
@@ -262,6 +271,7 @@ _DRAWINGS: Mapping[type[Any], Callable[[Figure, Any], None]] = MappingProxyType(
         Throughput: _draw_throughput,
         Latency: _draw_latency,
         Messages: _draw_messages,
+        Children: _draw_children,
         Structure: _draw_structure,
         Growth: _draw_growth,
         Memory: _draw_memory,

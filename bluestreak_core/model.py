@@ -69,13 +69,42 @@ class ClaimEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedChild:
+    """A child that did not finish: it was aborted or cancelled."""
+
+    workflow_id: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailedStep:
-    """A step that was given up after `attempts` attempts. Later runs raise this error there."""
+    """A step that was given up after `attempts` attempts. Later runs raise this error there.
+
+    `child` is set on a step that waited for a child, and has no attempts. The `error` is then the
+    child's, or has the reason of its cancellation as the message.
+    """
 
     step_id: str
     error: ErrorRecord
     attempts: int
     failed_at: datetime
+    child: FailedChild | None = None
+
+
+class OnParentEnd(StrEnum):
+    """What becomes of a child whose parent ends before it."""
+
+    CANCEL = "cancel"
+    ABANDON = "abandon"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parent:
+    """The workflow that has started another one. `created_at` tells it from a later namesake."""
+
+    workflow_id: str
+    created_at: datetime | None
+    on_end: OnParentEnd = OnParentEnd.CANCEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +139,12 @@ class NewWorkflow:
     input: Any
     created_at: datetime
     start_at: datetime | None = None
+    parent: Parent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """A workflow without its input: what a caller that waits for its end or watches it has to read.
+    """A workflow without its input: what others have to read that wait for its end or watch it.
 
     The fields are those of `Workflow`.
     """
@@ -125,6 +155,10 @@ class Standing:
     result: Any = None
     error: ErrorRecord | None = None
     reason: str | None = None
+    created_at: datetime | None = None
+    controls: int = 0
+    parent: Parent | None = None
+    unsettled: bool = False
     published: tuple[Published, ...] = ()
 
 
@@ -146,12 +180,16 @@ class Workflow:
     - `forked_from`: the id of the workflow whose records it began with.
     - `pruned_at`: when it was marked for deletion. From then on, treat it as deleted.
     - `waiting_for`: the names of the messages that it waits for, while it is parked.
-    - `mail`: how many messages were sent to it, including repeats.
+    - `mail`: how many messages were sent to it, including repeats, and notices of children that
+      have ended.
     - `compensates`: whether it has registered a compensation, and so does not end by an abort or a
       cancellation before its compensations have run.
     - `outcome`: what it ends as after its compensations, `aborted` or `cancelled`, and
       `stopped_at`: when that was decided.
     - `beats`: the signs of life of its callbacks, one for each.
+    - `parent`: the workflow that has started it as a child.
+    - `unsettled`: whether its end concerns others: it is a child, has children, or was retried.
+      Once it has ended, and its children and its parent have been seen to, this is False.
     - `published`: the latest value of each name under which it has published one.
     - `generation`: how often it has restarted, each time with another input and without records.
       `restarted_at`: when it did so last.
@@ -188,6 +226,8 @@ class Workflow:
     outcome: Status | None = None
     stopped_at: datetime | None = None
     beats: tuple[Beat, ...] = ()
+    parent: Parent | None = None
+    unsettled: bool = False
     published: tuple[Published, ...] = ()
     generation: int = 0
     restarted_at: datetime | None = None
@@ -211,6 +251,10 @@ class Workflow:
             result=self.result,
             error=self.error,
             reason=self.reason,
+            created_at=self.created_at,
+            controls=self.controls,
+            parent=self.parent,
+            unsettled=self.unsettled,
             published=self.published,
         )
 

@@ -56,6 +56,7 @@ from bluestreak_core.store import (
     WorkflowSummary,
 )
 from bluestreak_core.store.query import to_summary
+from bluestreak_memory.children import Children
 from bluestreak_memory.compensations import Compensations
 from bluestreak_memory.messages import Messages
 from bluestreak_memory.publishing import Publishing
@@ -68,6 +69,7 @@ class MemoryStore(
     Publishing,
     Restarting,
     Compensations,
+    Children,
     Store,
     SupportsForks,
     SupportsTransactions,
@@ -318,7 +320,8 @@ class MemoryStore(
             if pruned.workflows >= limit:
                 break
             workflow = record.workflow
-            if workflow.status in statuses and workflow.timeout_at < ended_before:
+            is_over = workflow.status in statuses and not workflow.unsettled
+            if is_over and workflow.timeout_at < ended_before:
                 pruned += record.size()
                 self._workflows.delete(workflow.workflow_id)
         return pruned

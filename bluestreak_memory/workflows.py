@@ -10,7 +10,15 @@ from uuid import uuid4
 from bluestreak_core import machine
 from bluestreak_core.errors import BluestreakError, WorkflowEnded, WorkflowNotFound
 from bluestreak_core.machine import Change, Transition
-from bluestreak_core.model import Claim, ClaimRequest, NewMessage, Status, Workflow
+from bluestreak_core.model import (
+    Claim,
+    ClaimRequest,
+    NewMessage,
+    Parent,
+    Standing,
+    Status,
+    Workflow,
+)
 from bluestreak_core.store import Hints
 from bluestreak_memory.agenda import Agenda
 from bluestreak_memory.record import Record
@@ -22,6 +30,8 @@ class Workflows:
     def __init__(self, hints: Hints) -> None:
         self._hints = hints
         self._records: dict[str, Record] = {}
+        self._children: dict[str, dict[str, None]] = {}
+        """The ids of children, by that of their parent."""
         self._agenda = Agenda(self.find)
 
     def __len__(self) -> int:
@@ -64,12 +74,16 @@ class Workflows:
         if workflow_id in self._records:
             return False
         self._records[workflow_id] = record
+        if (parent := record.workflow.parent) is not None:
+            self._children.setdefault(parent.workflow_id, {})[workflow_id] = None
         self.put(record.workflow)
         return True
 
     def delete(self, workflow_id: str) -> None:
         """Delete a workflow and its records."""
-        del self._records[workflow_id]
+        record = self._records.pop(workflow_id)
+        if (parent := record.workflow.parent) is not None:
+            del self._children[parent.workflow_id][workflow_id]
 
     def put(self, workflow: Workflow) -> None:
         """Store a workflow's new state, and wake those who wait for it."""
@@ -140,12 +154,39 @@ class Workflows:
         """Put a message into its mailbox, and wake the workflow if it waits for it."""
         record = self.check_reachable(message)
         is_new = record.mailbox.add(message)
+        self._deliver(record, message.name, message.sent_at)
+        return is_new
+
+    def nudge(
+        self, workflow_id: str, created_at: datetime | None, name: str, now: datetime
+    ) -> None:
+        """See `SupportsChildren.nudge`."""
+        record = self._records.get(workflow_id)
+        if record is None or record.workflow.created_at != created_at:
+            return
+        if record.workflow.status is not Status.FINISHED:
+            self._deliver(record, name, now)
+
+    def _deliver(self, record: Record, name: str, now: datetime) -> None:
         before = record.workflow
-        record.workflow = machine.deliver(before, [message.name], message.sent_at)
+        record.workflow = machine.deliver(before, [name], now)
         if record.workflow.timeout_at != before.timeout_at:
             self.put(record.workflow)
-        self._hints.delivered(message.workflow_id)
-        return is_new
+        self._hints.delivered(before.workflow_id)
+
+    def live_children(self, workflow_id: str, created_at: datetime | None) -> Iterator[str]:
+        """The ids of children that can be cancelled, and are to end with this parent."""
+        ours = Parent(workflow_id=workflow_id, created_at=created_at)
+        for child_id in self._children.get(workflow_id, ()):
+            child = self._records[child_id].workflow
+            if child.parent == ours and child.status in machine.sources(Transition.CANCEL):
+                yield child_id
+
+    def settle(self, seen: Standing) -> None:
+        """See `SupportsChildren.settle`."""
+        record = self._records.get(seen.workflow_id)
+        if record is not None and machine.is_settled_by(record.workflow, seen):
+            record.workflow = machine.settle(record.workflow)
 
     def send_many(self, messages: Sequence[NewMessage]) -> list[bool | BluestreakError]:
         """`send` for each, with the errors of those that are refused."""

@@ -71,14 +71,15 @@ class Groups:
         self.messages = GroupCommit(partial(insert_each, database.messages))
         self.deliveries = GroupCommit(partial(deliver_each, database.workflows))
         self.receipts = GroupCommit(partial(mark_each, database.messages))
+        self.settlements = GroupCommit(partial(mark_each, database.workflows))
 
 
 async def mark_each(
-    messages: AsyncCollection[Document], marks: Sequence[tuple[Document, Document]]
+    collection: AsyncCollection[Document], marks: Sequence[tuple[Document, Document]]
 ) -> list[Outcome]:
     """Carry out updates that are mere notes: each may be repeated, or match nothing."""
     try:
-        await write_each(messages, [UpdateOne(*mark) for mark in marks])
+        await write_each(collection, [UpdateOne(*mark) for mark in marks])
     except PyMongoError as error:
         return [translated(error) for _ in marks]
     return [None] * len(marks)

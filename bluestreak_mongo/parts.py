@@ -28,6 +28,7 @@ from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.publishing import Publishing
 from bluestreak_mongo.receiving import Receiving
 from bluestreak_mongo.recording import Recording
+from bluestreak_mongo.relatives import Relatives
 from bluestreak_mongo.renewal import Renewal
 from bluestreak_mongo.restarting import Restarting
 from bluestreak_mongo.sending import Sending
@@ -64,6 +65,7 @@ class Parts:
     sending: Sending
     receiving: Receiving
     beating: Beating
+    relatives: Relatives
     publishing: Publishing
     restarting: Restarting
     listing: Listing
@@ -123,6 +125,7 @@ class Parts:
                 clock=clock,
             ),
             beating=Beating(database),
+            relatives=Relatives(database, groups, addresses, unreadable, hints),
             publishing=Publishing(database),
             restarting=Restarting(database, groups, rules, hints, leftovers),
             listing=Listing(database, unreadable),

@@ -14,8 +14,10 @@ from bluestreak_mongo.schema.index import (
     BY_DUE,
     BY_HANDLER,
     BY_ID,
+    BY_PARENT,
     BY_RARE_STATUS,
     BY_WAITING,
+    PARENT_ID,
     RARE,
 )
 
@@ -68,6 +70,8 @@ def conditions_of(query: Query) -> list[Condition]:
         add({wf.WORKFLOW_ID: _with_prefix(query.id_prefix)}, BY_ID)
     if query.waiting_for is not None:
         add({wf.WAITING_FOR: query.waiting_for}, BY_WAITING)
+    if query.parent is not None:
+        add({PARENT_ID: query.parent}, BY_PARENT)
     if query.has_range:
         until = {} if query.created_until is None else {"$lt": query.created_until}
         add({wf.CREATED_AT: {"$gte": query.created_from or FIRST_DATE} | until}, BY_CREATED)
@@ -89,6 +93,8 @@ def index_to_walk(query: Query) -> Index:
     """The index to walk for an order: of those that have it, the one that holds the least."""
     if query.order is Order.ID:
         return BY_ID
+    if query.parent is not None:
+        return BY_PARENT
     if query.waiting_for is not None:
         return BY_WAITING
     if query.statuses is not None and query.statuses <= set(RARE):

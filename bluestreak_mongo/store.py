@@ -38,6 +38,7 @@ from bluestreak_core.store import (
     Query,
     Records,
     Store,
+    SupportsChildren,
     SupportsCompensation,
     SupportsForks,
     SupportsMessages,
@@ -71,6 +72,7 @@ class MongoStore(
     SupportsSearch,
     SupportsPruning,
     SupportsMessages,
+    SupportsChildren,
     SupportsPublishing,
     SupportsRestart,
     SupportsCompensation,
@@ -343,6 +345,36 @@ class MongoStore(
     @override
     async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
         await self._call(lambda parts: parts.beating.beat, workflow_id, step_id, now)
+
+    @override
+    async def adopt(self, claim: Claim) -> None:
+        await self._call(lambda parts: parts.relatives.adopt, claim)
+
+    @override
+    async def find_children(
+        self, workflow_id: str, created_at: datetime | None, limit: int
+    ) -> Sequence[str]:
+        return await self._call(
+            lambda parts: parts.relatives.find_children, workflow_id, created_at, limit
+        )
+
+    @override
+    async def find_mail(self, workflow_id: str) -> int:
+        return await self._call(lambda parts: parts.relatives.find_mail, workflow_id)
+
+    @override
+    async def nudge(
+        self, workflow_id: str, created_at: datetime | None, name: str, now: datetime
+    ) -> None:
+        await self._call(lambda parts: parts.relatives.nudge, workflow_id, created_at, name, now)
+
+    @override
+    async def find_unsettled(self, limit: int) -> Sequence[Standing]:
+        return await self._call(lambda parts: parts.relatives.find_unsettled, limit)
+
+    @override
+    async def settle(self, seen: Standing) -> None:
+        await self._call(lambda parts: parts.relatives.settle, seen)
 
     @override
     def value_rules(self) -> ValueRules:

@@ -17,7 +17,9 @@ from bluestreak_core.model import (
     ClaimRequest,
     ErrorRecord,
     FailedStep,
+    Parent,
     Published,
+    Standing,
     Status,
 )
 from bluestreak_core.store import ENDED
@@ -26,6 +28,7 @@ from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.claim_entry import from_claim_entry
 from bluestreak_mongo.schema.error import from_error
 from bluestreak_mongo.schema.failed_step import from_failed_step
+from bluestreak_mongo.schema.parent import from_parent
 from bluestreak_mongo.schema.published import from_published
 from bluestreak_mongo.schema.step import STEP_ID
 
@@ -52,6 +55,7 @@ _FIELDS: Mapping[str, str] = {
     "reason": wf.REASON,
     "waiting_for": wf.WAITING_FOR,
     "mail": wf.MAIL,
+    "unsettled": wf.UNSETTLED,
     "beats": wf.BEATS,
     "published": wf.PUBLISHED,
     "input": wf.INPUT,
@@ -300,6 +304,34 @@ def deliver(names: Sequence[str], now: datetime) -> list[Document]:
     return [{"$set": fields}]
 
 
+def settled_by(seen: Standing) -> Document:
+    """Matches a workflow that has ended, as long as the end that was seen is its last one."""
+    never = {"$in": [0, None]}  # None matches a missing field, too
+    return _in_any(ENDED) | {
+        wf.WORKFLOW_ID: seen.workflow_id,
+        wf.CREATED_AT: seen.created_at,
+        wf.CONTROLS: seen.controls or never,
+        wf.UNSETTLED: True,
+    }
+
+
+def settle() -> Document:
+    """Notes that the parent and the children have been seen to."""
+    return update(change.settle())
+
+
+def unsettled() -> Document:
+    """Matches the workflows that have ended, and whose parent or children have to be seen to."""
+    return _in_any(ENDED) | {wf.UNSETTLED: True}
+
+
+def live_children(workflow_id: str, created_at: datetime | None) -> Document:
+    """Matches the children that can be cancelled, and are to end with this parent."""
+    live = machine.sources(Transition.CANCEL)
+    parent = from_parent(Parent(workflow_id=workflow_id, created_at=created_at))
+    return _in_any(live) | {f"{wf.PARENT}.{field}": value for field, value in parent.items()}
+
+
 def control(
     event: Transition, now: datetime, reason: str | None
 ) -> list[tuple[Document, Document]]:
@@ -366,12 +398,15 @@ RETRACT: Document = {"$unset": {wf.SESSION: 1}}
 
 
 def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:
-    """Matches the workflows that ended before an instant, in one of these states.
+    """Matches the workflows that ended before an instant, in one of these states, and are settled.
 
     It also matches a marked workflow that `left_behind` no longer finds, since the JavaScript
     library still ran it and moved its instant.
     """
-    return _in_any(statuses) | {wf.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant}}
+    return _in_any(statuses) | {
+        wf.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant},
+        wf.UNSETTLED: None,
+    }
 
 
 def mark(now: datetime) -> Document:

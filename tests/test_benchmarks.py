@@ -14,7 +14,7 @@ from benchmarks.rounds import Percentiles, Spread, interleaved, scattered
 
 ROOT = Path(__file__).parents[1]
 NAMES = [
-    *("throughput", "latency", "messages", "structure"),
+    *("throughput", "latency", "messages", "structure", "children"),
     *("growth", "memory", "waiting", "workers", "idle", "unused"),
 ]
 

@@ -1,7 +1,7 @@
 """What needs no worker: starting workflows, waiting for them, finding and controlling them.
 
 `client` is the facade, with `message_calls`. The work is done in `starting`, `waiting`, `sending`,
-`resolving`, `control` and `search`, over one `open_store`; `known_handlers` converts values.
+`resolving`, `control` and `search`, over one `open_store`.
 """
 
 from bluestreak_core.client.client import Client

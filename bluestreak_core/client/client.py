@@ -10,7 +10,6 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from bluestreak_core.argument import Duration, check_id
 from bluestreak_core.client.control import Control
-from bluestreak_core.client.known_handlers import KnownHandlers
 from bluestreak_core.client.message_calls import MessageCalls
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.patience import to_patience
@@ -20,11 +19,12 @@ from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.client.waiting import Waiting
 from bluestreak_core.client.watch_calls import WatchCalls
 from bluestreak_core.client.watching import Watching
-from bluestreak_core.codec import PLAIN, Codec
+from bluestreak_core.codec import PLAIN, Codec, Conversion
 from bluestreak_core.machine import Transition
 from bluestreak_core.message import Message
 from bluestreak_core.model import Nap, Step, Workflow
 from bluestreak_core.run import Context, Handler
+from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.store import ENDED, Pruned, Store, WorkflowSummary
 
 Input = TypeVar("Input")
@@ -56,7 +56,7 @@ class Client(MessageCalls, WatchCalls):
         self, store: Store, *, codec: Codec = PLAIN, handlers: Mapping[str, Handler] = _NONE
     ) -> None:
         self._store = OpenStore(store)
-        self._known = KnownHandlers(handlers, codec)
+        self._known = KnownHandlers(handlers, Conversion(codec))
         self._starting = Starting(self._store, self._known)
         self._waiting = Waiting(self._store, self._known)
         super().__init__(self._store, self._known)
@@ -324,6 +324,7 @@ class Client(MessageCalls, WatchCalls):
         handler_id: str | None = None,
         id_prefix: str | None = None,
         waiting_for: Message[Any] | str | None = None,
+        parent: str | None = None,
         created: tuple[datetime | None, datetime | None] | None = None,
         order: Literal["newest", "oldest", "id"] | None = None,
         limit: int | None = None,
@@ -333,6 +334,7 @@ class Client(MessageCalls, WatchCalls):
 
         - `status`: one `Status` or several.
         - `waiting_for`: the message that a workflow waits for, while it is parked.
+        - `parent`: the id of the workflow that has started it as a child.
         - `created`: the first instant, and the first one behind the range; either may be None. What
           the JavaScript library created counts as the oldest, and is in no range.
         - `order`: `"newest"` first, `"oldest"` first, or by `"id"`. The default is the newest
@@ -353,6 +355,7 @@ class Client(MessageCalls, WatchCalls):
             handler_id=handler_id,
             id_prefix=id_prefix,
             waiting_for=waiting_for,
+            parent=parent,
             created=created,
             order=order,
             limit=limit,

@@ -8,6 +8,7 @@ from bluestreak_core.argument import check_id, check_reason
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.errors import TransitionRefused
 from bluestreak_core.machine import Transition
+from bluestreak_core.run.settling import settle_by_id
 from bluestreak_core.store import SupportsForks
 
 
@@ -23,6 +24,7 @@ class Control:
         try:
             if session is None:
                 await self.change(workflow_id, Transition.CANCEL, reason)
+                await settle_by_id(self._store.get("cancel()"), check_id("", workflow_id))
             else:
                 await self._cancel_in(session, workflow_id, reason)
         except TransitionRefused:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar, overload
 
-from bluestreak_core.client.known_handlers import KnownHandlers
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.resolving import Resolution, Resolving
 from bluestreak_core.client.sending import Send, Sending
 from bluestreak_core.message import Message
+from bluestreak_core.run.known_handlers import KnownHandlers
 
 Payload = TypeVar("Payload")
 

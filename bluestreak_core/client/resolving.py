@@ -9,7 +9,6 @@ from typing import Any
 
 from bluestreak_core.argument import check_reason
 from bluestreak_core.callback import Answer, CallbackToken
-from bluestreak_core.client.known_handlers import KnownHandlers
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.errors import (
     CallbackExpired,
@@ -20,6 +19,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.message import Message
 from bluestreak_core.model import NewMessage, Status
+from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.store import SupportsMessages
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
+from bluestreak_core import machine
 from bluestreak_core.argument import check_id, check_limit, has_real_type, to_instant
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.timeline import Timeline
 from bluestreak_core.errors import InvalidArgument, WorkflowNotFound
 from bluestreak_core.message import Message, to_message
 from bluestreak_core.model import Status, Workflow
+from bluestreak_core.run.settling import settle_left
 from bluestreak_core.store import (
     ENDED,
     CountBy,
@@ -21,13 +23,16 @@ from bluestreak_core.store import (
     Order,
     Pruned,
     Query,
+    SupportsChildren,
     SupportsPruning,
     SupportsSearch,
     WorkflowSummary,
+    supports,
 )
 from bluestreak_core.store.query import from_cursor, to_cursor
 
 _PAGE = 200
+_CHILDREN = 1000
 _PRUNED_AT_ONCE = 500
 _MILLISECOND = timedelta(milliseconds=1)
 _LAST = datetime.max.replace(microsecond=999_000, tzinfo=UTC)
@@ -47,6 +52,7 @@ class Search:
         handler_id: str | None,
         id_prefix: str | None,
         waiting_for: Message[Any] | str | None,
+        parent: str | None,
         created: tuple[datetime | None, datetime | None] | None,
         order: Literal["newest", "oldest", "id"] | None,
         limit: int | None,
@@ -63,6 +69,7 @@ class Search:
             waiting_for=(
                 None if waiting_for is None else to_message("waiting_for", waiting_for).name
             ),
+            parent=None if parent is None else check_id("parent", parent),
             created_from=created_from,
             created_until=created_until,
             order=_to_order("order", order, default),
@@ -88,9 +95,10 @@ class Search:
         workflow_id = check_id("workflow id", workflow_id)
         workflow = await self._find_unpruned(workflow_id)
         records = await store.records(workflow_id)
+        children = await self._find_children(store, workflow)
         if workflow.status.ended:
             await self._find_unpruned(workflow_id)  # a prune may have deleted some of the records
-        return Timeline.of(workflow, records)
+        return Timeline.of(workflow, records, children)
 
     async def prune(
         self, *, ended_before: datetime, statuses: Collection[str], limit: int | None
@@ -99,6 +107,7 @@ class Search:
         store = self._store.require(SupportsPruning, "prune()")
         until = to_instant("ended_before", ended_before)
         ended = _to_statuses("statuses", statuses, ENDED)
+        await settle_left(self._store.get("prune()"))
         left = check_limit("limit", limit)
         pruned = Pruned()
         while left is None or left > pruned.workflows:
@@ -110,6 +119,15 @@ class Search:
             if not batch.workflows:
                 break
         return pruned
+
+    async def _find_children(
+        self, store: SupportsSearch, workflow: Workflow
+    ) -> Sequence[WorkflowSummary]:
+        if not supports(self._store.get("describe()"), SupportsChildren):
+            return []
+        query = Query(parent=workflow.workflow_id, order=Order.OLDEST)
+        page = await store.find_page(query, None, _CHILDREN)
+        return [each for each in page if each.parent and machine.is_parent(each.parent, workflow)]
 
     async def _find_unpruned(self, workflow_id: str) -> Workflow:
         workflow = await self._store.get("describe()").find_workflow(workflow_id)

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 from bluestreak_core.argument import check_id, has_real_type
 from bluestreak_core.callback import is_answer_name
-from bluestreak_core.client.known_handlers import KnownHandlers
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.errors import BluestreakError, InvalidArgument
 from bluestreak_core.message import Message, to_message
 from bluestreak_core.model import NewMessage
+from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.store import SupportsMessages
 
 

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from bluestreak_core.argument import Duration, check_id, has_real_type, to_instant, to_timedelta
-from bluestreak_core.client.known_handlers import KnownHandlers
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import InvalidArgument, WorkflowConflict
 from bluestreak_core.model import NewWorkflow, Workflow
 from bluestreak_core.run import Handler
+from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.store import SupportsTransactions
 from bluestreak_core.store.values import same_value
 

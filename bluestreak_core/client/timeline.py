@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,17 +15,21 @@ from bluestreak_core.model import (
     ErrorRecord,
     FailedStep,
     Nap,
+    OnParentEnd,
     Receipt,
     Status,
     Step,
     Workflow,
 )
 from bluestreak_core.run.message_wait import FOREVER
-from bluestreak_core.store import Records
+from bluestreak_core.run.settling import child_of_name
+from bluestreak_core.store import Records, WorkflowSummary
 
 Record = ClaimEntry | Step | Nap | Attempt | FailedStep | ErrorRecord
 
 _WIDTH = 200
+
+_CHILDREN_SHOWN = 20
 
 
 class EventKind(StrEnum):
@@ -83,6 +87,8 @@ class TimelineEvent:
 class Timeline:
     """A workflow with all its records, and `events`: what happened to it, in order.
 
+    `children` are those that it has started, the oldest first, a thousand at most.
+
     `str()` of it is for a terminal: it shortens texts, and escapes what cannot be printed. Only the
     newest 20 claims are known. Of a handler's failures only the last is known, without its time
     unless it aborted the workflow. Events without a time come first if they are steps and naps that
@@ -94,16 +100,20 @@ class Timeline:
     naps: tuple[Nap, ...]
     attempts: tuple[Attempt, ...]
     events: tuple[TimelineEvent, ...]
+    children: tuple[WorkflowSummary, ...] = ()
 
     @classmethod
-    def of(cls, workflow: Workflow, records: Records) -> Timeline:
-        """The timeline of a workflow and its records."""
+    def of(
+        cls, workflow: Workflow, records: Records, children: Sequence[WorkflowSummary] = ()
+    ) -> Timeline:
+        """The timeline of a workflow and its records, and its children, the oldest first."""
         return cls(
             workflow=workflow,
             steps=records.steps,
             naps=records.naps,
             attempts=records.attempts,
             events=(*_ordered(_past(workflow, records)), *_last(workflow)),
+            children=tuple(children),
         )
 
     @property
@@ -117,7 +127,8 @@ class Timeline:
         return self.workflow.claim_log
 
     def __str__(self) -> str:
-        return "\n".join([*_head(self.workflow), *(f"  {event}" for event in self.events)])
+        events = (f"  {event}" for event in self.events)
+        return "\n".join([*_head(self.workflow), *events, *_family(self.children)])
 
 
 def _detail(record: Record | None) -> str:
@@ -133,8 +144,8 @@ def _detail(record: Record | None) -> str:
             detail = f" until {_shown(wake_up_at)}"
         case Attempt():
             detail = _detail_of_attempt(record)
-        case FailedStep(attempts=attempts, error=error):
-            detail = f" after {counted(attempts, 'attempt')}: {_error(error)}"
+        case FailedStep():
+            detail = _given_up(record)
         case ErrorRecord():
             detail = f": {_error(record)}"
         case ClaimEntry(after_crash=True):
@@ -149,6 +160,16 @@ def _detail_of_attempt(attempt: Attempt) -> str:
         return "" if attempt.retry_at is None else f" until {_shown(attempt.retry_at)}"
     then = "" if attempt.retry_at is None else f", tried again at {_shown(attempt.retry_at)}"
     return f", number {attempt.number}: {_error(attempt.error)}{then}"
+
+
+def _given_up(failed: FailedStep) -> str:
+    """Why a step was given up."""
+    child = failed.child
+    if child is None:
+        return f" after {counted(failed.attempts, 'attempt')}: {_error(failed.error)}"
+    is_cancelled = child.status is Status.CANCELLED
+    why = _cut(failed.error.message) if is_cancelled else _error(failed.error)
+    return f": child {_cut(child.workflow_id)} was {child.status.value}, {why}"
 
 
 def _past(workflow: Workflow, records: Records) -> Iterator[TimelineEvent]:
@@ -219,6 +240,9 @@ def _last(workflow: Workflow) -> Iterator[TimelineEvent]:
 def _head(workflow: Workflow) -> Iterator[str]:
     names = f"workflow {workflow.workflow_id!r} of handler {workflow.handler_id!r}"
     yield f"{names}: {_state(workflow)}"
+    if workflow.parent is not None:
+        left = "" if workflow.parent.on_end is OnParentEnd.CANCEL else ", and may outlive it"
+        yield f"  child of {workflow.parent.workflow_id!r}{left}"
     if workflow.forked_from is not None:
         yield f"  forked from {workflow.forked_from!r}"
     yield f"  input {_cut(workflow.input)}"
@@ -233,10 +257,26 @@ def _head(workflow: Workflow) -> Iterator[str]:
         yield f"  last error {_error(workflow.error)}"
 
 
+def _family(children: Sequence[WorkflowSummary]) -> Iterator[str]:
+    """The last lines, of the children."""
+    if children:
+        yield f"  children {len(children)}"
+    for child in children[:_CHILDREN_SHOWN]:
+        yield f"    {child.workflow_id!r} of handler {child.handler_id!r}: {child.status.value}"
+    if len(children) > _CHILDREN_SHOWN:
+        yield f"    and {len(children) - _CHILDREN_SHOWN} more"
+
+
+def _awaited(name: str) -> str:
+    """What a workflow waits for: a message, or the end of a child."""
+    child_id = child_of_name(name)
+    return _cut(name) if child_id is None else f"child {_cut(child_id)}"
+
+
 def _state(workflow: Workflow) -> str:
     match workflow.status:
         case Status.IDLE if workflow.waiting_for:
-            names = " or ".join(map(_cut, workflow.waiting_for))
+            names = " or ".join(map(_awaited, workflow.waiting_for))
             until = (
                 "" if workflow.timeout_at >= FOREVER else f" until {_shown(workflow.timeout_at)}"
             )

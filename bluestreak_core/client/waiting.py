@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any, assert_never
 
 from bluestreak_core.argument import check_id
-from bluestreak_core.client.known_handlers import KnownHandlers
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.patience import Patience
 from bluestreak_core.errors import (
@@ -19,6 +18,7 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.model import ErrorRecord, Standing, Status
 from bluestreak_core.run import Handler
+from bluestreak_core.run.known_handlers import KnownHandlers
 
 _SHORT_PAUSE = 0.01
 """In seconds: hints count milliseconds, so a clock that goes on has gone past the last hint."""

@@ -168,7 +168,7 @@ class WorkflowCancelled(StateError):
 
 
 class WorkflowConflict(StateError):
-    """A workflow with this id exists, but its handler or input differs from the one given."""
+    """A workflow with this id exists, but its handler, input or parent is another one."""
 
     def __init__(self, workflow_id: str, differs: str) -> None:
         super().__init__(workflow_id, differs)
@@ -245,6 +245,50 @@ class PollTimeout(StateError, TimeoutError):
         return (
             f"workflow {self.workflow_id!r}: poll {self.step_id!r} had no result in time, after "
             f"{counted(self.attempts, 'check')}"
+        )
+
+
+class ChildFailed(StateError):
+    """A child did not finish: `status` says whether it was aborted or cancelled.
+
+    The attributes hold the last error of an aborted child, and the `reason` of a cancelled one.
+    This is recorded: each later run of the handler gets the same error at the same place.
+    """
+
+    def __init__(  # noqa: PLR0917 - they are the facts, in the order of `args`
+        self,
+        workflow_id: str,
+        step_id: str,
+        child_id: str,
+        status: str,
+        error_type: str,
+        error_message: str,
+        error_traceback: str,
+    ) -> None:
+        super().__init__(
+            workflow_id, step_id, child_id, status, error_type, error_message, error_traceback
+        )
+        self.workflow_id = workflow_id
+        self.step_id = step_id
+        self.child_id = child_id
+        self.status = status
+        self.error_type = error_type
+        self.error_message = error_message
+        self.error_traceback = error_traceback
+
+    @property
+    def reason(self) -> str | None:
+        """The reason given for the cancellation of the child, if it was cancelled."""
+        return (self.error_message or None) if self.status == "cancelled" else None
+
+    def __str__(self) -> str:
+        shown = one_line(self.error_message)
+        if self.status != "cancelled":
+            shown = f"{self.error_type}: {self.error_message}"
+        why = f": {shown}" if shown else ""
+        return (
+            f"workflow {self.workflow_id!r}: child {self.child_id!r} of {self.step_id!r} "
+            f"was {self.status}{why}"
         )
 
 

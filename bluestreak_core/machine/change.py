@@ -197,6 +197,20 @@ def wake(now: datetime, count: int) -> Change:
     )
 
 
+def adopt() -> Change:
+    """The holder of the claim is about to start a child, which its end will concern."""
+    return Change(set={"unsettled": True})
+
+
+def settle() -> Change:
+    """The children and the parent of a workflow that has ended have been seen to.
+
+    Its guard is also that the workflow is the one that was seen, by `created_at`, and has ended as
+    it was seen, by `controls`: no retry is between.
+    """
+    return Change(sources=tuple(status for status in Status if status.ended), clear=("unsettled",))
+
+
 def release(now: datetime) -> Change:
     """The claim is given back, and the workflow is due immediately."""
     return _ending(Transition.RELEASE, now)
@@ -323,6 +337,7 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
             )
         case Transition.RETRY:
             anew = {"timeout_at": now, "start_at": now, "failures": 0, "crashes": 0}
+            anew["unsettled"] = True  # its next end is another one
             forgotten = ("failed_steps", "finished_at", "error", "reason")
             return (
                 taken._replace(

@@ -29,7 +29,9 @@ from bluestreak_core.model import (
     FailedStep,
     Failure,
     NewWorkflow,
+    Parent,
     Published,
+    Standing,
     Status,
     Workflow,
 )
@@ -47,6 +49,8 @@ def create(new: NewWorkflow) -> Workflow:
         timeout_at=new.start_at or new.created_at,
         created_at=new.created_at,
         start_at=new.start_at,
+        parent=new.parent,
+        unsettled=new.parent is not None,
     )
 
 
@@ -152,6 +156,25 @@ def _was_given_back(workflow: Workflow, claim: Claim) -> bool:
     return 0 < later <= len(workflow.claim_log) and not workflow.claim_log[-later].after_crash
 
 
+def is_settled_by(workflow: Workflow | Standing | None, seen: Standing) -> bool:
+    """Whether `change.settle` may follow what was seen of a workflow: it is the same end still."""
+    return (
+        workflow is not None
+        and workflow.status.ended
+        and workflow.created_at == seen.created_at
+        and workflow.controls == seen.controls
+    )
+
+
+def is_parent(parent: Parent, workflow: Standing | Workflow | None) -> bool:
+    """Whether a workflow is the parent that is meant, and not a later one of the same id."""
+    return (
+        workflow is not None
+        and workflow.workflow_id == parent.workflow_id
+        and workflow.created_at == parent.created_at
+    )
+
+
 def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
     """The error for a stale caller, with what became of its workflow."""
     if workflow is None:
@@ -239,6 +262,16 @@ def beat(workflow: Workflow, step_id: str, now: datetime) -> Workflow:
     heard_at = max(workflow.heard_at(step_id) or now, now)
     others = tuple(known for known in workflow.beats if known.step_id != step_id)
     return change.replaced(workflow, beats=(*others, Beat(step_id=step_id, at=heard_at)))
+
+
+def adopt(workflow: Workflow) -> Workflow:
+    """See `change.adopt`."""
+    return change.adopt().apply(workflow)
+
+
+def settle(workflow: Workflow) -> Workflow:
+    """See `change.settle`."""
+    return change.settle().apply(workflow)
 
 
 def release(workflow: Workflow, now: datetime) -> Workflow:

@@ -1,12 +1,13 @@
 """One claimed workflow while it runs.
 
 Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then `context`,
-which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`,
+which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`, `child`,
 `callback`, `recorded`, `publish`, `restart`, `transaction`, `compensate`, and in `structure` those
 with branches. They share a `frame`. A workflow that is to compensate has a `compensation_call` in
 place of a `handler_call`, and begins with a `replay`.
 """
 
+from bluestreak_core.run.child import ChildHandle
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.handler import (
     ErrorCallback,
@@ -35,6 +36,7 @@ __all__ = [
     "BranchOutcome",
     "BranchStatus",
     "CallKind",
+    "ChildHandle",
     "Context",
     "Done",
     "EndedBy",

@@ -6,7 +6,7 @@ import logging
 from datetime import datetime, timedelta
 
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.errors import StepFailed, StepInterrupted
+from bluestreak_core.errors import ChildFailed, StepFailed, StepInterrupted
 from bluestreak_core.errors.group import is_abort
 from bluestreak_core.model import BEGUN, Attempt, ErrorRecord, FailedStep
 from bluestreak_core.retry import Retry
@@ -128,6 +128,15 @@ def failure_of(workflow_id: str, failed: FailedStep) -> StepFailed:
     return kind(
         workflow_id, failed.step_id, failed.attempts, error.type, error.message, error.traceback
     )
+
+
+def recorded_failure(workflow_id: str, failed: FailedStep) -> StepFailed | ChildFailed:
+    """The error that was recorded of a step: of its own attempts, or of the child it waited for."""
+    error, child = failed.error, failed.child
+    if child is None:
+        return failure_of(workflow_id, failed)
+    facts = (error.type, error.message, error.traceback)
+    return ChildFailed(workflow_id, failed.step_id, child.workflow_id, child.status.value, *facts)
 
 
 def _log(attempt: Attempt) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.compensations import Compensation, Compensations
 from bluestreak_core.run.exit import Exit, Release
 from bluestreak_core.run.failure import in_one_line
+from bluestreak_core.run.family import Family
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.handler_call import HandlerCall, read_history
@@ -39,18 +41,28 @@ logger = logging.getLogger(__name__)
 class CompensationCall:
     """What a run does in place of a `HandlerCall` if its workflow compensates."""
 
-    def __init__(self, store: Store, journal: Journal, registration: Registration) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        registration: Registration,
+        is_crowded: Callable[[], bool],
+    ) -> None:
         policy = registration.policy
+        self.family = Family(store, journal.lease)
         self.exit = Exit()
         self.calls = Calls(policy.hooks, journal)
         self._store = store
         self._journal = journal
         self._registration = registration
-        self._operations = Operations(store.clock, policy.park_after)
+        self._is_crowded = is_crowded
+        self._operations = Operations(store.clock, policy.park_after, is_crowded)
         self.publisher = Publisher(journal, self.exit)
         self._frame = Frame(
             journal,
             registration,
+            family=self.family,
+            known=registration.known,
             calls=self.calls,
             commits=Commits(store, journal),
             operations=self._operations,
@@ -90,7 +102,9 @@ class CompensationCall:
     async def _replay(self) -> list[Compensation] | Raised:
         """What is to be carried out: what the handler has registered before it was stopped."""
         workflow, history = self._journal.workflow, self._journal.history
-        call = HandlerCall.replaying(self._store, self._journal, self._registration)
+        call = HandlerCall.replaying(
+            self._store, self._journal, self._registration, self._is_crowded
+        )
         task = asyncio.create_task(call.make(None), context=copy_context())
         call.exit.attach(task)
         self._replaying = call

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from typing import assert_never
 
+from bluestreak_core.model import Status
 from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release, Restart
 from bluestreak_core.run.failure import error_record, in_one_line
+from bluestreak_core.run.family import Family
 from bluestreak_core.run.journal import Journal
-from bluestreak_core.run.outcome import Outcome, Raised, Returned
+from bluestreak_core.run.outcome import Orphaned, Outcome, Raised, Returned
 
 logger = logging.getLogger(__name__)
 
@@ -16,18 +18,19 @@ logger = logging.getLogger(__name__)
 class CompensationEnding:
     """What a run does in place of an `Ending` if its workflow compensates."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, family: Family) -> None:
         self._journal = journal
+        self._family = family
 
     async def end(self, outcome: Outcome) -> None:
         """End the claim according to the outcome. Raises `ClaimLost`, and what the store raises."""
         workflow = self._journal.workflow
         match outcome:
             case Returned():
-                await self._journal.end_compensated()
+                await self._end()
                 logger.info("workflow %r has compensated", workflow.workflow_id)
             case Raised(error) | AbortNow(error):
-                await self._journal.end_compensated()
+                await self._end()
                 logger.error(
                     "workflow %r has ended with incomplete compensations: %s",
                     *(workflow.workflow_id, in_one_line(error_record(error))),
@@ -40,7 +43,11 @@ class CompensationEnding:
                 self._journal.lease.check()
                 if error is not None:
                     raise error
-            case Restart():
-                raise AssertionError("a compensation cannot restart its workflow")
+            case Restart() | Orphaned():
+                raise AssertionError(f"a workflow that compensates is not {outcome}")
             case _:
                 assert_never(outcome)
+
+    async def _end(self) -> None:
+        await self._journal.end_compensated()
+        await self._family.settle(self._journal.workflow.outcome or Status.CANCELLED)

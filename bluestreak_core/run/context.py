@@ -13,6 +13,7 @@ from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.retry import Retry
 from bluestreak_core.run import recorded
 from bluestreak_core.run.callback_verbs import CallbackVerbs
+from bluestreak_core.run.child_verbs import ChildVerbs
 from bluestreak_core.run.compensation_verbs import CompensationVerbs
 from bluestreak_core.run.info import WorkflowInfo
 from bluestreak_core.run.lasting_verbs import LastingVerbs
@@ -26,7 +27,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Context(MessageVerbs, CallbackVerbs, LastingVerbs, StructureVerbs, CompensationVerbs):
+class Context(
+    MessageVerbs, CallbackVerbs, ChildVerbs, LastingVerbs, StructureVerbs, CompensationVerbs
+):
     """One run of one workflow, as its handler sees it.
 
     The handler runs from the top each time its workflow is claimed: after a crash, a failure, a

@@ -14,14 +14,15 @@ from bluestreak_core.argument import has_real_type
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
-from bluestreak_core.model import Failure
+from bluestreak_core.model import Failure, Status
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release, Restart
 from bluestreak_core.run.failure import error_record, in_one_line
+from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
-from bluestreak_core.run.outcome import Outcome, Raised, Returned
+from bluestreak_core.run.outcome import Orphaned, Outcome, Raised, Returned
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,16 @@ class Ending:
     def __init__(
         self,
         journal: Journal,
-        calls: Calls,
         registration: Registration,
-        deadline: Deadline,
         *,
+        family: Family,
+        calls: Calls,
+        deadline: Deadline,
         flush: Callable[[], Awaitable[None]],
         aside: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
     ) -> None:
         self._journal = journal
+        self._family = family
         self._calls = calls
         self._handler = registration.handler
         self._policy = registration.policy
@@ -58,6 +61,8 @@ class Ending:
                 await self._finish(result)
             case Raised(error, final):
                 await self._fail(error, final=final)
+            case Orphaned():
+                await self._family.cancel_orphan()
             case Park(wake_up_at, names, mail):
                 await self._journal.park(self._deadline.or_sooner(wake_up_at), names, mail)
             case Release():
@@ -93,6 +98,8 @@ class Ending:
             await self._journal.finish(stored)
         except (UnstorableValue, ValueTooLarge) as refusal:
             await self._fail(refusal, final=True)
+            return
+        await self._family.settle(Status.FINISHED)
 
     async def _restart(self, input: Any) -> None:
         try:
@@ -116,6 +123,8 @@ class Ending:
             consequence = "compensating"
         else:
             await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
+            if retry_at is None:
+                await self._family.settle(Status.ABORTED)
         logger.warning(
             "workflow %r failed, %s: %s", workflow_id, consequence, in_one_line(recorded)
         )

@@ -22,13 +22,15 @@ from bluestreak_core.errors import (
     ValueTooLarge,
 )
 from bluestreak_core.errors.text import shown
-from bluestreak_core.run.attempts import failure_of
+from bluestreak_core.run.attempts import recorded_failure
 from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Release
+from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.run.operations import Operation, Operations
 from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.replay import Replay
@@ -56,6 +58,8 @@ class Frame:
         journal: Journal,
         registration: Registration,
         *,
+        family: Family,
+        known: KnownHandlers,
         calls: Calls,
         commits: Commits,
         operations: Operations,
@@ -65,6 +69,8 @@ class Frame:
         replay: Replay | None = None,
     ) -> None:
         self.journal = journal
+        self.family = family
+        self.known = known
         self.handler = registration.handler
         self.policy = registration.policy
         self.calls = calls
@@ -163,14 +169,14 @@ class Frame:
         self._nap_ids.add(nap_id)
 
     def is_recorded(self, step_id: str) -> bool:
-        """Whether a step has an output. Raises `StepFailed` if the step was given up.
+        """Whether a step has an output. Raises `StepFailed` or `ChildFailed` if it was given up.
 
         The failure outranks an output, which only a stale run can have recorded after it: the
         holder of the claim may have acted on the failure.
         """
         for failed in self._failed_steps:
             if failed.step_id == step_id:
-                raise failure_of(self.workflow_id, failed)
+                raise recorded_failure(self.workflow_id, failed)
         return step_id in self.journal.history.steps
 
     def recorded(self, step_id: str, fn: Callable[..., Any]) -> Any:
@@ -242,6 +248,16 @@ class Frame:
             left = min(left, max(self.operations.park_after, _LOOK_AGAIN))
             if await self.journal.wait_for_message(mail, left):
                 return
+
+    async def await_end(self, workflow_id: str, since: datetime) -> None:
+        """Wait until a child may have ended since an instant, or it is time to look again.
+
+        Leave memory as soon as the whole run may be parked.
+        """
+        await self.journal.clock.sleep(timedelta(0))  # as in `_doze`
+        self.park_if_possible()
+        span = max(self.operations.park_after, _LOOK_AGAIN)
+        await self.family.wait_for_end(workflow_id, since, span)
 
     def park_if_possible(self) -> None:
         """End the run if it may leave memory now."""

@@ -24,6 +24,7 @@ from bluestreak_core.codec import Conversion
 from bluestreak_core.errors import HandlerAlreadyRegistered, InvalidArgument
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run.hook import RunHook
+from bluestreak_core.run.known_handlers import KnownHandlers
 
 if TYPE_CHECKING:
     from bluestreak_core.run.context import Context
@@ -83,11 +84,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """A handler, its policy, and the lease of its workflows."""
+    """A handler, its policy, and the lease of its workflows; `known` are those beside it."""
 
     handler: Handler
     policy: Policy
     lease: timedelta
+    known: KnownHandlers
 
 
 class Handlers:
@@ -103,6 +105,7 @@ class Handlers:
         self._conversion = conversion
         self._registered: dict[str, Registration] = {}
         self._functions: dict[str, Handler] = {}
+        self._known = KnownHandlers(self._functions, conversion)
 
     def __contains__(self, handler_id: str) -> bool:
         return handler_id in self._registered
@@ -139,7 +142,10 @@ class Handlers:
             raise HandlerAlreadyRegistered(handler_id)
         lease = rules.pop("timeout_interval", self.lease)
         self._registered[handler_id] = Registration(
-            handler=handler, policy=replace(self._policy, **rules), lease=lease
+            handler=handler,
+            policy=replace(self._policy, **rules),
+            lease=lease,
+            known=self._known,
         )
         self._functions[handler_id] = handler
         return handler_id

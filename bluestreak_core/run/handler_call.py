@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any, Self
@@ -15,13 +15,14 @@ from bluestreak_core.run.commit import Commits
 from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.exit import Exit
+from bluestreak_core.run.family import Family
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
-from bluestreak_core.run.outcome import Raised, Returned, is_final
+from bluestreak_core.run.outcome import Called, Orphaned, Raised, Returned, is_final
 from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.replay import Replay, SealedCalls, SealedStore
 from bluestreak_core.run.unawaited import Unawaited
@@ -34,10 +35,17 @@ _CLOCKS_DIFFER_BY = timedelta(seconds=10)
 class HandlerCall:
     """The one call of a handler in a run, and what takes part in it."""
 
-    def __init__(self, store: Store, journal: Journal, registration: Registration) -> None:
+    def __init__(
+        self,
+        store: Store,
+        journal: Journal,
+        registration: Registration,
+        is_crowded: Callable[[], bool],
+    ) -> None:
         policy = registration.policy
+        self.family = Family(store, journal.lease)
         self.exit = Exit()
-        self.operations = Operations(store.clock, policy.park_after)
+        self.operations = Operations(store.clock, policy.park_after, is_crowded)
         self.calls = Calls(policy.hooks, journal)
         self.publisher = Publisher(journal, self.exit)
         self.compensations = Compensations(journal)
@@ -47,18 +55,25 @@ class HandlerCall:
         self._journal = journal
         self._registration = registration
         self._handler = registration.handler
-        self._policy = policy
+        self._known = registration.known
         self._replay: Replay | None = None
         self._used_steps: AbstractSet[str] = frozenset()
 
     @classmethod
-    def replaying(cls, store: Store, journal: Journal, registration: Registration) -> Self:
+    def replaying(
+        cls,
+        store: Store,
+        journal: Journal,
+        registration: Registration,
+        is_crowded: Callable[[], bool],
+    ) -> Self:
         """A call over the records of a workflow that stops; see `replay`."""
         workflow, policy = journal.workflow, registration.policy
         until = (workflow.stopped_at or store.clock.now()) + _CLOCKS_DIFFER_BY
-        call = cls(store, journal, registration)
+        call = cls(store, journal, registration, is_crowded)
         call._replay = replay = Replay(until, call.operations, call.exit, store.clock)
         call._store = SealedStore(store, replay)
+        call.family = Family(call._store, journal.lease)
         call._journal = Journal(call._store, journal.lease, journal.conversion)
         call._journal.history = journal.history
         call.calls = SealedCalls(policy.hooks, call._journal, replay)
@@ -87,7 +102,7 @@ class HandlerCall:
         if (parking := self.operations.parking()) is not None:
             self.exit.decide(parking)
 
-    async def make(self, histories: SharedHistories | None) -> Returned | Raised:
+    async def make(self, histories: SharedHistories | None) -> Called:
         """Read the history, call the handler, and end the branches that it leaves behind.
 
         `histories` is None if the journal has the history already.
@@ -96,6 +111,8 @@ class HandlerCall:
         """
         # Not divided any further: a `GeneratorExit` of the handler would close an inner coroutine
         # instead of being raised in it.
+        if histories is not None and await self.family.is_orphan():
+            return Orphaned()
         try:
             if histories is not None:
                 self._journal.history = await read_history(self._journal, histories)
@@ -112,6 +129,8 @@ class HandlerCall:
         frame = Frame(
             self._journal,
             self._registration,
+            family=self.family,
+            known=self._known,
             calls=self.calls,
             commits=commits,
             operations=self.operations,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -15,7 +15,17 @@ from bluestreak_core.run.exit import Park, Release
 class Operation:
     """A step, a nap, a wait for messages or the like, which is pending during its block."""
 
-    __slots__ = ("_helper", "_kind", "_operations", "id", "mail", "names", "task", "wake_up_at")
+    __slots__ = (
+        "_helper",
+        "_kind",
+        "_operations",
+        "for_child",
+        "id",
+        "mail",
+        "names",
+        "task",
+        "wake_up_at",
+    )
 
     def __init__(
         self,
@@ -26,6 +36,7 @@ class Operation:
         *,
         wake_up_at: datetime | None,
         names: tuple[str, ...],
+        for_child: bool,
     ) -> None:
         self._kind = kind
         self.id = id
@@ -34,6 +45,8 @@ class Operation:
         """When it ends at the latest, if it is a nap or a wait; else None."""
         self.names = names
         """The names of the messages that it waits for, if it is a wait."""
+        self.for_child = for_child
+        """Whether it is the end of a child that it waits for."""
         self.mail: int | None = None
         """The count of messages at which a wait found nothing; None while it looks."""
         self._operations = operations
@@ -73,15 +86,17 @@ class Operations:
     handler has branches (`asyncio.gather`, a `TaskGroup`), one of them may be between two steps,
     doing work that is invisible here, and parking would cut it off. So nothing may have begun or
     ended for `park_after` by then. The same holds for a wait, since a message is received much
-    sooner in memory. And a run that waits for a message is not parked while a branch does anything
-    but naps and waits: the message may be the answer to that.
+    sooner in memory, unless it is a child that it waits for, and `is_crowded` says that no slot is
+    free, which the child may need. And a run that waits for a message is not parked while a branch
+    does anything but naps and waits: the message may be the answer to that.
     """
 
-    def __init__(self, clock: Clock, park_after: timedelta) -> None:
+    def __init__(self, clock: Clock, park_after: timedelta, is_crowded: Callable[[], bool]) -> None:
         self.park_after = park_after
         self.eager = False
         """Whether naps of any length are parked at once, because the worker is stopping."""
         self._clock = clock
+        self._is_crowded = is_crowded
         self._pending: dict[Operation, None] = {}
         """In the order in which they began."""
         self._main: asyncio.Task[object] | None = None
@@ -98,13 +113,17 @@ class Operations:
         id: str,
         wake_up_at: datetime | None = None,
         names: tuple[str, ...] = (),
+        *,
+        for_child: bool = False,
     ) -> Operation:
         """A context manager for an operation of the current task.
 
         `wake_up_at` makes it a nap, and the `names` of messages a wait.
         """
         task = self._current_task()
-        return Operation(self, kind, id, task, wake_up_at=wake_up_at, names=names)
+        return Operation(
+            self, kind, id, task, wake_up_at=wake_up_at, names=names, for_child=for_child
+        )
 
     def begun(self, operation: Operation) -> None:
         """Count an operation as pending."""
@@ -183,6 +202,8 @@ class Operations:
             return False
         if waits and not self._branches <= {operation.task for operation in self._pending}:
             return False
+        if waits and all(wait.for_child for wait in waits) and self._is_crowded():
+            return True
         return self.quiet_for() >= self._grace()
 
     def _current_task(self) -> asyncio.Task[object] | None:

@@ -6,7 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from bluestreak_core.errors import CallbackFailed, MessageTimeout, PollTimeout, StepFailed
+from bluestreak_core.errors import (
+    CallbackFailed,
+    ChildFailed,
+    MessageTimeout,
+    PollTimeout,
+    StepFailed,
+)
 from bluestreak_core.errors.group import is_abort, is_final_mistake, parts
 from bluestreak_core.run.exit import Decision
 
@@ -26,11 +32,19 @@ class Raised:
     final: bool = False
 
 
-Outcome = Decision | Returned | Raised
+@dataclass(frozen=True, slots=True)
+class Orphaned:
+    """The handler was not called: the workflow is a child whose parent has ended."""
+
+
+Called = Returned | Raised | Orphaned
+"""What came of the call of a handler."""
+
+Outcome = Decision | Called
 """What the handler did, or the decision that ended its run early."""
 
 
-def outcome_of(task: asyncio.Task[Returned | Raised]) -> Returned | Raised:
+def outcome_of(task: asyncio.Task[Called]) -> Called:
     """What the handler did. A cancellation that Bluestreak did not request is a failure."""
     try:
         return task.result()
@@ -47,7 +61,7 @@ def is_final(workflow_id: str, error: BaseException) -> bool:
     return any(_is_given_up(workflow_id, part) for part in parts(error))
 
 
-_RECORDED = (StepFailed, MessageTimeout, CallbackFailed, PollTimeout)
+_RECORDED = (StepFailed, ChildFailed, MessageTimeout, CallbackFailed, PollTimeout)
 """Errors that each later run meets, too."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from datetime import datetime
 from typing import Any
@@ -31,9 +31,18 @@ logger = logging.getLogger(__name__)
 
 
 class Run:
-    """One claim in this process: `execute` it, and end it early from outside."""
+    """One claim in this process: `execute` it, and end it early from outside.
 
-    def __init__(self, store: Store, lease: Lease, registration: Registration) -> None:
+    `is_crowded` says whether the worker has no free slot.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lease: Lease,
+        registration: Registration,
+        is_crowded: Callable[[], bool],
+    ) -> None:
         self.lease = lease
         self.lost = False
         """Whether `lose` has been called."""
@@ -42,7 +51,7 @@ class Run:
         self._journal = Journal(store, lease, registration.policy.conversion)
         self._compensates = lease.claim.workflow.status is Status.COMPENSATING
         make_call = CompensationCall if self._compensates else HandlerCall
-        self._call = make_call(store, self._journal, registration)
+        self._call = make_call(store, self._journal, registration, is_crowded)
         self._task: asyncio.Task[Any] | None = None
         self._callback_task: asyncio.Task[None] | None = None
         self._context = copy_context()
@@ -95,6 +104,11 @@ class Run:
         """Park the run at its next nap, or at once if only naps are pending."""
         self._call.drain()
 
+    def make_room(self) -> None:
+        """Park the run if it does nothing but wait for children, which may need its slot."""
+        if (parking := self._call.operations.parking()) is not None:
+            self._call.exit.decide(parking)
+
     def release(self) -> None:
         """Cancel the handler, and release the claim; cancel a callback as well."""
         self._call.exit.decide(Release())
@@ -123,10 +137,14 @@ class Run:
 
     def _ending(self, deadline: Deadline) -> Ending | CompensationEnding:
         if self._compensates:
-            return CompensationEnding(self._journal)
+            return CompensationEnding(self._journal, self._call.family)
         call = self._call
         return Ending(
-            *(self._journal, call.calls, self._registration, deadline),
+            self._journal,
+            self._registration,
+            family=call.family,
+            calls=call.calls,
+            deadline=deadline,
             flush=call.publisher.flush,
             aside=self._aside,
         )

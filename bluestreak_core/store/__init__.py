@@ -8,6 +8,7 @@ Read `protocol` first: its docstrings are the contract. `powers` holds the optio
 from bluestreak_core.store.hints import Hints
 from bluestreak_core.store.powers import (
     Renewer,
+    SupportsChildren,
     SupportsCompensation,
     SupportsForks,
     SupportsMessages,
@@ -48,6 +49,7 @@ __all__ = [
     "Renewer",
     "Store",
     "StoreWrapper",
+    "SupportsChildren",
     "SupportsCompensation",
     "SupportsForks",
     "SupportsMessages",

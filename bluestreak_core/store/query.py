@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from bluestreak_core.errors import InvalidArgument
-from bluestreak_core.model import Attempt, Nap, Status, Step, Workflow
+from bluestreak_core.model import Attempt, Nap, Parent, Status, Step, Workflow
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -67,6 +67,7 @@ class WorkflowSummary:
     error_type: str | None = None
     error_message: str | None = None
     waiting_for: tuple[str, ...] = ()
+    parent: Parent | None = None
     cursor: str = ""
 
 
@@ -96,7 +97,8 @@ class ListPosition:
 class Query:
     """A filter for workflows, and their order. A condition that is None always holds.
 
-    `waiting_for` is the name of a message that a parked workflow waits for.
+    `waiting_for` is the name of a message that a parked workflow waits for, `parent` the id of a
+    workflow's parent.
     `created_from` is inclusive, `created_until` exclusive. A workflow that the JavaScript library
     created has no `created_at`, so no such range contains it. A workflow that is marked for
     deletion is never accepted.
@@ -106,6 +108,7 @@ class Query:
     handler_id: str | None = None
     id_prefix: str | None = None
     waiting_for: str | None = None
+    parent: str | None = None
     created_from: datetime | None = None
     created_until: datetime | None = None
     order: Order = Order.NEWEST
@@ -118,6 +121,7 @@ class Query:
             and (self.handler_id is None or workflow.handler_id == self.handler_id)
             and (self.id_prefix is None or workflow.workflow_id.startswith(self.id_prefix))
             and (self.waiting_for is None or self.waiting_for in workflow.waiting_for)
+            and (self.parent is None or _has_parent(workflow, self.parent))
             and self._is_in_range(workflow.created_at)
         )
 
@@ -200,7 +204,12 @@ def to_summary(workflow: Workflow) -> WorkflowSummary:
         error_type=None if error is None else error.type,
         error_message=None if error is None else error.message,
         waiting_for=workflow.waiting_for,
+        parent=workflow.parent,
     )
+
+
+def _has_parent(workflow: Workflow, workflow_id: str) -> bool:
+    return workflow.parent is not None and workflow.parent.workflow_id == workflow_id
 
 
 def to_cursor(position: ListPosition, order: Order) -> str:

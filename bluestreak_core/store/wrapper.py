@@ -31,6 +31,7 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.store.powers import (
     Renewer,
+    SupportsChildren,
     SupportsCompensation,
     SupportsForks,
     SupportsMessages,
@@ -59,9 +60,10 @@ UNCOUNTED = frozenset(
     {
         *("init", "close"),
         *("wait_for_work", "wait_for_end", "wait_for_control", "wait_for_message"),
+        "find_unsettled",
     }
 )
-"""The calls that neither read nor write workflows; tools that count calls leave them out."""
+"""The calls that no run depends on; tools that count calls leave them out."""
 
 
 class StoreWrapper(
@@ -72,6 +74,7 @@ class StoreWrapper(
     SupportsSearch,
     SupportsPruning,
     SupportsMessages,
+    SupportsChildren,
     SupportsPublishing,
     SupportsRestart,
     SupportsCompensation,
@@ -332,6 +335,42 @@ class StoreWrapper(
     async def beat(self, workflow_id: str, step_id: str, now: datetime) -> None:
         store = require(self._store, SupportsMessages, "beat()")
         await self.around("beat", lambda: store.beat(workflow_id, step_id, now))
+
+    @override
+    async def adopt(self, claim: Claim) -> None:
+        store = require(self._store, SupportsChildren, "adopt()")
+        await self.around("adopt", lambda: store.adopt(claim))
+
+    @override
+    async def find_children(
+        self, workflow_id: str, created_at: datetime | None, limit: int
+    ) -> Sequence[str]:
+        store = require(self._store, SupportsChildren, "find_children()")
+        return await self.around(
+            "find_children", lambda: store.find_children(workflow_id, created_at, limit)
+        )
+
+    @override
+    async def find_mail(self, workflow_id: str) -> int:
+        store = require(self._store, SupportsChildren, "find_mail()")
+        return await self.around("find_mail", lambda: store.find_mail(workflow_id))
+
+    @override
+    async def nudge(
+        self, workflow_id: str, created_at: datetime | None, name: str, now: datetime
+    ) -> None:
+        store = require(self._store, SupportsChildren, "nudge()")
+        await self.around("nudge", lambda: store.nudge(workflow_id, created_at, name, now))
+
+    @override
+    async def find_unsettled(self, limit: int) -> Sequence[Standing]:
+        store = require(self._store, SupportsChildren, "find_unsettled()")
+        return await self.around("find_unsettled", lambda: store.find_unsettled(limit))
+
+    @override
+    async def settle(self, seen: Standing) -> None:
+        store = require(self._store, SupportsChildren, "settle()")
+        await self.around("settle", lambda: store.settle(seen))
 
     @override
     def value_rules(self) -> ValueRules:

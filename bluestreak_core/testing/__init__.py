@@ -9,6 +9,7 @@ from bluestreak_core.store import StoreWrapper
 from bluestreak_core.testing.clock import ManualClock
 from bluestreak_core.testing.contract import (
     Application,
+    ChildrenContract,
     ForkContract,
     MessageContract,
     PruningContract,
@@ -35,6 +36,7 @@ from bluestreak_core.testing.virtual import (
 
 __all__ = [
     "Application",
+    "ChildrenContract",
     "CrashPoint",
     "CrashUnsafe",
     "Environment",

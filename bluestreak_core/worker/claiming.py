@@ -71,7 +71,7 @@ class Claiming:
     def _new_run(self, claim: Claim, deadline: float) -> Run:
         registration = self._handlers[claim.workflow.handler_id]
         lease = Lease(claim, self._clock, deadline, registration.lease)
-        return Run(self._store, lease, registration)
+        return Run(self._store, lease, registration, lambda: self._runs.are_full)
 
     async def _begin(self, runs: Sequence[Run]) -> None:
         """Begin the runs, but only one suspect at a time, so that a crash names the culprit."""

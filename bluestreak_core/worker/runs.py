@@ -18,6 +18,8 @@ class Runs:
     """
 
     def __init__(self, on_error: Callable[[BaseException], None]) -> None:
+        self.are_full = False
+        """Whether no slot is free, and none has become free for a while."""
         self.ended = WakeUp()
         """Notified when a run has ended, which frees a slot."""
         self._on_error = on_error

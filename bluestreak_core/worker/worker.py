@@ -17,10 +17,13 @@ from bluestreak_core.worker.claiming import Claiming
 from bluestreak_core.worker.expiry import Expiry
 from bluestreak_core.worker.health import Contact, WorkerHealth, WorkerState
 from bluestreak_core.worker.leases import Leases
+from bluestreak_core.worker.relatives import Relatives
 from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.stop import ShouldStop, Stop
 
 _CANCEL_AGAIN = timedelta(seconds=1)
+_CROWDED_AFTER = timedelta(milliseconds=100)
+"""How long no slot has to become free before workflows leave memory that wait for children."""
 
 
 class Worker:
@@ -81,7 +84,11 @@ class Worker:
         `HandlerNotFound`, `StoreRefused`, and what a programming error raises.
         """
         leases, stop = self._leases, self.stop
-        chores = [leases.renew(), leases.expire(), leases.watch_control(), stop.watch()]
+        relatives = Relatives(self._store, self._poll_interval)
+        chores = [
+            *(leases.renew(), leases.expire(), leases.watch_control(), stop.watch()),
+            relatives.run(),
+        ]
         if self._expiry is not None:
             chores.append(self._expiry.run())
         try:
@@ -112,9 +119,22 @@ class Worker:
         runs_ended = self._runs.ended.count
         free = self._max_concurrency - len(self._runs)
         if free == 0:
-            await self.stop.cuts_short(self._runs.ended.wait(runs_ended))
+            await self.stop.cuts_short(self._until_free(runs_ended))
         elif await finish_despite_cancel(self._claiming.claim(free)) == 0:
             await self.stop.cuts_short(self._store.wait_for_work(self._poll_interval))
+
+    async def _until_free(self, runs_ended: int) -> None:
+        """Return when a run has ended. If none does for a while, parents make room for children."""
+        ended = self._runs.ended
+        await first_of(ended.wait(runs_ended), self._store.clock.sleep(_CROWDED_AFTER))
+        try:
+            while ended.count == runs_ended:
+                self._runs.are_full = True
+                for run in self._runs.all():
+                    run.make_room()
+                await ended.wait(runs_ended)
+        finally:
+            self._runs.are_full = False
 
     async def _pause(self, span: timedelta, error: StoreUnavailable) -> None:
         self._contact.failed(error)

@@ -12,6 +12,8 @@ from bluestreak_mongo.schema.nap import NAP_ID
 from bluestreak_mongo.schema.record import WORKFLOW_CREATED_AT
 from bluestreak_mongo.schema.step import STEP_ID
 
+PARENT_ID = f"{wf.PARENT}.{wf.WORKFLOW_ID}"
+
 RARE = (Status.FAILED, Status.ABORTED, Status.PAUSED, Status.CANCELLED)
 """The states that a workflow is never in if all goes well."""
 
@@ -35,6 +37,8 @@ BY_CREATED: Index = [(wf.CREATED_AT, ASCENDING), (wf.WORKFLOW_ID, ASCENDING)]
 BY_HANDLER: Index = [(wf.HANDLER_ID, ASCENDING), *BY_CREATED]
 BY_RARE_STATUS: Index = [(wf.STATUS, ASCENDING), *BY_CREATED, (wf.HANDLER_ID, ASCENDING)]
 BY_WAITING: Index = [(wf.WAITING_FOR, ASCENDING), *BY_CREATED]
+BY_PARENT: Index = [(PARENT_ID, ASCENDING), *BY_CREATED]
+BY_UNSETTLED: Index = [(wf.UNSETTLED, ASCENDING), (wf.STATUS, ASCENDING)]
 
 KEYS = {
     collection: tuple(field for field, _ in index)
@@ -60,6 +64,9 @@ INDEXES = {
             partialFilterExpression={wf.STATUS: {"$in": [status.value for status in RARE]}},
         ),
         IndexModel(BY_WAITING, partialFilterExpression={wf.WAITING_FOR: {"$exists": True}}),
+        IndexModel(BY_PARENT, partialFilterExpression={PARENT_ID: {"$exists": True}}),
+        # This one does change, but holds only those whose end concerns others.
+        IndexModel(BY_UNSETTLED, partialFilterExpression={wf.UNSETTLED: True}),
     ],
     STEPS: [
         IndexModel(BY_STEP, unique=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -88,6 +88,13 @@ class Reader:
             return Status(value or "")
         except ValueError:
             self._refuse(field, f"is {value!r:.80}")
+
+    def one_of(self, field: str, known: Collection[str]) -> str:
+        """One of some strings."""
+        value = self.text(field)
+        if value not in known:
+            self._refuse(field, f"is {value!r:.80}")
+        return value
 
     def optional_text(self, field: str) -> str | None:
         """A string or nothing."""

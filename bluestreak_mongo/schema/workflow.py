@@ -15,6 +15,7 @@ from bluestreak_mongo.schema.document import WORKFLOW_ID as WORKFLOW_ID  # noqa:
 from bluestreak_mongo.schema.document import WORKFLOWS, Document
 from bluestreak_mongo.schema.error import read_error
 from bluestreak_mongo.schema.failed_step import from_failed_step, read_failed_step
+from bluestreak_mongo.schema.parent import from_parent, read_parent
 from bluestreak_mongo.schema.published import read_published
 from bluestreak_mongo.schema.reader import Reader
 
@@ -46,6 +47,8 @@ PRUNED_AT = "prunedAt"
 WAITING_FOR = "waitingFor"
 MAIL = "mail"
 BEATS = "beats"
+PARENT = "parent"
+UNSETTLED = "unsettled"
 PUBLISHED = "published"
 GENERATION = "generation"
 RESTARTED_AT = "restartedAt"
@@ -65,7 +68,7 @@ STATE_FIELDS = (
 
 SUMMARY_FIELDS = (
     *(WORKFLOW_ID, HANDLER_ID, FAILURES, STATUS, TIMEOUT_AT, CLAIMS, CRASHES, RETRIES, WORKER),
-    *(CREATED_AT, STARTED_AT, FINISHED_AT, START_AT, REASON, WAITING_FOR),
+    *(CREATED_AT, STARTED_AT, FINISHED_AT, START_AT, REASON, WAITING_FOR, PARENT),
     *(f"{ERROR}.{error.TYPE}", f"{ERROR}.{error.MESSAGE}"),
 )
 """What a list shows of a workflow."""
@@ -73,7 +76,7 @@ SUMMARY_FIELDS = (
 _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
-        *(WAITING_FOR, MAIL, BEATS, PUBLISHED, GENERATION, RESTARTED_AT),
+        *(WAITING_FOR, MAIL, BEATS, PARENT, UNSETTLED, PUBLISHED, GENERATION, RESTARTED_AT),
         *(COMPENSATES, OUTCOME, STOPPED_AT),
     }
 )
@@ -99,6 +102,10 @@ def from_workflow(workflow: Workflow) -> Document:
         document[FORKED_FROM] = workflow.forked_from
     if workflow.failed_steps:
         document[FAILED_STEPS] = [from_failed_step(failed) for failed in workflow.failed_steps]
+    if workflow.parent is not None:
+        document[PARENT] = from_parent(workflow.parent)
+    if workflow.unsettled:
+        document[UNSETTLED] = True
     return document
 
 
@@ -137,6 +144,8 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         waiting_for=read.texts(WAITING_FOR),
         mail=read.count(MAIL),
         beats=tuple(map(read_beat, read.each_inside(BEATS))),
+        parent=read_parent(read.inside(PARENT)) if read.has(PARENT) else None,
+        unsettled=read.flag(UNSETTLED) if read.has(UNSETTLED) else False,
         published=tuple(map(read_published, read.each_inside(PUBLISHED))),
         generation=read.count(GENERATION),
         restarted_at=read.optional_instant(RESTARTED_AT),
@@ -168,6 +177,7 @@ def to_summary(document: Mapping[str, Any]) -> WorkflowSummary:
         error_type=None if read_error is None else read_error.text(error.TYPE),
         error_message=None if read_error is None else read_error.text(error.MESSAGE),
         waiting_for=read.texts(WAITING_FOR),
+        parent=read_parent(read.inside(PARENT)) if read.has(PARENT) else None,
     )
 
 

@@ -42,6 +42,7 @@ from bluestreak_core.testing import (
 from bluestreak_memory import MemoryStore
 from bluestreak_memory.mailbox import Mailbox
 from bluestreak_memory.record import received
+from tests.contract import wrong_parents
 
 SOME_TURNS = 20
 """Turns of the loop that a call takes to a database that is far away."""
@@ -846,6 +847,7 @@ def _with_clock(clock: type[SystemClock], test: Any) -> WrongStore:
 _RACE = StoreContract.test_calls_that_race_end_as_one_after_the_other_would
 _MAIL_RACE = StoreContract.test_a_message_to_a_waiting_workflow_comes_before_or_after_another_call
 _MISSED = StoreContract.test_no_workflow_is_parked_beside_a_message_that_it_waits_for
+_OF_A_FORMER = StoreContract.test_only_children_that_are_to_end_with_their_parent_are_found
 _PREFIX = StoreContract.test_a_prefix_is_matched_character_by_character
 _ORDER = StoreContract.test_workflows_of_one_instant_are_in_the_order_of_their_code_points
 
@@ -962,6 +964,42 @@ WRONG = [
     _wrong(BeatsWithoutALock, StoreContract.test_no_beat_undoes_another),
     _wrong(BeatsWithoutALock, StoreContract.test_a_beat_comes_before_or_after_another_call),
     _wrong(TakesTheBeatsAlong, StoreContract.test_a_fork_begins_without_beats),
+    _wrong(wrong_parents.ForgetsTheParent, StoreContract.test_a_child_keeps_its_parent),
+    _wrong(wrong_parents.FindsChildrenThatAreToGoOn, _OF_A_FORMER),
+    _wrong(wrong_parents.FindsTheChildrenOfFormerParents, _OF_A_FORMER),
+    _wrong(
+        wrong_parents.LetsAStaleCallerHaveChildren,
+        StoreContract.test_a_stale_caller_cannot_have_children,
+    ),
+    _wrong(
+        wrong_parents.ForgetsWhatIsUnsettledInEachClaim,
+        StoreContract.test_a_parent_is_unsettled,
+    ),
+    _wrong(
+        wrong_parents.NudgesWithoutWaking,
+        StoreContract.test_a_nudge_wakes_the_parent_that_waits_for_it,
+    ),
+    _wrong(wrong_parents.WakesWithoutCounting, StoreContract.test_no_parent_is_parked_past_a_nudge),
+    _wrong(
+        wrong_parents.NudgesWhoeverHasTheId,
+        StoreContract.test_a_nudge_does_not_reach_another_workflow_of_the_same_id,
+    ),
+    _wrong(
+        wrong_parents.FindsWhatHasNotEnded,
+        StoreContract.test_what_has_ended_is_found_until_it_is_settled,
+    ),
+    _wrong(
+        wrong_parents.SettlesAnyEnd,
+        StoreContract.test_an_end_that_is_not_the_last_one_cannot_be_settled,
+    ),
+    _wrong(
+        wrong_parents.SettlesWhatHasNotEnded,
+        StoreContract.test_what_has_not_ended_cannot_be_settled,
+    ),
+    _wrong(
+        wrong_parents.DeletesWhatIsUnsettled,
+        StoreContract.test_what_is_unsettled_is_not_deleted,
+    ),
     _wrong(PublishesUnderAnyClaim, StoreContract.test_a_stale_publish_is_refused),
     _wrong(
         PublishesUnderAnyClaim,

@@ -18,6 +18,7 @@ from bluestreak_core.model import (
     FailedStep,
     Failure,
     NewWorkflow,
+    Parent,
     Published,
     Status,
     Workflow,
@@ -107,6 +108,8 @@ CHANGES: list[Change] = [
     change.deliver(2),
     WAIT,
     WAKE,
+    change.adopt(),
+    change.settle(),
 ]
 MOVING = [event for event in Transition if event is not Transition.WAKE]
 """The transitions that lead to another state, or begin another claim."""
@@ -369,6 +372,7 @@ def test_a_retry_forgets_failures_and_why_it_ended_and_nothing_else(status: Stat
         finished_at=None,
         error=None,
         reason=None,
+        unsettled=True,
     )
 
 
@@ -602,6 +606,47 @@ def test_a_claimed_workflow_waits_for_nothing() -> None:
 @pytest.mark.parametrize("waiting", [WAITING, PAUSED_WAITING], ids=lambda found: found.status)
 def test_a_cancelled_workflow_waits_for_nothing(waiting: Workflow) -> None:
     assert machine.control(waiting, Transition.CANCEL, NOW, "why").waiting_for == ()
+
+
+# A workflow has relatives -------------------------------------------------------------------------
+
+PARENT = Parent(workflow_id="p", created_at=NOW)
+
+
+def test_a_child_is_unsettled_from_its_creation() -> None:
+    child = NewWorkflow(workflow_id="w", handler_id="h", input=None, created_at=NOW, parent=PARENT)
+    assert machine.create(child) == replace(IDLE, parent=PARENT, unsettled=True)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_workflow_is_unsettled_from_its_first_child_to_the_care_for_it(status: Status) -> None:
+    workflow = STATES[status]
+    adopted = machine.adopt(workflow)
+    assert adopted == replace(workflow, unsettled=True)
+    assert machine.settle(adopted) == workflow
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_the_end_that_was_seen_is_settled(status: Status) -> None:
+    workflow = STATES[status]
+    seen = workflow.standing
+    assert machine.is_settled_by(workflow, seen) is status.ended
+    assert machine.is_settled_by(seen, seen) is status.ended
+    assert not machine.is_settled_by(None, seen)
+    for other in (
+        replace(workflow, controls=workflow.controls + 1),
+        replace(workflow, created_at=NOW + SECOND),
+    ):
+        assert not machine.is_settled_by(other, seen)
+
+
+def test_a_later_workflow_of_the_same_id_is_not_the_parent() -> None:
+    parent = replace(IDLE, workflow_id="p")
+    assert machine.is_parent(PARENT, parent)
+    assert machine.is_parent(PARENT, parent.standing)
+    assert not machine.is_parent(PARENT, replace(parent, created_at=NOW + SECOND))
+    assert not machine.is_parent(PARENT, IDLE)
+    assert not machine.is_parent(PARENT, None)
 
 
 # Changes as data ----------------------------------------------------------------------------------

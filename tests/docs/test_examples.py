@@ -27,6 +27,7 @@ from typing_extensions import override
 from bluestreak_core import (
     Bluestreak,
     ClaimEntry,
+    Context,
     Nap,
     Status,
     Step,
@@ -60,6 +61,7 @@ import onboarding
 import order_fulfilment
 import payment
 import payment_webhook
+import shipping
 import subscription
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -427,6 +429,49 @@ async def test_a_worker_that_fails_is_logged_shown_and_raised_at_shutdown(
     with pytest.raises(ZeroDivisionError, match="of the worker"):
         await serve()
     assert seen == [503, "ERROR", "CRITICAL"]
+
+
+# Parcels ------------------------------------------------------------------------------------------
+
+
+class Careless(shipping.Carrier):
+    """It loses one of the parcels."""
+
+    @override
+    async def is_lost(self, tracking_id: str) -> bool:
+        return tracking_id == "track-2"
+
+
+def test_the_parcels_of_an_order_are_shipped_side_by_side(
+    printed: Callable[[], list[str]],
+) -> None:
+    parcels = [shipping.Parcel(number, ["kite"]) for number in (1, 2, 3)]
+    with Environment(codec=PydanticCodec()) as env:
+        shipping.register(env, Careless())  # type: ignore[arg-type]
+        env.start("order-17", "ship-order", shipping.Order("order-17", parcels))
+        env.advance(DAY)
+        assert printed() == [f"send parcel {number}" for number in (1, 2, 3)]
+        assert env.wait("order-17").result == ["track-1", "track-3"]
+        assert env.outcome("order-17/parcel-2").status is Status.ABORTED
+    assert printed() == ["refund parcel 2"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "nothing"])
+def test_parcels_are_not_sent_twice_and_not_for_a_cancelled_order(end: str) -> None:
+    def meanwhile(env: Environment) -> None:
+        shipping.register(env, shipping.Carrier())  # type: ignore[arg-type]
+        env.start("order-17", "ship-order", order)
+        if end == "cancel":
+            env.advance(DAY)
+            env.call(env.bluestreak.cancel("order-17"))
+
+    async def nothing(ctx: Context, input: None) -> None: ...
+
+    order = shipping.Order("order-17", [shipping.Parcel(number, ["kite"]) for number in (1, 2)])
+    sweep = crash_everywhere(nothing, meanwhile=meanwhile, codec=PydanticCodec())
+    ended = Status.CANCELLED if end == "cancel" else Status.FINISHED
+    for workflow_id in ("order-17", "order-17/parcel-1", "order-17/parcel-2"):
+        assert sweep.outcomes[workflow_id].status is ended
 
 
 # The payment webhook -----------------------------------------------------------------------------

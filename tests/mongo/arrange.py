@@ -120,6 +120,12 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "find_unread": lambda store, _: store.find_unread("w", 10),
     "find_message": lambda store, _: store.find_message("w", "m"),
     "beat": lambda store, _: store.beat("w", "s", NOW),
+    "adopt": lambda store, claim: store.adopt(claim),
+    "find_children": lambda store, _: store.find_children("w", NOW, 10),
+    "find_mail": lambda store, _: store.find_mail("w"),
+    "nudge": lambda store, _: store.nudge("w", NOW, "child/c", NOW),
+    "find_unsettled": lambda store, _: store.find_unsettled(10),
+    "settle": lambda store, claim: store.settle(claim.workflow.standing),
     "restart": lambda store, claim: store.restart(claim, None, ["m"], NOW),
     "publish": lambda store, claim: store.publish(claim, [PUBLISHED]),
 }

@@ -423,10 +423,13 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("workflows", "find"): {
         *(*LOOKS, *SEARCHES, "claim", "fork", "records"),
         *("send", "receive", "wait_for_message", "find_unread", "find_message"),
-        *("find_step", "find_nap"),
+        *("find_step", "find_nap", "find_children", "find_mail", "find_unsettled"),
     },
     ("workflows", "insert"): {"fork", *STARTS},
-    ("workflows", "update"): {"control", "fork", "send", "beat", *CLAIMED},
+    ("workflows", "update"): {
+        *("control", "fork", "send", "beat", *CLAIMED),
+        *("adopt", "nudge", "settle"),
+    },
     ("workflows", "createIndex"): {"init"},
     ("workflows", "changeStream"): set(),
     ("steps", "find"): {"find_step", "history", "records", "transact", "fork"},
@@ -504,6 +507,7 @@ async def test_the_documented_role_of_a_client_lets_it_start_and_wait_and_do_not
 ) -> None:
     async with restricted(guarded, documented("bluestreakClient"), clock) as store:
         writes = {"save_step", "save_nap", "save_attempt", "control", "fork", "prune", *CLAIMED}
+        writes |= {"adopt", "nudge", "settle"}
         reads = {"history", "find_step", "find_nap", "records"}
         assert await refused_calls(guarded, store, clock) == writes | reads | MAIL
         worker = Bluestreak(MongoStore(guarded.url("ada"), database=DATABASE, clock=clock))

@@ -92,6 +92,16 @@ INDEXES = {
             "key": [("waitingFor", 1), ("createdAt", 1), ("workflowId", 1)],
             "partialFilterExpression": {"waitingFor": {"$exists": True}},
         },
+        "parent.workflowId_1_createdAt_1_workflowId_1": {
+            "v": 2,
+            "key": [("parent.workflowId", 1), ("createdAt", 1), ("workflowId", 1)],
+            "partialFilterExpression": {"parent.workflowId": {"$exists": True}},
+        },
+        "unsettled_1_status_1": {
+            "v": 2,
+            "key": [("unsettled", 1), ("status", 1)],
+            "partialFilterExpression": {"unsettled": True},
+        },
     },
     "steps": {
         "_id_": {"v": 2, "key": [("_id", 1)]},
@@ -449,6 +459,7 @@ async def test_a_retried_workflow(store: MongoStore, raw: Database[Document]) ->
         "startAt": NOW + SECOND,
         "retries": 1,
         "controls": 1,
+        "unsettled": True,
     }
     del retried["claim"]
     assert documents(raw, "workflows") == [exactly(retried)]

@@ -43,8 +43,11 @@ def _document(number: int) -> Document:
     """Each is created a second after the one before; one in 500 is of a rare handler."""
     status = _status(number)
     waits = {"waitingFor": ["paid", "refused"]} if status == "idle" and number % 100 == 99 else {}
+    parent = {"workflowId": f"parent-{number % 3}", "createdAt": NOW, "onEnd": "cancel"}
+    family = {"parent": parent, "unsettled": True} if number % 50 >= 25 else {}
     return {
         **waits,
+        **family,
         "workflowId": f"{'rare' if number % 500 == 77 else 'order'}-{number:05}",
         "handlerId": "rare" if number % 500 == 50 else "common",
         "input": "x" * 200,
@@ -135,6 +138,7 @@ EXACT: dict[str, Query] = {
         for order in IN_TIME
     },
     **{f"waiting, {order}": Query(waiting_for="paid", order=order) for order in IN_TIME},
+    **{f"parent, {order}": Query(parent="parent-0", order=order) for order in IN_TIME},
     **{
         f"created, {order}": Query(
             created_from=NOW + 5000 * SECOND, created_until=NOW + 15_000 * SECOND, order=order
@@ -160,6 +164,25 @@ async def test_a_page_of_what_an_index_holds_costs_what_is_in_it(
     assert spent.stages.isdisjoint({"COLLSCAN", "SORT"})
     assert spent.documents <= LIMIT
     assert spent.keys <= LIMIT + 2
+
+
+async def test_live_children_are_found_by_an_index(large: Large) -> None:
+    """As many documents are looked at as the parent has children, whatever has become of them."""
+    found = await large.store.find_children("parent-0", NOW, 10_000)
+    spent = cost(large)
+    assert spent.stages.isdisjoint({"COLLSCAN", "SORT"})
+    children = {"parent.workflowId": "parent-0"}
+    assert spent.documents == large.raw.workflows.count_documents(children)
+    live = {"status": {"$nin": ["finished", "aborted", "cancelled"]}}
+    assert len(found) == large.raw.workflows.count_documents(children | live)
+
+
+async def test_what_is_unsettled_is_found_by_an_index(large: Large) -> None:
+    found = await large.store.find_unsettled(LIMIT)
+    spent = cost(large)
+    assert spent.stages.isdisjoint({"COLLSCAN", "SORT"})
+    assert len(found) == spent.documents == LIMIT
+    assert spent.keys <= LIMIT + 3
 
 
 RARELY: dict[str, Query] = {

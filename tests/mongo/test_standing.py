@@ -34,7 +34,7 @@ async def test_all_who_ask_at_once_share_a_read(application: Application) -> Non
     ids = [f"w{number}" for number in range(25)]
     found = await asyncio.gather(*map(application.store.find_standing, ids * 2))
     idle = [
-        Standing(workflow_id=workflow_id, handler_id="h", status=Status.IDLE)
+        Standing(workflow_id=workflow_id, handler_id="h", status=Status.IDLE, created_at=NOW)
         for workflow_id in ids[:20]
     ]
     assert found == [*idle, *[None] * 5] * 2

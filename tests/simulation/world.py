@@ -14,7 +14,7 @@ from unittest.mock import patch
 from bluestreak_core import Bluestreak, StoreUnavailable, retry
 from bluestreak_core.concurrency import first_of, outage
 from bluestreak_core.testing.virtual.time import NothingLeftToHappen, TooManyTurns
-from bluestreak_core.worker import claiming, expiry
+from bluestreak_core.worker import claiming, expiry, relatives
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation import mail_invariant
 from tests.simulation.client import Clients
@@ -69,7 +69,7 @@ def _chance_of_the_engine(seed: int) -> Iterator[None]:
     """
     chance = random.Random(seed)
     with ExitStack() as undo:
-        for module in (outage, expiry, retry, claiming):
+        for module in (outage, expiry, relatives, retry, claiming):
             undo.enter_context(patch.object(module, "random", chance))
         yield
 

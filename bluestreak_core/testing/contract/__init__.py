@@ -3,6 +3,7 @@
 Each module has the rules of one part or power. `rule` makes a rule of a test.
 """
 
+from bluestreak_core.testing.contract.children import ChildrenContract
 from bluestreak_core.testing.contract.fork import ForkContract
 from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
@@ -19,6 +20,7 @@ __all__ = [
     "UNSTORABLE",
     "VALUES",
     "Application",
+    "ChildrenContract",
     "ForkContract",
     "MessageContract",
     "PruningContract",

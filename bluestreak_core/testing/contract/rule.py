@@ -14,6 +14,7 @@ import pytest
 from bluestreak_core.store import (
     Renewer,
     Store,
+    SupportsChildren,
     SupportsCompensation,
     SupportsForks,
     SupportsMessages,
@@ -38,6 +39,7 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsPruning.__name__: SupportsPruning,
         SupportsTransactions.__name__: SupportsTransactions,
         SupportsMessages.__name__: SupportsMessages,
+        SupportsChildren.__name__: SupportsChildren,
         SupportsPublishing.__name__: SupportsPublishing,
         SupportsRestart.__name__: SupportsRestart,
         SupportsCompensation.__name__: SupportsCompensation,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bluestreak_core.testing.contract.cancelling import CancellingContract
+from bluestreak_core.testing.contract.children import ChildrenContract
 from bluestreak_core.testing.contract.claiming import ClaimingContract
 from bluestreak_core.testing.contract.compensation import CompensationContract
 from bluestreak_core.testing.contract.control import ControlContract
@@ -42,6 +43,7 @@ class StoreContract(
     ForkContract,
     TransactionContract,
     MessageContract,
+    ChildrenContract,
     PublishingContract,
     RestartContract,
     CompensationContract,

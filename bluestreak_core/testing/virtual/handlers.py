@@ -9,11 +9,11 @@ from typing import Any, cast
 from typing_extensions import Unpack
 
 from bluestreak_core.bluestreak import Bluestreak
-from bluestreak_core.client.known_handlers import is_same_handler
 from bluestreak_core.codec import Codec, Conversion
 from bluestreak_core.errors import InvalidArgument
 from bluestreak_core.model import Workflow
 from bluestreak_core.run import Handler, HandlerPolicy
+from bluestreak_core.run.known_handlers import is_same_handler
 
 
 class DeployedHandlers:

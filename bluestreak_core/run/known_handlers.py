@@ -1,16 +1,18 @@
-"""The handlers that a client knows, and the conversion of what it sends and gets."""
+"""The handlers that a process knows, and the conversion of what they get and return."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bluestreak_core.argument import check_callable, check_handler, check_id, is_async
-from bluestreak_core.codec import Codec, Conversion
+from bluestreak_core.codec import Conversion
 from bluestreak_core.errors import HandlerNotRegistered, InvalidArgument
 from bluestreak_core.message import Message
-from bluestreak_core.run import Handler
+
+if TYPE_CHECKING:
+    from bluestreak_core.run.handler import Handler
 
 
 class KnownHandlers:
@@ -19,10 +21,10 @@ class KnownHandlers:
     `handlers` is read at each call, so it may grow. Those that it has now are checked.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], codec: Codec) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], conversion: Conversion) -> None:
         if not isinstance(handlers, Mapping):
             raise InvalidArgument("handlers", handlers, "expected a mapping of ids to functions")
-        self._conversion = Conversion(codec)
+        self._conversion = conversion
         for handler_id, handler in handlers.items():
             check_id("handler id", handler_id)
             check_handler(handler_id, handler)

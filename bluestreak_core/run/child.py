@@ -1,0 +1,280 @@
+"""`ctx.child` and `ctx.start_child`: workflows that a workflow starts, and waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from bluestreak_core import machine
+from bluestreak_core.argument import check_id, has_real_type
+from bluestreak_core.errors import (
+    FinalMistakes,
+    InvalidArgument,
+    InvalidValue,
+    WorkflowConflict,
+    WorkflowNotFound,
+)
+from bluestreak_core.model import (
+    ErrorRecord,
+    FailedChild,
+    FailedStep,
+    NewWorkflow,
+    OnParentEnd,
+    Standing,
+    Status,
+)
+from bluestreak_core.run.attempts import recorded_failure
+from bluestreak_core.run.exit import AbortNow
+from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.handler import Handler
+from bluestreak_core.run.message_wait import FOREVER, check_place
+from bluestreak_core.run.settling import PARENT_ENDED, name_of_child
+from bluestreak_core.run.unawaited import Unawaited
+
+R = TypeVar("R")
+
+_SHORT_PAUSE = 0.01
+"""In seconds: hints count milliseconds, so a clock that goes on has gone past the last hint."""
+
+_UNKNOWN = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRequest:
+    """The arguments of `ctx.child` and `ctx.start_child`, as they were given."""
+
+    handler: object
+    input: Any
+    workflow_id: str | None
+    on_parent_end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A child as its parent asks for it; `function` is None where it gave only the handler's id."""
+
+    new: NewWorkflow
+    function: Handler | None
+
+
+class ChildHandle(Generic[R]):
+    """A child that `ctx.start_child` has started."""
+
+    def __init__(self, frame: Frame, unawaited: Unawaited, step_id: str, child: Child) -> None:
+        self._frame = frame
+        self._unawaited = unawaited
+        self._step_id = step_id
+        self._child = child
+
+    @property
+    def workflow_id(self) -> str:
+        """The id of the child."""
+        return self._child.new.workflow_id
+
+    def result(self) -> Coroutine[Any, Any, R]:
+        """Wait for the result of the child, which is recorded as step `"{step_id}/result"`.
+
+        Await it once in a run. Waits and raises as `ctx.child` does.
+        """
+        result_id = f"{self._step_id}/result"
+        work = _result(self._frame, result_id, self._child)
+        return self._unawaited.watch("start_child", result_id, work)
+
+    def __repr__(self) -> str:
+        return f"<ChildHandle of workflow {self.workflow_id!r}>"
+
+
+async def child(
+    frame: Frame,
+    step_id: str,
+    request: ChildRequest,
+) -> Any:
+    """Start a child unless that is done, and return its result, which is recorded."""
+    await frame.check("child", step_id)
+    with FinalMistakes():
+        step_id = frame.step_id(step_id)
+        asked = _asked(frame, step_id, request)
+        frame.use_step(step_id)
+        check_place(frame, "child", step_id, ())
+    if frame.is_recorded(step_id):
+        return _converted(frame, asked, frame.journal.history.steps[step_id])
+    with frame.operations.operation("start of child", step_id):
+        await frame.record(_start(frame, asked.new))
+    return await _awaited(frame, step_id, asked)
+
+
+async def start_child(
+    frame: Frame,
+    unawaited: Unawaited,
+    step_id: str,
+    request: ChildRequest,
+) -> ChildHandle[Any]:
+    """Start a child unless that is done, which is recorded."""
+    await frame.check("start_child", step_id)
+    with FinalMistakes():
+        step_id = frame.step_id(step_id)
+        asked = _asked(frame, step_id, request)
+        frame.use_step(step_id)
+        check_place(frame, "start_child", step_id, ())
+    with frame.operations.operation("start of child", step_id):
+        if not frame.is_recorded(step_id):
+            await frame.record(_start(frame, asked.new))
+            record = {"workflow_id": asked.new.workflow_id, "parent": frame.workflow_id}
+            await frame.record(frame.journal.save_value(step_id, record))
+        elif not _has_result(frame, step_id):
+            asked = await _resumed(frame, step_id, asked)
+    return ChildHandle(frame, unawaited, step_id, asked)
+
+
+async def _resumed(frame: Frame, step_id: str, asked: Child) -> Child:
+    """A child that an earlier run has started, or whose start a fork has copied."""
+    recorded = frame.journal.history.steps[step_id]
+    if not has_real_type(recorded, dict) or "parent" not in recorded:
+        what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
+        refusal = InvalidValue(what, "", "no start_child has recorded it")
+        frame.exit.decide(AbortNow(refusal))
+        raise refusal
+    if recorded["parent"] != frame.workflow_id:
+        await frame.record(_start(frame, asked.new))
+    elif frame.journal.workflow.retries:
+        found = await frame.family.find(recorded["workflow_id"])
+        if found is not None:
+            await _revive(frame, found)
+    return asked
+
+
+def _has_result(frame: Frame, step_id: str) -> bool:
+    result_id = f"{step_id}/result"
+    given_up = {failed.step_id for failed in frame.journal.workflow.failed_steps}
+    return result_id in frame.journal.history.steps or result_id in given_up
+
+
+async def _result(frame: Frame, step_id: str, asked: Child) -> Any:
+    await frame.check("result", step_id)
+    with FinalMistakes():
+        frame.use_step(step_id)
+        check_place(frame, "result", step_id, ())
+    if frame.is_recorded(step_id):
+        return _converted(frame, asked, frame.journal.history.steps[step_id])
+    return await _awaited(frame, step_id, asked)
+
+
+def _asked(
+    frame: Frame,
+    step_id: str,
+    request: ChildRequest,
+) -> Child:
+    """The child to start, with the input as it is stored."""
+    frame.family.check_supported()
+    on_parent_end, workflow_id = request.on_parent_end, request.workflow_id
+    if not has_real_type(on_parent_end, str) or on_parent_end not in tuple(OnParentEnd):
+        reason = "expected 'cancel' or 'abandon'"
+        raise InvalidArgument(f"on_parent_end of child {step_id!r}", on_parent_end, reason)
+    own_id = machine.in_generation(step_id, frame.journal.workflow.generation)
+    child_id = f"{frame.workflow_id}/{own_id}" if workflow_id is None else workflow_id
+    child_id = check_id(f"workflow id of child {step_id!r}", child_id)
+    handler_id, stored = frame.known.to_store(child_id, request.handler, request.input)
+    new = NewWorkflow(
+        workflow_id=child_id,
+        handler_id=handler_id,
+        input=stored,
+        created_at=frame.journal.clock.now(),
+        parent=frame.family.as_parent(OnParentEnd(on_parent_end)),
+    )
+    is_id = has_real_type(request.handler, str)
+    return Child(new, None if is_id else frame.known.by_id[handler_id])
+
+
+async def _start(frame: Frame, new: NewWorkflow) -> None:
+    """Create a child unless it exists. Raises `WorkflowConflict` if its id is another's."""
+    family = frame.family
+    is_first = machine.is_first_run(frame.journal.workflow)
+    found = None if is_first else await family.find(new.workflow_id)
+    while found is None:
+        if await family.start(new):
+            return
+        found = await family.find(new.workflow_id)
+    if new.parent is None or found.parent is None or not _is_same_parent(new, found):
+        raise WorkflowConflict(new.workflow_id, "parent")
+    if found.handler_id != new.handler_id:
+        raise WorkflowConflict(new.workflow_id, "handler")
+    await _revive(frame, found)
+
+
+def _is_same_parent(new: NewWorkflow, found: Standing) -> bool:
+    ours, theirs = new.parent, found.parent
+    return (
+        ours is not None
+        and theirs is not None
+        and (ours.workflow_id, ours.created_at) == (theirs.workflow_id, theirs.created_at)
+    )
+
+
+async def _revive(frame: Frame, found: Standing) -> bool:
+    """Retry a child that was cancelled by the former end of its parent, which was retried."""
+    was_ended_with_it = found.status is Status.CANCELLED and found.reason == PARENT_ENDED
+    if was_ended_with_it:
+        await frame.family.retry(found.workflow_id)
+    return was_ended_with_it
+
+
+async def _awaited(frame: Frame, step_id: str, asked: Child) -> Any:
+    """The result of a child that has no record yet; records it. Raises `ChildFailed`."""
+    with frame.operations.operation(
+        "child", step_id, FOREVER, (name_of_child(asked.new.workflow_id),), for_child=True
+    ) as wait:
+        mail, last = frame.journal.workflow.mail, None
+        while True:
+            wait.mail = None
+            since = frame.journal.clock.now()
+            found = await _look(frame, asked.new.workflow_id)
+            if found.status is Status.FINISHED:
+                saving = frame.journal.save_value(step_id, found.result)
+                return _converted(frame, asked, await frame.record(saving))
+            if found.status.ended and not await _revive(frame, found):
+                failed = _failure(step_id, found, frame.journal.clock.now())
+                await frame.record(frame.journal.fail_step(failed))
+                raise recorded_failure(frame.workflow_id, failed)
+            # The count is from before the look. If it has changed since, parking is a release.
+            wait.mail = mail
+            if since == last:  # woken for nothing, and an end may come in this millisecond
+                await asyncio.sleep(_SHORT_PAUSE)
+            last = since
+            await frame.await_end(found.workflow_id, since)
+            wait.mail = None
+            mail = await frame.family.find_mail()
+
+
+async def _look(frame: Frame, child_id: str) -> Standing:
+    found = await frame.record(frame.family.find(child_id))
+    if found is None:
+        raise WorkflowNotFound(child_id)
+    return found
+
+
+def _failure(step_id: str, found: Standing, now: datetime) -> FailedStep:
+    """The record of a child that was aborted or cancelled."""
+    error = found.error or _UNKNOWN
+    if found.status is Status.CANCELLED:
+        error = ErrorRecord(type="cancelled", message=found.reason or "", traceback="")
+    return FailedStep(
+        step_id=step_id,
+        error=error,
+        attempts=0,
+        failed_at=now,
+        child=FailedChild(workflow_id=found.workflow_id, status=found.status),
+    )
+
+
+def _converted(frame: Frame, asked: Child, stored: Any) -> Any:
+    """The result of a child by the annotation of its function; one that does not fit is final."""
+    if asked.function is None or frame.journal.conversion is None:
+        return stored
+    try:
+        return frame.journal.conversion.result(asked.new.workflow_id, asked.function, stored)
+    except InvalidValue as refusal:
+        frame.exit.decide(AbortNow(refusal))
+        raise

@@ -1,0 +1,150 @@
+"""The verbs of a context about children."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+
+from bluestreak_core.run.child import ChildHandle, ChildRequest, child, start_child
+from bluestreak_core.run.verbs import Verbs
+
+if TYPE_CHECKING:
+    from bluestreak_core.run.context import Context
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+
+class ChildVerbs(Verbs):
+    """Starts workflows and waits for them; a part of `Context`."""
+
+    @overload
+    def child(
+        self,
+        step_id: str,
+        handler: str,
+        input: Any = None,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, Any]: ...
+
+    @overload
+    def child(
+        self,
+        step_id: str,
+        handler: Callable[[Context, None], Awaitable[Result]],
+        input: None = None,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, Result]: ...
+
+    @overload
+    def child(
+        self,
+        step_id: str,
+        handler: Callable[[Context, Input], Awaitable[Result]],
+        input: Input,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, Result]: ...
+
+    def child(
+        self,
+        step_id: str,
+        handler: str | Callable[[Context, Any], Awaitable[Any]],
+        input: Any = None,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, Any]:
+        """Start a workflow and wait for its result, which is recorded as this step.
+
+        The child is a workflow like any other: any worker with its handler runs it, it has its own
+        failures, and it can be found, paused and retried. It is found again in later runs. While
+        this workflow waits, it leaves memory after `park_after`, and the end of the child wakes it.
+
+        - `handler`: an id, or a function that this worker knows. The result has the type that the
+          function is annotated to return; for an id, it is as stored.
+        - `workflow_id`: the child's id, by default `"{workflow_id}/{step_id}"`, and after restarts
+          that and their number: `sub-7/bill#2`.
+        - `on_parent_end`: what becomes of a child that is still there when this workflow ends, in
+          whatever way. `"cancel"` cancels it and its own children; with `"abandon"` it goes on.
+
+        A child that is aborted or cancelled raises `ChildFailed` here, in this run and in each
+        later one. If the handler does not catch it, this workflow is aborted. A child that is
+        retried before its end is recorded here keeps this workflow waiting.
+
+        Raises `WorkflowConflict` if the id exists with another parent or another handler;
+        `InvalidId`, `InvalidArgument`, `HandlerNotRegistered`, `DuplicateStep`, `UsedInStep`,
+        `UsedInTransaction`, and `Unsupported` if the store does not know children; and for the
+        input `InvalidValue`, `UnstorableValue` or `ValueTooLarge`.
+        """
+        request = ChildRequest(
+            handler=handler, input=input, workflow_id=workflow_id, on_parent_end=on_parent_end
+        )
+        work = child(self._frame, step_id, request)
+        return self._watch("child", step_id, work)
+
+    @overload
+    def start_child(
+        self,
+        step_id: str,
+        handler: str,
+        input: Any = None,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, ChildHandle[Any]]: ...
+
+    @overload
+    def start_child(
+        self,
+        step_id: str,
+        handler: Callable[[Context, None], Awaitable[Result]],
+        input: None = None,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, ChildHandle[Result]]: ...
+
+    @overload
+    def start_child(
+        self,
+        step_id: str,
+        handler: Callable[[Context, Input], Awaitable[Result]],
+        input: Input,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, ChildHandle[Result]]: ...
+
+    def start_child(
+        self,
+        step_id: str,
+        handler: str | Callable[[Context, Any], Awaitable[Any]],
+        input: Any = None,
+        /,
+        *,
+        workflow_id: str | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, ChildHandle[Any]]:
+        """Start a workflow, which is recorded as this step, and go on; see `child`.
+
+        `await handle.result()` waits for its result, which is recorded as `"{step_id}/result"`. A
+        child whose result is never awaited may fail unnoticed.
+        """
+        request = ChildRequest(
+            handler=handler, input=input, workflow_id=workflow_id, on_parent_end=on_parent_end
+        )
+        work = start_child(self._frame, self._unawaited, step_id, request)
+        return self._watch("start_child", step_id, work)
