@@ -136,6 +136,21 @@ def test_more_failures_than_are_tolerated_skip_the_rest(
     assert set(site.calls.values()) == {1}
 
 
+@pytest.mark.parametrize("failed", [1, 7, 28, 29, 57, 58])
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_share_is_not_exceeded_by_as_many_failures(failed: int, more: int) -> None:
+    def ask(item: int) -> None:
+        if item < failed + more:
+            raise ValueError
+
+    async def handle(ctx: Context, input: None) -> str:
+        outcomes = await ctx.map("ask", ask, range(100), limit=1, tolerate=failed / 100)
+        return outcomes.ended_by.value
+
+    with Environment() as env:
+        assert env.run(handle).result == ("failures" if more else "all")
+
+
 def test_once_enough_have_succeeded_the_rest_is_skipped() -> None:
     site = Site()
     with Environment() as env:

@@ -47,5 +47,8 @@ def _tolerated(what: str, total: int, tolerate: float) -> float:
     name = f"tolerate of {what}"
     if has_real_type(tolerate, float):
         check_number(name, tolerate, least=0, most=1)
-        return total * float.__float__(tolerate)
+        share = float.__float__(tolerate)
+        most = round(total * share)
+        # Divided, since 0.29 of 100 would be 28.999999999999996.
+        return most if not total or most / total <= share else most - 1
     return check_count(name, tolerate)
