@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from bluestreak_core.argument import Duration, check_id
 from bluestreak_core.client.control import Control
+from bluestreak_core.client.control_calls import ControlCalls
 from bluestreak_core.client.message_calls import MessageCalls
 from bluestreak_core.client.open_store import OpenStore
 from bluestreak_core.client.patience import to_patience
@@ -20,7 +21,6 @@ from bluestreak_core.client.waiting import Waiting
 from bluestreak_core.client.watch_calls import WatchCalls
 from bluestreak_core.client.watching import Watching
 from bluestreak_core.codec import PLAIN, Codec, Conversion
-from bluestreak_core.machine import Transition
 from bluestreak_core.message import Message
 from bluestreak_core.model import Nap, Step, Workflow
 from bluestreak_core.run import Context, Handler
@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 _NONE: Mapping[str, Handler] = MappingProxyType({})
 
 
-class Client(MessageCalls, WatchCalls):
+class Client(ControlCalls, MessageCalls, WatchCalls):
     """Starts workflows, waits for them, finds and controls them, and runs none.
 
     For a process without a worker, such as a web server. Use it as
@@ -48,8 +48,8 @@ class Client(MessageCalls, WatchCalls):
 
     Raises `InvalidArgument`, and for the handlers `InvalidId` and `InvalidHandler`.
 
-    This class is a facade: the other modules of `bluestreak_core.client` do the work. Calls about
-    messages are in `MessageCalls`, those about published values in `WatchCalls`.
+    This class is a facade: the other modules of `bluestreak_core.client` do the work. More calls
+    are in `ControlCalls`, `MessageCalls` and `WatchCalls`.
     """
 
     def __init__(
@@ -240,63 +240,6 @@ class Client(MessageCalls, WatchCalls):
         self.check_open("wait()")
         patience = to_patience(timeout, retries, pause_interval)
         return await self._waiting.wait(workflow_id, patience, handler)
-
-    # Control -----------------------------------------------------------------------------------
-
-    async def cancel(
-        self, workflow_id: str, reason: str | None = None, *, session: Any = None
-    ) -> bool:
-        """End a workflow at once, in any state. Returns True; False if it had ended before.
-
-        If a worker runs it, the worker cancels its handler. From now on, `wait` raises
-        `WorkflowCancelled`. If the handler has registered compensations with `ctx.compensate`, the
-        workflow is `stopping` first, and `wait` returns when a worker has carried them out.
-        With `session`, the cancellation is a part of the transaction that is in progress in it, see
-        `start`.
-
-        Raises `InvalidId`, `WorkflowNotFound`, `InvalidArgument` for a reason that is not a str or
-        too long and for anything but a session, and `Unsupported` if there are no transactions.
-        """
-        return await self._control.cancel(workflow_id, reason, session)
-
-    async def pause(self, workflow_id: str) -> None:
-        """Keep a workflow from running until it is resumed. A running handler is cancelled.
-
-        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is paused or has
-        ended.
-        """
-        await self._control.change(workflow_id, Transition.PAUSE)
-
-    async def resume(self, workflow_id: str) -> None:
-        """Let a paused workflow go on: at once, or when the nap or retry pause that it was in ends.
-
-        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is not paused.
-        """
-        await self._control.change(workflow_id, Transition.RESUME)
-
-    async def retry(self, workflow_id: str) -> None:
-        """Run an aborted or cancelled workflow again, over its recorded steps.
-
-        Its failures are forgotten, and so is which steps were given up; its `deadline` starts anew.
-
-        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
-        """
-        await self._control.change(workflow_id, Transition.RETRY)
-
-    async def fork(self, workflow_id: str, new_id: str, before: str | None = None) -> bool:
-        """Start a workflow with the handler, the input and the records of another one.
-
-        The new workflow has the steps, the naps and the given-up steps that were recorded before
-        the step `before`, and continues there; without `before`, it has all of them. The other
-        workflow may be in any state, and stays in it.
-
-        Returns True; False, and changes nothing, if the new id exists. If the store needs several
-        writes and one of them fails, the new workflow is left `paused`; the same call completes it.
-
-        Raises `InvalidId`, `WorkflowNotFound`, `StepNotRecorded`, and `Unsupported` if the store
-        cannot fork.
-        """
-        return await self._control.fork(workflow_id, new_id, before)
 
     # Finding -----------------------------------------------------------------------------------
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.errors import ClaimLost, TransitionRefused
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import Claim, ClaimRequest, FailedStep, Status, Workflow
+from bluestreak_core.model import ClaimRequest, FailedStep, Status
 from bluestreak_core.store import (
     ENDED,
     CountBy,
     Query,
-    Store,
     SupportsCompensation,
     SupportsForks,
     SupportsPruning,
@@ -34,87 +32,24 @@ from bluestreak_core.testing.contract.arrange import (
     SECOND,
     begun,
     claimed,
-    failure,
     found,
     new,
 )
+from bluestreak_core.testing.contract.compensating import (
+    ENDINGS,
+    LATER,
+    PLACES,
+    Compensating,
+    claim_next,
+    compensating,
+    parked,
+    promised,
+    stopped,
+)
 from bluestreak_core.testing.contract.rule import Rules, rule
 
-LATER = NOW + SECOND
 TURNS = range(6)
 """The turns of the loop by which one call begins before the other."""
-
-
-class Compensating(Store, SupportsCompensation, Protocol):
-    """A store whose workflows can compensate."""
-
-
-Ending = Callable[[Compensating, Claim, datetime], Awaitable[None]]
-
-ENDINGS: Mapping[str, tuple[Ending, Callable[[Workflow, datetime], Workflow]]] = {
-    "postpone": (
-        lambda store, claim, now: store.postpone(claim, now + SECOND),
-        lambda workflow, now: machine.postpone(workflow, now + SECOND),
-    ),
-    "end_compensated": (
-        lambda store, claim, now: store.end_compensated(claim, now),
-        machine.end_compensated,
-    ),
-}
-"""The calls by which the holder ends a claim to compensate, and what becomes of the workflow."""
-
-
-async def promised(store: Compensating, workflow_id: str = "w") -> Claim:
-    """A claim on a workflow that has promised to compensate."""
-    claim = await claimed(store, workflow_id)
-    await store.promise(claim)
-    return claim
-
-
-async def stopped(store: Compensating, outcome: Status = Status.CANCELLED) -> Workflow:
-    """A workflow that is to end as this, and whose compensations are due."""
-    claim = await promised(store)
-    if outcome is Status.ABORTED:
-        await store.give_up(claim, ERROR, LATER)
-    else:
-        await store.control("w", Transition.CANCEL, LATER, "why")
-        await store.hand_over(claim, LATER)
-    return await found(store, "w")
-
-
-async def compensating(
-    store: Compensating, outcome: Status = Status.CANCELLED, *, now: datetime = LATER
-) -> Claim:
-    """A claim to compensate."""
-    await stopped(store, outcome)
-    return await _claim(store, now)
-
-
-async def _claim(store: Store, now: datetime, worker: str = "worker") -> Claim:
-    (claim,) = await store.claim(ClaimRequest(worker=worker, now=now, lease=LEASE, limit=1))
-    return claim
-
-
-async def _park(store: Compensating) -> None:
-    await store.park(await promised(store), NOW + LEASE)
-
-
-async def _pause(store: Compensating) -> None:
-    await _park(store)
-    await store.control("w", Transition.PAUSE, NOW)
-
-
-async def _fail(store: Compensating) -> None:
-    await store.fail(await promised(store), failure(NOW + LEASE), NOW)
-
-
-PLACES: Mapping[Status, Callable[[Compensating], Awaitable[Any]]] = {
-    Status.IDLE: _park,
-    Status.FAILED: _fail,
-    Status.RUNNING: promised,
-    Status.PAUSED: _pause,
-}
-"""Where a workflow that compensates can be when it is cancelled."""
 
 
 class CompensationContract(Rules):
@@ -129,8 +64,8 @@ class CompensationContract(Rules):
 
     @rule("SupportsCompensation.promise")
     async def test_a_promise_outlasts_a_claim(self, store: Compensating) -> None:
-        await _park(store)
-        claim = await _claim(store, NOW + LEASE)
+        await parked(store)
+        claim = await claim_next(store, NOW + LEASE)
         assert claim.workflow.compensates
 
     @rule("SupportsCompensation.promise")
@@ -196,13 +131,13 @@ class CompensationContract(Rules):
         self, store: Compensating
     ) -> None:
         stale = await promised(store)
-        owner = await _claim(store, NOW + LEASE, "other")
+        owner = await claim_next(store, NOW + LEASE, "other")
         await store.control("w", Transition.CANCEL, NOW + LEASE)
         before = await found(store, "w")
         await store.hand_over(stale, NOW + LEASE)
         assert await found(store, "w") == before
         await store.hand_over(owner, NOW + LEASE)
-        claim = await _claim(store, NOW + LEASE)
+        claim = await claim_next(store, NOW + LEASE)
         await store.hand_over(owner, NOW)
         assert await found(store, "w") == claim.workflow
 
@@ -219,7 +154,7 @@ class CompensationContract(Rules):
     @rule("SupportsCompensation.give_up")
     async def test_a_stale_caller_gives_nothing_up(self, store: Compensating) -> None:
         stale = await promised(store)
-        await _claim(store, NOW + LEASE, "other")
+        await claim_next(store, NOW + LEASE, "other")
         before = await found(store, "w")
         with pytest.raises(ClaimLost):
             await store.give_up(stale, ERROR, NOW + LEASE)
@@ -233,7 +168,7 @@ class CompensationContract(Rules):
         before = await stopped(store, outcome)
         early = ClaimRequest(worker="other", now=LATER - MS, lease=LEASE, limit=1)
         assert await store.claim(early) == []
-        claim = await _claim(store, LATER, "other")
+        claim = await claim_next(store, LATER, "other")
         request = ClaimRequest(worker="other", now=LATER, lease=LEASE, limit=1)
         assert claim.workflow == machine.claim(before, claim.token, request)
         assert claim.workflow == await found(store, "w")
@@ -244,7 +179,7 @@ class CompensationContract(Rules):
         self, store: Compensating
     ) -> None:
         stale = await compensating(store)
-        claim = await _claim(store, LATER + LEASE, "other")
+        claim = await claim_next(store, LATER + LEASE, "other")
         assert (claim.workflow.status, claim.workflow.crashes) == (Status.COMPENSATING, 1)
         with pytest.raises(ClaimLost):
             await store.end_compensated(stale, LATER + LEASE)
@@ -281,7 +216,7 @@ class CompensationContract(Rules):
     @rule("#compensation", SupportsCompensation)
     async def test_compensations_are_recorded_like_steps(self, store: Compensating) -> None:
         await compensating(store)
-        claim = await _claim(store, LATER + LEASE)
+        claim = await claim_next(store, LATER + LEASE)
         assert await store.save_step(claim, "refund", "done", LATER) == "done"
         given_up = FailedStep(step_id="release", error=ERROR, attempts=3, failed_at=LATER)
         await store.fail_step(claim, given_up)
@@ -307,7 +242,7 @@ class CompensationContract(Rules):
         self, store: Compensating, call: str
     ) -> None:
         stale = await compensating(store)
-        owner = await _claim(store, LATER + LEASE, "other")
+        owner = await claim_next(store, LATER + LEASE, "other")
         with pytest.raises(ClaimLost):
             await ENDINGS[call][0](store, stale, LATER + LEASE)
         assert await found(store, "w") == owner.workflow
@@ -318,7 +253,7 @@ class CompensationContract(Rules):
         await store.postpone(claim, NOW + LEASE)
         early = ClaimRequest(worker="worker", now=NOW + LEASE - MS, lease=LEASE, limit=1)
         assert await store.claim(early) == []
-        again = await _claim(store, NOW + LEASE)
+        again = await claim_next(store, NOW + LEASE)
         assert again.workflow.crashes == 0
         assert again.workflow.outcome is Status.CANCELLED
         await store.postpone(claim, NOW + LEASE)  # a repeat that comes late
