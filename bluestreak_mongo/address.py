@@ -26,6 +26,8 @@ ADDRESS_FIELDS: Document = dict.fromkeys(
 class Address:
     """A workflow as the sender of a message sees it."""
 
+    key: Any
+    """The `_id` of its document, which no later workflow of the same id has."""
     workflow_id: str
     status: Status
     created_at: datetime | None
@@ -40,6 +42,7 @@ class Address:
         """The address in a document with the `ADDRESS_FIELDS`."""
         read = Reader(WORKFLOWS, document)
         return cls(
+            key=document["_id"],
             workflow_id=read.text(wf.WORKFLOW_ID),
             status=read.status(wf.STATUS),
             created_at=read.optional_instant(wf.CREATED_AT),

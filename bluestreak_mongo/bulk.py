@@ -30,7 +30,7 @@ from bluestreak_core.machine import Change
 from bluestreak_core.model import Claim, Workflow
 from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.delivery import deliver_each
+from bluestreak_mongo.delivery import count_each, deliver_each
 from bluestreak_mongo.driver import is_passing, translated
 from bluestreak_mongo.duplicate import is_foreign, single_told_apart, told_apart
 from bluestreak_mongo.error_code import (
@@ -70,6 +70,7 @@ class Groups:
         self.endings = GroupCommit(partial(end_each, database.workflows))
         self.messages = GroupCommit(partial(insert_each, database.messages))
         self.deliveries = GroupCommit(partial(deliver_each, database.workflows))
+        self.counts = GroupCommit(partial(count_each, database.workflows))
         self.receipts = GroupCommit(partial(mark_each, database.messages))
         self.settlements = GroupCommit(partial(mark_each, database.workflows))
 

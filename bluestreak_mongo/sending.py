@@ -66,6 +66,7 @@ class Sending:
         addresses: SharedRead[Address],
     ) -> None:
         self._database = database
+        self._is_routed = database.is_routed
         self._groups = groups
         self._rules = rules
         self._hints = hints
@@ -139,8 +140,11 @@ class Sending:
             created_at=address.created_at,
             name=message.name,
             sent_at=message.sent_at,
+            document_key=address.key,
         )
-        outcome = await self._groups.deliveries.call(delivery, 0)
+        apart = self._is_routed or address.waiting_for
+        group = self._groups.deliveries if apart else self._groups.counts
+        outcome = await group.call(delivery, 0)
         if isinstance(outcome, Unreachable) and is_new:
             await self._take_back(message, address)
         elif isinstance(outcome, Unreachable):

@@ -35,6 +35,8 @@ from bluestreak_mongo.schema.step import STEP_ID
 _MARK = datetime(1970, 1, 1, tzinfo=UTC)
 """The end that a workflow marked for deletion is given: the index has those first."""
 
+_REACHABLE: Document = {wf.STATUS: {"$ne": Status.FINISHED.value}, wf.PRUNED_AT: None}
+
 _FIELDS: Mapping[str, str] = {
     "status": wf.STATUS,
     "timeout_at": wf.TIMEOUT_AT,
@@ -279,12 +281,17 @@ def of_generation(claim: Claim) -> Document:
 
 def reachable(workflow_id: str, created_at: datetime | None) -> Document:
     """Matches a workflow that may still receive messages, and not a later one of the same id."""
-    return {
-        wf.WORKFLOW_ID: workflow_id,
-        wf.CREATED_AT: created_at,
-        wf.STATUS: {"$ne": Status.FINISHED.value},
-        wf.PRUNED_AT: None,
-    }
+    return {wf.WORKFLOW_ID: workflow_id, wf.CREATED_AT: created_at} | _REACHABLE
+
+
+def reachable_awake(keys: Sequence[Any]) -> Document:
+    """Matches those of these documents whose workflows may receive messages, and wait for none."""
+    return {"_id": {"$in": keys}, wf.WAITING_FOR: {"$exists": False}} | _REACHABLE
+
+
+def count(messages: int) -> Document:
+    """Counts messages in a workflow that waits for none, for which `deliver` would do the same."""
+    return update(change.deliver(messages))
 
 
 def deliver(names: Sequence[str], now: datetime) -> list[Document]:

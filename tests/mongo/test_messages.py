@@ -48,6 +48,11 @@ async def parked(store: MongoStore, workflow_id: str = "w") -> Claim:
     return claim
 
 
+def mail(raw: Database[Document]) -> dict[str, int]:
+    found = raw.workflows.find()
+    return {workflow["workflowId"]: workflow.get("mail", 0) for workflow in found}
+
+
 @pytest.fixture
 def store(application: Application) -> MongoStore:
     return application.store
@@ -117,6 +122,113 @@ async def test_many_sends_share_their_commands(application: Application) -> None
     messages = [message("m", workflow_id=f"w{number}") for number in range(100)]
     assert await asyncio.gather(*map(store.send, messages)) == [True] * 100
     assert len(sent.commands) <= 12  # a read, an insert and an update for each group
+
+
+async def test_workflows_that_wait_for_nothing_are_counted_up_together(
+    application: Application, raw: Database[Document]
+) -> None:
+    store, sent = application.store, application.sent
+    await store.create_many([new(name) for name in ("v", "w", "x")])
+    sent.commands.clear()
+    messages = [message(f"m{number}", workflow_id=name) for number, name in enumerate("vwwx")]
+    assert await asyncio.gather(*map(store.send, messages)) == [True] * 4
+    assert mail(raw) == {"v": 1, "w": 2, "x": 1}
+    (update,) = sent.named("update")
+    assert [(each["u"], each["multi"], each["hint"]) for each in update["updates"]] == [
+        ({"$inc": {"mail": 1}}, True, {"_id": 1}),
+        ({"$inc": {"mail": 2}}, True, {"_id": 1}),
+    ]
+
+
+async def test_a_workflow_that_is_parked_before_it_is_counted_with_others_is_woken(
+    application: Application, raw: Database[Document]
+) -> None:
+    store, sent = application.store, application.sent
+    await claimed(store)
+    await store.create(new("v"))
+    parked = {"status": "idle", "timeoutAt": FAR, "waitingFor": ["paid"]}
+    sent.before["update"] = lambda: raw.workflows.update_one({"workflowId": "w"}, {"$set": parked})
+    messages = [message("m", workflow_id=name) for name in ("v", "w")]
+    assert await asyncio.gather(*map(store.send, messages)) == [True] * 2
+    woken = raw.workflows.find_one({"workflowId": "w"}) or {}
+    assert (woken["timeoutAt"], woken["mail"]) == (NOW, 1)
+    assert "waitingFor" not in woken
+    assert mail(raw)["v"] >= 1  # with what it was counted before
+
+
+async def test_a_workflow_that_would_be_parked_after_it_was_counted_with_others_is_not(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    claim = await claimed(store)
+    await store.create(new("v"))
+    empty = await store.receive(claim, "s", ["paid"], NOW, give_up=False)
+    assert isinstance(empty, NoMessage)
+    await asyncio.gather(*[store.send(message("m", workflow_id=name)) for name in ("v", "w")])
+    await store.park_until_message(claim, FAR, ["paid"], empty.mail, NOW)
+    workflow = raw.workflows.find_one({"workflowId": "w"}) or {}
+    assert workflow["timeoutAt"] == NOW
+    assert "waitingFor" not in workflow
+
+
+async def test_a_workflow_that_was_parked_when_it_was_read_is_not_counted_with_others(
+    application: Application, raw: Database[Document]
+) -> None:
+    store, sent = application.store, application.sent
+    await parked(store)
+    await store.create(new("v"))
+    sent.commands.clear()
+    await asyncio.gather(*[store.send(message("m", workflow_id=name)) for name in ("v", "w")])
+    assert mail(raw) == {"v": 1, "w": 1}
+    assert sorted(len(update["updates"]) for update in sent.named("update")) == [1, 1]
+
+
+@pytest.mark.parametrize("end", [{"status": "finished"}, {"prunedAt": NOW}])
+async def test_of_workflows_that_are_counted_together_one_that_has_just_ended_gets_none(
+    application: Application, raw: Database[Document], end: Document
+) -> None:
+    store = application.store
+    await store.create_many([new(name) for name in ("v", "w", "x")])
+    application.sent.before["update"] = lambda: raw.workflows.update_one(
+        {"workflowId": "w"}, {"$set": end}
+    )
+    messages = [message("m", workflow_id=name) for name in ("v", "w", "x")]
+    answers = await asyncio.gather(*map(store.send, messages), return_exceptions=True)
+    refusal = WorkflowEnded if "status" in end else WorkflowNotFound
+    assert [type(answer) for answer in answers] == [bool, refusal, bool]
+    assert mail(raw)["w"] == 0
+    assert sorted(raw.messages.distinct("workflowId", {"unread": True})) == ["v", "x"]
+
+
+async def test_a_message_to_a_workflow_that_is_replaced_by_another_is_not_counted_there(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await store.create_many([new("v"), new("w")])
+    (document,) = raw.workflows.find({"workflowId": "w"}, {"_id": 0})
+
+    def replace_it() -> None:
+        raw.workflows.delete_one({"workflowId": "w"})
+        raw.workflows.insert_one(document | {"createdAt": NOW + SECOND})
+
+    application.sent.before["update"] = replace_it
+    messages = [message("m", workflow_id=name) for name in ("v", "w")]
+    answers = await asyncio.gather(*map(store.send, messages), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [bool, WorkflowEnded]
+    assert mail(raw)["w"] == 0
+    assert await store.find_unread("w", 10) == []
+
+
+async def test_a_count_that_the_server_cannot_increase_keeps_no_message_back(
+    application: Application, raw: Database[Document]
+) -> None:
+    store = application.store
+    await store.create_many([new(name) for name in ("v", "w", "x")])
+    application.sent.before["update"] = lambda: raw.workflows.update_one(
+        {"workflowId": "w"}, {"$set": {"mail": None}}
+    )
+    messages = [message("m", workflow_id=name) for name in ("v", "w", "x")]
+    assert await asyncio.gather(*map(store.send, messages)) == [True] * 3
+    assert min(mail(raw).values()) >= 1
 
 
 async def test_many_messages_to_one_workflow_are_counted_by_few_updates(

@@ -361,6 +361,28 @@ async def test_a_creation_of_unknown_outcome_is_found_by_its_repeat(
     assert claim.workflow.input == "first"
 
 
+async def test_a_message_is_counted_although_the_first_answer_is_lost_or_not_to_be_relied_on(
+    unlucky: Unlucky, behind: Database[Document]
+) -> None:
+    await unlucky.store.create(new("w"))
+    with unlucky.striking("update", 1), suppress(StoreUnavailable):
+        await unlucky.store.send(message())
+    (workflow,) = behind.workflows.find()
+    assert workflow["mail"] >= 1
+    assert await unlucky.store.send(message()) is False
+    assert behind.messages.count_documents({"unread": True}) == 1
+
+
+async def test_a_message_is_sent_although_the_server_fails_the_first_update(
+    server: FallibleServer, behind: Database[Document], store: MongoStore
+) -> None:
+    await store.create(new("w"))
+    with server.failing_once("update", errorCode=UNKNOWN_ASSERTION):
+        assert await store.send(message())
+    (workflow,) = behind.workflows.find()
+    assert workflow["mail"] == 1
+
+
 # What an earlier call has left on a primary that is cut off is rolled back when that is heard. Here
 # it is removed just before it is looked for.
 async def test_what_was_there_before_and_is_rolled_back_is_not_said_to_be_there(

@@ -47,6 +47,7 @@ from tests.mongo.arrange import (
     Sent,
     claimed,
     failure,
+    message,
     new,
     polling,
     whole_life,
@@ -197,6 +198,17 @@ async def test_behind_a_router_each_workflow_is_claimed_and_renewed_by_its_id(
     for updates in (stamps, renewals):
         assert sorted(update["q"]["workflowId"] for update in updates) == ["w0", "w1", "w2", "w3"]
         assert not any(update["multi"] for update in updates)
+
+
+async def test_behind_a_router_messages_are_counted_in_each_workflow_by_its_id(
+    cluster: Cluster, store: MongoStore
+) -> None:
+    await store.create_many([new("v"), new("w")])
+    cluster.sent.commands.clear()
+    messages = [message("m", workflow_id=name) for name in ("v", "w")]
+    assert await asyncio.gather(*map(store.send, messages)) == [True] * 2
+    (update,) = cluster.sent.named("update")
+    assert [each["q"]["workflowId"] for each in update["updates"]] == ["v", "w"]
 
 
 async def test_behind_a_router_those_that_another_has_claimed_are_lost_and_the_others_won(
