@@ -18,6 +18,11 @@ from tests.conformance.server import ServerStore, StoreThread
 STORES = ["memory", pytest.param("mongo", marks=pytest.mark.server)]
 
 
+@pytest.fixture(autouse=True)
+def _unmeasured(unmeasured: None) -> None:
+    """The engine's own tests reach all that these do."""
+
+
 @pytest.fixture(scope="package")
 def mongo_thread(mongodb_url: str, shared_database: str) -> Iterator[StoreThread]:
     """A store on the server, for all tests of this folder."""

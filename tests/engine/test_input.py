@@ -40,6 +40,8 @@ from tests.engine.bad_input import (
     Raises,
 )
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 NOT_CALLABLE: dict[str, Any] = {
     "none": None,
     "int": 42,

@@ -31,6 +31,8 @@ from bluestreak_memory import MemoryStore
 from tests.arrange import eventually, pass_time
 from tests.engine.arrange import Fleet
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 T = TypeVar("T")
 
 SECOND = timedelta(seconds=1)

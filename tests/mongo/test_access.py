@@ -48,6 +48,7 @@ from tests.mongo.arrange import (
 pytestmark = [
     pytest.mark.asyncio,
     pytest.mark.server,
+    pytest.mark.usefixtures("unmeasured"),
     # PyMongo forgets the socket of an attempt to connect that its close() cancels.
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]

@@ -48,7 +48,7 @@ from tests.mongo.odd_documents import (
     unreadable_logged,
 )
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.usefixtures("unmeasured")]
 
 COLLECTIONS = ("workflows", "steps", "naps")
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)

@@ -36,7 +36,7 @@ from bluestreak_mongo import BsonRules, MongoStore
 from bluestreak_pydantic import PydanticCodec
 from tests.mongo.arrange import NOW, Document, new, polling
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.usefixtures("unmeasured")]
 
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 KEY = ObjectId("0123456789abcdef01234567")

@@ -21,7 +21,7 @@ from bluestreak_mongo import MongoStore, listing
 from tests.mongo.arrange import NOW, SECOND, Document, Sent
 from tests.mongo.explain import explained, stages
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.usefixtures("unmeasured")]
 
 COUNT = 20_000
 RARE = 40
