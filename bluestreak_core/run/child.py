@@ -214,11 +214,15 @@ def _is_same_parent(new: NewWorkflow, found: Standing) -> bool:
 
 
 async def _revive(frame: Frame, found: Standing) -> bool:
-    """Retry a child that was cancelled by the former end of its parent, which was retried."""
-    was_ended_with_it = found.status is Status.CANCELLED and found.reason == PARENT_ENDED
-    if was_ended_with_it:
-        await frame.family.retry(found.workflow_id)
-    return was_ended_with_it
+    """Retry a child that was cancelled by the former end of its parent, which was retried.
+
+    False if it was not, or cannot be retried: one that has compensated stays as it is.
+    """
+    if found.status is not Status.CANCELLED or found.reason != PARENT_ENDED:
+        return False
+    await frame.family.retry(found.workflow_id)
+    now = await frame.family.find(found.workflow_id)
+    return not machine.is_settled_by(now, found)
 
 
 async def _awaited(frame: Frame, step_id: str, asked: Child) -> Any:

@@ -112,3 +112,34 @@ async def test_a_replay_starts_no_child_and_waits_for_none(fleet: Fleet) -> None
             await bluestreak.wait("w")
     assert ledger.entries == ["first booked", "first unbooked", "reported"]
     assert await bluestreak.find_workflow("w/second") is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_awaited_at_once", [True, False], ids=["child", "start_child"])
+async def test_a_retried_parent_hears_that_a_child_has_compensated_at_its_former_end(
+    fleet: Fleet, *, is_awaited_at_once: bool
+) -> None:
+    """Such a child cannot be retried, as its steps are undone."""
+    ledger = Ledger()
+
+    async def handle(ctx: Context, input: None) -> str:
+        try:
+            if is_awaited_at_once:
+                await ctx.child("flight", ledger.book, "flight")
+            else:
+                flight = await ctx.start_child("flight", ledger.book, "flight")
+                await flight.result()
+        except ChildFailed as failed:
+            return f"{failed.status}: {failed.error_message}"
+        return "departed"
+
+    bluestreak = await family(fleet, ledger, handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await fleet.store.until_returned("park_until_message", 2)
+        await bluestreak.cancel("w", "changed my mind")
+        with pytest.raises(WorkflowCancelled, match="its parent has ended"):
+            await bluestreak.wait("w/flight")
+        await bluestreak.retry("w")
+        assert await bluestreak.wait("w") == "cancelled: its parent has ended"
+    assert ledger.entries == ["flight booked", "flight unbooked"]
