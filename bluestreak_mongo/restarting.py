@@ -12,22 +12,30 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
+import bson
+
 from bluestreak_core import machine
+from bluestreak_core.errors import ValueTooLarge
 from bluestreak_core.machine import change
 from bluestreak_core.model import Claim
-from bluestreak_core.store import Hints
+from bluestreak_core.store import MAX_VALUE_BYTES, Hints
 from bluestreak_mongo import transitions
-from bluestreak_mongo.bson_rules import BsonRules
+from bluestreak_mongo.bson_rules import CODEC, BsonRules
 from bluestreak_mongo.bulk import Ending, Groups
 from bluestreak_mongo.database import Database
-from bluestreak_mongo.driver import writes
+from bluestreak_mongo.driver import reads, writes
+from bluestreak_mongo.finding import find_workflow
 from bluestreak_mongo.leftovers import Leftovers
 from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.receiving import mail_of
 from bluestreak_mongo.schema.message import MESSAGE_ID, UNREAD, unread_of
+from bluestreak_mongo.schema.published import from_published
 from bluestreak_mongo.schema.record import Owner
+from bluestreak_mongo.schema.workflow import PUBLISHED
 
 _MARKED_AT_ONCE = 1000
+_ROOMY = MAX_VALUE_BYTES // 2
+"""The size of an input that has room beside whatever a workflow has published."""
 
 
 class Restarting:
@@ -53,6 +61,8 @@ class Restarting:
         """See `SupportsRestart.restart`."""
         what = f"input of workflow {claim.workflow_id!r}"
         value, size = self._rules.round_trip(input, what)
+        if size > _ROOMY:
+            await self._check_room(claim, size, what)
         await self._mark_read(claim, sorted(received))
         moved = change.restart(claim.workflow, value, now)
         ending = Ending(claim=claim, change=moved, only_if=transitions.of_generation(claim))
@@ -60,6 +70,20 @@ class Restarting:
         self._hints.due(now)
         restarted = machine.restart(claim.workflow, None, now)
         await self._leftovers.delete(Owner.of(restarted))
+
+    @reads
+    async def _check_room(self, claim: Claim, size: int, what: str) -> None:
+        """Raise `ValueTooLarge` for an input without room beside what the workflow has published.
+
+        The rest of the document is needed to claim and to end the workflow.
+        """
+        workflow = await find_workflow(self._database, claim.workflow_id)
+        if workflow is None:
+            return
+        published = [from_published(latest) for latest in workflow.published]
+        taken = len(bson.encode({PUBLISHED: published}, codec_options=CODEC))
+        if published and size > MAX_VALUE_BYTES - taken:
+            raise ValueTooLarge(what, size, MAX_VALUE_BYTES - taken)
 
     @writes
     async def _mark_read(self, claim: Claim, received: list[str]) -> None:

@@ -380,7 +380,10 @@ def taken_from(worker: str, since: datetime, until: datetime) -> Document:
     return {
         "$or": [
             _in_any(at_once) | {wf.TIMEOUT_AT: meanwhile, wf.WORKER: worker},
-            _in_any([Status.STOPPING]) | {wf.STOPPED_AT: meanwhile, wf.WORKER: worker},
+            # Still the end of the lease that was in force, or due at once: that spares the index
+            # what has been due for long.
+            _in_any([Status.STOPPING])
+            | {wf.TIMEOUT_AT: {"$gte": since}, wf.STOPPED_AT: meanwhile, wf.WORKER: worker},
         ]
     }
 

@@ -15,6 +15,7 @@ from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
 from tests.mongo.arrange import LEASE, NOW, SECOND, Application, Document, claimed, polling
+from tests.mongo.explain import explained
 from tests.mongo.javascript_worker import JavaScriptWorker
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.server]
@@ -175,3 +176,26 @@ async def test_a_refusal_names_a_status_in_which_it_is_due(
     await application.store.control("w", Transition.CANCEL, NOW)
     (cancelled,) = raw.workflows.find()
     assert cancelled["status"] == "cancelled"
+
+
+async def test_a_look_for_what_was_taken_passes_over_what_has_long_been_stopping(
+    application: Application, raw: Database[Document]
+) -> None:
+    raw.workflows.insert_many(
+        {
+            "workflowId": f"w{number}",
+            "handlerId": "h",
+            "failures": 0,
+            "status": "stopping",
+            "compensates": True,
+            "outcome": "cancelled",
+            "stoppedAt": NOW - LEASE,
+            "timeoutAt": NOW - LEASE,
+            "worker": "other",
+        }
+        for number in range(100)
+    )
+    await application.store.wait_for_control("worker", NOW, timedelta(0))
+    (look,) = [command for command in application.sent.commands if "find" in command]
+    statistics = explained(raw, look)["executionStats"]
+    assert statistics["totalKeysExamined"] < 10
