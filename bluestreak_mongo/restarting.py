@@ -8,7 +8,7 @@ to a later call.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +28,7 @@ from bluestreak_mongo.finding import find_workflow
 from bluestreak_mongo.leftovers import Leftovers
 from bluestreak_mongo.outcome import check_written
 from bluestreak_mongo.receiving import mail_of
-from bluestreak_mongo.schema.message import MESSAGE_ID, UNREAD, unread_of
+from bluestreak_mongo.schema.message import MESSAGE_ID, REFUSED, UNREAD, unread_of
 from bluestreak_mongo.schema.published import from_published
 from bluestreak_mongo.schema.record import Owner
 from bluestreak_mongo.schema.workflow import PUBLISHED
@@ -63,7 +63,7 @@ class Restarting:
         value, size = self._rules.round_trip(input, what)
         if size > _ROOMY:
             await self._check_room(claim, size, what)
-        await self._mark_read(claim, sorted(received))
+        await self._mark(claim, received)
         moved = change.restart(claim.workflow, value, now)
         ending = Ending(claim=claim, change=moved, only_if=transitions.of_generation(claim))
         check_written(await self._groups.endings.call(ending, size), value, what)
@@ -86,8 +86,31 @@ class Restarting:
             raise ValueTooLarge(what, size, MAX_VALUE_BYTES - taken)
 
     @writes
-    async def _mark_read(self, claim: Claim, received: list[str]) -> None:
-        for start in range(0, len(received), _MARKED_AT_ONCE):
-            part = received[start : start + _MARKED_AT_ONCE]
-            unread = unread_of(mail_of(claim)) | {MESSAGE_ID: {"$in": part}}
-            await self._database.messages.update_many(unread, {"$unset": {UNREAD: 1}})
+    async def _mark(self, claim: Claim, received: Collection[str]) -> None:
+        """Mark as read what the run has received, and nothing else that a step has received.
+
+        A stale caller marks nothing: the run that has overtaken it may not know of its messages.
+        While the claim is in force, what the caller has received is in the history of a later run.
+        """
+        database, mail = self._database, mail_of(claim)
+        taken = Owner.of(claim.workflow).stamp | {MESSAGE_ID: {"$exists": True}}
+        found = database.steps.find(taken, {"_id": 0, MESSAGE_ID: 1})
+        unknown = {step[MESSAGE_ID] async for step in found}.difference(received)
+        if not (received or unknown):
+            return
+        ours = transitions.in_force(claim) | transitions.of_generation(claim)
+        if await database.workflows.find_one(ours, {"_id": 1}) is None:
+            return
+        for part in _parts(received):
+            unread = unread_of(mail) | {MESSAGE_ID: {"$in": part}}
+            await database.messages.update_many(unread, {"$unset": {UNREAD: 1}})
+        # A call that was broken off may have marked what its run does not know.
+        for part in _parts(unknown):
+            read = mail.stamp | {MESSAGE_ID: {"$in": part}, UNREAD: None, REFUSED: None}
+            await database.messages.update_many(read, {"$set": {UNREAD: True}})
+
+
+def _parts(message_ids: Collection[str]) -> Iterator[list[str]]:
+    ids = sorted(message_ids)
+    for start in range(0, len(ids), _MARKED_AT_ONCE):
+        yield ids[start : start + _MARKED_AT_ONCE]

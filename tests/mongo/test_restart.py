@@ -105,7 +105,7 @@ async def test_a_restart_takes_few_commands(application: Application) -> None:
     await recorded(store, claim, "old")
     sent.commands.clear()
     await store.restart(claim, None, [], AGAIN)
-    assert sent.names == ["update", *(2 * ["find", "find", "delete"])]
+    assert sent.names == ["find", "update", *(2 * ["find", "find", "delete"])]
 
 
 # Interrupted and late deletions -------------------------------------------------------------------
@@ -381,3 +381,40 @@ async def test_a_workflow_that_javascript_created_restarts(
     assert again.workflow.restarted_at == AGAIN
     assert await store.history([again]) == {"w": History()}
     assert raw.steps.count_documents({}) == 0
+
+
+async def test_what_a_cancelled_call_has_received_is_received_by_the_next_generation(
+    application: Application,
+) -> None:
+    """Its run restarts without the message, though the mark was set before the call ended."""
+    store = application.store
+    claim = await claimed(store)
+    await store.send(message(payload=1))
+    await store.send(message("n", payload=2))
+    await store.receive(claim, "known", ["paid"], NOW, give_up=False)
+    receiving = asyncio.create_task(store.receive(claim, "s", ["paid"], NOW, give_up=False))
+    loop = asyncio.get_running_loop()
+    application.sent.before["update"] = lambda: loop.call_soon_threadsafe(receiving.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await receiving
+    await store.restart(claim, None, ["m"], AGAIN)
+    step = await store.receive(await claim_again(store), "s", ["paid"], NOW, give_up=False)
+    assert isinstance(step, Step)
+    assert step.output == 2
+
+
+async def test_a_stale_restart_takes_no_message_from_the_next_generation(
+    store: MongoStore,
+) -> None:
+    """It has received one under a claim that was overtaken, which the run after it did not know."""
+    stale = await claimed(store)
+    await store.send(message(payload=7))
+    request = ClaimRequest(worker="worker", now=NOW + LEASE, lease=LEASE, limit=1)
+    (claim,) = await store.claim(request)
+    await store.receive(stale, "s", ["paid"], NOW, give_up=False)
+    await store.restart(claim, None, [], AGAIN)
+    with pytest.raises(ClaimLost):
+        await store.restart(stale, None, ["m"], AGAIN)
+    step = await store.receive(await claim_again(store), "s", ["paid"], NOW, give_up=False)
+    assert isinstance(step, Step)
+    assert step.output == 7
