@@ -16,11 +16,16 @@ from bluestreak_mongo import transitions
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.driver import writes
 from bluestreak_mongo.outcome import check_moved
-from bluestreak_mongo.schema import Document
+from bluestreak_mongo.schema import WORKFLOWS, Document
 from bluestreak_mongo.schema import workflow as wf
+from bluestreak_mongo.schema.reader import Reader
 
 _LATE = timedelta(seconds=1)
 """By how much the clock of another process may differ from ours."""
+
+
+_DECIDING = (wf.WORKFLOW_ID, wf.STATUS, wf.PRUNED_AT, wf.FORKING, wf.COMPENSATES)
+"""What decides whether a transition is refused."""
 
 
 class Control:
@@ -49,7 +54,7 @@ class Control:
     ) -> None:
         """See `SupportsTransactions.control_in`; without a transaction if `session` is None."""
         key = {wf.WORKFLOW_ID: workflow_id}
-        fields = {wf.STATUS: 1, wf.PRUNED_AT: 1, wf.FORKING: 1, wf.COMPENSATES: 1}
+        fields = dict.fromkeys(_DECIDING, 1)
         changes = transitions.control(event, now, reason)
         while not await self._apply_one(workflow_id, changes, session):
             found = await self._workflows.find_one(key, fields, session=session)
@@ -57,6 +62,8 @@ class Control:
                 raise WorkflowNotFound(workflow_id)
             if (status := _refusing(found, event)) is not None:
                 raise TransitionRefused(workflow_id, status, event)
+            if found.get(wf.COMPENSATES) is not None:
+                Reader(WORKFLOWS, found).flag(wf.COMPENSATES)  # no change is for another value
             # Else it was moved just then.
 
     # Not broken off when the last run ends, since PyMongo leaks the socket of a connection that is

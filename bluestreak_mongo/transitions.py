@@ -356,7 +356,7 @@ def control(
 
 def _when(moved: Change) -> Document:
     """Matches the values that other fields must have; an empty one may be missing."""
-    return {_FIELDS[name]: value or None for name, value in moved.when.items()}
+    return {_FIELDS[name]: value or {"$in": [value, None]} for name, value in moved.when.items()}
 
 
 def complete_fork(now: datetime) -> Document:
@@ -415,7 +415,7 @@ def ended_before(instant: datetime, statuses: Collection[Status]) -> Document:
     """
     return _in_any(statuses) | {
         wf.TIMEOUT_AT: {"$gt": _MARK, "$lt": instant},
-        wf.UNSETTLED: None,
+        wf.UNSETTLED: {"$ne": True},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -10,11 +11,11 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
-from bluestreak_core import Bluestreak, ClaimLost, Context, Status
+from bluestreak_core import Bluestreak, ClaimLost, Context, CorruptDocument, Status
 from bluestreak_core.machine import Transition
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore
-from tests.mongo.arrange import LEASE, NOW, SECOND, Application, Document, claimed, polling
+from tests.mongo.arrange import LEASE, NOW, SECOND, Application, Document, claimed, new, polling
 from tests.mongo.explain import explained
 from tests.mongo.javascript_worker import JavaScriptWorker
 
@@ -199,3 +200,26 @@ async def test_a_look_for_what_was_taken_passes_over_what_has_long_been_stopping
     (look,) = [command for command in application.sent.commands if "find" in command]
     statistics = explained(raw, look)["executionStats"]
     assert statistics["totalKeysExamined"] < 10
+
+
+@pytest.mark.parametrize(("event", "status"), [("cancel", "idle"), ("retry", "aborted")])
+async def test_a_flag_that_is_false_is_as_good_as_none(
+    store: MongoStore, raw: Database[Document], event: str, status: str
+) -> None:
+    await store.create(new("w"))
+    flags = {"compensates": False, "unsettled": False}
+    raw.workflows.update_one({}, {"$set": {"status": status} | flags})
+    await asyncio.wait_for(store.control("w", Transition(event), NOW), 10)
+    assert raw.workflows.find_one({"status": {"$ne": status}}) is not None
+    raw.workflows.update_one({}, {"$set": {"status": "cancelled"} | flags})
+    pruned = await store.prune(NOW + SECOND, [Status.CANCELLED], 10, NOW)
+    assert pruned.workflows == 1
+
+
+async def test_a_workflow_with_another_flag_is_refused_as_corrupt(
+    store: MongoStore, raw: Database[Document]
+) -> None:
+    await store.create(new("w"))
+    raw.workflows.update_one({}, {"$set": {"compensates": "yes"}})
+    with pytest.raises(CorruptDocument, match="'w': 'compensates'"):
+        await asyncio.wait_for(store.control("w", Transition.CANCEL, NOW), 10)
