@@ -128,6 +128,11 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "settle": lambda store, claim: store.settle(claim.workflow.standing),
     "restart": lambda store, claim: store.restart(claim, None, ["m"], NOW),
     "publish": lambda store, claim: store.publish(claim, [PUBLISHED]),
+    "promise": lambda store, claim: store.promise(claim),
+    "give_up": lambda store, claim: store.give_up(claim, ERROR, NOW),
+    "hand_over": lambda store, claim: store.hand_over(claim, NOW),
+    "postpone": lambda store, claim: store.postpone(claim, NOW),
+    "end_compensated": lambda store, claim: store.end_compensated(claim, NOW),
 }
 """Every call of a MongoStore that is sent to the server, by name."""
 

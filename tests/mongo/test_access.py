@@ -418,13 +418,17 @@ LOOKS = {"find_workflow", "find_standing", "wait_for_control"}
 SEARCHES = {"find_page", "count"}
 MAIL = {"send", "receive", "find_unread", "find_message", "beat"}
 STARTS = {"create", "create_many"}
-CLAIMED = {"claim", "renew", "fail_step", "transact", "publish", "restart", *ENDINGS}
+COMPENSATING = {"promise", "give_up", "hand_over", "postpone", "end_compensated"}
+CLAIMED = {
+    *("claim", "renew", "fail_step", "transact", "publish", "restart"),
+    *(*ENDINGS, *COMPENSATING),
+}
 
 NEEDED: dict[tuple[str, str], set[str]] = {
     ("workflows", "find"): {
         *(*LOOKS, *SEARCHES, "claim", "fork", "records"),
         *("send", "receive", "wait_for_message", "find_unread", "find_message"),
-        *("find_step", "find_nap", "find_children", "find_mail", "find_unsettled"),
+        *("find_step", "find_nap", "find_children", "find_mail", "find_unsettled", "restart"),
     },
     ("workflows", "insert"): {"fork", *STARTS},
     ("workflows", "update"): {
@@ -433,7 +437,7 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     },
     ("workflows", "createIndex"): {"init"},
     ("workflows", "changeStream"): set(),
-    ("steps", "find"): {"find_step", "history", "records", "transact", "fork"},
+    ("steps", "find"): {"find_step", "history", "records", "transact", "fork", "restart"},
     ("steps", "insert"): {"save_step", "transact", "receive"},
     ("steps", "createIndex"): {"init"},
     ("naps", "find"): {"find_nap", "history", "records", "fork"},
