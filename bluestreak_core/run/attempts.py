@@ -75,6 +75,10 @@ class Attempts:
         pause = None if is_abort(error) else self._retry.pause_after(self.number, error)
         await self._add(error_record(error), pause)
 
+    async def add_last(self, error: ErrorRecord) -> None:
+        """Record a failed attempt, which no other one follows."""
+        await self._add(error, None)
+
     async def add_interrupted(self) -> None:
         """Record that the attempt that had begun has failed, since its end is not known."""
         number, workflow_id = self.number, self._journal.workflow.workflow_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -31,13 +31,17 @@ from bluestreak_core.run.exit import AbortNow
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Handler
 from bluestreak_core.run.message_wait import FOREVER, check_place
-from bluestreak_core.run.settling import PARENT_ENDED, name_of_child
+from bluestreak_core.run.settling import NOT_NEEDED, PARENT_ENDED, name_of_child
 from bluestreak_core.run.unawaited import Unawaited
 
 R = TypeVar("R")
 
 _SHORT_PAUSE = 0.01
 """In seconds: hints count milliseconds, so a clock that goes on has gone past the last hint."""
+
+_OF_THE_PARENT = (PARENT_ENDED, NOT_NEEDED)
+
+_CANCELLED = "cancelled"
 
 _UNKNOWN = ErrorRecord(type="unknown error", message="none was recorded", traceback="")
 
@@ -96,14 +100,14 @@ async def child(
     await frame.check("child", step_id)
     with FinalMistakes():
         step_id = frame.step_id(step_id)
-        asked = _asked(frame, step_id, request)
+        asked = to_child(frame, step_id, request)
         frame.use_step(step_id)
         check_place(frame, "child", step_id, ())
     if frame.is_recorded(step_id):
         return _converted(frame, asked, frame.journal.history.steps[step_id])
     with frame.operations.operation("start of child", step_id):
-        await frame.record(_start(frame, asked.new))
-    return await _awaited(frame, step_id, asked)
+        await frame.record(start(frame, asked.new))
+    return await result_of(frame, step_id, asked, frame.journal.fail_step)
 
 
 async def start_child(
@@ -116,12 +120,12 @@ async def start_child(
     await frame.check("start_child", step_id)
     with FinalMistakes():
         step_id = frame.step_id(step_id)
-        asked = _asked(frame, step_id, request)
+        asked = to_child(frame, step_id, request)
         frame.use_step(step_id)
         check_place(frame, "start_child", step_id, ())
     with frame.operations.operation("start of child", step_id):
         if not frame.is_recorded(step_id):
-            await frame.record(_start(frame, asked.new))
+            await frame.record(start(frame, asked.new))
             record = {"workflow_id": asked.new.workflow_id, "parent": frame.workflow_id}
             await frame.record(frame.journal.save_value(step_id, record))
         elif not _has_result(frame, step_id):
@@ -138,7 +142,7 @@ async def _resumed(frame: Frame, step_id: str, asked: Child) -> Child:
         frame.exit.decide(AbortNow(refusal))
         raise refusal
     if recorded["parent"] != frame.workflow_id:
-        await frame.record(_start(frame, asked.new))
+        await frame.record(start(frame, asked.new))
     elif frame.journal.workflow.retries:
         found = await frame.family.find(recorded["workflow_id"])
         if found is not None:
@@ -159,36 +163,46 @@ async def _result(frame: Frame, step_id: str, asked: Child) -> Any:
         check_place(frame, "result", step_id, ())
     if frame.is_recorded(step_id):
         return _converted(frame, asked, frame.journal.history.steps[step_id])
-    return await _awaited(frame, step_id, asked)
+    return await result_of(frame, step_id, asked, frame.journal.fail_step)
 
 
-def _asked(
+def to_child(
     frame: Frame,
     step_id: str,
     request: ChildRequest,
 ) -> Child:
     """The child to start, with the input as it is stored."""
     frame.family.check_supported()
-    on_parent_end, workflow_id = request.on_parent_end, request.workflow_id
-    if not has_real_type(on_parent_end, str) or on_parent_end not in tuple(OnParentEnd):
-        reason = "expected 'cancel' or 'abandon'"
-        raise InvalidArgument(f"on_parent_end of child {step_id!r}", on_parent_end, reason)
-    own_id = machine.in_generation(step_id, frame.journal.workflow.generation)
-    child_id = f"{frame.workflow_id}/{own_id}" if workflow_id is None else workflow_id
-    child_id = check_id(f"workflow id of child {step_id!r}", child_id)
+    on_parent_end = to_on_parent_end(step_id, request.on_parent_end)
+    child_id = to_child_id(frame, step_id, request.workflow_id)
     handler_id, stored = frame.known.to_store(child_id, request.handler, request.input)
     new = NewWorkflow(
         workflow_id=child_id,
         handler_id=handler_id,
         input=stored,
         created_at=frame.journal.clock.now(),
-        parent=frame.family.as_parent(OnParentEnd(on_parent_end)),
+        parent=frame.family.as_parent(on_parent_end),
     )
     is_id = has_real_type(request.handler, str)
     return Child(new, None if is_id else frame.known.by_id[handler_id])
 
 
-async def _start(frame: Frame, new: NewWorkflow) -> None:
+def to_on_parent_end(step_id: str, given: object) -> OnParentEnd:
+    """What becomes of a child after its parent. Raises `InvalidArgument`."""
+    if not has_real_type(given, str) or given not in tuple(OnParentEnd):
+        reason = "expected 'cancel' or 'abandon'"
+        raise InvalidArgument(f"on_parent_end of child {step_id!r}", given, reason)
+    return OnParentEnd(given)
+
+
+def to_child_id(frame: Frame, step_id: str, given: str | None = None) -> str:
+    """The workflow id of the child of a step. Raises `InvalidId`."""
+    own_id = machine.in_generation(step_id, frame.journal.workflow.generation)
+    child_id = f"{frame.workflow_id}/{own_id}" if given is None else given
+    return check_id(f"workflow id of child {step_id!r}", child_id)
+
+
+async def start(frame: Frame, new: NewWorkflow) -> None:
     """Create a child unless it exists. Raises `WorkflowConflict` if its id is another's."""
     family = frame.family
     is_first = machine.is_first_run(frame.journal.workflow)
@@ -214,18 +228,23 @@ def _is_same_parent(new: NewWorkflow, found: Standing) -> bool:
 
 
 async def _revive(frame: Frame, found: Standing) -> bool:
-    """Retry a child that was cancelled by the former end of its parent, which was retried.
+    """Retry a child that was cancelled for the sake of its parent, which was retried since.
 
     False if it was not, or cannot be retried: one that has compensated stays as it is.
     """
-    if found.status is not Status.CANCELLED or found.reason != PARENT_ENDED:
+    if found.status is not Status.CANCELLED or found.reason not in _OF_THE_PARENT:
         return False
     await frame.family.retry(found.workflow_id)
     now = await frame.family.find(found.workflow_id)
     return not machine.is_settled_by(now, found)
 
 
-async def _awaited(frame: Frame, step_id: str, asked: Child) -> Any:
+async def result_of(
+    frame: Frame,
+    step_id: str,
+    asked: Child,
+    record_failure: Callable[[FailedStep], Awaitable[None]],
+) -> Any:
     """The result of a child that has no record yet; records it. Raises `ChildFailed`."""
     with frame.operations.operation(
         "child", step_id, FOREVER, (name_of_child(asked.new.workflow_id),), for_child=True
@@ -240,7 +259,7 @@ async def _awaited(frame: Frame, step_id: str, asked: Child) -> Any:
                 return _converted(frame, asked, await frame.record(saving))
             if found.status.ended and not await _revive(frame, found):
                 failed = _failure(step_id, found, frame.journal.clock.now())
-                await frame.record(frame.journal.fail_step(failed))
+                await frame.record(record_failure(failed))
                 raise recorded_failure(frame.workflow_id, failed)
             # The count is from before the look. If it has changed since, parking is a release.
             wait.mail = mail
@@ -263,22 +282,35 @@ def _failure(step_id: str, found: Standing, now: datetime) -> FailedStep:
     """The record of a child that was aborted or cancelled."""
     error = found.error or _UNKNOWN
     if found.status is Status.CANCELLED:
-        error = ErrorRecord(type="cancelled", message=found.reason or "", traceback="")
+        error = ErrorRecord(type=_CANCELLED, message=found.reason or "", traceback="")
+    return failed_child(step_id, found.workflow_id, error, now)
+
+
+def failed_child(step_id: str, child_id: str, error: ErrorRecord, now: datetime) -> FailedStep:
+    """The failure of a child by the error that stands for it, which tells whether it was cancelled.
+
+    The type of any other error has the name of its module before its own.
+    """
+    status = Status.CANCELLED if error.type == _CANCELLED else Status.ABORTED
     return FailedStep(
         step_id=step_id,
         error=error,
         attempts=0,
         failed_at=now,
-        child=FailedChild(workflow_id=found.workflow_id, status=found.status),
+        child=FailedChild(workflow_id=child_id, status=status),
     )
 
 
 def _converted(frame: Frame, asked: Child, stored: Any) -> Any:
+    return converted(frame, asked.new.workflow_id, asked.function, stored)
+
+
+def converted(frame: Frame, child_id: str, function: Handler | None, stored: Any) -> Any:
     """The result of a child by the annotation of its function; one that does not fit is final."""
-    if asked.function is None or frame.journal.conversion is None:
+    if function is None or frame.journal.conversion is None:
         return stored
     try:
-        return frame.journal.conversion.result(asked.new.workflow_id, asked.function, stored)
+        return frame.journal.conversion.result(child_id, function, stored)
     except InvalidValue as refusal:
         frame.exit.decide(AbortNow(refusal))
         raise

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from bluestreak_core.run.child import ChildHandle, ChildRequest, child, start_child
+from bluestreak_core.run.structure.child_branches import map_children
+from bluestreak_core.run.structure.outcomes import Outcomes
 from bluestreak_core.run.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -148,3 +150,101 @@ class ChildVerbs(Verbs):
         )
         work = start_child(self._frame, self._unawaited, step_id, request)
         return self._watch("start_child", step_id, work)
+
+    @overload
+    def map_children(
+        self,
+        step_id: str,
+        handler: str,
+        items: Iterable[Any],
+        /,
+        *,
+        limit: int = 100,
+        key: Callable[[Any], str] | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, list[Any]]: ...
+
+    @overload
+    def map_children(
+        self,
+        step_id: str,
+        handler: Callable[[Context, Input], Awaitable[Result]],
+        items: Iterable[Input],
+        /,
+        *,
+        limit: int = 100,
+        key: Callable[[Input], str] | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, list[Result]]: ...
+
+    @overload
+    def map_children(
+        self,
+        step_id: str,
+        handler: str,
+        items: Iterable[Any],
+        /,
+        *,
+        limit: int = 100,
+        key: Callable[[Any], str] | None = None,
+        tolerate: float | None = None,
+        enough: int | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, Outcomes[Any]]: ...
+
+    @overload
+    def map_children(
+        self,
+        step_id: str,
+        handler: Callable[[Context, Input], Awaitable[Result]],
+        items: Iterable[Input],
+        /,
+        *,
+        limit: int = 100,
+        key: Callable[[Input], str] | None = None,
+        tolerate: float | None = None,
+        enough: int | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, Outcomes[Result]]: ...
+
+    def map_children(
+        self,
+        step_id: str,
+        handler: str | Callable[[Context, Any], Awaitable[Any]],
+        items: Iterable[Any],
+        /,
+        *,
+        limit: int = 100,
+        key: Callable[[Any], str] | None = None,
+        tolerate: float | None = None,
+        enough: int | None = None,
+        on_parent_end: Literal["cancel", "abandon"] = "cancel",
+    ) -> Coroutine[Any, Any, Any]:
+        """Run a child for each item, which gets it as its input, at most `limit` at once.
+
+        The child of an item is `"{workflow_id}/{step_id}/{key}"`, and its result is recorded as the
+        step `"{step_id}/{key}"`. `key` is called with the item, and is its place from 0 by default.
+        If items may come or go between two runs, give them keys.
+
+        Returns the results in the order of the items. The first child that is aborted or cancelled
+        ends the rest: the others are cancelled, and an `ExceptionGroup` of `ChildFailed` is raised,
+        in this run and in each later one.
+
+        With `tolerate` or `enough`, returns `Outcomes` instead, as `map` does. A child that is
+        skipped is cancelled.
+
+        The handler, `on_parent_end`, and what is raised are as for `child`; in addition,
+        `InvalidArgument` is raised for a bad limit and for two items with the same key.
+        """
+        work = map_children(
+            self._frame,
+            step_id,
+            handler,
+            items,
+            limit=limit,
+            key=key,
+            tolerate=tolerate,
+            enough=enough,
+            on_parent_end=on_parent_end,
+        )
+        return self._watch("map_children", step_id, work)

@@ -110,6 +110,13 @@ class Family:
         self._has_adopted = True
         await self._control(workflow_id, Transition.RETRY, None)
 
+    async def cancel(self, found: Standing, reason: str) -> None:
+        """Cancel a workflow and see to its relatives, if it is a child and has not ended."""
+        is_child = found.parent is not None and machine.is_parent(found.parent, self.workflow)
+        if is_child and found.status in machine.sources(Transition.CANCEL):
+            await self._control(found.workflow_id, Transition.CANCEL, reason)
+            await settle_by_id(self._store, found.workflow_id)
+
     async def is_orphan(self) -> bool:
         """Whether this child must not run, since its parent has ended.
 

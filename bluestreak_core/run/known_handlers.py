@@ -43,13 +43,19 @@ class KnownHandlers:
             raise HandlerNotRegistered(name, reason)
         return ids[0]
 
+    def to_id(self, handler: object, where: str = "") -> str:
+        """The id of a handler, given as such or as a function.
+
+        Raises `InvalidId` and `HandlerNotRegistered`.
+        """
+        is_function = callable(handler) and is_async(handler)
+        return self.id_of(handler) if is_function else check_id(f"{where}handler id", handler)
+
     def to_store(
         self, workflow_id: str, handler: object, input: Any, where: str = ""
     ) -> tuple[str, Any]:
         """The id of a handler, given as such or as a function, and the input as it is stored."""
-        is_function = callable(handler) and is_async(handler)
-        name = f"{where}handler id"
-        handler_id = self.id_of(handler) if is_function else check_id(name, handler)
+        handler_id = self.to_id(handler, where)
         known = self.by_id.get(handler_id)
         if known is None:
             return handler_id, input

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 PARENT_ENDED = "its parent has ended"
 """The reason for which a child is cancelled then."""
 
+NOT_NEEDED = "its parent goes on without it"
+"""The reason for which a child is cancelled that is skipped."""
+
 _CHILD = "child/"
 
 AT_ONCE = 100
@@ -107,7 +110,7 @@ async def _settle_all(store: Store, seen: list[Standing], *, has_children: bool)
         seen = []
         for part in parts:
             ends = [_settle_one(store, ended, has_children=has_children) for ended in part]
-            for children in await _all(ends):
+            for children in await gathered(ends):
                 seen += children
         has_children = True
 
@@ -135,11 +138,11 @@ async def _end_children(store: KnowsChildren, ended: Standing) -> list[Standing]
             await store.find_standing(ended.workflow_id), ended
         ):
             break
-        await _all(_cancel(store, child_id) for child_id in live)
+        await gathered(_cancel(store, child_id) for child_id in live)
         cancelled.update(dict.fromkeys(live))
         if len(found) < AT_ONCE:
             break
-    standings = await _all(store.find_standing(child_id) for child_id in cancelled)
+    standings = await gathered(store.find_standing(child_id) for child_id in cancelled)
     return [standing for standing in standings if standing is not None]
 
 
@@ -153,7 +156,7 @@ async def _cancel(store: Store, child_id: str) -> None:
         logger.info("workflow %r was cancelled: %s", child_id, PARENT_ENDED)
 
 
-async def _all(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gathered(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """The results of concurrent calls, once all of them have ended. Raises their first error."""
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     results: list[T] = []

@@ -190,3 +190,90 @@ def test_a_deadline_ends_the_whole_family() -> None:
     assert statuses_of(sweep) == {"workflow": Status.ABORTED, "workflow/last": Status.CANCELLED}
     assert sweep.outcomes["workflow/last"].workflow.reason == GONE
     assert_settled(sweep)
+
+
+# Many children ------------------------------------------------------------------------------------
+
+
+async def judge(ctx: Context, input: str) -> str:
+    """Return, abort, or go on for long, after a while."""
+    if input == "last":
+        await ctx.sleep("for long", 30 * DAY)
+    await ctx.sleep("think", len(input))
+    if input.startswith("fail"):
+        raise Abort("not today")
+    return input
+
+
+@with_handlers(judge=judge)
+def many(_: Environment) -> None:
+    """Only the family acts."""
+
+
+@pytest.mark.parametrize("park_after", [0, 5, DAY], ids=str)
+def test_each_item_has_one_child_and_its_result(park_after: Any) -> None:
+    async def order(ctx: Context, input: None) -> list[str]:
+        return await ctx.map_children("m", "judge", ["abc", "a", "ab"], limit=2, key=str)
+
+    sweep = crash_everywhere(order, meanwhile=many, park_after=park_after)
+    assert sweep.outcome.result == ["abc", "a", "ab"]
+    children = {f"workflow/m/{key}" for key in ("abc", "a", "ab")}
+    assert set(sweep.outcomes) == {"workflow"} | children
+    assert {"create", "save_step 'm/abc'", "save_step 'm/ab'"} <= calls_of(sweep)
+    assert_settled(sweep)
+
+
+@pytest.mark.parametrize("park_after", [0, DAY], ids=str)
+def test_the_first_failure_of_many_cancels_the_others(park_after: Any) -> None:
+    async def order(ctx: Context, input: None) -> str:
+        try:
+            await ctx.map_children("m", "judge", ["last", "fail", "last"])
+        except* ChildFailed as group:
+            await ctx.step("note", str, [str(error) for error in group.exceptions])
+        await ctx.sleep("go on", 100)
+        return "done"
+
+    sweep = crash_everywhere(order, meanwhile=many, park_after=park_after)
+    assert sweep.outcome.result == "done"
+    assert "child 'workflow/m/1' of 'm/1' was aborted" in sweep.outcome.steps["note"]
+    statuses = statuses_of(sweep)
+    assert statuses.pop("workflow/m/1") is Status.ABORTED
+    assert statuses.pop("workflow") is Status.FINISHED
+    assert set(statuses.values()) == {Status.CANCELLED}
+    assert {sweep.outcomes[name].workflow.reason for name in statuses} == {
+        "its parent goes on without it"
+    }
+    assert {"fail_step", "control"} <= calls_of(sweep)
+    assert_settled(sweep)
+
+
+@pytest.mark.parametrize("park_after", [0, DAY], ids=str)
+def test_what_is_skipped_of_many_stays_so(park_after: Any) -> None:
+    async def order(ctx: Context, input: None) -> list[Any]:
+        outcomes = await ctx.map_children("m", "judge", ["last", "abc", "last"], enough=1)
+        await ctx.step("note", str, [found.status.value for found in outcomes])
+        await ctx.sleep("go on", 100)
+        return [outcomes.ended_by, [found.key for found in outcomes.skipped]]
+
+    sweep = crash_everywhere(order, meanwhile=many, park_after=park_after)
+    assert sweep.outcome.result == ["enough", ["0", "2"]]
+    assert sweep.outcome.workflow.failed_steps == ()
+    statuses = statuses_of(sweep)
+    assert statuses["workflow/m/0"] is statuses["workflow/m/2"] is Status.CANCELLED
+    assert_settled(sweep)
+
+
+def test_failures_of_many_that_are_tolerated_are_recorded() -> None:
+    async def order(ctx: Context, input: None) -> list[Any]:
+        items = ["fail", "abc", "fail-", "a"]
+        outcomes = await ctx.map_children("m", "judge", items, limit=2, tolerate=0.5)
+        await ctx.sleep("go on", 100)
+        failed = [str(error) for error in outcomes.exceptions.values()]
+        return [outcomes.ended_by, [found.value for found in outcomes.succeeded], failed]
+
+    sweep = crash_everywhere(order, meanwhile=many)
+    ended_by, values, failed = sweep.outcome.result
+    assert (ended_by, values, len(failed)) == ("all", ["abc", "a"], 2)
+    assert sweep.outcome.workflow.failed_steps == ()
+    assert {"save_attempt", "save_step 'm'"} <= calls_of(sweep)
+    assert_settled(sweep)

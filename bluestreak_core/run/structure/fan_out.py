@@ -52,6 +52,10 @@ class Branches(Protocol):
         """Run a branch to its end, and record that end. What this raises ends the whole fan-out."""
         ...
 
+    def close(self) -> None:
+        """Note that the whole is decided, at that very moment: what still runs is cancelled."""
+        ...
+
     async def skip(self, keys: Sequence[str]) -> None:
         """Leave branches that have not ended, since the others have decided the whole.
 
@@ -122,9 +126,11 @@ class FanOut:
                 settled = await self._branches.run(key)
             except Exception as error:  # noqa: BLE001 - `run` raises it
                 self._raised.append(error)
+                self._branches.close()
                 raise _Over from None
             self._add(key, settled)
             if self._is_closed or self.ended_by is not None:
+                self._branches.close()
                 raise _Over
 
     def _is_found(self, key: str) -> bool:

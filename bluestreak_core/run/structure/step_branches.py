@@ -38,16 +38,8 @@ class StepBranches(Branches, ABC):
         self._frame = frame
         self._retry = retry
         self._is_tolerant = is_tolerant
-        self._ids: dict[str, str] = {}
-        for key in keys:
-            step_id = frame.step_id(key)
-            plain = step_id.removeprefix(frame.prefix)
-            if plain in self._ids:
-                raise InvalidArgument(f"key of {what}", key, "two of its items have it")
-            self._ids[plain] = step_id
+        self._ids = use_branches(frame, what, keys)
         self._keys = tuple(self._ids)
-        for step_id in self._ids.values():
-            frame.use_step(step_id)
 
     @abstractmethod
     def _fn(self, key: str) -> Callable[..., Any]:
@@ -88,6 +80,10 @@ class StepBranches(Branches, ABC):
             return await self._settle(step_id, error)
 
     @override
+    def close(self) -> None:
+        """Nothing is to be done: a run is not parked while a step is pending."""
+
+    @override
     async def skip(self, keys: Sequence[str]) -> None:
         """Nothing is left to do: what ran has been cancelled, and may have recorded steps."""
 
@@ -111,6 +107,23 @@ class StepBranches(Branches, ABC):
         with self._frame.operations.operation(attempts.kind, step_id):
             await self._frame.record(attempts.add(error))
         return _failed(failure_of(self._frame.workflow_id, attempts.last_failure))
+
+
+def use_branches(frame: Frame, what: str, keys: Iterable[object]) -> dict[str, str]:
+    """Take a step in a scope for each key: their whole ids, by key.
+
+    Raises `InvalidId`, `InvalidArgument` and `DuplicateStep`.
+    """
+    ids: dict[str, str] = {}
+    for key in keys:
+        step_id = frame.step_id(key)
+        plain = step_id.removeprefix(frame.prefix)
+        if plain in ids:
+            raise InvalidArgument(f"key of {what}", key, "two of its items have it")
+        ids[plain] = step_id
+    for step_id in ids.values():
+        frame.use_step(step_id)
+    return ids
 
 
 def _failed(error: StepFailed) -> Failed:
