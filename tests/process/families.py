@@ -1,11 +1,12 @@
 """Workflows with children and grandchildren, while workers are killed at random moments.
 
-    python -m tests.process.families [--trees N] [--crowds N] [--workers N] [--seed N]
+    python -m tests.process.families [--trees N] [--fans N] [--crowds N] [--workers N] ...
 
-Each tree adds up what its children return. Each crowd has a parent that starts a hundred children
-which last for an hour, and is cancelled in the middle of that, every other time by a process that
-dies before it could do more. Workers are killed by SIGKILL and replaced all the time. In the end
-each tree has its sum, and of the crowds nobody is left.
+Each tree adds up what its children return, and so does each fan, which has two hundred of them. Each
+crowd has a parent that starts a hundred children which last for an hour, and is cancelled in the
+middle of that, every other time by a process that dies before it could do more. Workers are killed
+by SIGKILL and replaced all the time. In the end each tree and each fan has its sum, and of the
+crowds nobody is left.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ PARK_AFTER = 0.2  # seconds
 BRANCHES = 3
 DEPTH = 2
 CROWD = 100
+FAN = 200
+AT_ONCE = 40
 HOUR = 3600
 
 LIVE = {"status": {"$nin": ["finished", "aborted", "cancelled"]}}
@@ -53,7 +56,7 @@ class Audit:
     """How many children each crowd had when it was cancelled."""
     left: int
     wrong: int
-    """Trees without their sum, and members of a crowd that were not cancelled."""
+    """Trees and fans without their sum, and members of a crowd that were not cancelled."""
     unsettled: int
     seconds: float
 
@@ -74,11 +77,11 @@ class Audit:
         )
 
 
-def campaign(url: str, trees: int, crowds: int, workers: int, seed: int) -> Audit:
+def campaign(url: str, *, trees: int, fans: int, crowds: int, workers: int, seed: int) -> Audit:
     """Let all of them run, and kill workers meanwhile."""
     client: MongoClient[dict[str, Any]] = MongoClient(url)
     database = client[f"families-{uuid4().hex[:8]}"]
-    asyncio.run(_start(url, database.name, trees, crowds))
+    asyncio.run(_start(url, database.name, trees, fans, crowds))
     rng = random.Random(seed)
     began, started = time.monotonic(), []
     with _workers(url, database.name, workers, rng) as fleet:
@@ -93,7 +96,7 @@ def campaign(url: str, trees: int, crowds: int, workers: int, seed: int) -> Audi
         kills=fleet.kills,
         started=started,
         left=_left(database),
-        wrong=_wrong(database, trees, crowds),
+        wrong=_wrong(database, trees) + _wrong_fans(database, fans),
         unsettled=_unsettled(database),
         seconds=time.monotonic() - began,
     )
@@ -171,7 +174,16 @@ def _unsettled(database: Database[dict[str, Any]]) -> int:
     return database.workflows.count_documents({"unsettled": True})
 
 
-def _wrong(database: Database[dict[str, Any]], trees: int, crowds: int) -> int:
+def _wrong_fans(database: Database[dict[str, Any]], fans: int) -> int:
+    wrong = 0
+    for number in range(fans):
+        fan = database.workflows.find_one({"workflowId": f"fan-{number}"}) or {}
+        children = database.workflows.count_documents(_children(f"fan-{number}"))
+        wrong += (fan.get("result"), children) != (sum(range(FAN)), FAN)
+    return wrong
+
+
+def _wrong(database: Database[dict[str, Any]], trees: int) -> int:
     leaves = sum(BRANCHES**level for level in range(DEPTH + 1))
     ours = {"workflowId": {"$in": [f"tree-{number}" for number in range(trees)]}}
     right = database.workflows.count_documents(ours | {"result": leaves})
@@ -180,8 +192,9 @@ def _wrong(database: Database[dict[str, Any]], trees: int, crowds: int) -> int:
     return trees - right + database.workflows.count_documents(crowd) - cancelled
 
 
-async def _start(url: str, database: str, trees: int, crowds: int) -> None:
+async def _start(url: str, database: str, trees: int, fans: int, crowds: int) -> None:
     async with Client(MongoStore(url, database=database)) as client:
+        await client.start_many(Start(f"fan-{number}", "fan") for number in range(fans))
         await client.start_many(Start(f"crowd-{number}", "crowd") for number in range(crowds))
         await client.start_many(Start(f"tree-{number}", "tree", DEPTH) for number in range(trees))
 
@@ -212,6 +225,14 @@ async def _work(url: str, name: str) -> None:
         branches = (ctx.child(f"branch-{n}", tree, depth - 1) for n in range(BRANCHES))
         return 1 + sum(await asyncio.gather(*branches))
 
+    @bluestreak.handler("leaf")
+    async def leaf(ctx: Context, number: int) -> int:
+        return await ctx.step("number", int, number)
+
+    @bluestreak.handler("fan")
+    async def fan(ctx: Context, input: None) -> int:
+        return sum(await ctx.map_children("leaf", leaf, range(FAN), limit=AT_ONCE))
+
     @bluestreak.handler("member")
     async def member(ctx: Context, input: None) -> None:
         await ctx.sleep("for long", HOUR)
@@ -234,12 +255,20 @@ def main() -> None:
             return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trees", type=int, default=50)
+    parser.add_argument("--fans", type=int, default=5)
     parser.add_argument("--crowds", type=int, default=10)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with LocalMongo() as server:
-        audit = campaign(server.url, options.trees, options.crowds, options.workers, options.seed)
+        audit = campaign(
+            server.url,
+            trees=options.trees,
+            fans=options.fans,
+            crowds=options.crowds,
+            workers=options.workers,
+            seed=options.seed,
+        )
     sys.stdout.write(f"{audit}\n")
     sys.exit(0 if audit.is_clean and audit.is_in_the_middle else 1)
 

@@ -101,6 +101,11 @@ async def branching(ctx: Context, input: list[Order]) -> None:
     assert_type(winner.name, str)
     assert_type(await ctx.poll("poll", look, BOOK, every=60, timeout=timedelta(days=1)), Any)
     assert_type(await ctx.step("once", charge, BOOK, at_most_once=True), Receipt)
+    assert_type(await ctx.map_children("all", buy, input), list[Receipt])
+    assert_type(await ctx.map_children("ids", "buy", [1], key=str, limit=2), list[Any])
+    assert_type(await ctx.map_children("few", buy, input, enough=1), Outcomes[Receipt])
+    assert_type(await ctx.map_children("few ids", "buy", [1], tolerate=0.1), Outcomes[Any])
+    await ctx.map_children("wrong", buy, ["book"])  # type: ignore[arg-type]
     await ctx.map("wrong", charge, ["book"])  # type: ignore[arg-type]
     await ctx.parallel("wrong", {"a": charge})  # type: ignore[dict-item]
     await ctx.poll("wrong", look, "book", every=60)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from bluestreak_core.errors import ChildFailed, FinalMistakes
 from bluestreak_core.model import ErrorRecord, FailedStep
 from bluestreak_core.run.attempts import Attempts, recorded_failure
 from bluestreak_core.run.child import (
+    Child,
     ChildRequest,
     converted,
     failed_child,
@@ -161,7 +162,7 @@ class _Children(Branches):
             check_place(frame, "child", step_id, ())
         with frame.operations.operation("start of child", step_id):
             # If this is skipped meanwhile, the child must exist by then, or it is not cancelled.
-            await finish_despite_cancel(frame.record(start(frame, asked.new)))
+            await finish_despite_cancel(self._start(asked))
         try:
             return Succeeded(await result_of(frame, step_id, asked, self._record_failure))
         except ChildFailed as error:
@@ -193,6 +194,9 @@ class _Children(Branches):
         failed = failed_child(self._ids[key], self._child_ids[key], record, now)
         error = recorded_failure(self._frame.workflow_id, failed)
         return Failed(error, record, attempts)
+
+    async def _start(self, asked: Child) -> None:
+        await self._frame.record(start(self._frame, asked.new))
 
     async def _skip(self, child_id: str) -> bool:
         """Cancel a child unless it has ended; False if there is none."""
