@@ -249,9 +249,9 @@ async def result_of(
     with frame.operations.operation(
         "child", step_id, FOREVER, (name_of_child(asked.new.workflow_id),), for_child=True
     ) as wait:
-        mail, last = frame.journal.workflow.mail, None
+        mail: int | None = frame.journal.workflow.mail
+        last: datetime | None = None
         while True:
-            wait.mail = None
             since = frame.journal.clock.now()
             found = await _look(frame, asked.new.workflow_id)
             if found.status is Status.FINISHED:
@@ -261,14 +261,16 @@ async def result_of(
                 failed = _failure(step_id, found, frame.journal.clock.now())
                 await frame.record(record_failure(failed))
                 raise recorded_failure(frame.workflow_id, failed)
+            if mail is None:  # only now, since most are woken by the end
+                mail = await frame.family.find_mail()
+                continue
             # The count is from before the look. If it has changed since, parking is a release.
             wait.mail = mail
             if since == last:  # woken for nothing, and an end may come in this millisecond
                 await asyncio.sleep(_SHORT_PAUSE)
             last = since
             await frame.await_end(found.workflow_id, since)
-            wait.mail = None
-            mail = await frame.family.find_mail()
+            wait.mail = mail = None
 
 
 async def _look(frame: Frame, child_id: str) -> Standing:

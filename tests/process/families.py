@@ -2,11 +2,11 @@
 
     python -m tests.process.families [--trees N] [--fans N] [--crowds N] [--workers N] ...
 
-Each tree adds up what its children return, and so does each fan, which has two hundred of them. Each
-crowd has a parent that starts a hundred children which last for an hour, and is cancelled in the
-middle of that, every other time by a process that dies before it could do more. Workers are killed
-by SIGKILL and replaced all the time. In the end each tree and each fan has its sum, and of the
-crowds nobody is left.
+Each tree adds up what its children return, and so does each fan, which has two hundred of them.
+Each crowd has a parent that starts a hundred children which last for an hour, and is cancelled in
+the middle of that, every other time by a process that dies before it could do more. Workers are
+killed by SIGKILL and replaced all the time. In the end each tree and each fan has its sum, and of
+the crowds nobody is left.
 """
 
 from __future__ import annotations
