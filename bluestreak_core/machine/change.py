@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from datetime import datetime, timedelta
+from functools import cache
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -127,9 +128,7 @@ def claim(
     entry = ClaimEntry(worker=request.worker, claimed_at=request.now, after_crash=crashed)
     return Change(
         event=event,
-        sources=tuple(
-            status for status in sources(event) if status in (held() if crashed else waiting())
-        ),
+        sources=_claimed_from(event, crashed=crashed),
         set={
             "status": target(event),
             "timeout_at": request.now + request.lease,
@@ -142,6 +141,12 @@ def claim(
         append={"claim_log": entry},
         keep=MAX_CLAIM_LOG,
     )
+
+
+@cache
+def _claimed_from(event: Transition, *, crashed: bool) -> tuple[Status, ...]:
+    among = held() if crashed else waiting()
+    return tuple(status for status in sources(event) if status in among)
 
 
 def renew(now: datetime, lease: timedelta) -> Change:

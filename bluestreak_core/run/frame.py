@@ -97,7 +97,7 @@ class Frame:
 
     def step_id(self, step_id: object) -> str:
         """The whole id of a step in this scope. Raises `InvalidId`."""
-        return self._whole("step id", step_id)
+        return self._whole("step id", step_id) if self.prefix else check_id("step id", step_id)
 
     def nap_id(self, nap_id: object) -> str:
         """The whole id of a nap in this scope. Raises `InvalidId`."""

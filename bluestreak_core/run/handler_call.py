@@ -111,7 +111,8 @@ class HandlerCall:
         """
         # Not divided any further: a `GeneratorExit` of the handler would close an inner coroutine
         # instead of being raised in it.
-        if histories is not None and await self.family.is_orphan():
+        is_child = self._journal.workflow.parent is not None
+        if is_child and histories is not None and await self.family.is_orphan():
             return Orphaned()
         try:
             if histories is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -41,7 +40,7 @@ class Publisher:
         self._journal = journal
         self._exit = exit
         self._latest = {value.name: value for value in journal.workflow.published}
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._is_dirty = False
         self._is_writing = False
@@ -54,8 +53,7 @@ class Publisher:
 
         Raises `UnstorableValue`, `ValueTooLarge` and `Unsupported`.
         """
-        self._counts[name] += 1
-        number = self._counts[name]
+        number = self._counts[name] = self._counts.get(name, 0) + 1
         rules = self._journal.published_rules()
         generation = self._journal.workflow.generation
         before = self._latest.get(name)
@@ -72,7 +70,9 @@ class Publisher:
 
     async def flush(self) -> None:
         """Write what is not written yet. Raises what the store raises."""
-        if self._writer is not None and self._is_writing:
+        if self._writer is None:
+            return
+        if self._is_writing:
             self._is_ending = True
             await wait_ended(self._writer)
         await self.close()
