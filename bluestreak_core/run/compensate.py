@@ -39,6 +39,7 @@ async def compensate(  # noqa: PLR0917 - the arguments of `Context.compensate`, 
         )
         if retry is not None and not has_real_type(retry, Retry):
             raise InvalidArgument(f"retry {what}", retry, "expected a Retry")
+        frame.check_outside_calls("compensation", step_id)
         frame.use_step(step_id)
         frame.journal.check_can_compensate()
     if not frame.compensations.are_promised:

@@ -38,7 +38,7 @@ class CompensationVerbs(Verbs):
         a compensation right after the step that it undoes, or before it if its arguments are known.
         The first one of a workflow makes one store call, which the workflow's end goes by.
 
-        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`,
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, `UsedInStep`,
         `UsedInTransaction`, and `Unsupported` if the store cannot compensate.
         """
         work = compensate(self._frame, step_id, fn, args, retry, timeout)

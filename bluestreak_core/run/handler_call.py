@@ -154,6 +154,8 @@ class HandlerCall:
             self.exit.close()
             unawaited.close()
             await self.operations.cancel()
+            if self._replay is not None:
+                await self._replay.close()
 
     def _input(self) -> Any:
         workflow, conversion = self._journal.workflow, self._journal.conversion

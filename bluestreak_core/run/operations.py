@@ -206,11 +206,16 @@ class Operations:
             return True
         return self.quiet_for() >= self._grace()
 
-    def _current_task(self) -> asyncio.Task[object] | None:
-        task = asyncio.current_task()
-        if task is not None and task is not self._main and task not in self._branches:
+    def add_branch(self, task: asyncio.Task[Any]) -> None:
+        """Note that a task uses the context, or is about to."""
+        if task is not self._main and task not in self._branches:
             self._branches.add(task)
             task.add_done_callback(self._branches.discard)
+
+    def _current_task(self) -> asyncio.Task[object] | None:
+        task = asyncio.current_task()
+        if task is not None:
+            self.add_branch(task)
         return task
 
     def quiet_for(self) -> timedelta:

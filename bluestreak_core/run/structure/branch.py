@@ -10,13 +10,15 @@ from typing import Any
 from bluestreak_core.concurrency import cancellations, finish_despite_cancel
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
 from bluestreak_core.errors.group import is_abort, is_final_mistake
+from bluestreak_core.run.failure import error_record
 from bluestreak_core.run.frame import Frame
 
 
 async def call_branch(what: str, fn: Callable[..., Any], *args: Any) -> Any:
     """Call the function of a branch, and await what it returns.
 
-    A cancellation that nobody has requested of this task is an error like any other.
+    A cancellation that nobody has requested of this task is an error like any other; so is one that
+    `except Exception` would not catch, such as `SystemExit`, which would end the event loop.
     """
     before = cancellations()
     try:
@@ -25,6 +27,13 @@ async def call_branch(what: str, fn: Callable[..., Any], *args: Any) -> Any:
         if cancellations() > before:
             raise
         raise RuntimeError(f"{what} was cancelled from within") from error
+    except (Exception, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        if is_abort(error):
+            raise
+        recorded = error_record(error)
+        raise RuntimeError(f"{what} raised {recorded.type}: {recorded.message}") from error
 
 
 async def end_branches(tasks: Sequence[asyncio.Task[Any]]) -> None:

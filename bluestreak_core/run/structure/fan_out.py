@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bluestreak_core.argument import has_real_type
 from bluestreak_core.errors.text import counted
 from bluestreak_core.model import ErrorRecord
 from bluestreak_core.run.structure.branch import end_branches
@@ -119,6 +120,10 @@ class FanOut:
         finally:
             self._is_closed = True
             await end_branches(tasks)
+        for task in tasks:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not has_real_type(error, _Over):
+                raise error  # such as a group of an `Abort` and a `KeyboardInterrupt`
 
     async def _work(self, keys: Iterator[str]) -> None:
         for key in keys:

@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from bluestreak_core.argument import check_callable, has_real_type
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.replay import Replay
 from bluestreak_core.run.structure.branch import call_branch, end_branches
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
         for name, branch in branches.items():
             check_callable(f"branch {name!r} of {what}", branch)
         frame.use_step(whole)
+    if frame.replay is not None:
+        return await _explored(frame, frame.replay, whole, branches)
     if frame.is_recorded(whole):
         return await _replayed(what, branches, frame.journal.history.steps[whole])
     ended, looks = await _first(frame, what, branches)
@@ -83,11 +86,34 @@ async def _that_took_a_message(frame: Frame, looks: Mapping[str, str]) -> str | 
     return None
 
 
-async def _replayed(what: str, branches: Mapping[str, Branch], name: Any) -> Winner[Any]:
-    if not has_real_type(name, str) or name not in branches:
-        _refuse(what, branches, name)
-    branch = branches[name]
-    return Winner(name, await call_branch(f"branch {name!r} of {what}", branch))
+async def _replayed(what: str, branches: Mapping[str, Branch], recorded: Any) -> Winner[Any]:
+    name = _winner(what, branches, recorded)
+    return Winner(name, await call_branch(f"branch {name!r} of {what}", branches[name]))
+
+
+async def _explored(
+    frame: Frame, replay: Replay, step_id: str, branches: Mapping[str, Branch]
+) -> Winner[Any]:
+    """Run all branches over their records: the losers have registered compensations, too."""
+    what = f"race {step_id!r}"
+    tasks = await replay.explore(
+        [call_branch(f"branch {name!r} of {what}", branch) for name, branch in branches.items()]
+    )
+    if frame.is_recorded(step_id):
+        name = _winner(what, branches, frame.journal.history.steps[step_id])
+        task = dict(zip(branches, tasks, strict=True))[name]
+        return Winner(name, await replay.outcome(step_id, task))
+    for task in tasks:
+        if task.done():
+            task.result()  # one that raises has ended the race
+            break
+    return await replay.suspend("race", step_id)
+
+
+def _winner(what: str, branches: Mapping[str, Branch], recorded: Any) -> str:
+    if not has_real_type(recorded, str) or recorded not in branches:
+        _refuse(what, branches, recorded)
+    return recorded
 
 
 def _refuse(what: str, branches: Mapping[str, Branch], name: object) -> NoReturn:
