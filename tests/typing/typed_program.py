@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from bluestreak_core import (
     Bluestreak,
+    ChildHandle,
     Client,
     Codec,
     Context,
@@ -109,6 +110,12 @@ async def branching(ctx: Context, input: list[Order]) -> None:
     await ctx.map("wrong", charge, ["book"])  # type: ignore[arg-type]
     await ctx.parallel("wrong", {"a": charge})  # type: ignore[dict-item]
     await ctx.poll("wrong", look, "book", every=60)  # type: ignore[arg-type]
+    await ctx.poll("without", look, BOOK)  # type: ignore[call-arg]
+    await ctx.map("items", charge, 7)  # type: ignore[call-overload]
+    await ctx.map("limit", charge, input, limit="7")  # type: ignore[call-overload]
+    await ctx.race("wrong", a=ask)  # type: ignore[arg-type]
+    await ctx.race("not async", a=lambda: 7)  # type: ignore[arg-type, return-value]
+    ctx.scope(7)  # type: ignore[arg-type]
 
 
 @bluestreak.handler("optional")
@@ -288,6 +295,41 @@ async def answering(client: Client) -> None:
     await client.resolve(7)  # type: ignore[arg-type]
     await client.resolve("token", error=7)  # type: ignore[arg-type]
     await client.beat(7)  # type: ignore[arg-type]
+
+
+@bluestreak.handler("parent")
+async def parent(ctx: Context, input: Order) -> None:
+    assert_type(await ctx.child("buy", buy, input), Receipt)
+    assert_type(await ctx.child("nothing", nothing), list[Size])
+    assert_type(await ctx.child("optional", optional, input, on_parent_end="abandon"), None)
+    assert_type(await ctx.child("by id", "buy", input, workflow_id="buy-7"), Any)
+    assert_type(await ctx.child("method", service.handle, 7), float)
+    handle = await ctx.start_child("started", buy, input)
+    assert_type(handle, ChildHandle[Receipt])
+    assert_type(handle.workflow_id, str)
+    assert_type(await handle.result(), Receipt)
+    assert_type(await ctx.start_child("started by id", "buy"), ChildHandle[Any])
+    await ctx.child("without input", buy)  # type: ignore[arg-type]
+    await ctx.child("wrong input", buy, "book")  # type: ignore[arg-type]
+    await ctx.child("no handler", charge, input)  # type: ignore[arg-type]
+    await ctx.child("end", buy, input, on_parent_end="stop")  # type: ignore[call-overload]
+    await ctx.start_child("wrong input", buy, "book")  # type: ignore[arg-type]
+    await ctx.start_child(7, "buy")  # type: ignore[call-overload]
+
+
+@bluestreak.handler("saga")
+async def saga(ctx: Context, input: Order) -> None:
+    receipt = await ctx.step("charge", charge, input)
+    assert_type(await ctx.compensate("refund", refund, input, receipt), None)
+    await ctx.compensate("pack", partial(pack, input, receipt, gift=True))
+    await ctx.compensate("policy", refund, input, receipt, retry=Retry(), timeout=9)
+    await ctx.compensate("missing", refund, input)  # type: ignore[arg-type]
+    await ctx.compensate("wrong", refund, receipt, input)  # type: ignore[arg-type]
+    await ctx.compensate("called", refund(input, receipt))  # type: ignore[arg-type]
+    await ctx.compensate("retry", refund, input, receipt, retry=3)  # type: ignore[arg-type]
+
+
+async def refund(order: Order, receipt: Receipt) -> None: ...
 
 
 @bluestreak.handler("last")
