@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.run.exit import Park, Release
+
+BRANCHES: ContextVar[tuple[object, ...]] = ContextVar("BRANCHES", default=())
+"""The branches of races that the current task belongs to, outermost first."""
 
 
 class Operation:
@@ -19,6 +23,7 @@ class Operation:
         "_helper",
         "_kind",
         "_operations",
+        "branches",
         "for_child",
         "id",
         "mail",
@@ -49,6 +54,8 @@ class Operation:
         """Whether it is the end of a child that it waits for."""
         self.mail: int | None = None
         """The count of messages at which a wait found nothing; None while it looks."""
+        self.branches = BRANCHES.get() if names else ()
+        """The branches of races that it belongs to, if it is a wait."""
         self._operations = operations
         self._helper: asyncio.Task[object] | None = None
 
@@ -165,12 +172,12 @@ class Operations:
         """Whether an operation waits for messages of this name."""
         return any(name in operation.names for operation in self._pending)
 
-    def looks(self, tasks: Collection[asyncio.Task[Any]]) -> list[Operation]:
-        """The waits of some tasks that look for a message now, and may be taking one."""
+    def looks(self, branch: object) -> list[Operation]:
+        """The waits in a branch of a race that look for a message now, and may be taking one."""
         return [
             found
             for found in self._pending
-            if found.names and found.mail is None and found.task in tasks
+            if found.names and found.mail is None and branch in found.branches
         ]
 
     def name_at(self, task: asyncio.Task[Any]) -> str | None:

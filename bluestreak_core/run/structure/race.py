@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from bluestreak_core.argument import check_callable, has_real_type
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.operations import BRANCHES
 from bluestreak_core.run.replay import Replay
 from bluestreak_core.run.structure.branch import call_branch, end_branches
 
@@ -51,34 +52,39 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
 
 async def _first(
     frame: Frame, what: str, branches: Mapping[str, Branch]
-) -> tuple[Winner[Any], dict[str, str]]:
+) -> tuple[Winner[Any], dict[str, list[str]]]:
     """Run all until one has ended; cancel the losers, and let them end.
 
     Also returns the losers that were cancelled while they looked for a message, by name, with the
     steps that they were to record.
     """
+    marks = {name: object() for name in branches}
     tasks = {
-        name: asyncio.create_task(call_branch(f"branch {name!r} of {what}", branch))
+        name: asyncio.create_task(_call(marks[name], f"branch {name!r} of {what}", branch))
         for name, branch in branches.items()
     }
-    names = {task: name for name, task in tasks.items()}
-    looks: dict[str, str] = {}
+    looks: dict[str, list[str]] = {}
     try:
-        await asyncio.wait(names, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
         name, task = next((name, task) for name, task in tasks.items() if task.done())
         looks = {
-            names[look.task]: look.id
-            for look in frame.operations.looks(names)
-            if look.task in names
+            loser: [look.id for look in frame.operations.looks(mark)]
+            for loser, mark in marks.items()
         }
     finally:
-        await end_branches(tuple(names))
+        await end_branches(tuple(tasks.values()))
     return Winner(name, task.result()), looks
 
 
-async def _that_took_a_message(frame: Frame, looks: Mapping[str, str]) -> str | None:
+async def _call(mark: object, what: str, branch: Branch) -> Any:
+    """Call a branch in a task of its own, which leaves its mark on all that begins in it."""
+    BRANCHES.set((*BRANCHES.get(), mark))
+    return await call_branch(what, branch)
+
+
+async def _that_took_a_message(frame: Frame, looks: Mapping[str, Sequence[str]]) -> str | None:
     """The loser whose last look took a message: it has won, or the message would be lost."""
-    for name, step_id in looks.items():
+    for name, step_id in ((name, step_id) for name, ids in looks.items() for step_id in ids):
         with frame.operations.operation("receive", step_id):
             step = await frame.journal.find_step(step_id)
         if step is not None and step.receipt is not None and not step.receipt.timed_out:
