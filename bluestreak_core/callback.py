@@ -41,6 +41,14 @@ def is_answer_name(name: str) -> bool:
     return name.startswith(_ANSWER)
 
 
+def answered_step(name: str, generation: int) -> str | None:
+    """The id of the step that an answer is for; None for the name of any other message."""
+    if not is_answer_name(name):
+        return None
+    step_id = name.removeprefix(_ANSWER)
+    return step_id.removesuffix(in_generation("", generation))
+
+
 def record_id(step_id: str, number: int) -> str:
     """The id of the step that records a token."""
     return f"{step_id}/token/{number}"
@@ -90,16 +98,17 @@ class CallbackToken:
             place = json.loads(urlsafe_b64decode(f"{encoded}=="))
             workflow_id, step_id, number, generation = place
             check_id("workflow id", workflow_id)
-            check_id("step id", record_id(check_id("step id", step_id), int(number)))
+            check_id("step id", record_id(check_id("step id", step_id), number))
         except (ValueError, TypeError, RecursionError):
             raise InvalidToken from None
-        if not (dot and secret.isascii()):
+        are_numbers = type(number) is int and type(generation) is int  # and no bool
+        if not (dot and secret.isascii() and are_numbers):
             raise InvalidToken
         return cls(
             workflow_id=workflow_id,
             step_id=step_id,
-            number=int(number),
-            generation=int(generation),
+            number=number,
+            generation=generation,
             secret=secret,
         )
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from bluestreak_core.callback import Answer, answered_step, is_answer_name
 from bluestreak_core.errors.text import counted
 from bluestreak_core.model import (
     Attempt,
@@ -136,6 +137,8 @@ def _detail(record: Record | None) -> str:
     match record:
         case Step(receipt=Receipt(message_id=None)):
             detail = ": nothing in time"
+        case Step(output=output, receipt=Receipt(name=str(name))) if is_answer_name(name):
+            detail = _detail_of_answer(Answer.read(output))
         case Step(output=output, receipt=Receipt(name=name)):
             detail = f": {_cut(name)}, {_cut(output)}"
         case Step(output=output):
@@ -151,6 +154,15 @@ def _detail(record: Record | None) -> str:
         case ClaimEntry(after_crash=True):
             detail = ", since a lease had run out"
     return detail
+
+
+def _detail_of_answer(answer: Answer) -> str:
+    """What the callback of a step has got."""
+    if answer.missing is not None:
+        return f": no {answer.missing.value} in time"
+    if answer.error is not None:
+        return f": error {_cut(answer.error)}"
+    return f": answer {_cut(answer.payload)}"
 
 
 def _detail_of_attempt(attempt: Attempt) -> str:
@@ -267,16 +279,21 @@ def _family(children: Sequence[WorkflowSummary]) -> Iterator[str]:
         yield f"    and {len(children) - _CHILDREN_SHOWN} more"
 
 
-def _awaited(name: str) -> str:
-    """What a workflow waits for: a message, or the end of a child."""
+def _awaited(name: str, generation: int) -> str:
+    """A message, the end of a child or the answer of a callback that a workflow waits for."""
     child_id = child_of_name(name)
-    return _cut(name) if child_id is None else f"child {_cut(child_id)}"
+    if child_id is not None:
+        return f"child {_cut(child_id)}"
+    step_id = answered_step(name, generation)
+    return _cut(name) if step_id is None else f"callback {_cut(step_id)}"
 
 
 def _state(workflow: Workflow) -> str:
     match workflow.status:
         case Status.IDLE if workflow.waiting_for:
-            names = " or ".join(map(_awaited, workflow.waiting_for))
+            names = " or ".join(
+                _awaited(name, workflow.generation) for name in workflow.waiting_for
+            )
             until = (
                 "" if workflow.timeout_at >= FOREVER else f" until {_shown(workflow.timeout_at)}"
             )

@@ -335,7 +335,10 @@ class TransitionRefused(StateError):
         self.event = event
 
     def __str__(self) -> str:
-        return f"workflow {self.workflow_id!r}: '{self.event}' is refused while '{self.status}'"
+        refused = f"workflow {self.workflow_id!r}: '{self.event}' is refused while '{self.status}'"
+        if self.status != "compensated":
+            return refused
+        return f"{refused}: its steps are undone, so fork it with before=, or start a new workflow"
 
 
 class ClaimLost(StateError):

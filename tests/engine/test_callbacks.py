@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import urlsafe_b64encode
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -40,6 +41,17 @@ from tests.engine.arrange import (
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 NAME = "callback/approve"
+
+
+NOT_MADE_HERE = [
+    *('["w","approve",1,"x"]', '["w","approve",1,null]', '["w","approve",1,[]]'),
+    *('["w","approve",Infinity,0]', '["w","approve",1,Infinity]', '["w","approve",1.5,0]'),
+    *('["w","approve","1",0]', '["w","approve",true,0]', '["w","approve",1,false]'),
+]
+
+
+def _encoded(place: str) -> str:
+    return urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
 class Desk:
@@ -89,12 +101,12 @@ async def test_a_workflow_is_parked_until_it_is_answered(fleet: Fleet, desk: Des
         await bluestreak.start("w", "h")
         await fleet.store.until_returned("park_until_message")
         assert (await workflow_of(bluestreak)).waiting_for == (NAME,)
+        first_line = str(await bluestreak.describe("w")).splitlines()[0]
+        assert first_line.endswith(": waiting for callback 'approve'")
         await bluestreak.resolve(desk.token, "yes")
         assert await bluestreak.wait("w") == "yes"
     assert len(desk.tokens) == 1
-    assert "'approve': 'callback/approve', {'payload': 'yes'}" in str(
-        await bluestreak.describe("w")
-    )
+    assert "received 'approve': answer 'yes'" in str(await bluestreak.describe("w"))
 
 
 @pytest.mark.asyncio
@@ -117,6 +129,8 @@ async def test_an_error_is_raised_and_raised_again_in_each_replay(fleet: Fleet, 
         answered = await bluestreak.resolve(desk.token, error="out of\npaper")
         assert answered == Resolution(is_first=True, error="out of\npaper")
         assert await bluestreak.wait("w") == "compensated"
+    described = str(await bluestreak.describe("w"))
+    assert r"received 'approve': error 'out of\npaper'" in described
     assert [failed.args for failed in seen] == [("w", "approve", "out of\npaper")] * 3
     assert str(seen[0]) == r"workflow 'w': callback 'approve' failed: out of\npaper"
 
@@ -214,6 +228,7 @@ async def test_a_token_that_belongs_to_no_callback_is_refused(fleet: Fleet, desk
         "bnVsbA.x",
         "WzEsMl0.x",
         "WyIiLCIiLDFd.x",
+        *(f"{_encoded(place)}.{secret}" for place in NOT_MADE_HERE),
     ]
     for token in wrong:
         for call in (bluestreak.resolve(token, "forged"), bluestreak.beat(token)):
@@ -397,6 +412,27 @@ async def test_a_callback_times_out(fleet: Fleet, clock: ManualClock, desk: Desk
             await call
     assert await unread(fleet.store) == []
     assert len(desk.tokens) == 1
+
+
+def test_a_description_names_the_callback_in_each_generation_and_that_nobody_answered(
+    desk: Desk,
+) -> None:
+    async def handle(ctx: Context, number: int) -> None:
+        await ctx.callback("approve", desk.take, timeout=DAY)
+        await ctx.restart(number + 1)
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h", 1)
+        env.advance(HOUR)
+        env.resolve(desk.token, "yes")
+        env.advance(HOUR)
+        first_line = str(env.call(env.bluestreak.describe("w"))).splitlines()[0]
+        assert ": waiting for callback 'approve' until " in first_line
+        env.advance(DAY)
+        assert env.outcome("w").status is Status.ABORTED
+        described = str(env.call(env.bluestreak.describe("w")))
+        assert "received 'approve': no answer in time" in described
 
 
 @pytest.mark.asyncio

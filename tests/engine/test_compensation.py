@@ -225,7 +225,7 @@ async def test_what_has_compensated_is_not_retried(fleet: Fleet) -> None:
             with pytest.raises(TransitionRefused, match=f"'{name}' is refused while 'stopping'"):
                 await change("w")
         await _ended(fleet, shop)
-        with pytest.raises(TransitionRefused, match="'retry' is refused while 'compensated'"):
+        with pytest.raises(TransitionRefused, match="while 'compensated': its steps are undone"):
             await client.retry("w")
 
 
