@@ -27,7 +27,7 @@ from bluestreak_core.store import SupportsMessages
 class Resolution:
     """The answer of a callback that counts: a payload as it is stored, or an error.
 
-    `is_first` says that the call of `resolve` that returned this has given it.
+    `is_first` is True if it was given by the call of `resolve` that returned this.
     """
 
     is_first: bool

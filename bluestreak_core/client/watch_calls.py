@@ -24,11 +24,11 @@ class WatchCalls:
         return await self._watching.published(workflow_id, name, default)
 
     def watch(self, workflow_id: str, *, pause: Duration = 0.5) -> AsyncIterator[Published]:
-        """What a workflow publishes: what is there already, and then each change, until its end.
+        """Yield the values that a workflow has published, then each change, until its end.
 
-        It looks at the workflow every `pause`, in seconds or as a `timedelta`, and at once when it
-        ends. Of several values of one name in between it shows the last one. Callers in one
-        process share their looks.
+        It polls every `pause`, in seconds or as a `timedelta`, and notices the end at once. Of
+        several values of one name in between it yields the last one. Callers in one process share
+        their queries.
 
         Raises `InvalidId`, `InvalidDuration`, `NotInitialised` and `Unsupported` at once;
         `WorkflowNotFound`, `WrongEventLoop` and the store's errors during iteration.

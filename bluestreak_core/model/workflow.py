@@ -24,7 +24,7 @@ class ClaimEntry:
 
 
 class OnParentEnd(StrEnum):
-    """What becomes of a child whose parent ends before it."""
+    """Whether a child is cancelled if its parent ends first."""
 
     CANCEL = "cancel"
     ABANDON = "abandon"
@@ -32,7 +32,7 @@ class OnParentEnd(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parent:
-    """The workflow that has started another one. `created_at` tells it from a later namesake."""
+    """The workflow that has started another one; `created_at` excludes later namesakes."""
 
     workflow_id: str
     created_at: datetime | None

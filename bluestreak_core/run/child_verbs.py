@@ -76,8 +76,8 @@ class ChildVerbs(Verbs):
           function is annotated to return; for an id, it is as stored.
         - `workflow_id`: the child's id, by default `"{workflow_id}/{step_id}"`, and after restarts
           that and their number: `sub-7/bill#2`.
-        - `on_parent_end`: what becomes of a child that is still there when this workflow ends, in
-          whatever way. `"cancel"` cancels it and its own children; with `"abandon"` it goes on.
+        - `on_parent_end`: if this workflow ends first, in any way, `"cancel"` cancels the child and
+          its own children; with `"abandon"` the child goes on.
 
         A child that is aborted or cancelled raises `ChildFailed` here, in this run and in each
         later one. If the handler does not catch it, this workflow is aborted. A child that is

@@ -27,16 +27,16 @@ class CompensationVerbs(Verbs):
     ) -> Coroutine[Any, Any, None]:
         """Register `fn(*args)` to be called if the workflow is aborted or cancelled.
 
-        Then what was registered is called in reverse order, before the workflow ends: wherever the
-        workflow was, in any worker, and over crashes. Each is recorded as a step, with a policy as
-        in `step`; `retry` is `Retry()` by default, which is three attempts. One that is given up is
-        recorded and logged as an error, and the others are called. If the workflow finishes,
-        nothing is called.
+        Then the registered functions are called in reverse order, before the workflow ends:
+        wherever the workflow was, in any worker, and over crashes. Each is recorded as a step, with
+        a policy as in `step`; `retry` is `Retry()` by default, which is three attempts. One that is
+        given up is recorded and logged as an error, and the others are called. If the workflow
+        finishes, nothing is called.
 
         Functions cannot be stored. So the worker that compensates replays the handler over its
-        records, up to what is not recorded, and calls what it has registered on the way. Register
-        a compensation right after the step that it undoes, or before it if its arguments are known.
-        The first one of a workflow makes one store call, which the workflow's end goes by.
+        records, up to the first call without one, and calls what was registered on the way.
+        Register a compensation right after the step that it undoes, or before it if its arguments
+        are known. The first one of a workflow makes one store call.
 
         Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, `UsedInStep`,
         `UsedInTransaction`, and `Unsupported` if the store cannot compensate.

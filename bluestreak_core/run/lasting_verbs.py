@@ -14,12 +14,12 @@ class LastingVerbs(Verbs):
     """Shows how far a workflow is, and starts it over; a part of `Context`."""
 
     def publish(self, name: str, value: Any, /) -> Coroutine[Any, Any, None]:
-        """Show a value under a name to all who ask by `published` or `watch`.
+        """Show a value under a name; `published` and `watch` read it.
 
         The latest value of each name is kept with the workflow, also after its end. This returns at
         once: the value is written at most 0.1 s later, unless the worker dies first. Of several
-        values in that time the last one is written. All that a run has published is written before
-        the run ends, however it ends.
+        values in that time the last one is written. Everything that a run has published is written
+        before the run ends, however it ends.
 
         A later run of the handler publishes nothing that an earlier one has published: it counts
         the values of each name. So publish in the handler, and not in a step.
@@ -40,7 +40,7 @@ class LastingVerbs(Verbs):
         failures. A worker calls the handler with the new input.
 
         For workflows without an end, such as a subscription: each run reads all records, so a
-        handler that loops for years would become slow. Carry over in the input what the next
+        handler that loops for years would become slow. Put into the input all that the next
         generation has to know.
 
         Messages that were not received stay in the mailbox; published values stay as well. The

@@ -120,11 +120,11 @@ class StructureVerbs(Verbs):
         place from 0 by default. If items may come or go between two runs, give them keys.
 
         Returns the results in the order of the items. The first failure cancels the other calls,
-        and is raised in an `ExceptionGroup`, with others that came at the same time. What is
-        recorded by then stays so: the next run calls the others.
+        and is raised in an `ExceptionGroup`, with others that came at the same time. Recorded items
+        stay recorded: the next run calls only the others.
 
-        With `tolerate` or `enough`, returns `Outcomes` instead, which say what has become of each
-        item. That is recorded, so later runs get the same.
+        With `tolerate` or `enough`, returns `Outcomes` instead, with the value or the error of each
+        item. They are recorded, so later runs get the same.
 
         - `tolerate`: how many items may fail; a float is a share of them, from 0.0 to 1.0. If more
           fail, the rest is skipped. An item has failed after the last attempt of `retry`, or after
@@ -185,9 +185,8 @@ class StructureVerbs(Verbs):
         """Run named branches at the same time: `{"acme": ask_acme, "globex": ask_globex}`.
 
         Each function is called with a context of the scope `{step_id}/{name}`, and may use all of
-        its verbs. What it returns is recorded as the step `{step_id}/{name}`; from then on, the
-        function is not called again. Until then, each run calls it from the top, as it does a
-        handler.
+        its verbs. Its result is recorded as the step `{step_id}/{name}`; from then on, the
+        function is not called again. Until then, each run calls it from the top, like a handler.
 
         Returns the results by name. Failures, `tolerate` and `enough` are as in `map`; `limit` is
         how many branches run at once, by default all of them.
@@ -210,9 +209,9 @@ class StructureVerbs(Verbs):
     ) -> Coroutine[Any, Any, Winner[T]]:
         """Run named branches; return the name and the value of the first one that ends.
 
-        Who has won is recorded as a step. The others are cancelled, and have ended when this
-        returns. A later run calls the winner's function only, so what that returns has to come
-        from steps, naps and messages. What a loser has recorded stays so.
+        The winner's name is recorded as a step. The others are cancelled, and have ended when this
+        returns. A later run calls only the winner's function, so its result has to come from steps,
+        naps and messages. The records of the losers stay.
 
         If a branch raises before one has returned, the others are cancelled, and its error is
         raised here. That is not recorded. If several end at the same time, the first one in the

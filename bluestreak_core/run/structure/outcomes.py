@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class BranchStatus(StrEnum):
-    """What has become of a branch."""
+    """How a branch has ended."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -33,7 +33,7 @@ class EndedBy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchOutcome(Generic[T]):
-    """What has become of one branch.
+    """How one branch has ended.
 
     `value` is set if it succeeded, `error` if it failed. A skipped branch has not run to its end:
     enough others had succeeded, or too many had failed.
@@ -47,12 +47,12 @@ class BranchOutcome(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes(Sequence[BranchOutcome[T]]):
-    """What has become of all branches, in their order."""
+    """How all branches have ended, in their order."""
 
     ended_by: EndedBy
     outcomes: tuple[BranchOutcome[T], ...]
     exceptions: Mapping[str, Exception] = field(repr=False, compare=False)
-    """What `results` raises, by key."""
+    """The errors that `results` raises, by key."""
 
     @property
     def succeeded(self) -> Sequence[BranchOutcome[T]]:

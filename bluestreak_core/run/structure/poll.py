@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T]):
-    """What the function of a `poll` returns to end it, with the result."""
+    """The value that the function of a `poll` returns to end it, with the result."""
 
     value: T
 
