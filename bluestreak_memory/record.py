@@ -145,6 +145,7 @@ class Record:
 
         Attempts are not copied: the fork has its own.
         """
+        machine.check_fork(self.workflow, before)
         kept = self._recorded_before(before)
         failed = self.workflow.failed_steps
         given_up = tuple(step for step in failed if (FailedStep, step.step_id) in kept)

@@ -24,7 +24,7 @@ _LATE = timedelta(seconds=1)
 """By how much the clock of another process may differ from ours."""
 
 
-_DECIDING = (wf.WORKFLOW_ID, wf.STATUS, wf.PRUNED_AT, wf.FORKING, wf.COMPENSATES)
+_DECIDING = (wf.WORKFLOW_ID, wf.STATUS, wf.PRUNED_AT, wf.FORKING, wf.COMPENSATES, wf.OUTCOME)
 """What decides whether a transition is refused."""
 
 
@@ -100,5 +100,5 @@ def _refusing(found: Document, event: Transition) -> str | None:
     status = found.get(wf.STATUS)
     if status not in machine.sources(event):
         return str(status)
-    is_over = event is Transition.RETRY and found.get(wf.COMPENSATES) is True
+    is_over = event is Transition.RETRY and found.get(wf.OUTCOME) is not None
     return machine.COMPENSATED if is_over else None

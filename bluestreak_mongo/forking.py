@@ -97,6 +97,7 @@ async def _fork(
 ) -> bool:
     found = await _find_source(database, workflow_id)
     source = wf.to_workflow(found)
+    machine.check_fork(source, before)
     part = await _part(database, source, before)
     given_up = await _given_up(database, source, before, part)
     forked = machine.fork(source, new_id, now, given_up)

@@ -22,6 +22,8 @@ from bluestreak_core.model import NewMessage, Status
 from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.store import SupportsMessages
 
+_STOPPED = (Status.ABORTED, Status.CANCELLED, Status.STOPPING, Status.COMPENSATING)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
@@ -95,9 +97,12 @@ class Resolving:
             raise InvalidToken
 
     async def _has_been_stopped(self, called: CallbackToken) -> bool:
-        """Whether the workflow has ended without a result. It would take the answer for a retry."""
+        """Whether the workflow has ended without a result, or is about to.
+
+        It would take the answer for a retry.
+        """
         standing = await self._store.get("resolve()").find_standing(called.workflow_id)
-        return standing is not None and standing.status in (Status.ABORTED, Status.CANCELLED)
+        return standing is not None and standing.status in _STOPPED
 
 
 async def _first_answer(store: SupportsMessages, called: CallbackToken) -> Answer | None:

@@ -12,6 +12,7 @@ from bluestreak_core.machine.change import MAX_CLAIM_LOG, Change
 from bluestreak_core.machine.decision import (
     adopt,
     beat,
+    check_fork,
     claim,
     control,
     control_change,
@@ -86,6 +87,7 @@ __all__ = [
     "adopt",
     "beat",
     "change",
+    "check_fork",
     "claim",
     "claimable",
     "claiming",

@@ -349,7 +349,7 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
                     set={**taken.set, **anew},
                     clear=taken.clear + forgotten,
                     add={**taken.add, "retries": 1},
-                    when={"compensates": False},
+                    when={"outcome": None},
                 ),
             )
         case Transition.PAUSE:

@@ -54,6 +54,12 @@ def create(new: NewWorkflow) -> Workflow:
     )
 
 
+def check_fork(workflow: Workflow, before: str | None) -> None:
+    """Raise `TransitionRefused` for all records of a workflow whose effects are undone."""
+    if before is None and workflow.outcome is not None:
+        raise TransitionRefused(workflow.workflow_id, COMPENSATED, "fork")
+
+
 def fork(
     workflow: Workflow, new_id: str, now: datetime, given_up: tuple[FailedStep, ...]
 ) -> Workflow:

@@ -16,6 +16,8 @@ class SupportsForks(Protocol):
         Copy the steps, naps and given-up steps that were recorded before the step `before`, or all
         of them if that is None. Do not copy failed attempts.
 
+        Raise what `machine.check_fork` raises.
+
         Return False, and change nothing, if the new id exists. Raise `WorkflowNotFound`, or
         `StepNotRecorded` if `before` is neither recorded nor given up.
 

@@ -32,6 +32,7 @@ from bluestreak_core.testing.contract.arrange import (
     SECOND,
     begun,
     claimed,
+    failure,
     found,
     new,
 )
@@ -288,6 +289,26 @@ class CompensationContract(Rules):
         assert await found(store, "w") == before
 
     @rule("#compensation", SupportsCompensation)
+    async def test_what_has_compensated_is_not_forked_with_all_of_its_records(
+        self, store: Compensating
+    ) -> None:
+        await store.end_compensated(await compensating(store), LATER)
+        forking = require(store, SupportsForks, "fork")
+        with pytest.raises(TransitionRefused) as refused:
+            await forking.fork("w", "fork", None, LATER)
+        assert refused.value.status == machine.COMPENSATED
+        assert await store.find_workflow("fork") is None
+
+    @rule("#compensation", SupportsCompensation)
+    async def test_what_another_library_has_aborted_may_be_retried(
+        self, store: Compensating
+    ) -> None:
+        claim = await promised(store)
+        await store.fail(claim, failure(None), LATER)
+        await store.control("w", Transition.RETRY, LATER)
+        assert (await found(store, "w")).status is Status.IDLE
+
+    @rule("#compensation", SupportsCompensation)
     async def test_a_finished_workflow_forgets_nothing_that_it_has_promised(
         self, store: Compensating
     ) -> None:
@@ -323,9 +344,11 @@ class CompensationContract(Rules):
 
     @rule("SupportsForks.fork", SupportsForks, SupportsCompensation)
     async def test_a_fork_has_promised_nothing(self, store: Compensating) -> None:
-        await stopped(store)
+        claim = await promised(store)
+        await store.save_step(claim, "s", 1, NOW)
+        await store.give_up(claim, ERROR, LATER)
         forks = require(store, SupportsForks, "fork()")
-        await forks.fork("w", "fork", None, LATER)
+        await forks.fork("w", "fork", "s", LATER)
         fork = await found(store, "fork")
         assert (fork.compensates, fork.outcome, fork.stopped_at) == (False, None, None)
 
