@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from bluestreak_core import machine
@@ -14,6 +15,7 @@ from bluestreak_core.model import (
     Attempt,
     Claim,
     ClaimRequest,
+    ErrorRecord,
     FailedStep,
     Failure,
     History,
@@ -21,29 +23,30 @@ from bluestreak_core.model import (
     NewMessage,
     NewWorkflow,
     NoMessage,
+    Published,
     Receipt,
     Status,
     Step,
     Workflow,
 )
-from bluestreak_core.store import PlainRules
+from tests.model.families import Families
+from tests.model.state import stored
 
-_RULES = PlainRules()
+
+class Undecided(Enum):
+    """What a caller gets is up to the store: its claim, or an outcome of its own."""
+
+    UNDECIDED = "undecided"
 
 
-class Reference:
+UNDECIDED = Undecided.UNDECIDED
+
+
+class Reference(Families):
     """The calls of the Store protocol, except that it is told what a store has claimed."""
 
-    def __init__(self) -> None:
-        self.workflows: dict[str, Workflow] = {}
-        self.steps: dict[tuple[str, str], Step] = {}
-        self.naps: dict[tuple[str, str], Nap] = {}
-        self.attempts: dict[tuple[str, str, int, int], Attempt] = {}
-        self.messages: dict[tuple[str, str], NewMessage] = {}
-        """In the order in which they were sent."""
-
     def create(self, new: NewWorkflow) -> bool:
-        value = _stored(new.input, f"input of workflow {new.workflow_id!r}")
+        value = stored(new.input, f"input of workflow {new.workflow_id!r}")
         if new.workflow_id in self.workflows:
             return False
         self._put(machine.create(replace(new, input=value)))
@@ -51,7 +54,7 @@ class Reference:
 
     def create_many(self, new: Sequence[NewWorkflow]) -> list[bool]:
         for one in new:
-            _stored(one.input, f"input of workflow {one.workflow_id!r}")
+            stored(one.input, f"input of workflow {one.workflow_id!r}")
         return [self.create(one) for one in new]
 
     def control(
@@ -65,7 +68,7 @@ class Reference:
 
     def send(self, message: NewMessage) -> bool:
         what = f"payload of message {message.name!r} to workflow {message.workflow_id!r}"
-        payload = _stored(message.payload, what)
+        payload = stored(message.payload, what)
         workflow = self.workflows.get(message.workflow_id)
         key = (message.workflow_id, message.message_id)
         if workflow is None:
@@ -80,30 +83,45 @@ class Reference:
 
     def receive(
         self, claim: Claim, step_id: str, names: Collection[str], now: datetime, *, give_up: bool
-    ) -> Step | NoMessage:
+    ) -> Step | NoMessage | Undecided:
+        if not self._is_of(claim):
+            return UNDECIDED
         key = (claim.workflow_id, step_id)
-        if key in self.steps:
-            return self.steps[key]
-        taken = {step.receipt and step.receipt.message_id for step in self._steps(key[0])}
-        unread = (
-            message
-            for message in self.messages.values()
-            if message.workflow_id == claim.workflow_id
-            and message.name in names
-            and message.message_id not in taken
-        )
-        first = next(unread, None)
-        if first is None and not give_up:
-            return NoMessage(mail=self.workflows[claim.workflow_id].mail)
-        self.steps[key] = Step(
-            workflow_id=claim.workflow_id,
-            step_id=step_id,
-            output=None if first is None else first.payload,
-            saved_at=now,
-            receipt=Receipt.of(first),
-        )
-        self._count_progress(claim)
+        if key not in self.steps:
+            first = next(self._unread(claim.workflow_id, names), None)
+            if first is None and not give_up:
+                return NoMessage(mail=self.workflows[claim.workflow_id].mail)
+            self.steps[key] = Step(
+                workflow_id=claim.workflow_id,
+                step_id=step_id,
+                output=None if first is None else first.payload,
+                saved_at=now,
+                receipt=Receipt.of(first),
+            )
+            self._count_progress(claim)
+        self._note_receipt(claim, self.steps[key].receipt)
         return self.steps[key]
+
+    def _unread(self, workflow_id: str, names: Collection[str]) -> Iterator[NewMessage]:
+        taken = {step.receipt and step.receipt.message_id for step in self._steps(workflow_id)}
+        for key, message in self.messages.items():
+            is_unread = key not in self.forgotten and message.message_id not in taken
+            if message.workflow_id == workflow_id and message.name in names and is_unread:
+                yield message
+
+    def _note_receipt(self, claim: Claim, receipt: Receipt | None) -> None:
+        if receipt is not None and receipt.message_id is not None:
+            known = self.receipts.setdefault(_generation(claim), {})
+            before = known.get(receipt.message_id, False)
+            known[receipt.message_id] = before or self._in_force(claim)
+
+    def received(self, claim: Claim, *, all_: bool) -> list[str]:
+        """The messages of which the holder of a claim may know that they were received.
+
+        Those that an owner has received it knows; those that a stale run has, perhaps.
+        """
+        known = self.receipts.get(_generation(claim), {})
+        return sorted(message_id for message_id, owned in known.items() if owned or all_)
 
     def park_until_message(
         self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
@@ -128,7 +146,7 @@ class Reference:
         ]
         return sorted(due, key=lambda workflow: workflow.timeout_at)
 
-    def adopt(self, claims: Sequence[Claim], worker: str, now: datetime, lease: timedelta) -> None:
+    def grant(self, claims: Sequence[Claim], worker: str, now: datetime, lease: timedelta) -> None:
         """Claim what a store has claimed, all of which must have been due."""
         for claim in claims:
             before = self.workflows[claim.workflow_id]
@@ -140,7 +158,12 @@ class Reference:
             self._put(after)
 
     def history(self, claims: Sequence[Claim]) -> Mapping[str, History]:
-        return {claim.workflow_id: self._history(claim.workflow_id) for claim in claims}
+        """What is theirs; what others get, who have nothing to run any more, is up to the store."""
+        ours = list(filter(self._is_of, claims))
+        for claim in filter(self._in_force, ours):
+            for step in self._steps(claim.workflow_id):
+                self._note_receipt(claim, step.receipt)
+        return {claim.workflow_id: self._history(claim.workflow_id) for claim in ours}
 
     def renew(self, claims: Sequence[Claim], now: datetime, lease: timedelta) -> list[Claim]:
         ours = [claim for claim in claims if self._in_force(claim)]
@@ -152,7 +175,9 @@ class Reference:
 
     def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
-        value = _stored(output, what)
+        value = stored(output, what)
+        if not self._is_of(claim):
+            return UNDECIDED
         key = (claim.workflow_id, step_id)
         if key not in self.steps:
             self.steps[key] = Step(
@@ -161,7 +186,11 @@ class Reference:
             self._count_progress(claim)
         return self.steps[key].output
 
-    def save_nap(self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime) -> datetime:
+    def save_nap(
+        self, claim: Claim, nap_id: str, wake_up_at: datetime, now: datetime
+    ) -> datetime | Undecided:
+        if not self._is_of(claim):
+            return UNDECIDED
         key = (claim.workflow_id, nap_id)
         if key not in self.naps:
             self.naps[key] = Nap(
@@ -170,7 +199,9 @@ class Reference:
             self._count_progress(claim)
         return self.naps[key].wake_up_at
 
-    def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
+    def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt | Undecided:
+        if not self._is_of(claim):
+            return UNDECIDED
         key = (claim.workflow_id, attempt.step_id, attempt.round, attempt.number)
         if key not in self.attempts:
             self.attempts[key] = attempt
@@ -178,9 +209,7 @@ class Reference:
         return self.attempts[key]
 
     def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        workflow = self.workflows[claim.workflow_id]
-        if not self._in_force(claim):
-            raise machine.lost(workflow, claim)
+        workflow = self._held(claim)
         if failed.step_id not in {other.step_id for other in workflow.failed_steps}:
             self._put(machine.fail_step(workflow, failed))
 
@@ -195,7 +224,7 @@ class Reference:
             self._put(machine.release(workflow, now))
 
     def finish(self, claim: Claim, result: Any, now: datetime) -> None:
-        value = _stored(result, f"result of workflow {claim.workflow_id!r}")
+        value = stored(result, f"result of workflow {claim.workflow_id!r}")
         for workflow in self._to_end(claim, Transition.FINISH):
             self._put(machine.finish(workflow, value, now))
 
@@ -203,43 +232,40 @@ class Reference:
         for workflow in self._to_end(claim, machine.failure_transition(failure)):
             self._put(machine.fail(workflow, failure, now))
 
-    # What the calls above share ----------------------------------------------------------------
+    def restart(self, claim: Claim, input: Any, received: Collection[str], now: datetime) -> None:
+        value = stored(input, f"input of workflow {claim.workflow_id!r}")
+        for workflow in self._to_end(claim, Transition.RESTART):
+            self._put(machine.restart(workflow, value, now))
+            self.forgotten |= {(claim.workflow_id, message_id) for message_id in received}
+            self._forget(claim.workflow_id)
 
-    def _put(self, workflow: Workflow) -> None:
-        self.workflows[workflow.workflow_id] = workflow
+    # Compensating ------------------------------------------------------------------------------
 
-    def _in_force(self, claim: Claim) -> bool:
-        return machine.in_force(self.workflows[claim.workflow_id], claim)
+    def promise(self, claim: Claim) -> None:
+        self._put(machine.promise(self._held(claim)))
 
-    def _count_progress(self, claim: Claim) -> None:
-        if self._in_force(claim):
-            self._put(machine.progress(self.workflows[claim.workflow_id]))
+    def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
+        for workflow in self._to_end(claim, Transition.GIVE_UP):
+            self._put(machine.give_up(workflow, error, now))
 
-    def _to_end(self, claim: Claim, event: Transition) -> Iterator[Workflow]:
-        """The workflow, if it is to be moved; nothing for a repeat."""
-        workflow = self.workflows[claim.workflow_id]
-        if self._in_force(claim):
-            yield workflow
-        elif not machine.has_ended_by(workflow, claim, event):
-            raise machine.lost(workflow, claim)
+    def hand_over(self, claim: Claim, now: datetime) -> None:
+        workflow = self.workflows.get(claim.workflow_id)
+        if workflow is not None and machine.was_stopped(workflow, claim):
+            self._put(machine.hand_over(workflow, now))
 
-    def _steps(self, workflow_id: str) -> list[Step]:
-        return [step for step in self.steps.values() if step.workflow_id == workflow_id]
+    def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
+        for workflow in self._to_end(claim, Transition.POSTPONE):
+            self._put(machine.postpone(workflow, wake_up_at))
 
-    def _history(self, workflow_id: str) -> History:
-        steps = self._steps(workflow_id)
-        return History(
-            steps={step.step_id: step.output for step in steps},
-            receipts={step.step_id: step.receipt for step in steps if step.receipt is not None},
-            naps={
-                n.nap_id: n.wake_up_at for n in self.naps.values() if n.workflow_id == workflow_id
-            },
-            attempts=machine.latest_attempts(
-                [one for one in self.attempts.values() if one.workflow_id == workflow_id],
-                self.workflows[workflow_id].retries,
-            ),
-        )
+    def end_compensated(self, claim: Claim, now: datetime) -> None:
+        for workflow in self._to_end(claim, machine.end_transition(claim.workflow.outcome)):
+            self._put(machine.end_compensated(workflow, now))
+
+    # Publishing --------------------------------------------------------------------------------
+
+    def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        self._put(machine.publish(self._held(claim), tuple(published)))
 
 
-def _stored(value: object, what: str) -> Any:
-    return _RULES.round_trip(value, what)[0]
+def _generation(claim: Claim) -> tuple[str, datetime | None, int]:
+    return claim.workflow_id, claim.workflow.created_at, claim.workflow.generation

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from pymongo import AsyncMongoClient, MongoClient
 
@@ -16,7 +16,9 @@ from bluestreak_core import machine
 from bluestreak_core.testing import ManualClock
 from bluestreak_memory import MemoryStore
 from bluestreak_mongo import MongoStore
-from tests.model.comparison import RIVALS, WORKERS, Comparison, Rivalry, Subject
+from tests.model.call import RIVALS, WORKERS
+from tests.model.comparison import Comparison, Rivalry
+from tests.model.subject import Subject
 
 EXAMPLES = int(os.environ.get("BLUESTREAK_MODEL_EXAMPLES", "0"))
 """How many to try instead of the few that are the same each time."""
@@ -31,6 +33,7 @@ def _run(comparison: Callable[[], Comparison], examples: int) -> None:
         max_examples=EXAMPLES or examples,
         stateful_step_count=40,
         derandomize=not EXAMPLES,
+        phases=list(Phase) if EXAMPLES else [Phase.generate],  # to shrink takes minutes
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
