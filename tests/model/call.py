@@ -75,7 +75,7 @@ RECORDING = st.one_of(
 )
 ENDING = st.one_of(
     st.tuples(st.just("park"), SPAN),
-    st.tuples(st.just("park_until_message"), SPAN, NAMES, st.integers(0, 3)),
+    st.tuples(st.just("park_until_message"), SPAN, NAMES, st.none() | st.integers(0, 3)),
     st.tuples(st.just("release")),
     st.tuples(st.just("fail"), SPAN | st.none()),
     st.tuples(st.just("finish"), VALUE),

@@ -34,11 +34,12 @@ from tests.model.call import (
     Move,
 )
 from tests.model.calling import back
+from tests.model.compensations import Compensations
 from tests.model.relatives import Relatives
 
 
-class Comparison(Relatives):
-    """What the protocol and the powers ask for, apart from what concerns relatives."""
+class Comparison(Relatives, Compensations):
+    """Adds the calls of the protocol, and of the other powers."""
 
     @initialize(lease=LEASE)
     def begin(self, lease: timedelta) -> None:

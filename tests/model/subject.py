@@ -52,6 +52,8 @@ class Subject:
 
     def call_of(self, move: Move, claim: Claim, now: datetime) -> Call:
         """A call under a claim, with what its holder may know."""
+        if move[0] == "park_until_message" and move[-1] is None:
+            move = (*move[:-1], self.reference.find_mail(claim.workflow_id))
         if move[0] == "restart":
             *start, all_ = move
             move = (*start, self.reference.received(claim, all_=all_))
