@@ -232,6 +232,30 @@ class GenerationContract(Rules):
         assert await all_received(store, claim, PAID) == ["m2", "m3"]
 
     @rule("SupportsRestart.restart", SupportsMessages)
+    async def test_a_message_that_the_last_one_has_passed_over_is_received(
+        self, store: _Messaging
+    ) -> None:
+        stale, owner = await superseded(store, "w")
+        for message_id in ("m1", "m2"):
+            await store.send(message(message_id))
+        assert id_of(await received(store, stale, "s")) == "m1"
+        assert id_of(await received(store, owner, "t")) == "m2"
+        await store.restart(owner, None, ["m2"], LATER)
+        (claim,) = await claims_at(store, LATER)
+        assert await all_received(store, claim, PAID) == ["m1"]
+
+    @rule("#stale-callers", SupportsRestart, SupportsMessages)
+    async def test_a_stale_restart_leaves_the_mailbox_alone(self, store: _Messaging) -> None:
+        stale, owner = await superseded(store, "w")
+        await store.send(message("m1"))
+        assert id_of(await received(store, stale, "s")) == "m1"
+        await store.restart(owner, None, (), LATER)
+        with pytest.raises(ClaimLost):
+            await store.restart(stale, None, ["m1"], LATER)
+        (claim,) = await claims_at(store, LATER)
+        assert await all_received(store, claim, PAID) == ["m1"]
+
+    @rule("SupportsRestart.restart", SupportsMessages)
     async def test_a_restarted_workflow_waits_and_is_woken(self, store: _Messaging) -> None:
         claim = await waiting(store, "w")
         await store.send(message("m1"))
