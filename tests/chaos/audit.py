@@ -12,9 +12,10 @@ from datetime import timedelta
 
 from bluestreak_core import Status
 from bluestreak_core.machine import TRANSITIONS
-from tests.chaos import control_audit, mail_audit
+from tests.chaos import control_audit, mail_audit, story_audit
 from tests.chaos.case import CLOCKS_DIFFER, Case, cases
 from tests.chaos.evidence import Evidence
+from tests.chaos.stories import story_of
 
 _DELETED = "what is deleted is gone entirely"
 
@@ -50,6 +51,11 @@ def audit(evidence: Evidence) -> list[Violation]:
         Violation(rule=_DELETED, about=f"workflow {name}", what=what)
         for name, what in control_audit.leftovers(evidence)
     ]
+    found += [
+        Violation(rule=rule, about=f"workflow {name}", what=what)
+        for rule, look_at_all in story_audit.RULES.items()
+        for name, what in look_at_all(evidence)
+    ]
     for case in cases(evidence):
         for rule, look in RULES.items():
             found += [
@@ -75,6 +81,8 @@ def _unstarted(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(rule=rule, about=f"workflow {name}", what=what)
     ours = {start.order.workflow_id for start in evidence.starts}
     for name in evidence.workflows.keys() - ours:
+        if story_of(name) in evidence.stories:
+            continue
         yield Violation(rule=rule, about=f"workflow {name}", what="was started by nobody")
 
 

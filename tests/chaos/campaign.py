@@ -34,11 +34,14 @@ from tests.chaos.ledger import Document
 from tests.chaos.replica_set import ReplicaSet, eventually
 from tests.chaos.schedule import schedule
 from tests.chaos.starter import Starter
+from tests.chaos.storyteller import Storyteller
 
 WORKERS = 4
 LEASE = 2.0
 BLOCKED_FOR = 3 * LEASE
 DATABASE = "chaos"
+STORIES = 0.1
+"""How many stories are told for each other workflow."""
 PATIENCE = 60.0
 """Seconds after the last fault in which all that was started has to end."""
 _IMPATIENT = "&serverSelectionTimeoutMS=500&socketTimeoutMS=1000"
@@ -88,10 +91,14 @@ async def campaign(seed: int, seconds: float, rate: float, folder: Path) -> Outc
         await client[ledger.EFFECTS_DATABASE].create_collection(ledger.EFFECTS)
         await fleet.pick(0)
         starter = Starter(bluestreak, seed)
+        teller = Storyteller(bluestreak, ledger_server.url, seed)
         injection = Injection(replica_set, fleet)
         pruner = Pruner(bluestreak, until=datetime.now(UTC) + timedelta(seconds=seconds / 2))
         pruning = asyncio.create_task(pruner.prune_often())
+        telling = asyncio.create_task(teller.tell(rate * STORIES))
         await _disturb(starter, injection, seed, seconds, rate)
+        telling.cancel()
+        await teller.end(PATIENCE)
         database = client.get_database(
             DATABASE, codec_options=CODEC, read_concern=ReadConcern("majority")
         )
@@ -105,9 +112,11 @@ async def campaign(seed: int, seconds: float, rate: float, folder: Path) -> Outc
             starts=[*starter.starts, *starter.outside.forks],
             results=starter.results,
             calls=await _calls(ledger_server.url),
-            complaints=[*fleet.complaints(), *starter.complaints],
+            complaints=[*fleet.complaints(), *starter.complaints, *teller.complaints],
             sent=starter.outside.sent,
             cancelled=starter.outside.cancelled,
+            stories=teller.stories,
+            answers=teller.answers,
             **await _stored(database),
         )
     return Outcome(
@@ -170,7 +179,7 @@ async def _drain(starter: Starter, database: AsyncDatabase[Document]) -> float:
     began = loop.time()
 
     async def all_ended() -> bool:
-        running = {wf.STATUS: {"$not": _ENDED}}
+        running = {"$or": [{wf.STATUS: {"$not": _ENDED}}, {wf.UNSETTLED: True}]}
         return await database[WORKFLOWS].find_one(running, {"_id": 1}) is None
 
     with suppress(TimeoutError):

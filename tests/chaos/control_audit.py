@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bluestreak_core import Status
 from tests.chaos.case import CLOCKS_DIFFER, Case, Record, tokens_of
 from tests.chaos.evidence import Evidence
+from tests.chaos.stories import story_of
 from tests.chaos.workload import Fate
 
 
@@ -84,7 +85,9 @@ def leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
     gone = pruned(evidence)
     fates = {start.order.workflow_id: start.order.fate for start in evidence.starts}
     for workflow_id in gone:
-        if fates.get(workflow_id) is not Fate.CANCELLED:
+        told = evidence.stories.get(story_of(workflow_id))
+        is_cancelled = told is not None and told.is_cancelled
+        if fates.get(workflow_id) is not Fate.CANCELLED and not is_cancelled:
             yield workflow_id, "was deleted, and nobody has cancelled it"
     left: Mapping[str, Sequence[Record]] = {
         "step": evidence.steps,

@@ -10,6 +10,7 @@ from typing import Any
 from bluestreak_core import Attempt, Nap, Step, Workflow
 from tests.chaos.history import Change, Odd
 from tests.chaos.ledger import Call, Effect
+from tests.chaos.stories import Answer, Story
 from tests.chaos.workload import Order
 
 
@@ -68,6 +69,8 @@ class Evidence:
     sent: Sequence[Sent] = field(default=())
     cancelled: Collection[str] = field(default=())
     """The workflows that an answer has said to be cancelled."""
+    stories: Mapping[str, Story] = field(default_factory=dict)
+    answers: Sequence[Answer] = field(default=())
     odd: Sequence[Odd] = field(default=())
     complaints: Sequence[str] = field(default=())
     """Workers that ended by themselves or badly, or logged an error."""

@@ -113,6 +113,7 @@ def read(operations: Iterable[Document]) -> Iterator[Change | Odd]:
     documents: dict[object, dict[str, Any]] = {}
     owners: dict[tuple[str, object], str] = {}
     doomed: set[str] = set()
+    """Workflows whose records may be deleted: those to be pruned, and those that have restarted."""
     for operation in _each(operations):
         collection = operation["ns"].partition(".")[2]
         kind, key = operation["op"], _key(operation)
@@ -130,7 +131,7 @@ def read(operations: Iterable[Document]) -> Iterator[Change | Odd]:
         after = dict(operation["o"]) if before is None else changed(before, operation["o"])
         documents[key] = after
         owners[collection, key] = workflow_id = after[wf.WORKFLOW_ID]
-        if wf.PRUNED_AT in after:
+        if wf.PRUNED_AT in after or wf.GENERATION in after:
             doomed.add(workflow_id)
         yield Change(
             workflow_id=workflow_id,

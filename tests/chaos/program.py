@@ -35,6 +35,7 @@ from tests.chaos.ledger import (
     from_call,
     from_effect,
 )
+from tests.chaos.stories import STORIES, Kind
 from tests.chaos.workload import PARK_AFTER, PLANS, Run
 
 LONGEST_STEP = 0.05  # seconds, after the ledger has been written
@@ -71,6 +72,14 @@ class Worker:
             return {"run": name, "pid": os.getpid(), "saw": run.saw}
 
         return handle
+
+    def story(self, kind: Kind) -> Callable[[Context, Any], Awaitable[Any]]:
+        async def tell(context: Context, input: Any) -> Any:
+            return await STORIES[kind](
+                context, input, Steps(self, context.workflow_id, uuid4().hex)
+            )
+
+        return tell
 
     async def work_on(self, *, blocked: bool) -> None:
         """The rest of an async step, which a fault may hit."""
@@ -183,6 +192,8 @@ async def work(url: str, database: str, ledger_url: str, lease: float, blocked_f
     )
     for handler_id in PLANS:
         bluestreak.register_handler(handler_id, worker.handler(handler_id))
+    for kind in STORIES:
+        bluestreak.register_handler(kind, worker.story(kind))
     stopping = asyncio.Event()
 
     def stop() -> None:

@@ -159,3 +159,20 @@ def test_whatever_else_is_done_is_odd() -> None:
 
 def test_a_workers_name_has_its_process_id() -> None:
     assert pid_of(WORKER) == 4711
+
+
+def test_a_workflow_that_has_restarted_may_lose_its_records() -> None:
+    restarted = update({"i": {"generation": 1}, "u": {"status": "idle"}})
+    recorded, deleted = (
+        inserted("steps"),
+        {
+            "ns": "db.steps",
+            "op": "d",
+            "o": {"_id": 2},
+            "wall": T0,
+        },
+    )
+    kept = list(read([CREATED, recorded, restarted, deleted]))
+    assert all(isinstance(change, Change) for change in kept)
+    *_, lost = read([CREATED, recorded, deleted])
+    assert lost == Odd(collection="steps", operation="d", key=2)
