@@ -12,7 +12,9 @@ import pytest_asyncio
 
 from bluestreak_core import (
     Store,
+    SupportsChildren,
     SupportsMessages,
+    SupportsPublishing,
     SupportsThreadRenewal,
     SupportsTransactions,
 )
@@ -48,6 +50,8 @@ def _holds(value: Any, kind: type) -> bool:
 class TestMongoStoreOnMongomock(StoreContract):
     unproved: ClassVar[Mapping[type, str]] = {
         SupportsMessages: "mongomock's bulk_write of updates fails with current PyMongo",
+        SupportsChildren: "mongomock's bulk_write of updates fails with current PyMongo",
+        SupportsPublishing: "mongomock cannot measure a document",
         SupportsTransactions: "mongomock has no sessions",
         SupportsThreadRenewal: "there is no server that a thread could connect to",
     }

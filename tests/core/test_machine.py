@@ -378,7 +378,7 @@ def test_a_retry_forgets_failures_and_why_it_ended_and_nothing_else(status: Stat
 
 @pytest.mark.parametrize("status", machine.sources(Transition.RETRY))
 def test_what_has_compensated_is_not_retried(status: Status) -> None:
-    compensated = replace(STATES[status], compensates=True)
+    compensated = replace(STATES[status], compensates=True, outcome=status)
     with pytest.raises(TransitionRefused, match="'retry' is refused while 'compensated'"):
         machine.control(compensated, Transition.RETRY, NOW, None)
 

@@ -273,7 +273,7 @@ async def test_its_function_cannot_use_the_context(fleet: Fleet, bank: Bank, use
 
         await ctx.transaction("book", book)
 
-    what = "nap" if used == "nap" else "step"
+    what = "step" if used == "transaction" else used
     refusal = (
         f"UsedInTransaction: workflow 'w': {what} 'x' cannot be used within transaction 'book'"
     )

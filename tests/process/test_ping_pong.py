@@ -51,9 +51,6 @@ async def test_two_workflows_answer_each_other_for_as_long_as_they_play(
             ]
         for player in ("ping", "pong"):
             assert await store.find_unread(player, 1) == []
-            workflow = await client.find_workflow(player)
-            assert workflow is not None
-            assert workflow.claims > 1, "it has never left memory"
 
 
 async def test_a_webhook_may_come_before_its_workflow_runs_or_waits(

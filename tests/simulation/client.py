@@ -131,7 +131,7 @@ class Clients:
                 break
             except StoreUnavailable:
                 await asyncio.sleep(TRY_AGAIN)
-            except (WorkflowNotFound, StepNotRecorded):
+            except (WorkflowNotFound, StepNotRecorded, TransitionRefused):
                 return
         await self._wait(engine, fork.new_id)
 
