@@ -11,22 +11,28 @@ from typing import assert_never
 
 from bluestreak_core import (
     Bluestreak,
+    CallbackExpired,
+    InvalidToken,
     StepNotRecorded,
     StoreUnavailable,
     TransitionRefused,
     WorkflowAborted,
     WorkflowCancelled,
     WorkflowConflict,
+    WorkflowEnded,
     WorkflowNotFound,
 )
 from bluestreak_core import Start as NewStart
 from bluestreak_core.concurrency import first_of, wait_ended
 from bluestreak_core.machine import Transition
+from tests.simulation import branch_invariant
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.mail import Postman
+from tests.simulation.record import Handed
 from tests.simulation.scenario import (
     CALM_AFTER,
     Fork,
+    Kind,
     Letter,
     Order,
     Post,
@@ -111,7 +117,8 @@ class Clients:
     async def _start_another(self, engine: Bluestreak, start: Start) -> None:
         """Try to start something else of the same id, strictly and in vain."""
         workflow_id, start_it = start.workflow_id, partial(engine.start, start.workflow_id)
-        if workflow_id in self._record.expired:
+        has_another_input = any(operation.kind is Kind.RESTART for operation in start.operations)
+        if workflow_id in self._record.expired or has_another_input:
             return
         with suppress(StoreUnavailable, WorkflowConflict):
             if start.way in (Way.SESSION, Way.ROLLED_BACK):
@@ -167,6 +174,56 @@ class Clients:
             await first_of(wait_ended(sending), postman.until_call(sender.dies_at))
             process.kill()
 
+    # Callbacks -----------------------------------------------------------------------------------
+
+    async def answer_all(self) -> None:
+        """Answer all callbacks, each as its plan has it, and once more when all is released."""
+        handed, done = self._record.handed, 0
+        async with asyncio.TaskGroup() as answering:
+            while True:
+                seen = self._record.handed_over_a_token.count
+                for one in handed[done:]:
+                    for place, seconds in enumerate(one.operation.answers):
+                        answering.create_task(self._answer(one, place, seconds))
+                done = len(handed)
+                await self._record.handed_over_a_token.wait(seen)
+
+    async def _answer(self, handed: Handed, place: int, seconds: float) -> None:
+        """Answer a callback in a process of its own, which dies amid that unless it is the last."""
+        await asyncio.sleep(seconds)
+        process = self._setting.process(f"answer {place} to {handed.workflow_id}")
+        network = self._setting.network()
+        answering = process.spawn(self._resolve(Bluestreak(network), handed, place))
+        if place < len(handed.operation.answers) - 1:
+            while not answering.done() and network.calls.count < 2 + place:
+                await first_of(wait_ended(answering), network.calls.wait(network.calls.count))
+            process.kill()
+        else:
+            await answering
+
+    async def _resolve(self, engine: Bluestreak, handed: Handed, place: int) -> None:
+        workflow_id, step_id = handed.workflow_id, handed.operation.id
+        given = f"answer {len(self._record.handed)} {place}"
+        await engine.init()
+        while True:
+            try:
+                if place % 2:
+                    told = await engine.resolve(handed.token, error=given)
+                else:
+                    told = await engine.resolve(handed.token, given)
+            except StoreUnavailable:
+                await asyncio.sleep(TRY_AGAIN)
+            except (InvalidToken, WorkflowEnded):
+                return
+            except CallbackExpired:
+                answer = handed.operation.timed_out
+                break
+            else:
+                answer = told.payload if told.error is None else f"error {told.error}"
+                break
+        self._record.note(f"{workflow_id} {step_id}: {given} was told {answer}")
+        branch_invariant.callbacks_have_one_answer(self._record, workflow_id, step_id, answer)
+
     # Orders --------------------------------------------------------------------------------------
 
     async def give(self, order: Order) -> None:
@@ -209,6 +266,8 @@ class Clients:
             for event in last:
                 with suppress(TransitionRefused, WorkflowNotFound):
                     await self._order(engine, event, workflow_id)
+        self._record.handed.extend(tuple(self._record.handed))
+        self._record.handed_over_a_token.notify()
         created = sorted(self._record.created)
         await asyncio.gather(*(self._post_last(workflow_id) for workflow_id in created))
         self._released.set()

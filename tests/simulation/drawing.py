@@ -8,6 +8,7 @@ from random import Random
 
 from bluestreak_core import machine
 from bluestreak_core.machine import Transition
+from tests.simulation.drawing_structure import orders_to_children, restarts, with_structure
 from tests.simulation.scenario import (
     CHAOS,
     DEADLINES,
@@ -25,6 +26,7 @@ from tests.simulation.scenario import (
     Sender,
     Start,
     Way,
+    families,
     flat,
 )
 
@@ -53,6 +55,10 @@ def drawn(seed: int) -> Scenario:
     skews = tuple(draw.uniform(-3, 3) if skewed else 0.0 for _ in range(workers))
     actions = tuple(_action(draw, workers) for _ in range(draw.choice((0, 1, 2, 4, 8))))
     forks = _forks(policies, starts)
+    senders = _senders(mail, starts, forks)
+    structure = Random(f"structure {seed}")
+    starts = tuple(with_structure(structure, start) for start in starts)
+    restarting = {start.workflow_id for start in starts if restarts(start)}
     return Scenario(
         seed=seed,
         chance=seed,
@@ -62,11 +68,12 @@ def drawn(seed: int) -> Scenario:
         orders=(
             *(_with_session(clients, order) for order in _orders(from_outside, count)),
             *early,
+            *orders_to_children(structure, starts),
         ),
-        forks=forks,
-        senders=_senders(mail, starts, forks),
+        forks=tuple(fork for fork in forks if fork.workflow_id not in restarting),
+        senders=senders,
         retries=from_outside.random() < 0.5,
-        expire_after=times.choice((None, None, 120.0)),
+        expire_after=_expiry(times, starts),
         backoff=clients.choice((None, 0.5, 2.0)),
         fault_rate=draw.choice((0.0, 0.0, 0.02, 0.1, 0.3)),
         latency=draw.choice((0.0, 0.02, 0.5)),
@@ -74,6 +81,13 @@ def drawn(seed: int) -> Scenario:
         poll_interval=draw.choice((5.0, 120.0)),
         park_after=draw.choice((0.0, 5.0)),
     )
+
+
+def _expiry(draw: Random, starts: tuple[Start, ...]) -> float | None:
+    """When ended workflows are deleted: not before a parent has seen the end of its child."""
+    drawn = draw.choice((None, None, 120.0))
+    has_children = any(True for start in starts for _ in families("", start.operations))
+    return None if has_children else drawn
 
 
 def _start(draw: Random, number: int) -> Start:

@@ -118,6 +118,8 @@ def naps_end_in_time(record: Record, claim: Claim, nap_id: str) -> None:
     workflow_id = claim.workflow_id
     if claim.workflow.status is Status.COMPENSATING:
         return
+    if not record.is_present(claim):
+        return
     if record.is_still_to_come(record.outputs[workflow_id, f"nap {nap_id}"]):
         record.violated(f"{workflow_id} woke from nap {nap_id} early")
 
@@ -145,7 +147,7 @@ def _expected(record: Record, workflow_id: str, operation: Operation) -> Any:
         case Kind.GATHER:
             branches = operation.branches
             expected: Any = [_expected(record, workflow_id, branch) for branch in branches]
-        case Kind.NAP | Kind.COMPENSATION:
+        case Kind.NAP | Kind.COMPENSATION | Kind.RESTART | Kind.PUBLISH:
             expected = operation.id
         case Kind.GIVEN_UP:
             expected = operation.given_up(operation.failures + 1)
@@ -156,8 +158,34 @@ def _expected(record: Record, workflow_id: str, operation: Operation) -> Any:
         case Kind.ABORT:
             expected = "nothing, since it aborts"
         case _:
-            expected = record.outputs.get((workflow_id, f"step {operation.id}"))
+            expected = _recorded(record, workflow_id, operation)
     return expected
+
+
+def _recorded(record: Record, workflow_id: str, operation: Operation) -> Any:
+    """What is known of an operation by its id alone."""
+    key = (workflow_id, operation.id)
+    stored = record.outputs.get((workflow_id, f"step {operation.id}"))
+    match operation.kind:
+        case Kind.CHILD | Kind.STARTED_CHILD:
+            return _of_child(record, workflow_id, operation)
+        case Kind.ONCE:
+            return f"{operation.id} given up" if key in record.given_up else stored
+        case Kind.MAP | Kind.PARALLEL | Kind.RACE:
+            return record.decisions.get(key)
+        case Kind.CALLBACK:
+            return record.answers.get(key)
+        case _:
+            return stored
+
+
+def _of_child(record: Record, workflow_id: str, operation: Operation) -> Any:
+    if operation.kind is Kind.STARTED_CHILD and not operation.is_awaited:
+        return operation.id
+    step_id = operation.result_id
+    is_given_up = (workflow_id, step_id) in record.given_up
+    stored = record.outputs.get((workflow_id, f"step {step_id}"))
+    return operation.child_failed if is_given_up else stored
 
 
 def handlers_begin_before_their_deadline(record: Record, claim: Claim) -> None:
@@ -168,44 +196,6 @@ def handlers_begin_before_their_deadline(record: Record, claim: Claim) -> None:
         return
     if is_over and record.scenario.is_healthy:
         record.violated(f"{claim.workflow_id} ran though its deadline was {deadline_at}")
-
-
-# Compensations -----------------------------------------------------------------------------------
-
-
-def compensations_follow_an_end(record: Record, claim: Claim, step_id: str) -> None:
-    """A compensation is called where the workflow is to end as aborted or cancelled."""
-    workflow = claim.workflow
-    if workflow.status is not Status.COMPENSATING or workflow.outcome is None:
-        record.violated(
-            f"{claim.workflow_id}: compensation {step_id} was called though claim {claim.number} "
-            f"is not for that"
-        )
-
-
-def compensations_are_called_once(
-    record: Record, claim: Claim, step_id: str, *, is_recorded: bool
-) -> None:
-    """A compensation is called once in a run, and once it is recorded in no other."""
-    if is_recorded or step_id in record.compensated[claim.key]:
-        record.violated(f"{claim.workflow_id}: compensation {step_id} was called again")
-
-
-def compensations_come_in_reverse(record: Record, claim: Claim, step_id: str) -> None:
-    """The compensation that was registered last is called first."""
-    registered, after = record.registered[claim.key], record.compensated[claim.key][-1:]
-    if after and registered.index(after[0]) < registered.index(step_id):
-        record.violated(f"{claim.workflow_id}: compensation {step_id} was called after {after[0]}")
-
-
-def compensations_are_recorded(record: Record, workflow: Workflow) -> None:
-    """What a workflow had registered when it was aborted or cancelled is done and recorded."""
-    workflow_id = workflow.workflow_id
-    if workflow.status not in (Status.ABORTED, Status.CANCELLED):
-        return
-    for of, step_id in sorted(record.due):
-        if of == workflow_id and (workflow_id, f"step {step_id}") not in record.outputs:
-            record.violated(f"{workflow_id}: compensation {step_id} was not done")
 
 
 # Workers -----------------------------------------------------------------------------------------
@@ -241,7 +231,9 @@ def accepted_workflows_end(record: Record, workflow_id: str, workflow: Workflow 
     is_late = workflow is not None and _is_given_up_late(record, workflow)
     is_aborted = workflow is not None and _has_aborted(record, workflow)
     if status is not Status.FINISHED and not (is_wanted or is_expired or is_late or is_aborted):
-        record.violated(f"{workflow_id} was accepted, and is {status}")
+        error = workflow.error if workflow else None
+        what = f": {error.type}: {error.message}" if error else ""
+        record.violated(f"{workflow_id} was accepted, and is {status}{what}")
 
 
 def _is_given_up_late(record: Record, workflow: Workflow) -> bool:

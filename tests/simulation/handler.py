@@ -10,10 +10,16 @@ from typing import Any
 from bluestreak_core import Abort, Context, MessageTimeout, Retry, StepFailed
 from bluestreak_memory import MemorySession, MemoryStore
 from tests.run_watch import current_run
+from tests.simulation import (
+    compensation_invariant,
+    lasting_invariant,
+    mail_invariant,
+    store_invariant,
+)
 from tests.simulation import fleet_invariant as invariant
-from tests.simulation import mail_invariant, store_invariant
 from tests.simulation.record import Record
 from tests.simulation.scenario import TIME_TO_STOP, Kind, Operation
+from tests.simulation.structure import Structure, under_way
 
 
 class Handler:
@@ -30,6 +36,7 @@ class Handler:
             Kind.UNEXPECTED: self._refused,
             Kind.RECEIVE: self._receive,
             Kind.RECEIVE_ANY: self._receive,
+            **Structure(record, self._called).kinds,
         }
         """How to do what raises an error that the handler catches."""
 
@@ -71,9 +78,12 @@ class Handler:
         return output
 
     def _check_output(self, ctx: Context, operation: Operation, output: Any) -> None:
-        invariant.handlers_see_the_stored_output(
-            self._record, ctx.workflow_id, operation.id, output
-        )
+        claim = current_run().claim
+        lasting_invariant.generations_are_apart(self._record, claim, operation.id, output)
+        if self._record.is_present(claim):
+            invariant.handlers_see_the_stored_output(
+                self._record, ctx.workflow_id, operation.id, output
+            )
 
     async def _try(self, ctx: Context, operation: Operation) -> str:
         retry = Retry(max_attempts=operation.failures + 1, initial=operation.seconds)
@@ -150,10 +160,17 @@ class Handler:
             store_invariant.only_owners_call_a_step(self._record, claim, step_id)
         invariant.losses_are_known_soon(self._record, claim)
         self._record.calls[workflow_id, step_id] += 1
-        return f"{workflow_id}/{step_id}#{self._record.calls[workflow_id, step_id]}"
+        output = f"{workflow_id}/{step_id}#{self._record.calls[workflow_id, step_id]}"
+        self._record.born[output] = claim.workflow.generation
+        return output
 
     async def _work(self, ctx: Context, operation: Operation) -> str:
         output = self._called(ctx, operation.id)
+        with under_way(self._record, operation.id):
+            await self._take_time(ctx, operation, output)
+        return output
+
+    async def _take_time(self, ctx: Context, operation: Operation, output: str) -> None:
         call = self._record.calls[ctx.workflow_id, operation.id]
         if operation.kind is Kind.FLAKY and call <= operation.failures:
             raise ConnectionError(f"{output} fails")
@@ -166,16 +183,24 @@ class Handler:
             except asyncio.CancelledError:
                 invariant.losses_are_known_soon(self._record, current_run().claim)
                 raise
-        return output
 
     async def _compensate(self, ctx: Context, operation: Operation) -> str:
         record, run = self._record, current_run()
         claim, step_id = run.claim, operation.id
         is_recorded = step_id in run.history.steps
-        invariant.compensations_follow_an_end(record, claim, step_id)
-        invariant.compensations_are_called_once(record, claim, step_id, is_recorded=is_recorded)
-        invariant.compensations_come_in_reverse(record, claim, step_id)
-        record.compensated[claim.key].append(step_id)
+        compensation_invariant.compensations_follow_an_end(record, claim, step_id)
+        compensation_invariant.compensations_are_called_once(
+            record, claim, step_id, is_recorded=is_recorded
+        )
+        compensation_invariant.compensations_come_in_reverse(record, claim, step_id)
+        compensation_invariant.nothing_runs_beside_compensations(record, claim, step_id)
+        invariant.steps_given_up_are_not_called(record, claim, step_id)
+        invariant.steps_wait_for_their_pause(record, claim, step_id)
+        record.undone.add(claim.workflow_id)
         record.calls[claim.workflow_id, step_id] += 1
+        call = record.calls[claim.workflow_id, step_id]
         await asyncio.sleep(operation.seconds)
-        return f"{claim.workflow_id}/{step_id}#{record.calls[claim.workflow_id, step_id]}"
+        if call <= operation.failures:
+            raise ConnectionError(f"compensation {step_id} fails")
+        record.compensated[claim.key].append(step_id)
+        return f"{claim.workflow_id}/{step_id}#{call}"

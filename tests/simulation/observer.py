@@ -23,12 +23,26 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import WAITING, ClaimRequest, NewMessage, NoMessage, Step
+from bluestreak_core.model import (
+    WAITING,
+    ClaimRequest,
+    NewMessage,
+    NoMessage,
+    Published,
+    Standing,
+    Step,
+)
 from bluestreak_core.testing import StoreWrapper
 from bluestreak_memory import MemoryStore
-from tests.simulation import mail_invariant
+from tests.simulation import (
+    child_invariant,
+    compensation_invariant,
+    lasting_invariant,
+    mail_invariant,
+)
 from tests.simulation import store_invariant as invariant
 from tests.simulation.record import Asked, Record
+from tests.simulation.scenario import families
 
 T = TypeVar("T")
 
@@ -89,6 +103,8 @@ class Observer(StoreWrapper):
             invariant.ids_are_new_once(self._record, new.workflow_id)
             self._record.created.add(new.workflow_id)
             self._record.begins[new.workflow_id] = new.start_at or new.created_at
+            if new.parent is not None:
+                self._record.accepted.add(new.workflow_id)
 
     async def _check_isolated(self, workflow_id: str, before: Workflow | None) -> None:
         after = await self._store.find_workflow(workflow_id)
@@ -152,6 +168,8 @@ class Observer(StoreWrapper):
             latest = self._record.attempts.items()
             attempts = {step: attempt for (of, step), attempt in latest if of == workflow_id}
             self._record.known.setdefault(claim.key, attempts)
+            for step_id, output in histories[workflow_id].steps.items():
+                lasting_invariant.generations_are_apart(self._record, claim, step_id, output)
         return histories
 
     @override
@@ -168,6 +186,7 @@ class Observer(StoreWrapper):
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
         stored = await super().save_step(claim, step_id, output, now)
         self._note_record(claim, f"step {step_id}", stored)
+        self._check_child(claim, step_id, stored, None)
         return stored
 
     @override
@@ -212,9 +231,21 @@ class Observer(StoreWrapper):
         await super().fail_step(claim, failed)
         self._record.note(f"fail_step {claim.workflow_id} {failed.step_id} by claim {claim.number}")
         self._record.given_up.add((claim.workflow_id, failed.step_id))
+        self._check_child(claim, failed.step_id, None, failed)
+
+    def _check_child(
+        self, claim: Claim, step_id: str, output: Any, failed: FailedStep | None
+    ) -> None:
+        record, workflow_id = self._record, claim.workflow_id
+        for parent_id, child_id, operation in families(workflow_id, record.plans[workflow_id]):
+            if parent_id == workflow_id and operation.result_id == step_id:
+                child_invariant.children_end_as_recorded(
+                    record, workflow_id, child_id, output, failed
+                )
 
     def _note_record(self, claim: Claim, what: str, stored: Any) -> None:
-        self._record.note(f"save {claim.workflow_id} {what} by claim {claim.number} -> {stored}")
+        told = "begun" if isinstance(stored, Attempt) and stored.is_begin else stored
+        self._record.note(f"save {claim.workflow_id} {what} by claim {claim.number} -> {told}")
         invariant.steps_have_one_output(self._record, claim.workflow_id, what, stored)
 
     # Messages ------------------------------------------------------------------------------------
@@ -339,6 +370,54 @@ class Observer(StoreWrapper):
     def _check_awake(self, workflow: Workflow) -> None:
         unread = self._unread(workflow.workflow_id)
         mail_invariant.nobody_sleeps_over_mail(self._record, workflow, unread)
+        child_invariant.nobody_sleeps_over_the_end_of_a_child(self._record, workflow, self._find)
+
+    def _find(self, workflow_id: str) -> Workflow | None:
+        return next(iter(self._stored(workflow_id)), None)
+
+    # Children, restarts and published values -----------------------------------------------------
+
+    @override
+    async def nudge(
+        self, workflow_id: str, created_at: datetime | None, name: str, now: datetime
+    ) -> None:
+        before = await self._store.find_workflow(workflow_id)
+        await super().nudge(workflow_id, created_at, name, now)
+        after = await self._store.find_workflow(workflow_id)
+        self._record.note(f"nudge {workflow_id}: {name}")
+        if before is not None and after is not None and before.waiting_for != after.waiting_for:
+            self._record.woken[workflow_id] = self.clock.now()
+            invariant.moves_follow_the_table(
+                self._record, workflow_id, Transition.WAKE, before, after.status
+            )
+
+    @override
+    async def settle(self, seen: Standing) -> None:
+        await super().settle(seen)
+        self._record.note(f"settle {seen.workflow_id}")
+        parent_id = None if seen.parent is None else seen.parent.workflow_id
+        for parent in () if parent_id is None else self._stored(parent_id):
+            self._check_awake(parent)
+
+    @override
+    async def publish(self, claim: Claim, published: Sequence[Published]) -> None:
+        before = await self._found(claim.workflow_id)
+        await super().publish(claim, published)
+        self._record.note(f"publish {claim.workflow_id} {[value.value for value in published]}")
+        after = await self._store.find_workflow(claim.workflow_id)
+        lasting_invariant.published_values_do_not_go_back(self._record, before, after)
+
+    @override
+    async def restart(
+        self, claim: Claim, input: Any, received: Collection[str], now: datetime
+    ) -> None:
+        before = await self._found(claim.workflow_id)
+        await self._end(
+            "restart", claim, lambda: super(Observer, self).restart(claim, input, received, now)
+        )
+        after = await self._found(claim.workflow_id)
+        if after.generation != before.generation:
+            self._record.note_restart(claim.workflow_id)
 
     # Ending --------------------------------------------------------------------------------------
 
@@ -353,6 +432,12 @@ class Observer(StoreWrapper):
     @override
     async def finish(self, claim: Claim, result: Any, now: datetime) -> None:
         await self._end("finish", claim, lambda: super(Observer, self).finish(claim, result, now))
+        parent = claim.workflow.parent
+        for found in () if parent is None else self._stored(parent.workflow_id):
+            if not found.unsettled:
+                child_invariant.children_do_not_outlive_their_parent(
+                    self._record, claim.workflow, found
+                )
 
     @override
     async def fail(self, claim: Claim, failure: Failure, now: datetime) -> None:
@@ -372,9 +457,12 @@ class Observer(StoreWrapper):
 
     @override
     async def end_compensated(self, claim: Claim, now: datetime) -> None:
+        before = await self._found(claim.workflow_id)
         await self._end(
             "end_compensated", claim, lambda: super(Observer, self).end_compensated(claim, now)
         )
+        after = await self._store.find_workflow(claim.workflow_id)
+        compensation_invariant.ends_are_as_decided(self._record, before, after)
 
     @override
     async def hand_over(self, claim: Claim, now: datetime) -> None:
@@ -396,10 +484,22 @@ class Observer(StoreWrapper):
             raise Disappeared(f"{workflow_id} was moved by {event}, and is not there")
         record.note(f"{event} {workflow_id} by claim {claim.number}")
         after = await self._store.find_workflow(workflow_id)
+        self._note_end(after)
         invariant.ends_are_final(record, event, before, after)
         invariant.only_owners_move_a_workflow(record, claim, event, before, after)
         invariant.taken_claims_write_nothing(record, claim, event, before, after)
         return answer
+
+    def _note_end(self, workflow: Workflow | None) -> None:
+        """Note how a workflow has ended, or is to end, if it does."""
+        if workflow is None:
+            return
+        if workflow.status.ended:
+            end = (workflow.status, workflow.result)
+            if end not in self._record.ends[workflow.workflow_id]:
+                self._record.ends[workflow.workflow_id].append(end)
+        if workflow.status is Status.STOPPING and workflow.outcome is not None:
+            self._record.decided.setdefault(workflow.workflow_id, workflow.outcome)
 
     # From outside --------------------------------------------------------------------------------
 
@@ -418,6 +518,7 @@ class Observer(StoreWrapper):
             raise
         record.note(f"{event} {workflow_id}")
         after = await self._found(workflow_id)
+        child_invariant.abandoned_children_are_left_alone(record, after, reason)
         moved = _carried_out(event, after)
         invariant.moves_follow_the_table(record, workflow_id, moved, before, after.status)
         self._note_order(
@@ -458,6 +559,7 @@ class Observer(StoreWrapper):
 
     def _note_order(self, workflow: Workflow, event: Transition, *, was_running: bool) -> None:
         record, workflow_id, now = self._record, workflow.workflow_id, self.clock.now()
+        self._note_end(workflow)
         record.orders[workflow_id].append((now, event))
         if was_running:
             record.taken[record.newest[workflow_id].key] = now

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from bluestreak_core import Attempt, Backoff, Claim, Workflow, machine
+from bluestreak_core import Attempt, Backoff, Claim, Status, Workflow, machine
 from bluestreak_core.clock import Clock
+from bluestreak_core.concurrency import WakeUp
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Receipt
 from bluestreak_core.run import Lease
+from bluestreak_core.testing import Process
 from bluestreak_memory import MemorySession
 from tests.simulation.scenario import (
     CALM_AFTER,
@@ -39,6 +41,24 @@ class Asked:
         """Whether its workflow has neither failed nor been retried before another claim."""
         then, now = self.claim.workflow, claim.workflow
         return (then.failures, then.retries) == (now.failures, now.retries)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnderWay:
+    """A function of a step that has begun, and has not ended."""
+
+    claim: Claim
+    step_id: str
+    process: Process | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A token that a callback has handed over."""
+
+    workflow_id: str
+    operation: Operation
+    token: str
 
 
 @dataclass(slots=True)
@@ -130,6 +150,47 @@ class Record:
         default_factory=lambda: defaultdict(list)
     )
     """Those that were called in each run."""
+
+    undone: set[str] = field(default_factory=set)
+    """The workflows of which a compensation was called."""
+    decided: dict[str, Status] = field(default_factory=dict)
+    """As what each workflow that was stopped is to end."""
+    under_way: list[UnderWay] = field(default_factory=list)
+
+    # Children, restarts, branches and callbacks.
+    ends: defaultdict[str, list[tuple[Status, Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """How each child has ended: in which states, and with which results."""
+    generations: Counter[str] = field(default_factory=Counter)
+    """How often each workflow has restarted."""
+    born: dict[str, int] = field(default_factory=dict)
+    """The generation in which each output was made."""
+    begun: Counter[tuple[str, str, int, int]] = field(default_factory=Counter)
+    """The calls of each step that is called at most once, by generation and round."""
+    decisions: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """What each map, parallel and race has ended with first."""
+    handed: list[Handed] = field(default_factory=list)
+    """All tokens of callbacks that were handed over."""
+    handed_over_a_token: WakeUp = field(default_factory=WakeUp)
+    answers: dict[tuple[str, str], str] = field(default_factory=dict)
+    """The answer of each callback, as the first one who was told has it."""
+
+    def hand_over(self, handed: Handed) -> None:
+        """A callback has handed over a token."""
+        self.handed.append(handed)
+        self.handed_over_a_token.notify()
+
+    def note_restart(self, workflow_id: str) -> None:
+        """A workflow has restarted: what it had recorded is forgotten."""
+        self.generations[workflow_id] += 1
+        self.outputs = {key: v for key, v in self.outputs.items() if key[0] != workflow_id}
+        self.attempts = {key: v for key, v in self.attempts.items() if key[0] != workflow_id}
+        self.given_up = {key for key in self.given_up if key[0] != workflow_id}
+
+    def is_present(self, claim: Claim) -> bool:
+        """Whether a claim is of the present generation of its workflow."""
+        return claim.workflow.generation == self.generations[claim.workflow_id]
 
     def note(self, text: str) -> None:
         """Add a line to the timeline."""

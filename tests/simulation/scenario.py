@@ -49,6 +49,15 @@ class Kind(StrEnum):
     ABORT = "step that aborts"
     RECEIVE = "receive"
     RECEIVE_ANY = "receive any"
+    CHILD = "child"
+    STARTED_CHILD = "started child"
+    RESTART = "restart"
+    ONCE = "step called at most once"
+    MAP = "map"
+    PARALLEL = "parallel"
+    RACE = "race"
+    PUBLISH = "publish"
+    CALLBACK = "callback"
 
 
 class Post(StrEnum):
@@ -85,6 +94,12 @@ class Operation:
 
     A receive asks for the messages of these `names`, for `timeout` seconds, or until so many have
     passed in all, or without a limit.
+
+    A child has a plan of its own, and is abandoned by its parent's end or cancelled. The result of
+    a started one is awaited after `seconds`, or never. A workflow restarts `failures` times. A step
+    that is called at most once is tried again if it has `failures`. A map and a parallel run their
+    `branches`, of which they tolerate some failures, or want only enough; a race has the first of
+    them. A callback is answered by as many as `answers` say, each so many seconds later.
     """
 
     id: str
@@ -95,6 +110,22 @@ class Operation:
     names: tuple[str, ...] = ()
     timeout: float | None = None
     until: float | None = None
+    plan: tuple[Operation, ...] = ()
+    is_abandoned: bool = False
+    is_awaited: bool = True
+    tolerate: int | None = None
+    enough: int | None = None
+    answers: tuple[float, ...] = ()
+
+    @property
+    def result_id(self) -> str:
+        """The step that records the end of its child."""
+        return self.id if self.kind is Kind.CHILD else f"{self.id}/result"
+
+    @property
+    def child_failed(self) -> str:
+        """What a handler has of a child that has failed."""
+        return f"{self.id}: its child has failed"
 
     @property
     def timed_out(self) -> str:
@@ -108,6 +139,15 @@ class Operation:
     def __str__(self) -> str:
         if self.kind is Kind.GATHER:
             return f"gather({', '.join(map(str, self.branches))})"
+        if self.plan:
+            end = ", abandoned" if self.is_abandoned else ""
+            return f"{self.id}: {self.kind}{end} ({'; '.join(map(str, self.plan))})"
+        if self.branches:
+            rule = f"tolerate {self.tolerate}, enough {self.enough}"
+            return f"{self.id}: {self.kind} of {', '.join(map(str, self.branches))}, {rule}"
+        if self.answers:
+            limit = "for ever" if self.timeout is None else f"for {self.timeout:g} s"
+            return f"{self.id}: {self.kind} {limit}, answered after {self.answers} s"
         if self.names:
             limit = f"for {self.timeout:g} s" if self.timeout is not None else "for ever"
             limit = limit if self.until is None else f"until {self.until:g}"
@@ -120,6 +160,18 @@ def flat(operations: Iterable[Operation]) -> Iterator[Operation]:
     for operation in operations:
         yield operation
         yield from flat(operation.branches)
+
+
+CHILDREN = (Kind.CHILD, Kind.STARTED_CHILD)
+
+
+def families(workflow_id: str, plan: Iterable[Operation]) -> Iterator[tuple[str, str, Operation]]:
+    """All children below a workflow: the parent's id, the child's id, and how it is started."""
+    for operation in flat(plan):
+        if operation.kind in CHILDREN:
+            child_id = f"{workflow_id}/{operation.id}"
+            yield workflow_id, child_id, operation
+            yield from families(child_id, operation.plan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,10 +16,18 @@ import pytest
 
 from bluestreak_core import machine
 from bluestreak_core.machine import Transition
-from tests.simulation import fleet_invariant, mail_invariant, store_invariant
+from tests.simulation import (
+    branch_invariant,
+    child_invariant,
+    compensation_invariant,
+    fleet_invariant,
+    lasting_invariant,
+    mail_invariant,
+    store_invariant,
+)
 from tests.simulation.drawing import drawn
 from tests.simulation.mutation import MUTATIONS, is_noticed, mutated, seeds_needed
-from tests.simulation.scenario import Deed, Kind, Post, Way, flat
+from tests.simulation.scenario import CHILDREN, Deed, Kind, Post, Way, flat
 from tests.simulation.shrink import account, describe, shrunk
 from tests.simulation.world import simulate
 
@@ -27,10 +35,20 @@ ROOT = Path(__file__).parents[2]
 SEEDS = 500
 """How many seeds a mutation may need."""
 
-TRIED = 200
+TRIED = 150
 """How many seeds are tried each time; `make soak` tries more."""
 
 PART = 50
+
+INVARIANTS = (
+    store_invariant,
+    fleet_invariant,
+    mail_invariant,
+    child_invariant,
+    compensation_invariant,
+    lasting_invariant,
+    branch_invariant,
+)
 
 
 @pytest.mark.slow
@@ -52,7 +70,7 @@ def test_the_simulation_notices_each_guard_that_is_taken_away(name: str) -> None
 def test_the_documentation_names_each_invariant() -> None:
     functions = [
         name
-        for module in (store_invariant, fleet_invariant, mail_invariant)
+        for module in INVARIANTS
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__ and not name.startswith("_")
     ]
@@ -86,6 +104,9 @@ def test_the_seeds_differ_in_all_that_can_happen() -> None:
     assert {(sender.is_patient, sender.dies_at is None) for sender in senders} == set(
         product((True, False), (True, False))
     )
+    children = [op for start in starts for op in flat(start.operations) if op.plan]
+    assert {(op.kind, op.is_abandoned) for op in children} == set(product(CHILDREN, (True, False)))
+    assert any(op.kind is Kind.ABORT for child in children for op in child.plan)
     receives = [op for start in starts for op in flat(start.operations) if op.names]
     assert {(op.timeout is None, op.until is None) for op in receives} == {
         *((True, True), (True, False), (False, True))

@@ -11,21 +11,29 @@ from dataclasses import dataclass
 from datetime import timedelta
 from unittest.mock import patch
 
-from bluestreak_core import Bluestreak, StoreUnavailable, retry
-from bluestreak_core.concurrency import first_of, outage
+from bluestreak_core import Bluestreak, StoreUnavailable, Workflow, callback, retry
+from bluestreak_core.concurrency import first_of, outage, wait_ended
 from bluestreak_core.testing.virtual.time import NothingLeftToHappen, TooManyTurns
 from bluestreak_core.worker import claiming, expiry, relatives
+from tests.simulation import (
+    child_invariant,
+    compensation_invariant,
+    lasting_invariant,
+    mail_invariant,
+)
 from tests.simulation import fleet_invariant as invariant
-from tests.simulation import mail_invariant
 from tests.simulation.client import Clients
 from tests.simulation.handler import Handler
 from tests.simulation.observer import ALL
-from tests.simulation.scenario import AMID_WITHIN, CHAOS, Action, Scenario
+from tests.simulation.scenario import AMID_WITHIN, CHAOS, Action, Scenario, families
 from tests.simulation.setting import Setting
 from tests.simulation.worker import Worker
 
 _TIME_TO_END = 1500.0
 """Seconds after the chaos by which everything must have come to its end."""
+
+_LOOK_AGAIN = 5.0
+"""Seconds between two looks at what has not ended."""
 
 _TIME_TO_LEAVE = 100.0
 """Seconds in which runs that have lost their claims must have left their slots."""
@@ -71,7 +79,19 @@ def _chance_of_the_engine(seed: int) -> Iterator[None]:
     with ExitStack() as undo:
         for module in (outage, expiry, relatives, retry, claiming):
             undo.enter_context(patch.object(module, "random", chance))
+        undo.enter_context(patch.object(callback, "secrets", _Secrets(chance)))
         yield
+
+
+class _Secrets:
+    """Secrets that come from a seed."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    def token_urlsafe(self, size: int) -> str:
+        """A text that has nothing but what a URL may have."""
+        return self._chance.randbytes(size).hex()
 
 
 class _World:
@@ -88,6 +108,9 @@ class _World:
             plans.update(dict.fromkeys(start.workflow_ids, start.operations))
         for fork in scenario.forks:
             plans[fork.new_id] = plans.get(fork.workflow_id, ())
+        for workflow_id, plan in list(plans.items()):
+            for _, child_id, operation in families(workflow_id, plan):
+                plans[child_id] = operation.plan
 
     def run(self) -> None:
         """Let all of it happen."""
@@ -113,16 +136,33 @@ class _World:
             self._heal(),
             clients.release(),
         )
+        answering = asyncio.create_task(clients.answer_all())
         try:
             async with asyncio.timeout(CHAOS + _TIME_TO_END):
                 await everything
+                await self._until_families_have_ended()
         except TimeoutError:
             self._record.violated("not everything came to its end")
         await asyncio.sleep(_TIME_TO_LEAVE)
+        answering.cancel()
+        await wait_ended(answering)
         for worker in self._workers:
             await worker.end()
         await self._audit()
         await self._prune()
+
+    async def _until_families_have_ended(self) -> None:
+        """Wait for the children that nobody waits for, until all ends are settled."""
+        record = self._record
+        while True:
+            found = [
+                await self._setting.memory.find_workflow(workflow_id)
+                for workflow_id in sorted(record.created)
+            ]
+            left = [each for each in found if each and (each.unsettled or not each.status.ended)]
+            if not left:
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def _act(self, action: Action) -> None:
         await asyncio.sleep(action.at)
@@ -148,11 +188,21 @@ class _World:
                 invariant.cancellations_are_rolled_back(record, workflow)
                 invariant.deadlines_are_met(record, workflow)
                 invariant.expiry_comes_in_time(record, workflow)
-                invariant.compensations_are_recorded(record, workflow)
+                await self._audit_family(workflow)
+                compensation_invariant.compensations_are_recorded(record, workflow)
+                compensation_invariant.finished_workflows_are_not_compensated(record, workflow)
+                lasting_invariant.published_values_are_written(record, workflow)
             await self._audit_mail(workflow_id)
         invariant.transactions_are_done_once(record)
         invariant.undisturbed_steps_are_called_once(record)
         invariant.nothing_due_is_claimed_late(record)
+
+    async def _audit_family(self, workflow: Workflow) -> None:
+        record, observer = self._record, self._setting.observer
+        child_invariant.ends_are_settled(record, workflow)
+        if workflow.parent is not None:
+            parent = await observer.find_workflow(workflow.parent.workflow_id)
+            child_invariant.children_do_not_outlive_their_parent(record, workflow, parent)
 
     async def _audit_mail(self, workflow_id: str) -> None:
         memory = self._setting.memory
