@@ -223,7 +223,7 @@ FLEET: dict[str, Mutation] = {
     ),
     "control is obeyed in any state": Mutation(1, [(machine, "control", _from_anywhere)]),
     "workers do not hear that claims are taken from them": Mutation(
-        235, [(Leases, "watch_control", _nothing)]
+        269, [(Leases, "watch_control", _nothing)]
     ),
     "failed attempts are not recorded": Mutation(1, [(MemoryStore, "save_attempt", _unrecorded)]),
     "a pause between attempts is not kept": Mutation(2, [(Attempts, "next_at", None)]),

@@ -10,11 +10,12 @@ from typing import Any
 from bluestreak_core import Claim, Parent, Status, machine
 from bluestreak_core.client.resolving import Resolution, Resolving
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import OnParentEnd
+from bluestreak_core.model import OnParentEnd, Standing
 from bluestreak_core.run import child, settling
 from bluestreak_core.run.attempts import Attempts
 from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.family import Family
+from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.structure import decision
 from bluestreak_core.worker.relatives import Relatives
@@ -35,8 +36,8 @@ async def _no(*_: Any, **__: Any) -> bool:
     return False
 
 
-async def _yes(*_: Any, **__: Any) -> bool:
-    return True
+async def _always_revived(frame: Frame, found: Standing) -> bool:
+    return found.status is Status.CANCELLED and found.reason == settling.PARENT_ENDED
 
 
 def _all_children(
@@ -115,7 +116,7 @@ STRUCTURE: dict[str, Mutation] = {
         1, [(child, "_look", _another_result)]
     ),
     "a child that has compensated is retried again and again": Mutation(
-        61, [(Family, "retry", _yes)]
+        61, [(child, "_revive", _always_revived)]
     ),
     "whatever is stopped ends as aborted": Mutation(
         1, [(machine.change, "end_transition", _as_aborted)]
