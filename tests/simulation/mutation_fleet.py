@@ -260,7 +260,7 @@ FLEET: dict[str, Mutation] = {
     "a handler goes on after its deadline": Mutation(149, [(Deadline, "wait_for", _without_end)]),
     "steps are not cut": Mutation(2, [(step, "in_time", _without_limit)]),
     "what has ended expires at once": Mutation(5, [(Expiry, "_expire", _expire_everything)]),
-    "nothing expires": Mutation(169, [(Expiry, "_expire", _nothing)]),
+    "nothing expires": Mutation(912, [(Expiry, "_expire", _nothing)]),
     "nothing is compensated": Mutation(1, [(CompensationCall, "_carry_out", _nothing)]),
     "what is compensated is compensated again": Mutation(
         27, [(CompensationCall, "_is_settled", lambda *_: False)]

@@ -153,7 +153,7 @@ async def _sent_at_once(store: MemoryStore, session: MemorySession, message: New
 MAIL: dict[str, Mutation] = {
     "a message wakes nobody": Mutation(1, [(machine, "deliver", _count_only)]),
     "a message wakes nobody who is paused": Mutation(
-        185, [(machine, "deliver", _wake_unless_paused)]
+        31, [(machine, "deliver", _wake_unless_paused)]
     ),
     "a message to a running workflow is not counted": Mutation(
         34, [(machine, "deliver", _count_unless_running)]
@@ -165,15 +165,15 @@ MAIL: dict[str, Mutation] = {
         1, [(Operations, "parking", _parked_for_the_first)]
     ),
     "a timeout begins anew in each run": Mutation(18, [(message_wait, "_until", _until_anew)]),
-    "a workflow that waits is parked for ever": Mutation(94, [(Journal, "park", _park_for_ever)]),
+    "a workflow that waits is parked for ever": Mutation(142, [(Journal, "park", _park_for_ever)]),
     "a run that waits does not hear of messages": Mutation(
-        57, [(Hints, "delivered", lambda *_: None)]
+        75, [(Hints, "delivered", lambda *_: None)]
     ),
     "what is received stays in the mailbox": Mutation(1, [(Mailbox, "take", _look_only)]),
     "what is received is not recorded": Mutation(1, [(Record, "receive", _receive_unrecorded)]),
     "the newest message comes first": Mutation(6, [(Mailbox, "take", _take_newest)]),
     "a timeout overwrites what was received": Mutation(
-        251, [(Record, "receive", _time_out_at_last)]
+        574, [(Record, "receive", _time_out_at_last)]
     ),
     "a timeout does not look for a message": Mutation(
         8, [(Record, "receive", _time_out_without_a_look)]

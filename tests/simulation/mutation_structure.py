@@ -129,7 +129,7 @@ STRUCTURE: dict[str, Mutation] = {
     ),
     "a restart forgets nothing": Mutation(6, [(Record, "forget", _keep_records)]),
     "a run of the last generation records in the next one": Mutation(
-        85, [(machine, "is_of", _of_any_generation)]
+        171, [(machine, "is_of", _of_any_generation)]
     ),
     "that a call begins is not recorded": Mutation(34, [(Attempts, "begin", _always_begun)]),
     "what a fan-out has decided is not recorded": Mutation(

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 SEEDS = 500
 """How many seeds a mutation may need."""
 
-TRIED = 150
+TRIED = 50
 """How many seeds are tried each time; `make soak` tries more."""
 
 PART = 50
