@@ -1,6 +1,6 @@
 """Receiving messages: a step is recorded that has received one, and that decides it.
 
-Two steps that would receive the same message are told apart by an index of the steps.
+A unique index of the steps keeps two of them from receiving the same message.
 """
 
 from __future__ import annotations

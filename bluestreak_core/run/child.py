@@ -289,9 +289,10 @@ def _failure(step_id: str, found: Standing, now: datetime) -> FailedStep:
 
 
 def failed_child(step_id: str, child_id: str, error: ErrorRecord, now: datetime) -> FailedStep:
-    """The failure of a child by the error that stands for it, which tells whether it was cancelled.
+    """The failure of a child by the error that stands for it.
 
-    The type of any other error has the name of its module before its own.
+    The type of that error says whether the child was cancelled: any other type has the name of its
+    module before its own.
     """
     status = Status.CANCELLED if error.type == _CANCELLED else Status.ABORTED
     return FailedStep(

@@ -120,9 +120,9 @@ class Family:
     async def is_orphan(self) -> bool:
         """Whether this child must not run, since its parent has ended.
 
-        Asked at each claim, of a child that is to end with its parent. Whoever sees to the children
-        after that end finds those that were claimed before it. This finds the others: a run that
-        had lost its claim, and did not know, may have started or retried them since.
+        Asked at each claim, of a child that is to end with its parent. Settling that end cancels
+        the children that exist then. This finds the others: a run that had lost its claim without
+        noticing may have started or retried them since.
         """
         parent = self.workflow.parent
         if parent is None or parent.on_end is OnParentEnd.ABANDON:

@@ -1,9 +1,9 @@
-"""What the end of a workflow means to its parent and its children, which is seen to after it.
+"""Settling the end of a workflow: its parent is woken, and its children are cancelled.
 
 A workflow whose end concerns others is `unsettled` from the moment at which it becomes a child or
-is about to have one. Once it has ended, its parent is told, its children are cancelled, and only
-then is it settled. So whoever finds it unsettled completes what a dead process has left: the run or
-the caller that ended it does this at once, and the workers look for the rest.
+is about to have one. The flag is cleared after its end, once the parent is woken and the children
+are cancelled. The run or the caller that ended the workflow does this at once. If that process
+dies, the flag stays, and a worker completes the rest.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class KnowsChildren(Store, SupportsChildren, Protocol):
 
 
 def name_of_child(workflow_id: str) -> str:
-    """What a parent is told by when a child has ended, as if it were the name of a message."""
+    """The name that a parent waits for until a child has ended, as it does for a message."""
     return f"{_CHILD}{workflow_id}"
 
 

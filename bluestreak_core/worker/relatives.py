@@ -1,6 +1,6 @@
-"""Seeing to the parents and children of what has ended: a chore of a worker.
+"""Settling the ends of workflows: a chore of a worker.
 
-Whoever ends a workflow does this at once. Here it is completed where that process has died.
+The process that ends a workflow settles it at once. This chore settles it if that process has died.
 """
 
 from __future__ import annotations

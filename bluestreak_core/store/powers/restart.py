@@ -22,7 +22,7 @@ class SupportsRestart(Protocol):
 
         The change of the workflow is atomic. From then on its steps, naps and attempts count as
         those of a deleted workflow of the same id, also those that a run of the last generation
-        still records; `machine.is_of` tells them apart. Delete them then. If that is interrupted,
+        still records; compare them by `machine.is_of`. Delete them then. If that is interrupted,
         a later call completes it: `history`, the next `restart`, or `prune`.
 
         The mailbox stays. `received` has the ids of the messages that the run knows to be received:
