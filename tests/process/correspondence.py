@@ -10,25 +10,19 @@ message once, and no mailbox may hold one that nobody has received.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import random
-import subprocess
 import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Client, Context, Message, Send, Start
-from bluestreak_mongo import LocalMongo, MongoStore
+from bluestreak_mongo import MongoStore
+from tests.process.fleet import fleet_of, new_database, run_campaign, unfinished
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds, and as long again for each thousand workflows
 LEASE = 3.0  # seconds
 PARK_AFTER = 0.2  # seconds
@@ -66,31 +60,16 @@ class Audit:
 
 def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
     """Let all workflows run, and kill processes meanwhile."""
-    client: MongoClient[dict[str, Any]] = MongoClient(url)
-    database = client[f"correspondence-{uuid4().hex[:8]}"]
-    asyncio.run(_start(url, database.name, workflows))
     rng = random.Random(seed)
+    # A worker comes first, since the process outside may have ended by itself.
     roles = [*("work" for _ in range(workers)), "poke"]
-    began, kills = time.monotonic(), 0
-    processes = [_spawn(role, url, database.name, workflows) for role in roles]
-    try:
+    with new_database(url, "correspondence") as database:
+        asyncio.run(_start(url, database.name, workflows))
+        commands = [_command(role, url, database.name, workflows) for role in roles]
         patience = PATIENCE * (1 + workflows / 1000)
-        while _left(database) and time.monotonic() - began < patience:
-            time.sleep(rng.uniform(0.2, 2))
-            # A worker comes first: the process outside may have ended by itself.
-            victim = rng.randrange(len(roles)) if kills else 0
-            kills += processes[victim].poll() is None
-            processes[victim].kill()
-            processes[victim].wait()
-            processes[victim] = _spawn(roles[victim], url, database.name, workflows)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    audit = _audit(database, workflows, kills, time.monotonic() - began)
-    client.drop_database(database.name)
-    client.close()
-    return audit
+        with fleet_of(commands, rng, pauses=(0.2, 2), patience=patience) as fleet:
+            fleet.run_until(lambda: not unfinished(database))
+        return _audit(database, workflows, fleet.kills, fleet.seconds)
 
 
 def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, seconds: float) -> Audit:
@@ -99,7 +78,7 @@ def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, secon
         workflows=workflows,
         kills=kills,
         claims=sum(workflow["claims"] for workflow in found),
-        unfinished=_left(database),
+        unfinished=unfinished(database),
         wrong=sum(
             workflow.get("result") != _meant(int(workflow["workflowId"]), workflows)
             for workflow in found
@@ -127,10 +106,6 @@ def _unread(database: Database[dict[str, Any]]) -> int:
     )
 
 
-def _left(database: Database[dict[str, Any]]) -> int:
-    return database.workflows.count_documents({"status": {"$ne": "finished"}})
-
-
 async def _start(url: str, database: str, workflows: int) -> None:
     async with Client(MongoStore(url, database=database)) as client:
         await client.start_many(
@@ -138,10 +113,9 @@ async def _start(url: str, database: str, workflows: int) -> None:
         )
 
 
-def _spawn(role: str, url: str, database: str, workflows: int) -> subprocess.Popen[bytes]:
+def _command(role: str, url: str, database: str, workflows: int) -> list[str]:
     command = [sys.executable, "-m", "tests.process.correspondence", f"--{role}"]
-    command += [url, database, str(workflows)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return [*command, url, database, str(workflows)]
 
 
 async def _work(url: str, name: str) -> None:
@@ -196,15 +170,7 @@ def main() -> None:
         case ["--poke", url, name, workflows]:
             asyncio.run(_poke(url, name, int(workflows)))
             return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workflows", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with LocalMongo() as server:
-        audit = campaign(server.url, options.workflows, options.workers, options.seed)
-    sys.stdout.write(f"{audit}\n")
-    sys.exit(0 if audit.is_clean else 1)
+    run_campaign(__doc__, campaign, workflows=1000)
 
 
 if __name__ == "__main__":

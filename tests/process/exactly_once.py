@@ -9,26 +9,21 @@ entries, and each account what its entries add up to.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import random
-import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Context, Start
-from bluestreak_mongo import LocalMongo, MongoStore
+from bluestreak_mongo import MongoStore
+from tests.process.fleet import fleet_of, new_database, run_campaign, unfinished
 
-ROOT = Path(__file__).parents[2]
 ACCOUNTS = 1000
 PATIENCE = 120.0  # seconds, and as long again for each thousand transfers
 LEASE = 3.0  # seconds
@@ -63,31 +58,16 @@ class Audit:
 
 def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
     """Run all transfers, and kill workers meanwhile."""
-    client: MongoClient[dict[str, Any]] = MongoClient(url)
-    database = client[f"exactly-once-{uuid4().hex[:8]}"]
-    for name in ("accounts", "ledger", "calls"):
-        database.create_collection(name)
     rng = random.Random(seed)
-    asyncio.run(_start(url, database.name, workflows, seed))
-    began, kills = time.monotonic(), 0
-    processes = [_spawn(url, database.name) for _ in range(workers)]
-    try:
+    with new_database(url, "exactly-once") as database:
+        for name in ("accounts", "ledger", "calls"):
+            database.create_collection(name)
+        asyncio.run(_start(url, database.name, workflows, seed))
+        commands = [_command(url, database.name)] * workers
         patience = PATIENCE * (1 + workflows / 1000)
-        while _left(database) and time.monotonic() - began < patience:
-            time.sleep(rng.uniform(0.1, 2))
-            victim = rng.randrange(workers)
-            kills += processes[victim].poll() is None
-            processes[victim].kill()
-            processes[victim].wait()
-            processes[victim] = _spawn(url, database.name)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    audit = _audit(database, workflows, kills, time.monotonic() - began)
-    client.drop_database(database.name)
-    client.close()
-    return audit
+        with fleet_of(commands, rng, pauses=(0.1, 2), patience=patience) as fleet:
+            fleet.run_until(lambda: not unfinished(database))
+        return _audit(database, workflows, fleet.kills, fleet.seconds)
 
 
 def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, seconds: float) -> Audit:
@@ -100,7 +80,7 @@ def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, secon
         workflows=workflows,
         kills=kills,
         calls=database.calls.count_documents({}),
-        unfinished=_left(database),
+        unfinished=unfinished(database),
         missing=2 * workflows - len(entries),
         doubled=sum(count - 1 for count in entries.values()),
         unbalanced=sum(
@@ -108,10 +88,6 @@ def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, secon
         ),
         seconds=seconds,
     )
-
-
-def _left(database: Database[dict[str, Any]]) -> int:
-    return database.workflows.count_documents({"status": {"$ne": "finished"}})
 
 
 async def _start(url: str, database: str, workflows: int, seed: int) -> None:
@@ -124,9 +100,8 @@ async def _start(url: str, database: str, workflows: int, seed: int) -> None:
         )
 
 
-def _spawn(url: str, database: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.process.exactly_once", "--work", url, database]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+def _command(url: str, database: str) -> list[str]:
+    return [sys.executable, "-m", "tests.process.exactly_once", "--work", url, database]
 
 
 async def _work(url: str, name: str) -> None:
@@ -161,15 +136,7 @@ def main() -> None:
         logging.basicConfig(level=logging.ERROR)
         asyncio.run(_work(*sys.argv[2:]))
         return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workflows", type=int, default=10_000)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with LocalMongo() as server:
-        audit = campaign(server.url, options.workflows, options.workers, options.seed)
-    sys.stdout.write(f"{audit}\n")
-    sys.exit(0 if audit.is_clean else 1)
+    run_campaign(__doc__, campaign, workflows=10_000)
 
 
 if __name__ == "__main__":

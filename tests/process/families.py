@@ -15,24 +15,18 @@ import argparse
 import asyncio
 import logging
 import random
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from pymongo import MongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Client, Context, Start
 from bluestreak_core.machine import Transition
 from bluestreak_mongo import LocalMongo, MongoStore
+from tests.process.fleet import fleet_of, new_database
 
-ROOT = Path(__file__).parents[2]
 PATIENCE = 120.0  # seconds, and as long again for each thousand workflows
 LEASE = 3.0  # seconds
 PARK_AFTER = 0.2  # seconds
@@ -79,78 +73,31 @@ class Audit:
 
 def campaign(url: str, *, trees: int, fans: int, crowds: int, workers: int, seed: int) -> Audit:
     """Let all of them run, and kill workers meanwhile."""
-    client: MongoClient[dict[str, Any]] = MongoClient(url)
-    database = client[f"families-{uuid4().hex[:8]}"]
-    asyncio.run(_start(url, database.name, trees, fans, crowds))
     rng = random.Random(seed)
-    began, started = time.monotonic(), []
-    with _workers(url, database.name, workers, rng) as fleet:
-        for number in range(crowds):
-            fleet.run_until(_has_begun(database, f"crowd-{number}", rng.randrange(1, CROWD)))
-            asyncio.run(_cancel(url, database.name, f"crowd-{number}", dies=number % 2 == 1))
-            fleet.kill_one()
-            started.append(database.workflows.count_documents(_children(f"crowd-{number}")))
-        fleet.run_until(lambda: not _left(database) and not _unsettled(database))
-    audit = Audit(
-        workflows=database.workflows.count_documents({}),
-        kills=fleet.kills,
-        started=started,
-        left=_left(database),
-        wrong=_wrong(database, trees) + _wrong_fans(database, fans),
-        unsettled=_unsettled(database),
-        seconds=time.monotonic() - began,
-    )
-    client.drop_database(database.name)
-    client.close()
-    return audit
+    started: list[int] = []
+    with new_database(url, "families") as database:
+        asyncio.run(_start(url, database.name, trees, fans, crowds))
+        commands = [_command(url, database.name)] * workers
+        with fleet_of(commands, rng, pauses=(0.3, 3), patience=PATIENCE) as fleet:
+            for number in range(crowds):
+                fleet.run_until(_has_begun(database, f"crowd-{number}", rng.randrange(1, CROWD)))
+                asyncio.run(_cancel(url, database.name, f"crowd-{number}", dies=number % 2 == 1))
+                fleet.kill_one()
+                started.append(database.workflows.count_documents(_children(f"crowd-{number}")))
+            fleet.run_until(lambda: not _left(database) and not _unsettled(database))
+        return Audit(
+            workflows=database.workflows.count_documents({}),
+            kills=fleet.kills,
+            started=started,
+            left=_left(database),
+            wrong=_wrong(database, trees) + _wrong_fans(database, fans),
+            unsettled=_unsettled(database),
+            seconds=fleet.seconds,
+        )
 
 
-class _Fleet:
-    """Worker processes; each is killed after a while, and replaced."""
-
-    def __init__(self, url: str, database: str, workers: int, rng: random.Random) -> None:
-        self.kills = 0
-        self._command = [sys.executable, "-m", "tests.process.families", "--work", url, database]
-        self._rng = rng
-        self._deadline = time.monotonic() + PATIENCE
-        self._processes = [self._spawn() for _ in range(workers)]
-
-    def run_until(self, is_over: Callable[[], bool]) -> None:
-        """Kill one after the other until something holds, or patience has run out."""
-        while time.monotonic() < self._deadline:
-            next_kill = time.monotonic() + self._rng.uniform(0.3, 3)
-            while time.monotonic() < next_kill:
-                if is_over():
-                    return
-                time.sleep(0.02)
-            self.kill_one()
-
-    def kill_one(self) -> None:
-        """Kill any of them, and replace it."""
-        victim = self._rng.randrange(len(self._processes))
-        self._kill(victim)
-        self.kills += 1
-        self._processes[victim] = self._spawn()
-
-    def end(self) -> None:
-        for number in range(len(self._processes)):
-            self._kill(number)
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.DEVNULL)
-
-    def _kill(self, number: int) -> None:
-        self._processes[number].kill()
-        self._processes[number].wait()
-
-
-@contextmanager
-def _workers(url: str, database: str, workers: int, rng: random.Random) -> Iterator[_Fleet]:
-    fleet = _Fleet(url, database, workers, rng)
-    try:
-        yield fleet
-    finally:
-        fleet.end()
+def _command(url: str, database: str) -> list[str]:
+    return [sys.executable, "-m", "tests.process.families", "--work", url, database]
 
 
 def _children(workflow_id: str) -> dict[str, Any]:

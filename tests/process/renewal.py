@@ -9,26 +9,21 @@ end each order has to be booked once, in its period, and no record of an earlier
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import random
-import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
 from bluestreak_core import Abort, Bluestreak, Context, Send, Start
-from bluestreak_mongo import LocalMongo, MongoStore
+from bluestreak_mongo import MongoStore
+from tests.process.fleet import fleet_of, new_database, run_campaign, unfinished
 
-ROOT = Path(__file__).parents[2]
 PERIODS = 4
 PATIENCE = 120.0  # seconds, and as long again for each thousand workflows
 LEASE = 2.0  # seconds
@@ -68,30 +63,15 @@ class Audit:
 
 def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
     """Run all subscriptions, and kill workers meanwhile."""
-    client: MongoClient[dict[str, Any]] = MongoClient(url)
-    database = client[f"renewal-{uuid4().hex[:8]}"]
-    database.create_collection("ledger")
     rng = random.Random(seed)
-    asyncio.run(_start(url, database.name, workflows))
-    began, kills = time.monotonic(), 0
-    processes = [_spawn(url, database.name) for _ in range(workers)]
-    try:
+    with new_database(url, "renewal") as database:
+        database.create_collection("ledger")
+        asyncio.run(_start(url, database.name, workflows))
+        commands = [_command(url, database.name)] * workers
         patience = PATIENCE * (1 + workflows / 1000)
-        while _left(database) and time.monotonic() - began < patience:
-            time.sleep(rng.uniform(0.5, 3))
-            victim = rng.randrange(workers)
-            kills += processes[victim].poll() is None
-            processes[victim].kill()
-            processes[victim].wait()
-            processes[victim] = _spawn(url, database.name)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    audit = _audit(database, workflows, kills, time.monotonic() - began)
-    client.drop_database(database.name)
-    client.close()
-    return audit
+        with fleet_of(commands, rng, pauses=(0.5, 3), patience=patience) as fleet:
+            fleet.run_until(lambda: not unfinished(database))
+        return _audit(database, workflows, fleet.kills, fleet.seconds)
 
 
 def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, seconds: float) -> Audit:
@@ -104,7 +84,7 @@ def _audit(database: Database[dict[str, Any]], workflows: int, kills: int, secon
         workflows=workflows,
         kills=kills,
         crashes=sum(entry["afterCrash"] for entry in claims),
-        unfinished=_left(database) + sum(each["result"] != PERIODS for each in ended),
+        unfinished=unfinished(database) + sum(each["result"] != PERIODS for each in ended),
         missing=workflows * PERIODS - len(booked),
         doubled=sum(count - 1 for count in booked.values()),
         misplaced=sum(entry["order"] != entry["period"] for entry in entries),
@@ -130,10 +110,6 @@ def _unread(database: Database[dict[str, Any]]) -> int:
     return sum((message["workflowId"], message["messageId"]) not in read for message in unread)
 
 
-def _left(database: Database[dict[str, Any]]) -> int:
-    return database.workflows.count_documents({"status": {"$ne": "finished"}})
-
-
 async def _start(url: str, database: str, workflows: int) -> None:
     names = [f"s{number}" for number in range(workflows)]
     async with Bluestreak(MongoStore(url, database=database)) as bluestreak:
@@ -145,9 +121,8 @@ async def _start(url: str, database: str, workflows: int) -> None:
         )
 
 
-def _spawn(url: str, database: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.process.renewal", "--work", url, database]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+def _command(url: str, database: str) -> list[str]:
+    return [sys.executable, "-m", "tests.process.renewal", "--work", url, database]
 
 
 async def _work(url: str, name: str) -> None:
@@ -191,15 +166,7 @@ def main() -> None:
         logging.basicConfig(level=logging.ERROR)
         asyncio.run(_work(*sys.argv[2:]))
         return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workflows", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    with LocalMongo() as server:
-        audit = campaign(server.url, options.workflows, options.workers, options.seed)
-    sys.stdout.write(f"{audit}\n")
-    sys.exit(0 if audit.is_clean else 1)
+    run_campaign(__doc__, campaign, workflows=1000)
 
 
 if __name__ == "__main__":

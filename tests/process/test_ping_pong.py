@@ -12,7 +12,7 @@ import pytest
 
 from bluestreak_core import Client
 from bluestreak_mongo import MongoStore
-from tests.process.correspondence import ROOT
+from tests.process.fleet import ROOT
 from tests.process.ping_pong import PAID, Game
 
 RALLIES = 25
