@@ -32,12 +32,11 @@ class Sending:
 
     def __init__(self, store: OpenStore, handlers: KnownHandlers) -> None:
         self._store = store
-        self._mailboxes: SupportsMessages | None = None
         self._handlers = handlers
 
     async def send(self, send: Send, session: Any) -> bool:
         """Send one message, in the session's transaction if there is one."""
-        store = self._open("send()")
+        store = self._store.require(SupportsMessages, "send()")
         message = self._new(send)
         if session is None:
             return await store.send(message)
@@ -46,7 +45,7 @@ class Sending:
 
     async def send_many(self, sends: Iterable[Send]) -> list[bool]:
         """Send many messages; those that are refused keep none of the others from being sent."""
-        store = self._open("send_many()")
+        store = self._store.require(SupportsMessages, "send_many()")
         if has_real_type(sends, str) or not isinstance(sends, Iterable):
             raise InvalidArgument("sends", sends, "expected several Send")
         messages = [self._new(send, f"sends[{place}]: ") for place, send in enumerate(sends)]
@@ -55,13 +54,6 @@ class Sending:
         if errors:
             raise ExceptionGroup(f"{len(errors)} of {len(messages)} messages were not sent", errors)
         return [answer for answer in answers if isinstance(answer, bool)]
-
-    def _open(self, call: str) -> SupportsMessages:
-        """The store; to ask each time whether it has mailboxes would slow `send` by a tenth."""
-        self._store.check(call)
-        if self._mailboxes is None:
-            self._mailboxes = self._store.require(SupportsMessages, call)
-        return self._mailboxes
 
     def _new(self, send: Send, where: str = "") -> NewMessage:
         if not has_real_type(send, Send):

@@ -1,6 +1,7 @@
 """What the engine needs beyond asyncio: cancellation, wake-ups, races and outages of a store."""
 
 from bluestreak_core.concurrency.cancellation import (
+    cancel_all,
     cancel_once,
     cancellations,
     end_all,
@@ -15,6 +16,7 @@ from bluestreak_core.concurrency.wake_up import WakeUp
 __all__ = [
     "HomeLoop",
     "WakeUp",
+    "cancel_all",
     "cancel_once",
     "cancellations",
     "end_all",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -81,3 +81,18 @@ async def finish_despite_cancel(
     if cancelled is None:
         return task.result()
     raise cancelled from None if task.cancelled() else task.exception()
+
+
+async def cancel_all(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and return when all have ended.
+
+    One that swallows its cancellation is cancelled again whenever the caller is.
+    """
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
+    cancel()
+    if tasks:
+        await finish_despite_cancel(asyncio.wait(tasks), on_cancel=cancel)

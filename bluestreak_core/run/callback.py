@@ -12,7 +12,6 @@ from bluestreak_core.argument import (
     Duration,
     check_function,
     check_id,
-    has_real_type,
     to_positive_timedelta,
 )
 from bluestreak_core.callback import (
@@ -28,15 +27,20 @@ from bluestreak_core.errors import (
     CallbackSilent,
     CallbackTimeout,
     FinalMistakes,
-    InvalidArgument,
     InvalidValue,
 )
 from bluestreak_core.model import Receipt
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.callback_end import CallbackEnd, heartbeat_id
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import aborting, await_message, check_place, to_limit
-from bluestreak_core.run.step import step
+from bluestreak_core.run.message_wait import (
+    aborting,
+    await_message,
+    check_place,
+    to_limit,
+    unusable,
+)
+from bluestreak_core.run.step import check_retry, step
 
 _MANY = 10**6
 """More tokens than any callback has."""
@@ -70,8 +74,7 @@ async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms
         heartbeat = None
         if terms.heartbeat is not None:
             heartbeat = to_positive_timedelta(f"heartbeat of {what}", terms.heartbeat)
-        if terms.retry is not None and not has_real_type(terms.retry, Retry):
-            raise InvalidArgument(f"retry of {what}", terms.retry, "expected a Retry")
+        check_retry(what, terms.retry)
         frame.use_step(whole_id)
         frame.use_step(heartbeat_id(whole_id))
         check_place(frame, "callback", whole_id, (name,))
@@ -137,8 +140,7 @@ async def _new_token(frame: Frame, step_id: str, number: int) -> str | None:
 def _unpacked(frame: Frame, step_id: str, receipt: Receipt | None, output: Any, type: Any) -> Any:
     """What the handler gets for a record."""
     if receipt is None:
-        what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
-        raise aborting(frame, InvalidValue(what, "", "no callback has recorded it"))
+        raise unusable(frame, step_id, "no callback has recorded it")
     answer = Answer.read(output)
     if answer.missing is not None:
         kind = CallbackTimeout if answer.missing is Missing.ANSWER else CallbackSilent

@@ -27,10 +27,9 @@ from bluestreak_core.model import (
     Status,
 )
 from bluestreak_core.run.attempts import recorded_failure
-from bluestreak_core.run.exit import AbortNow
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Handler
-from bluestreak_core.run.message_wait import FOREVER, check_place
+from bluestreak_core.run.message_wait import FOREVER, aborting, unusable
 from bluestreak_core.run.settling import NOT_NEEDED, PARENT_ENDED, name_of_child
 from bluestreak_core.run.unawaited import Unawaited
 
@@ -102,7 +101,7 @@ async def child(
         step_id = frame.step_id(step_id)
         asked = to_child(frame, step_id, request)
         frame.use_step(step_id)
-        check_place(frame, "child", step_id, ())
+        frame.check_outside_calls("child", step_id)
     if frame.is_recorded(step_id):
         return _converted(frame, asked, frame.journal.history.steps[step_id])
     with frame.operations.operation("start of child", step_id):
@@ -122,13 +121,13 @@ async def start_child(
         step_id = frame.step_id(step_id)
         asked = to_child(frame, step_id, request)
         frame.use_step(step_id)
-        check_place(frame, "start_child", step_id, ())
+        frame.check_outside_calls("start_child", step_id)
     with frame.operations.operation("start of child", step_id):
         if not frame.is_recorded(step_id):
             await frame.record(start(frame, asked.new))
             record = {"workflow_id": asked.new.workflow_id, "parent": frame.workflow_id}
             await frame.record(frame.journal.save_value(step_id, record))
-        elif not _has_result(frame, step_id):
+        elif not frame.journal.is_settled(f"{step_id}/result"):
             asked = await _resumed(frame, step_id, asked)
     return ChildHandle(frame, unawaited, step_id, asked)
 
@@ -137,10 +136,7 @@ async def _resumed(frame: Frame, step_id: str, asked: Child) -> Child:
     """A child that an earlier run has started, or whose start a fork has copied."""
     recorded = frame.journal.history.steps[step_id]
     if not has_real_type(recorded, dict) or "parent" not in recorded:
-        what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
-        refusal = InvalidValue(what, "", "no start_child has recorded it")
-        frame.exit.decide(AbortNow(refusal))
-        raise refusal
+        raise unusable(frame, step_id, "no start_child has recorded it")
     if recorded["parent"] != frame.workflow_id:
         await frame.record(start(frame, asked.new))
     elif frame.journal.workflow.retries:
@@ -150,17 +146,11 @@ async def _resumed(frame: Frame, step_id: str, asked: Child) -> Child:
     return asked
 
 
-def _has_result(frame: Frame, step_id: str) -> bool:
-    result_id = f"{step_id}/result"
-    given_up = {failed.step_id for failed in frame.journal.workflow.failed_steps}
-    return result_id in frame.journal.history.steps or result_id in given_up
-
-
 async def _result(frame: Frame, step_id: str, asked: Child) -> Any:
     await frame.check("result", step_id)
     with FinalMistakes():
         frame.use_step(step_id)
-        check_place(frame, "result", step_id, ())
+        frame.check_outside_calls("result", step_id)
     if frame.is_recorded(step_id):
         return _converted(frame, asked, frame.journal.history.steps[step_id])
     return await result_of(frame, step_id, asked, frame.journal.fail_step)
@@ -211,20 +201,11 @@ async def start(frame: Frame, new: NewWorkflow) -> None:
         if await family.start(new):
             return
         found = await family.find(new.workflow_id)
-    if new.parent is None or found.parent is None or not _is_same_parent(new, found):
+    if not family.is_child(found):
         raise WorkflowConflict(new.workflow_id, "parent")
     if found.handler_id != new.handler_id:
         raise WorkflowConflict(new.workflow_id, "handler")
     await _revive(frame, found)
-
-
-def _is_same_parent(new: NewWorkflow, found: Standing) -> bool:
-    ours, theirs = new.parent, found.parent
-    return (
-        ours is not None
-        and theirs is not None
-        and (ours.workflow_id, ours.created_at) == (theirs.workflow_id, theirs.created_at)
-    )
 
 
 async def _revive(frame: Frame, found: Standing) -> bool:
@@ -315,5 +296,5 @@ def converted(frame: Frame, child_id: str, function: Handler | None, stored: Any
     try:
         return frame.journal.conversion.result(child_id, function, stored)
     except InvalidValue as refusal:
-        frame.exit.decide(AbortNow(refusal))
+        aborting(frame, refusal)
         raise

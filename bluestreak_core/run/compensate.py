@@ -9,13 +9,13 @@ from typing import Any
 from bluestreak_core.argument import (
     Duration,
     check_function,
-    has_real_type,
     to_positive_timedelta,
 )
-from bluestreak_core.errors import FinalMistakes, InvalidArgument
+from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.compensations import Compensation
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.step import check_retry
 
 
 async def compensate(  # noqa: PLR0917 - the arguments of `Context.compensate`, in their order
@@ -31,20 +31,19 @@ async def compensate(  # noqa: PLR0917 - the arguments of `Context.compensate`, 
     with FinalMistakes():
         step_id = frame.step_id(step_id)
         check_function("ctx.compensate", "compensation", step_id, fn)
-        what = f"of compensation {step_id!r}"
+        what = f"compensation {step_id!r}"
         limit = (
             frame.policy.step_timeout
             if timeout is None
-            else to_positive_timedelta(f"timeout {what}", timeout)
+            else to_positive_timedelta(f"timeout of {what}", timeout)
         )
-        if retry is not None and not has_real_type(retry, Retry):
-            raise InvalidArgument(f"retry {what}", retry, "expected a Retry")
+        check_retry(what, retry)
         frame.check_outside_calls("compensation", step_id)
         frame.use_step(step_id)
         frame.journal.check_can_compensate()
-    if not frame.compensations.are_promised:
+    if not frame.journal.compensates:
         with frame.operations.operation("compensation", step_id):
-            await frame.record(frame.compensations.promise())
+            await frame.record(frame.journal.promise())
     compensation = Compensation(
         step_id=step_id,
         fn=fn,

@@ -62,13 +62,12 @@ class CompensationCall:
             journal,
             registration,
             family=self.family,
-            known=registration.known,
             calls=self.calls,
             commits=Commits(store, journal),
             operations=self._operations,
             publisher=self.publisher,
             exit=self.exit,
-            compensations=Compensations(journal),
+            compensations=Compensations(),
         )
         self._replaying: HandlerCall | None = None
 
@@ -159,8 +158,7 @@ class CompensationCall:
 
     def _is_settled(self, step_id: str) -> bool:
         """Whether an earlier run has recorded a compensation, or has given it up."""
-        given_up = (failed.step_id for failed in self._journal.workflow.failed_steps)
-        return step_id in self._journal.history.steps or step_id in given_up
+        return self._journal.is_settled(step_id)
 
     async def _call(self, compensation: Compensation) -> Any:
         step_id, limit = compensation.step_id, compensation.limit

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 from bluestreak_core.retry import Retry
-from bluestreak_core.run.journal import Journal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +24,10 @@ class Compensation:
 
 
 class Compensations:
-    """What was registered, in order, and the promise that it will be carried out."""
+    """What was registered, in order."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self) -> None:
         self.registered: list[Compensation] = []
-        self._journal = journal
-
-    @property
-    def are_promised(self) -> bool:
-        """Whether the store knows that the workflow compensates."""
-        return self._journal.compensates
 
     def add(self, compensation: Compensation) -> None:
         """Register one more."""
@@ -43,7 +36,3 @@ class Compensations:
     def last_first(self) -> list[Compensation]:
         """What was registered, in the order in which it is carried out."""
         return self.registered[::-1]
-
-    async def promise(self) -> None:
-        """Record that the workflow compensates. A repeat does no harm."""
-        await self._journal.promise()

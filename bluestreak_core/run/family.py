@@ -45,8 +45,6 @@ class Family:
         self._store = store
         self._lease = lease
         self._has_adopted = False
-        self._children: SupportsChildren | None = None
-        """The store, once a call has needed that it knows children."""
 
     @property
     def workflow(self) -> Workflow:
@@ -61,9 +59,7 @@ class Family:
     @property
     def children(self) -> SupportsChildren:
         """The store, if it knows children. Raises `Unsupported`."""
-        if self._children is None:  # looked up once: this takes its time
-            self._children = require(self._store, SupportsChildren, "ctx.child")
-        return self._children
+        return require(self._store, SupportsChildren, "ctx.child")
 
     def as_parent(self, on_end: OnParentEnd) -> Parent:
         """This workflow as the parent of a new one."""
@@ -110,10 +106,13 @@ class Family:
         self._has_adopted = True
         await self._control(workflow_id, Transition.RETRY, None)
 
+    def is_child(self, found: Standing) -> bool:
+        """Whether a workflow is a child of this one."""
+        return found.parent is not None and machine.is_parent(found.parent, self.workflow)
+
     async def cancel(self, found: Standing, reason: str) -> None:
         """Cancel a workflow and see to its relatives, if it is a child and has not ended."""
-        is_child = found.parent is not None and machine.is_parent(found.parent, self.workflow)
-        if is_child and found.status in machine.sources(Transition.CANCEL):
+        if self.is_child(found) and found.status in machine.sources(Transition.CANCEL):
             await self._control(found.workflow_id, Transition.CANCEL, reason)
             await settle_by_id(self._store, found.workflow_id)
 

@@ -30,7 +30,6 @@ from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.hook import Calls
 from bluestreak_core.run.journal import Journal
-from bluestreak_core.run.known_handlers import KnownHandlers
 from bluestreak_core.run.operations import Operation, Operations
 from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.replay import Replay
@@ -59,7 +58,6 @@ class Frame:
         registration: Registration,
         *,
         family: Family,
-        known: KnownHandlers,
         calls: Calls,
         commits: Commits,
         operations: Operations,
@@ -70,7 +68,7 @@ class Frame:
     ) -> None:
         self.journal = journal
         self.family = family
-        self.known = known
+        self.known = registration.known
         self.handler = registration.handler
         self.policy = registration.policy
         self.calls = calls
@@ -131,13 +129,6 @@ class Frame:
             await self.exit.leave()
         self.journal.lease.check()
 
-    def check_now(self, kind: str, used_id: object) -> None:
-        """`check` for a verb that is not async."""
-        if self.exit.is_decided:
-            self._warn_if_late(kind, used_id)
-            raise asyncio.CancelledError
-        self.journal.lease.check()
-
     @property
     def may_be_over(self) -> bool:
         """Whether `check` would raise. A step asks this first, since each `await` costs time."""
@@ -181,14 +172,8 @@ class Frame:
 
     def recorded(self, step_id: str, fn: Callable[..., Any]) -> Any:
         """A recorded output, by the annotation of `fn`; one that does not fit ends the run."""
-        stored = self.journal.history.steps[step_id]
-        if self.journal.conversion is None:
-            return stored
-        try:
-            return self.journal.converted(step_id, stored, fn)
-        except InvalidValue as refusal:
-            self.exit.decide(AbortNow(refusal))
-            raise
+        conversion = self.journal.conversion
+        return self.recorded_as(step_id, None if conversion is None else conversion.returned(fn))
 
     def recorded_as(self, step_id: str, annotation: Any) -> Any:
         """A recorded output of some type; one that does not fit ends the run."""

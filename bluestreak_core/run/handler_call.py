@@ -48,14 +48,13 @@ class HandlerCall:
         self.operations = Operations(store.clock, policy.park_after, is_crowded)
         self.calls = Calls(policy.hooks, journal)
         self.publisher = Publisher(journal, self.exit)
-        self.compensations = Compensations(journal)
+        self.compensations = Compensations()
         self.has_begun = False
         """Whether the handler has been called."""
         self._store = store
         self._journal = journal
         self._registration = registration
         self._handler = registration.handler
-        self._known = registration.known
         self._replay: Replay | None = None
         self._used_steps: AbstractSet[str] = frozenset()
 
@@ -131,7 +130,6 @@ class HandlerCall:
             self._journal,
             self._registration,
             family=self.family,
-            known=self._known,
             calls=self.calls,
             commits=commits,
             operations=self.operations,

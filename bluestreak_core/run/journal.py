@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.codec import ABSENT, Conversion
+from bluestreak_core.codec import Conversion
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.model import (
     Attempt,
@@ -53,7 +53,6 @@ class Journal:
         self.compensates = lease.claim.workflow.compensates
         """Whether the workflow has promised to compensate, by now."""
         self._store = store
-        self._mailboxes: SupportsMessages | None = None
         self._claim = lease.claim
         self._received = set[str]()
         """The ids of the messages that this run has received."""
@@ -82,15 +81,12 @@ class Journal:
         self.has_progressed = True
         return recorded if self.conversion is None else self.converted(step_id, recorded, fn)
 
-    async def save_typed(self, step_id: str, output: Any, annotation: Any = ABSENT) -> Any:
-        """`save_step` for an output of some type; without one, it stays as it is."""
+    async def save_typed(self, step_id: str, output: Any, annotation: Any) -> Any:
+        """`save_step` for an output of some type."""
         conversion, workflow_id = self.conversion, self.workflow.workflow_id
         if conversion is not None:
             output = conversion.stored_as(workflow_id, step_id, annotation, output)
-        recorded = await self.lease.until_answered(
-            lambda: self._store.save_step(self._claim, step_id, output, self.clock.now())
-        )
-        self.has_progressed = True
+        recorded = await self.save_value(step_id, output)
         if conversion is None:
             return recorded
         return conversion.read_as(workflow_id, step_id, annotation, recorded)
@@ -109,6 +105,11 @@ class Journal:
         if self.conversion is None:
             return recorded
         return self.conversion.output(self.workflow.workflow_id, step_id, fn, recorded)
+
+    def is_settled(self, step_id: str) -> bool:
+        """Whether a step had an output, or had been given up, when the run began."""
+        given_up = (failed.step_id for failed in self.workflow.failed_steps)
+        return step_id in self.history.steps or step_id in given_up
 
     async def find_step(self, step_id: str) -> Step | None:
         """A step as the store has it now."""
@@ -146,9 +147,7 @@ class Journal:
 
     def mailboxes(self, call: str) -> SupportsMessages:
         """The store, if it has mailboxes. Raises `Unsupported`, with the name of the call."""
-        if self._mailboxes is None:
-            self._mailboxes = require(self._store, SupportsMessages, call)
-        return self._mailboxes
+        return require(self._store, SupportsMessages, call)
 
     async def send(self, message: NewMessage) -> None:
         """Put a message into a mailbox, unless there has been one of its id."""

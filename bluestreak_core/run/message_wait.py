@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from bluestreak_core.argument import Duration, to_instant, to_timedelta
 from bluestreak_core.clock import in_milliseconds
-from bluestreak_core.errors import AlreadyReceiving, InvalidArgument, InvalidValue, UsedInStep
+from bluestreak_core.errors import AlreadyReceiving, InvalidArgument, InvalidValue
 from bluestreak_core.model import WAITING, Attempt, Step
 from bluestreak_core.run.exit import AbortNow
 from bluestreak_core.run.frame import Frame
@@ -54,9 +53,7 @@ def to_limit(what: str, timeout: Duration | None, deadline: datetime | None) -> 
 
 def check_place(frame: Frame, kind: str, step_id: str, names: Iterable[str]) -> None:
     """Refuse to wait within the function of a step, or beside a wait for the same messages."""
-    task = asyncio.current_task()
-    if task is not None and (within := frame.operations.name_at(task)) is not None:
-        raise UsedInStep(frame.workflow_id, f"{kind} {step_id!r}", within)
+    frame.check_outside_calls(kind, step_id)
     for name in names:
         if frame.operations.waits_for(name):
             raise AlreadyReceiving(frame.workflow_id, step_id, name)
@@ -71,6 +68,8 @@ async def await_message(  # noqa: PLR0917 - as a verb names them
     end: End | None = None,
 ) -> Step:
     """The step that has received the first message of these names, or none in time."""
+    if frame.replay is not None:
+        await frame.replay.suspend(kind, step_id)
     clock, journal = frame.journal.clock, frame.journal
     if limit.timeout and _recorded_wait(frame, step_id) is None:
         # Often a message is there already, and then there is no need to record a time limit.
@@ -141,3 +140,9 @@ def aborting(frame: Frame, refusal: InvalidValue) -> InvalidValue:
     """The error of a record that no run can use: it ends this one, even if it is caught."""
     frame.exit.decide(AbortNow(refusal))
     return refusal
+
+
+def unusable(frame: Frame, step_id: str, reason: str) -> InvalidValue:
+    """`aborting` for a step that something else has recorded."""
+    what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
+    return aborting(frame, InvalidValue(what, "", reason))

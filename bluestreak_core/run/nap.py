@@ -32,11 +32,14 @@ async def sleep_until(frame: Frame, nap_id: str, instant: datetime) -> None:
 
 
 async def _sleep(frame: Frame, nap_id: str, end: Callable[[], datetime]) -> None:
-    journal = frame.journal
-    wake_up_at = journal.history.naps.get(nap_id)
-    if wake_up_at is None:
-        if frame.replay is not None:
-            await frame.replay.suspend("nap", nap_id)
-        with frame.operations.operation("nap", nap_id):
-            wake_up_at = await frame.record(journal.save_nap(nap_id, end()))
-    await frame.doze("nap", nap_id, wake_up_at)
+    await frame.doze("nap", nap_id, await nap_end(frame, nap_id, end))
+
+
+async def nap_end(frame: Frame, nap_id: str, end: Callable[[], datetime]) -> datetime:
+    """The recorded end of a nap; record it first if it is not."""
+    if (recorded := frame.journal.history.naps.get(nap_id)) is not None:
+        return recorded
+    if frame.replay is not None:
+        await frame.replay.suspend("nap", nap_id)
+    with frame.operations.operation("nap", nap_id):
+        return await frame.record(frame.journal.save_nap(nap_id, end()))

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Self
 
 from bluestreak_core.clock import Clock
-from bluestreak_core.concurrency import finish_despite_cancel
+from bluestreak_core.concurrency import cancel_all
 from bluestreak_core.run.exit import Park, Release
 
 BRANCHES: ContextVar[tuple[object, ...]] = ContextVar("BRANCHES", default=())
@@ -193,15 +193,7 @@ class Operations:
         """Cancel the branches that still use the context after the handler has ended."""
         # A dict, not a set: a random order could not be reproduced.
         users = dict.fromkeys(operation.task for operation in self._pending)
-        tasks = [task for task in users if task not in (None, self._main)]
-
-        def cancel() -> None:
-            for task in tasks:
-                task.cancel()
-
-        cancel()
-        if tasks:  # one that swallows this is cancelled again whenever the handler's task is
-            await finish_despite_cancel(asyncio.wait(tasks), on_cancel=cancel)
+        await cancel_all([task for task in users if task is not None and task is not self._main])
 
     def _is_at_rest(self, wake_up_at: datetime, waits: Sequence[Operation]) -> bool:
         """Whether the run will do nothing for long, as far as can be seen here."""

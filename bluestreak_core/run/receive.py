@@ -11,7 +11,13 @@ from bluestreak_core.errors import FinalMistakes, InvalidArgument, InvalidValue,
 from bluestreak_core.message import Message, Received, to_message
 from bluestreak_core.model import Receipt
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import aborting, await_message, check_place, to_limit
+from bluestreak_core.run.message_wait import (
+    aborting,
+    await_message,
+    check_place,
+    to_limit,
+    unusable,
+)
 
 Asked = Mapping[str, Message[Any] | str]
 """What a handler asks for, by name."""
@@ -42,8 +48,6 @@ async def receive(
         return _unpacked(
             frame, step_id, asked, history.receipts.get(step_id), history.steps[step_id]
         )
-    if frame.replay is not None:
-        await frame.replay.suspend("receive", step_id)
     step = await await_message(frame, "receive", step_id, tuple(asked), limit)
     return _unpacked(frame, step_id, asked, step.receipt, step.output)
 
@@ -64,8 +68,7 @@ def _unpacked(
 ) -> Received[Any]:
     """What the handler gets for a record."""
     if receipt is None:
-        what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
-        raise aborting(frame, InvalidValue(what, "", "no receive has recorded it"))
+        raise unusable(frame, step_id, "no receive has recorded it")
     if receipt.message_id is None or receipt.name is None or receipt.sent_at is None:
         raise MessageTimeout(frame.workflow_id, step_id, tuple(asked))
     message = asked.get(receipt.name, receipt.name)

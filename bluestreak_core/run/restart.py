@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from bluestreak_core.errors import FinalMistakes, InvalidValue
-from bluestreak_core.run.exit import AbortNow, Restart
+from bluestreak_core.run.exit import Restart
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.message_wait import aborting
 
 
 async def restart(frame: Frame, input: Any) -> NoReturn:
@@ -18,7 +19,7 @@ async def restart(frame: Frame, input: Any) -> NoReturn:
     try:
         stored = _stored(frame, input)
     except InvalidValue as refusal:
-        frame.exit.decide(AbortNow(refusal))
+        aborting(frame, refusal)
         raise
     frame.exit.decide(Restart(stored))
     await frame.exit.leave()

@@ -45,7 +45,7 @@ async def step(  # noqa: PLR0917 - the arguments of `Context.step`, in their ord
         check_function("ctx.step", "step", step_id, fn)
         limit = frame.policy.step_timeout if timeout is None else _limit(step_id, timeout)
         if retry is not None:
-            check_retry(step_id, retry)
+            check_retry(f"step {step_id!r}", retry)
         if at_most_once is not False:
             check_flag(f"at_most_once of step {step_id!r}", at_most_once)
         frame.use_step(step_id)
@@ -117,10 +117,10 @@ async def call_until_done(
         raise failure_of(frame.workflow_id, await frame.record(attempts.give_up()))
 
 
-def check_retry(step_id: str, retry: object) -> None:
-    """Refuse anything but a `Retry` or None."""
+def check_retry(what: str, retry: object) -> None:
+    """Refuse what is neither a policy nor None; `what` names the step in errors."""
     if retry is not None and not has_real_type(retry, Retry):
-        raise InvalidArgument(f"retry of step {step_id!r}", retry, "expected a Retry")
+        raise InvalidArgument(f"retry of {what}", retry, "expected a Retry")
 
 
 def time_limit(frame: Frame, step_id: str, timeout: Duration | None) -> timedelta | None:

@@ -296,3 +296,8 @@ BAD_CURSORS: dict[str, Any] = {
     "padded": _cursor(b'[1,"newest",null,"ww"]') + "=",
     "raises": Raises(),
 }
+
+# Some of each, for calls whose check is that of another call
+SOME_IDS = ["dict", "int", "none", "raises", "empty", "NUL, and lies", "lone surrogate", "too long"]
+SOME_DURATIONS = ["negative", "NaN", "bool", "str", "huge int", "a second above a thousand years"]
+SOME_INSTANTS = ["naive", "no offset", "date", "str", "raises"]

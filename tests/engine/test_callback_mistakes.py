@@ -31,7 +31,14 @@ from bluestreak_core import (
 )
 from bluestreak_memory import MemoryStore
 from tests.engine.arrange import Bare, Fleet, aborted_by, on_memory, unread
-from tests.engine.bad_input import BAD_DURATIONS, BAD_IDS, BAD_INSTANTS
+from tests.engine.bad_input import (
+    BAD_DURATIONS,
+    BAD_IDS,
+    BAD_INSTANTS,
+    SOME_DURATIONS,
+    SOME_IDS,
+    SOME_INSTANTS,
+)
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -56,10 +63,6 @@ def _to(hand_over: Any) -> Call:
 
 async def _keep_async(token: str) -> None: ...
 
-
-SOME_IDS = ["dict", "int", "none", "raises", "empty", "NUL, and lies", "lone surrogate", "too long"]
-SOME_DURATIONS = ["negative", "NaN", "bool", "str", "huge int", "a second above a thousand years"]
-SOME_INSTANTS = ["naive", "no offset", "date", "str", "raises"]
 
 MISTAKES: list[tuple[Call, type[InvalidArgument]]] = [
     *((_with_id(BAD_IDS[name]), InvalidId) for name in SOME_IDS),

@@ -28,7 +28,14 @@ from bluestreak_core import (
 )
 from bluestreak_core.testing import Environment, ManualClock
 from tests.engine.arrange import Fleet, aborted_by, on_memory, unread
-from tests.engine.bad_input import BAD_DURATIONS, BAD_IDS, BAD_INSTANTS
+from tests.engine.bad_input import (
+    BAD_DURATIONS,
+    BAD_IDS,
+    BAD_INSTANTS,
+    SOME_DURATIONS,
+    SOME_IDS,
+    SOME_INSTANTS,
+)
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -236,10 +243,6 @@ def _limited(**limit: Any) -> Call:
 def _with_id(step_id: Any) -> Call:
     return lambda ctx: ctx.receive(step_id, "paid")
 
-
-SOME_IDS = ["dict", "int", "none", "raises", "empty", "NUL, and lies", "lone surrogate", "too long"]
-SOME_DURATIONS = ["negative", "NaN", "bool", "str", "huge int", "a second above a thousand years"]
-SOME_INSTANTS = ["naive", "no offset", "date", "str", "raises"]
 
 MISTAKES: list[tuple[Call, type[InvalidArgument]]] = [
     *((_with_id(BAD_IDS[name]), InvalidId) for name in SOME_IDS),

@@ -21,7 +21,7 @@ from pymongo.database import Database
 
 from bluestreak_core import Bluestreak, Client, Context, Message, Send, Start
 from bluestreak_mongo import MongoStore
-from tests.process.fleet import fleet_of, new_database, run_campaign, unfinished
+from tests.process.fleet import Fleet, new_database, run_campaign, unfinished
 
 PATIENCE = 120.0  # seconds, and as long again for each thousand workflows
 LEASE = 3.0  # seconds
@@ -67,8 +67,8 @@ def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
         asyncio.run(_start(url, database.name, workflows))
         commands = [_command(role, url, database.name, workflows) for role in roles]
         patience = PATIENCE * (1 + workflows / 1000)
-        with fleet_of(commands, rng, pauses=(0.2, 2), patience=patience) as fleet:
-            fleet.run_until(lambda: not unfinished(database))
+        with Fleet(commands, rng, pauses=(0.2, 2), patience=patience) as fleet:
+            fleet.run_until(lambda: fleet.kills > 0 and not unfinished(database))
         return _audit(database, workflows, fleet.kills, fleet.seconds)
 
 

@@ -25,9 +25,9 @@ from pymongo.database import Database
 from bluestreak_core import Bluestreak, Client, Context, Start
 from bluestreak_core.machine import Transition
 from bluestreak_mongo import LocalMongo, MongoStore
-from tests.process.fleet import fleet_of, new_database
+from tests.process.fleet import Fleet, new_database
 
-PATIENCE = 120.0  # seconds, and as long again for each thousand workflows
+PATIENCE = 120.0  # seconds
 LEASE = 3.0  # seconds
 PARK_AFTER = 0.2  # seconds
 BRANCHES = 3
@@ -78,7 +78,7 @@ def campaign(url: str, *, trees: int, fans: int, crowds: int, workers: int, seed
     with new_database(url, "families") as database:
         asyncio.run(_start(url, database.name, trees, fans, crowds))
         commands = [_command(url, database.name)] * workers
-        with fleet_of(commands, rng, pauses=(0.3, 3), patience=PATIENCE) as fleet:
+        with Fleet(commands, rng, pauses=(0.3, 3), patience=PATIENCE) as fleet:
             for number in range(crowds):
                 fleet.run_until(_has_begun(database, f"crowd-{number}", rng.randrange(1, CROWD)))
                 asyncio.run(_cancel(url, database.name, f"crowd-{number}", dies=number % 2 == 1))

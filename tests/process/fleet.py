@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import uuid4
 
 from pymongo import MongoClient
@@ -31,6 +31,8 @@ class Audit(Protocol):
 
 class Fleet:
     """One process for each command; each is killed after a while, and replaced.
+
+    Use it as `with Fleet(...) as fleet:`, which kills all of them at its end.
 
     `pauses` are the shortest and the longest time between two kills, and `patience` is how long the
     fleet is waited for; all in seconds.
@@ -74,8 +76,10 @@ class Fleet:
         self._kill(victim)
         self._processes[victim] = self._spawn(self._commands[victim])
 
-    def end(self) -> None:
-        """Kill all of them."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         for number in range(len(self._processes)):
             self._kill(number)
 
@@ -85,22 +89,6 @@ class Fleet:
     def _kill(self, number: int) -> None:
         self._processes[number].kill()
         self._processes[number].wait()
-
-
-@contextmanager
-def fleet_of(
-    commands: Sequence[Sequence[str]],
-    rng: random.Random,
-    *,
-    pauses: tuple[float, float],
-    patience: float,
-) -> Iterator[Fleet]:
-    """A fleet whose processes have ended after the block."""
-    fleet = Fleet(commands, rng, pauses=pauses, patience=patience)
-    try:
-        yield fleet
-    finally:
-        fleet.end()
 
 
 @contextmanager

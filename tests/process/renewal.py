@@ -22,7 +22,7 @@ from pymongo.database import Database
 
 from bluestreak_core import Abort, Bluestreak, Context, Send, Start
 from bluestreak_mongo import MongoStore
-from tests.process.fleet import fleet_of, new_database, run_campaign, unfinished
+from tests.process.fleet import Fleet, new_database, run_campaign, unfinished
 
 PERIODS = 4
 PATIENCE = 120.0  # seconds, and as long again for each thousand workflows
@@ -69,8 +69,8 @@ def campaign(url: str, workflows: int, workers: int, seed: int) -> Audit:
         asyncio.run(_start(url, database.name, workflows))
         commands = [_command(url, database.name)] * workers
         patience = PATIENCE * (1 + workflows / 1000)
-        with fleet_of(commands, rng, pauses=(0.5, 3), patience=patience) as fleet:
-            fleet.run_until(lambda: not unfinished(database))
+        with Fleet(commands, rng, pauses=(0.5, 3), patience=patience) as fleet:
+            fleet.run_until(lambda: fleet.kills > 0 and not unfinished(database))
         return _audit(database, workflows, fleet.kills, fleet.seconds)
 
 

@@ -15,3 +15,7 @@ class Mutation:
 
     changes: list[tuple[Any, str, Any]]
     """What is replaced by what."""
+
+
+async def nothing(*_: Any, **__: Any) -> None:
+    """What is called instead of a guard."""

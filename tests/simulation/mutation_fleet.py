@@ -41,7 +41,7 @@ from bluestreak_core.worker.expiry import AT_ONCE, Expiry
 from bluestreak_core.worker.leases import Leases
 from bluestreak_core.worker.runs import Runs
 from bluestreak_memory import MemorySession, MemoryStore
-from tests.simulation.guard import Mutation
+from tests.simulation.guard import Mutation, nothing
 
 
 def _any_claim(workflow: Workflow | None, claim: Claim) -> bool:
@@ -66,9 +66,6 @@ async def _own_output(
 ) -> Any:
     await _save_step(store, claim, step_id, output, now)
     return output
-
-
-async def _nothing(*_: Any) -> None: ...
 
 
 async def _no_history(store: MemoryStore, claims: list[Claim]) -> dict[str, History]:
@@ -203,7 +200,7 @@ FLEET: dict[str, Mutation] = {
     "the last writer of a step wins": Mutation(23, [(MemoryStore, "save_step", _last_writer_wins)]),
     "the winner of a step is not adopted": Mutation(35, [(MemoryStore, "save_step", _own_output)]),
     "nothing wakes workers for what falls due": Mutation(4, [(Hints, "due", lambda *_: None)]),
-    "leases are not renewed": Mutation(6, [(Leases, "renew", _nothing)]),
+    "leases are not renewed": Mutation(6, [(Leases, "renew", nothing)]),
     "histories are empty": Mutation(1, [(MemoryStore, "history", _no_history)]),
     "a run is parked though a step is in flight": Mutation(
         27, [(Operations, "parking", _parked_amid_a_step)]
@@ -219,18 +216,18 @@ FLEET: dict[str, Mutation] = {
         21, [(commit, "renewals", _from_their_answers)]
     ),
     "a run goes on after its lease": Mutation(
-        5, [(Lease, "error", None), (Leases, "expire", _nothing)]
+        5, [(Lease, "error", None), (Leases, "expire", nothing)]
     ),
     "control is obeyed in any state": Mutation(1, [(machine, "control", _from_anywhere)]),
     "workers do not hear that claims are taken from them": Mutation(
-        269, [(Leases, "watch_control", _nothing)]
+        269, [(Leases, "watch_control", nothing)]
     ),
     "failed attempts are not recorded": Mutation(1, [(MemoryStore, "save_attempt", _unrecorded)]),
     "a pause between attempts is not kept": Mutation(2, [(Attempts, "next_at", None)]),
     "what is given up is tried again": Mutation(
         1,
         [
-            (MemoryStore, "fail_step", _nothing),
+            (MemoryStore, "fail_step", nothing),
             (MemoryStore, "save_attempt", _unrecorded),
         ],
     ),
@@ -245,9 +242,7 @@ FLEET: dict[str, Mutation] = {
     ),
     "an abort is an attempt like any other": Mutation(3, [(step, "is_abort", lambda _: False)]),
     "start_many takes each for new": Mutation(6, [(MemoryStore, "create_many", _all_new)]),
-    "a strict start takes anything for the same": Mutation(
-        1, [(Starting, "_check_same", _nothing)]
-    ),
+    "a strict start takes anything for the same": Mutation(1, [(Starting, "_check_same", nothing)]),
     "a start does not wait for its transaction": Mutation(
         1, [(MemoryStore, "create_in", _created_at_once)]
     ),
@@ -260,8 +255,8 @@ FLEET: dict[str, Mutation] = {
     "a handler goes on after its deadline": Mutation(149, [(Deadline, "wait_for", _without_end)]),
     "steps are not cut": Mutation(2, [(step, "in_time", _without_limit)]),
     "what has ended expires at once": Mutation(5, [(Expiry, "_expire", _expire_everything)]),
-    "nothing expires": Mutation(912, [(Expiry, "_expire", _nothing)]),
-    "nothing is compensated": Mutation(1, [(CompensationCall, "_carry_out", _nothing)]),
+    "nothing expires": Mutation(912, [(Expiry, "_expire", nothing)]),
+    "nothing is compensated": Mutation(1, [(CompensationCall, "_carry_out", nothing)]),
     "what is compensated is compensated again": Mutation(
         27, [(CompensationCall, "_is_settled", lambda *_: False)]
     ),

@@ -22,10 +22,7 @@ from bluestreak_core.worker.relatives import Relatives
 from bluestreak_memory import MemoryStore
 from bluestreak_memory.record import Record
 from bluestreak_memory.workflows import Workflows
-from tests.simulation.guard import Mutation
-
-
-async def _nothing(*_: Any, **__: Any) -> None: ...
+from tests.simulation.guard import Mutation, nothing
 
 
 async def _none(*_: Any, **__: Any) -> list[Any]:
@@ -106,12 +103,12 @@ async def _own_answer(
 
 
 STRUCTURE: dict[str, Mutation] = {
-    "a child does not tell its parent of its end": Mutation(1, [(MemoryStore, "nudge", _nothing)]),
+    "a child does not tell its parent of its end": Mutation(1, [(MemoryStore, "nudge", nothing)]),
     "the children of what has ended go on": Mutation(
         25, [(settling, "_end_children", _none), (Family, "is_orphan", _no)]
     ),
     "abandoned children are cancelled": Mutation(20, [(Workflows, "live_children", _all_children)]),
-    "nobody settles what a dead process has left": Mutation(24, [(Relatives, "run", _nothing)]),
+    "nobody settles what a dead process has left": Mutation(24, [(Relatives, "run", nothing)]),
     "a parent records another result than its child's": Mutation(
         1, [(child, "_look", _another_result)]
     ),
@@ -138,7 +135,7 @@ STRUCTURE: dict[str, Mutation] = {
     "a run publishes again what an earlier one has": Mutation(
         4, [(Publisher, "publish", _publish_again)]
     ),
-    "what is published last is not written": Mutation(21, [(Publisher, "flush", _nothing)]),
+    "what is published last is not written": Mutation(21, [(Publisher, "flush", nothing)]),
     "each answer of a callback counts for its sender": Mutation(
         1, [(Resolving, "resolve", _own_answer)]
     ),

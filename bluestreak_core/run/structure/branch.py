@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from bluestreak_core.concurrency import cancellations, finish_despite_cancel
+from bluestreak_core.concurrency import cancel_all, cancellations
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
 from bluestreak_core.errors.group import is_abort, is_final_mistake
 from bluestreak_core.run.failure import error_record
@@ -38,14 +38,7 @@ async def call_branch(what: str, fn: Callable[..., Any], *args: Any) -> Any:
 
 async def end_branches(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancel the tasks of branches, and return when all have ended; drop what they raise."""
-
-    def cancel() -> None:
-        for task in tasks:
-            task.cancel()
-
-    cancel()
-    # One that swallows this is cancelled again whenever the caller is.
-    await finish_despite_cancel(asyncio.wait(tasks), on_cancel=cancel)
+    await cancel_all(tasks)
     for task in tasks:
         if not task.cancelled():
             task.exception()  # or asyncio logs that nobody has looked at it

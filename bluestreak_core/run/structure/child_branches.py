@@ -25,7 +25,7 @@ from bluestreak_core.run.child import (
     to_on_parent_end,
 )
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import FOREVER, check_place
+from bluestreak_core.run.message_wait import FOREVER
 from bluestreak_core.run.operations import Operation
 from bluestreak_core.run.settling import AT_ONCE, NOT_NEEDED, gathered
 from bluestreak_core.run.step import ONCE
@@ -61,7 +61,7 @@ async def map_children(
         check_count(f"limit of {what}", limit, least=1)
         rule = to_rule(what, len(listed), tolerate, enough)
         frame.use_step(whole)
-        check_place(frame, "map_children", whole, ())
+        frame.check_outside_calls("map_children", whole)
         branches = _Children(
             frame.scoped(step_id),
             what,
@@ -159,7 +159,7 @@ class _Children(Branches):
         )
         with FinalMistakes():
             asked = to_child(frame, step_id, request)
-            check_place(frame, "child", step_id, ())
+            frame.check_outside_calls("child", step_id)
         with frame.operations.operation("start of child", step_id):
             # If this is skipped meanwhile, the child must exist by then, or it is not cancelled.
             await finish_despite_cancel(self._start(asked))

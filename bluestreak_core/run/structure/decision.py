@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from bluestreak_core.errors import InvalidValue
 from bluestreak_core.model import ErrorRecord
-from bluestreak_core.run.exit import AbortNow
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.message_wait import unusable
 from bluestreak_core.run.structure.fan_out import Branches, Failed, FanOut, Settled, Succeeded
 from bluestreak_core.run.structure.outcomes import BranchOutcome, BranchStatus, EndedBy, Outcomes
 from bluestreak_core.run.structure.rule import Rule
@@ -92,7 +91,7 @@ class _Decision:
 async def _record(frame: Frame, kind: str, step_id: str, decision: _Decision) -> None:
     output = decision.to_output()
     with frame.operations.operation(kind, step_id):
-        recorded = await frame.record(frame.journal.save_typed(step_id, output))
+        recorded = await frame.record(frame.journal.save_value(step_id, output))
     if recorded != output:
         await frame.leave_to_another_run()
 
@@ -101,7 +100,7 @@ def _read(frame: Frame, kind: str, step_id: str, output: Any) -> _Decision:
     try:
         return _Decision.from_output(output)
     except (LookupError, TypeError, ValueError):
-        raise _unusable(frame, step_id, f"no {kind} has recorded it") from None
+        raise unusable(frame, step_id, f"no {kind} has recorded it") from None
 
 
 def _recorded(
@@ -117,7 +116,7 @@ def _recorded(
         if key not in decision.skipped:
             if settled is None:
                 reason = f"the {kind} ended without {key!r}: it has other branches in this run"
-                raise _unusable(frame, step_id, reason)
+                raise unusable(frame, step_id, reason)
             ended[key] = settled
     return ended
 
@@ -128,9 +127,10 @@ def _to_outcomes(
     outcomes = tuple(
         _to_outcome(key, None if key in decision.skipped else ended[key]) for key in branches.keys
     )
-    exceptions = {key: found.error for key, found in ended.items() if isinstance(found, Failed)}
-    in_order = {key: exceptions[key] for key in branches.keys if key in exceptions}
-    return Outcomes(ended_by=decision.ended_by, outcomes=outcomes, exceptions=in_order)
+    exceptions = {
+        key: found.error for key in branches.keys if isinstance(found := ended.get(key), Failed)
+    }
+    return Outcomes(ended_by=decision.ended_by, outcomes=outcomes, exceptions=exceptions)
 
 
 def _to_outcome(key: str, settled: Settled | None) -> BranchOutcome[Any]:
@@ -141,11 +141,3 @@ def _to_outcome(key: str, settled: Settled | None) -> BranchOutcome[Any]:
             return BranchOutcome(key=key, status=BranchStatus.FAILED, error=record)
         case None:
             return BranchOutcome(key=key, status=BranchStatus.SKIPPED)
-
-
-def _unusable(frame: Frame, step_id: str, reason: str) -> InvalidValue:
-    """The error of a record that no run can use: it ends this one, even if it is caught."""
-    what = f"stored output of step {step_id!r} of workflow {frame.workflow_id!r}"
-    refusal = InvalidValue(what, "", reason)
-    frame.exit.decide(AbortNow(refusal))
-    return refusal

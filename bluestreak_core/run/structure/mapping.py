@@ -50,7 +50,7 @@ async def map_items(
         keys = to_keys(what, listed, key)
         check_count(f"limit of {what}", limit, least=1)
         call_limit = time_limit(frame, whole, timeout)
-        check_retry(whole, retry)
+        check_retry(f"step {whole!r}", retry)
         rule = to_rule(what, len(listed), tolerate, enough)
         frame.use_step(whole)
         branches = _Items(

@@ -22,6 +22,7 @@ from bluestreak_core.errors import FinalMistakes, PollTimeout
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import to_backoff
+from bluestreak_core.run.nap import nap_end
 from bluestreak_core.run.step import call_once, call_until_done, check_retry
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ async def poll(
         check_function("ctx.poll", "poll", whole, check)
         pauses = _to_pauses(whole, every)
         span = None if timeout is None else to_timedelta(f"timeout of poll {whole!r}", timeout)
-        check_retry(whole, retry)
+        check_retry(f"step {whole!r}", retry)
         frame.use_step(whole)
         frame.use_nap(frame.nap_id(step_id))
     types = _Types.of(frame, check)
@@ -155,11 +156,8 @@ class _Polling:
 
     async def _nap(self, nap_id: str, span: timedelta) -> datetime:
         """The recorded end of a nap; record it first if it is not."""
-        if (recorded := self._journal.history.naps.get(nap_id)) is not None:
-            return recorded
-        end = in_milliseconds(self._journal.clock.now() + span)
-        with self._frame.operations.operation("nap", nap_id):
-            return await self._frame.record(self._journal.save_nap(nap_id, end))
+        clock = self._journal.clock
+        return await nap_end(self._frame, nap_id, lambda: in_milliseconds(clock.now() + span))
 
 
 def _to_pauses(step_id: str, every: Duration | Backoff) -> Backoff:

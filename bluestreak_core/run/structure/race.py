@@ -44,7 +44,7 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
     ended, looks = await _first(frame, what, branches)
     name = await _that_took_a_message(frame, looks) or ended.name
     with frame.operations.operation("race", whole):
-        recorded = await frame.record(frame.journal.save_typed(whole, name))
+        recorded = await frame.record(frame.journal.save_value(whole, name))
     if recorded != ended.name:
         await frame.leave_to_another_run()
     return ended

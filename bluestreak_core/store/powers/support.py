@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol, TypeGuard, TypeVar, runtime_checkable
+from typing import Protocol, TypeGuard, TypeVar, cast, runtime_checkable
 
 from bluestreak_core.errors import Unsupported
 from bluestreak_core.store.powers.children import SupportsChildren
@@ -50,7 +50,9 @@ _LACKS: Mapping[type, str] = MappingProxyType(
 
 def supports(store: object, power: type[P]) -> TypeGuard[P]:
     """Whether a store has a power; a wrapper has what the innermost store has."""
-    return isinstance(_innermost(store), power)
+    innermost = _innermost(store)
+    # `issubclass` remembers its answers, which `isinstance` of a protocol does not.
+    return issubclass(type(innermost), power) or isinstance(innermost, power)
 
 
 def require(store: object, power: type[P], call: str) -> P:
@@ -64,6 +66,6 @@ def require(store: object, power: type[P], call: str) -> P:
 
 
 def _innermost(store: object) -> object:
-    while isinstance(store, Wraps):
-        store = store.wrapped
+    while hasattr(store, "wrapped"):  # what makes it a `Wraps`, and ten times as fast to ask
+        store = cast("Wraps", store).wrapped
     return store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from bluestreak_core.testing.contract.arrange import (
     LEASE,
     NOW,
     attempt,
+    begun,
     claimed,
     end,
     let_others_run,
@@ -54,11 +54,8 @@ class CancellingContract(Rules):
         self, store: Store, name: str, turns: int
     ) -> None:
         claim = await claimed(store, "w")
-        call = asyncio.ensure_future(CALLS[name](store, claim))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        call.cancel()
-        await asyncio.wait({call})
+        async with begun(CALLS[name](store, claim), turns=turns):
+            pass
         left = await _all_there_is(store, claim)
         await let_others_run()
         assert await _all_there_is(store, claim) == left
