@@ -18,10 +18,7 @@ class Compensations(Parts, SupportsCompensation):
 
     @override
     async def promise(self, claim: Claim) -> None:
-        record = self._workflows.get(claim.workflow_id)
-        if record is None:
-            raise machine.lost(None, claim)
-        record.check_in_force(claim)
+        record = self._workflows.in_force(claim)
         record.workflow = machine.promise(record.workflow)
 
     @override

@@ -8,7 +8,7 @@ from typing import Any
 from bluestreak_core import machine
 from bluestreak_core.machine import change
 from bluestreak_core.model import NewMessage, NewWorkflow, Published, Standing, Workflow
-from bluestreak_core.store import ValueRules
+from bluestreak_core.store import MAX_VALUE_BYTES, ValueRules
 from bluestreak_memory.record import Record
 
 
@@ -19,10 +19,8 @@ class Copies:
         self.rules = rules
         """The rules of the store."""
 
-    def to_stored(self, value: Any, what: str, room: int | None = None) -> Any:
+    def to_stored(self, value: Any, what: str, room: int = MAX_VALUE_BYTES) -> Any:
         """A value as it is stored; `what` names it in errors, and `room` is its largest size."""
-        if room is None:
-            return self.rules.round_trip(value, what)[0]
         return self.rules.round_trip(value, what, room)[0]
 
     def copy(self, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from bluestreak_core.model import NewMessage
 
@@ -59,10 +59,8 @@ class Mailbox:
 
     def unread(self, limit: int) -> list[NewMessage]:
         """The first messages that have not been taken."""
-        return [message for _, message in itertools.islice(self._in_order(), limit)]
-
-    def _in_order(self) -> Iterator[Numbered]:
-        return iter(sorted(itertools.chain(*self._unread.values()), key=_number))
+        in_order = sorted(itertools.chain(*self._unread.values()), key=_number)
+        return [message for _, message in in_order[:limit]]
 
 
 def _number(numbered: Numbered) -> int:

@@ -12,7 +12,6 @@ from typing_extensions import override
 from bluestreak_core import machine
 from bluestreak_core.concurrency import first_of
 from bluestreak_core.errors import BluestreakError
-from bluestreak_core.machine import change
 from bluestreak_core.model import Claim, NewMessage, NoMessage, Step
 from bluestreak_core.store import SupportsMessages
 from bluestreak_memory.parts import Parts
@@ -47,9 +46,10 @@ class Messages(Parts, SupportsMessages):
     async def park_until_message(
         self, claim: Claim, wake_up_at: datetime, names: Collection[str], mail: int, now: datetime
     ) -> None:
-        record = self._workflows.get(claim.workflow_id)
-        seen = mail if record is None else record.workflow.mail
-        moved = change.wait(wake_up_at, tuple(names)) if seen == mail else change.release(now)
+        workflow = self._workflows.find(claim.workflow_id)
+        if workflow is None:
+            raise machine.lost(None, claim)
+        moved = machine.wait_change(workflow, wake_up_at, tuple(names), mail, now)
         self._workflows.end(claim, moved)
 
     @override

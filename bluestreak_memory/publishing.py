@@ -27,8 +27,5 @@ class Publishing(Parts, SupportsPublishing):
             replace(latest, value=self._copies.to_stored(latest.value, what))
             for latest in published
         )
-        record = self._workflows.get(claim.workflow_id)
-        if record is None:
-            raise machine.lost(None, claim)
-        record.check_in_force(claim)
+        record = self._workflows.in_force(claim)
         record.workflow = machine.publish(record.workflow, stored)

@@ -192,10 +192,7 @@ class MemoryStore(
 
     @override
     async def fail_step(self, claim: Claim, failed: FailedStep) -> None:
-        record = self._workflows.get(claim.workflow_id)
-        if record is None:
-            raise machine.lost(None, claim)
-        record.fail_step(claim, failed)
+        self._workflows.in_force(claim).fail_step(claim, failed)
 
     # Ending a claim ----------------------------------------------------------------------------
 

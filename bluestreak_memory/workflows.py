@@ -68,6 +68,14 @@ class Workflows:
             raise machine.lost(record.workflow, claim)
         return record
 
+    def in_force(self, claim: Claim) -> Record:
+        """The workflow that a claim may move. Raises `ClaimLost`."""
+        record = self._records.get(claim.workflow_id)
+        if record is None:
+            raise machine.lost(None, claim)
+        record.check_in_force(claim)
+        return record
+
     def add(self, record: Record) -> bool:
         """Add a workflow, unless its id exists."""
         workflow_id = record.workflow.workflow_id
@@ -132,12 +140,9 @@ class Workflows:
     ) -> None:
         """Let a workflow start over, unless the same call has done so. Raises `ClaimLost`."""
         record = self._records.get(claim.workflow_id)
-        workflow = None if record is None else record.workflow
         if record is not None and machine.in_force(record.workflow, claim):
             record.forget(input_size, received)
-            self.put(machine.restart(record.workflow, input, now))
-        elif not machine.has_ended_by(workflow, claim, Transition.RESTART):
-            raise machine.lost(workflow, claim)
+        self.end(claim, machine.change.restart(claim.workflow, input, now))
 
     def check_reachable(self, message: NewMessage) -> Record:
         """The workflow that a message is sent to.

@@ -204,18 +204,10 @@ async def _first_by_id(
 
     The server names the first index that refuses a document, which may be an application's.
     """
-    fields = KEYS[collection.name]
     for place, outcome in enumerate(outcomes):
-        if not is_foreign(outcome):
-            continue
-        key = {field: documents[place][field] for field in fields}
-        try:
-            found = await collection.find_one(key, {"_id": 1})
-        except PyMongoError as unread:
-            outcomes[place] = translated(unread)
-        else:
-            if found is not None:
-                outcomes[place] = DuplicateKeyError(str(outcome))
+        if is_foreign(outcome):
+            there = DuplicateKeyError(str(outcome))
+            outcomes[place] = await _by_id(collection, documents[place], there, outcome)
     return outcomes
 
 
@@ -228,19 +220,23 @@ async def _kept_by_majority(
 
     What an earlier call has left on a primary that is cut off may be rolled back yet.
     """
-    fields = KEYS[collection.name]
     for place, outcome in enumerate(outcomes):
-        if not isinstance(outcome, DuplicateKeyError):
-            continue
-        key = {field: documents[place][field] for field in fields}
-        try:
-            found = await collection.find_one(key, {"_id": 1})
-        except PyMongoError as unread:
-            outcomes[place] = translated(unread)
-        else:
-            if found is None:
-                outcomes[place] = StoreUnavailable(f"not replicated yet: {outcome}")
+        if isinstance(outcome, DuplicateKeyError):
+            missing = StoreUnavailable(f"not replicated yet: {outcome}")
+            outcomes[place] = await _by_id(collection, documents[place], outcome, missing)
     return outcomes
+
+
+async def _by_id(
+    collection: AsyncCollection[Document], document: Document, there: Outcome, missing: Outcome
+) -> Outcome:
+    """One of two outcomes, by whether a document of the same id is there."""
+    key = {field: document[field] for field in KEYS[collection.name]}
+    try:
+        found = await collection.find_one(key, {"_id": 1})
+    except PyMongoError as unread:
+        return translated(unread)
+    return missing if found is None else there
 
 
 async def _found_inserted(

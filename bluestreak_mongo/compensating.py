@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bluestreak_core import machine
 from bluestreak_core.machine import change
 from bluestreak_core.model import Claim, ErrorRecord
 from bluestreak_core.store import Hints
 from bluestreak_mongo import transitions
-from bluestreak_mongo.bulk import undecided
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.driver import writes
 from bluestreak_mongo.ending import Endings
-from bluestreak_mongo.finding import find_workflow
 
 
 class Compensating:
@@ -24,17 +21,9 @@ class Compensating:
         self._endings = endings
         self._hints = hints
 
-    @writes
     async def promise(self, claim: Claim) -> None:
         """See `SupportsCompensation.promise`."""
-        workflows = self._database.workflows
-        ours, promised = transitions.in_force(claim), transitions.update(change.promise())
-        if (await workflows.update_one(ours, promised)).matched_count:
-            return
-        workflow = await find_workflow(self._database, claim.workflow_id)
-        if machine.in_force(workflow, claim):
-            raise undecided("workflow", claim.workflow_id)
-        raise machine.lost(workflow, claim)
+        await self._endings.move(claim, change.promise())
 
     async def give_up(self, claim: Claim, error: ErrorRecord, now: datetime) -> None:
         """See `SupportsCompensation.give_up`."""

@@ -104,7 +104,8 @@ async def _carry_out(
         UpdateOne(
             transitions.reachable(*key),
             transitions.deliver(
-                [delivery.name for delivery in parcel], max(parcel, key=_sent_at).sent_at
+                [delivery.name for delivery in parcel],
+                max(delivery.sent_at for delivery in parcel),
             ),
         )
         for key, parcel in parcels.items()
@@ -135,10 +136,6 @@ async def _unreachable(workflows: AsyncCollection[Document], keys: Sequence[_Key
     found = workflows.find(reachable, {wf.WORKFLOW_ID: 1, wf.CREATED_AT: 1})
     left = {(each[wf.WORKFLOW_ID], each.get(wf.CREATED_AT)) async for each in found}
     return [key for key in keys if key not in left]
-
-
-def _sent_at(delivery: Delivery) -> datetime:
-    return delivery.sent_at
 
 
 def _copy_of(outcome: Outcome) -> Outcome:

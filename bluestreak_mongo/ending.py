@@ -73,13 +73,17 @@ class Endings:
 
     async def make_due(self, claim: Claim, moved: Change, due_at: datetime) -> None:
         """End a claim by a change after which the workflow is due at an instant."""
-        check_moved(await self._end(claim, moved), claim.workflow_id)
+        await self.move(claim, moved)
         self._hints.due(due_at)
 
     async def end_for_good(self, claim: Claim, moved: Change) -> None:
         """End a claim by a change that ends the workflow, too."""
-        check_moved(await self._end(claim, moved), claim.workflow_id)
+        await self.move(claim, moved)
         self._hints.ended(claim.workflow_id)
+
+    async def move(self, claim: Claim, moved: Change) -> None:
+        """Carry out a change that holds no value of the application, whether it ends the claim."""
+        check_moved(await self._end(claim, moved), claim.workflow_id)
 
     async def _end(self, claim: Claim, moved: Change, size: int = 0) -> Outcome:
         return await self._groups.endings.call(Ending(claim=claim, change=moved), size)

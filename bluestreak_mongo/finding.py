@@ -54,8 +54,10 @@ class Finding:
         found = await find_one(collection, key | {id_field: owner.place_of(name)})
         if found is None or WORKFLOW_CREATED_AT not in found:
             return found
-        if workflow is None or owner.owns(found):
-            return None if workflow is None else found
+        if workflow is None:
+            return None
+        if owner.owns(found):
+            return found
         return await find_one(collection, key | {id_field: owner.id_beside(name)})
 
 

@@ -119,7 +119,6 @@ class Parts:
                 groups=groups,
                 recording=recording,
                 addresses=addresses,
-                rules=rules,
                 feed=feed,
                 hints=hints,
                 clock=clock,

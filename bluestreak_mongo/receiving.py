@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
+import bson
 from pymongo import ASCENDING
 
 from bluestreak_core.clock import Clock
@@ -16,7 +17,7 @@ from bluestreak_core.errors import ClaimLost
 from bluestreak_core.model import Claim, NewMessage, NoMessage, Step
 from bluestreak_core.store import Hints
 from bluestreak_mongo.address import Address
-from bluestreak_mongo.bson_rules import BsonRules
+from bluestreak_mongo.bson_rules import CODEC
 from bluestreak_mongo.bulk import Groups
 from bluestreak_mongo.database import Database
 from bluestreak_mongo.driver import reads
@@ -53,7 +54,6 @@ class Receiving:
         groups: Groups,
         recording: Recording,
         addresses: SharedRead[Address],
-        rules: BsonRules,
         feed: Feed,
         hints: Hints,
         clock: Clock,
@@ -62,7 +62,6 @@ class Receiving:
         self._groups = groups
         self._recording = recording
         self._addresses = addresses
-        self._rules = rules
         self._feed = feed
         self._hints = hints
         self._clock = clock
@@ -151,7 +150,7 @@ class Receiving:
         """The recorded step, this one or an earlier one of its id; None if the message is taken."""
         document = from_received(claim, step_id, message, now)
         what = f"output of step {step_id!r} of workflow {claim.workflow_id!r}"
-        _, size = self._rules.round_trip(document[OUTPUT], what)
+        size = len(bson.encode({OUTPUT: document[OUTPUT]}, codec_options=CODEC))
         outcome, winner = await self._recording.save_received(claim, document, size)
         if winner is not None:
             return to_step(winner)

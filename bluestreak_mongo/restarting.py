@@ -14,7 +14,6 @@ from typing import Any
 
 import bson
 
-from bluestreak_core import machine
 from bluestreak_core.errors import ValueTooLarge
 from bluestreak_core.machine import change
 from bluestreak_core.model import Claim
@@ -68,8 +67,7 @@ class Restarting:
         ending = Ending(claim=claim, change=moved, only_if=transitions.of_generation(claim))
         check_written(await self._groups.endings.call(ending, size), value, what)
         self._hints.due(now)
-        restarted = machine.restart(claim.workflow, None, now)
-        await self._leftovers.delete(Owner.of(restarted))
+        await self._leftovers.delete(Owner.of(moved.apply(claim.workflow)))
 
     @reads
     async def _check_room(self, claim: Claim, size: int, what: str) -> None:

@@ -355,14 +355,7 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
         case Transition.PAUSE:
             # A workflow that waits for an instant goes on waiting for it. A running one has been
             # claimed at least once, though the JavaScript library does not count that.
-            return (
-                taken._replace(
-                    sources=tuple(found for found in taken.sources if found is not Status.RUNNING)
-                ),
-                taken._replace(
-                    sources=(Status.RUNNING,),
-                    set={**taken.set, "timeout_at": now},
-                    at_least={"claims": 1},
-                ),
-            )
+            apart, running = _apart_from_running(taken)
+            moved = {**running.set, "timeout_at": now}
+            return (apart, running._replace(set=moved, at_least={"claims": 1}))
     return (taken,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from typing_extensions import override
 
@@ -25,8 +25,6 @@ from bluestreak_core.model import (
 )
 from bluestreak_core.store.protocol import Store
 from bluestreak_core.store.wrapped_powers import WrappedPowers
-
-T = TypeVar("T")
 
 UNCOUNTED = frozenset(
     {

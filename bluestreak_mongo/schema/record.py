@@ -38,8 +38,7 @@ class Owner(NamedTuple):
     @classmethod
     def of(cls, workflow: Workflow) -> Owner:
         """The owner of what this workflow records."""
-        begun_ms = _milliseconds(workflow.restarted_at or workflow.created_at)
-        return cls(workflow.workflow_id, begun_ms, workflow.restarted_at is not None)
+        return cls.stored(workflow.workflow_id, workflow.created_at, workflow.restarted_at)
 
     @classmethod
     def stored(cls, workflow_id: str, created_at: object, restarted_at: object) -> Owner:

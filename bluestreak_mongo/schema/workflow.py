@@ -145,7 +145,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         mail=read.count(MAIL),
         beats=tuple(map(read_beat, read.each_inside(BEATS))),
         parent=read_parent(read.inside(PARENT)) if read.has(PARENT) else None,
-        unsettled=read.flag(UNSETTLED) if read.has(UNSETTLED) else False,
+        unsettled=read.has(UNSETTLED) and read.flag(UNSETTLED),
         published=tuple(map(read_published, read.each_inside(PUBLISHED))),
         generation=read.count(GENERATION),
         restarted_at=read.optional_instant(RESTARTED_AT),

@@ -15,7 +15,7 @@ from bluestreak_core.model import (
 )
 from bluestreak_mongo.schema import FIRST_DATE, Document
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.transitions.updating import in_any, update
+from bluestreak_mongo.transitions.updating import in_any, or_missing, update
 
 
 def due(
@@ -60,8 +60,7 @@ def one_of(workflow_ids: Sequence[str]) -> Any:
 
 def still_new(workflow_ids: list[str], now: datetime) -> Document:
     """Matches the given workflows that are due and were never claimed."""
-    new = {wf.CLAIMS: {"$in": [0, None]}}  # None matches a missing field, too
-    return still_due({Status.IDLE.value}, workflow_ids, now) | new
+    return still_due({Status.IDLE.value}, workflow_ids, now) | {wf.CLAIMS: or_missing(0)}
 
 
 def stamped(workflow_ids: list[str], token: str) -> Document:

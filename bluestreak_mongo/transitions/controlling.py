@@ -8,7 +8,7 @@ from bluestreak_core import machine
 from bluestreak_core.machine import Change, Transition, change
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.transitions.updating import FIELDS, in_any, update
+from bluestreak_mongo.transitions.updating import FIELDS, in_any, or_missing, update
 
 
 def control(
@@ -28,7 +28,7 @@ def control(
 
 def _when(moved: Change) -> Document:
     """Matches the values that other fields must have; an empty one may be missing."""
-    return {FIELDS[name]: value or {"$in": [value, None]} for name, value in moved.when.items()}
+    return {FIELDS[name]: or_missing(value) for name, value in moved.when.items()}
 
 
 def complete_fork(now: datetime) -> Document:

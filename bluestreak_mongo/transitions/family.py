@@ -14,17 +14,15 @@ from bluestreak_core.store import ENDED
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.parent import from_parent
-from bluestreak_mongo.transitions.updating import in_any, update
+from bluestreak_mongo.transitions.updating import in_any, or_missing, update
 
 
 def settled_by(seen: Standing) -> Document:
     """Matches a workflow that has ended, as long as the end that was seen is its last one."""
-    never = {"$in": [0, None]}  # None matches a missing field, too
-    return in_any(ENDED) | {
+    return unsettled() | {
         wf.WORKFLOW_ID: seen.workflow_id,
         wf.CREATED_AT: seen.created_at,
-        wf.CONTROLS: seen.controls or never,
-        wf.UNSETTLED: True,
+        wf.CONTROLS: or_missing(seen.controls),
     }
 
 

@@ -15,7 +15,7 @@ from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
 from bluestreak_mongo.schema.step import STEP_ID
 from bluestreak_mongo.transitions.claiming import in_force
-from bluestreak_mongo.transitions.updating import update
+from bluestreak_mongo.transitions.updating import or_missing, update
 
 
 def progress() -> Document:
@@ -44,8 +44,7 @@ def of_generation(claim: Claim) -> Document:
     The JavaScript library may run the next one under the token of the claim that has ended the last
     one.
     """
-    generation = claim.workflow.generation
-    return {wf.GENERATION: generation or {"$in": [0, None]}}
+    return {wf.GENERATION: or_missing(claim.workflow.generation)}
 
 
 def in_transaction() -> Document:

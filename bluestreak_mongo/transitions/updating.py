@@ -95,6 +95,11 @@ def _stored_value(value: Any) -> Any:
     return _STORED[type(value)](value) if type(value) in _STORED else value
 
 
+def or_missing(value: Any) -> Any:
+    """Matches a value; an empty one may be missing."""
+    return value or {"$in": [value, None]}
+
+
 def in_any(statuses: Collection[Status]) -> Document:
     """Matches the workflows in one of these states."""
     return {wf.STATUS: {"$in": [status.value for status in statuses]}}
