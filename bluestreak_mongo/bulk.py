@@ -45,7 +45,7 @@ from bluestreak_mongo.schema.index import KEYS
 
 Item = TypeVar("Item")
 
-_TELLING = {"_id": 0} | dict.fromkeys(wf.STATE_FIELDS, 1)
+_TELLING = {"_id": 0} | dict.fromkeys((*wf.STATE_FIELDS, wf.COMPENSATES, wf.UNSETTLED), 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +278,8 @@ def _outcome(ending: Ending, found: dict[str, Any] | None, error: PyMongoError |
     except CorruptDocument as corrupt:
         return corrupt
     if machine.in_force(workflow, claim):
+        if machine.is_noted(workflow, ending.change):
+            return None
         return translated(error) if error else undecided("workflow", claim.workflow_id)
     if machine.has_ended_by(workflow, claim, ending.change.event):
         return None

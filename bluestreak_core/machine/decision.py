@@ -145,6 +145,15 @@ def has_ended_by(workflow: Workflow | None, claim: Claim, event: Transition | No
     return was_left_alone and can_go_on and _was_given_back(workflow, claim)
 
 
+def is_noted(workflow: Workflow | None, noted: change.Change) -> bool:
+    """Whether a change that leaves its claim in force, and only sets fields, has been made."""
+    return (
+        workflow is not None
+        and noted.event is None
+        and all(getattr(workflow, name) == value for name, value in noted.set.items())
+    )
+
+
 def was_stopped(workflow: Workflow | None, claim: Claim) -> bool:
     """Whether a `stop` has taken this claim, and nothing has happened to the workflow since."""
     return (

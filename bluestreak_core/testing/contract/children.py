@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -186,6 +187,17 @@ class ChildrenContract(Rules):
         with pytest.raises(ClaimLost):
             await store.adopt(claim)
         assert await found(store, "w") == before
+
+    @rule("SupportsChildren.adopt")
+    async def test_a_stale_caller_hinders_nobody_beside_it(self, store: _Parenting) -> None:
+        stale, _ = await superseded(store, "v")
+        claim = await claimed(store, "w")
+        outcomes = await asyncio.gather(
+            *(store.adopt(one) for one in (claim, stale)), return_exceptions=True
+        )
+        assert outcomes[0] is None
+        assert isinstance(outcomes[1], ClaimLost)
+        assert (await found(store, "w")).unsettled
 
     @rule("SupportsChildren.find_mail")
     async def test_the_mail_of_a_workflow_is_counted(self, store: _Parenting) -> None:

@@ -81,6 +81,17 @@ class CompensationContract(Rules):
         assert await found(store, "w") == cancelled
 
     @rule("SupportsCompensation.promise")
+    async def test_a_promise_is_kept_beside_one_that_is_refused(self, store: Compensating) -> None:
+        cancelled, claim = await claimed(store, "v"), await claimed(store, "w")
+        await store.control("v", Transition.CANCEL, NOW)
+        outcomes = await asyncio.gather(
+            *(store.promise(one) for one in (claim, cancelled)), return_exceptions=True
+        )
+        assert outcomes[0] is None
+        assert isinstance(outcomes[1], ClaimLost)
+        assert (await found(store, "w")).compensates
+
+    @rule("SupportsCompensation.promise")
     @pytest.mark.parametrize("turns", TURNS)
     async def test_a_promise_comes_before_or_after_a_cancellation(
         self, store: Compensating, turns: int
