@@ -23,6 +23,7 @@ from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.outcome import Orphaned, Outcome, Raised, Returned
+from bluestreak_core.run.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +31,7 @@ logger = logging.getLogger(__name__)
 class Ending:
     """Ends the claim of one run.
 
-    `flush` writes what the run has published. `aside` awaits a callback of the application in its
-    own task, which a stopping worker cancels.
+    `aside` awaits a callback of the application in its own task, which a stopping worker cancels.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Ending:
         family: Family,
         calls: Calls,
         deadline: Deadline,
-        flush: Callable[[], Awaitable[None]],
+        publisher: Publisher,
         aside: Callable[[Coroutine[Any, Any, None]], Awaitable[None]],
     ) -> None:
         self._journal = journal
@@ -51,7 +51,7 @@ class Ending:
         self._handler = registration.handler
         self._policy = registration.policy
         self._deadline = deadline
-        self._flush = flush
+        self._publisher = publisher
         self._aside = aside
 
     async def end(self, outcome: Outcome) -> None:
@@ -80,10 +80,10 @@ class Ending:
 
     async def _with_all_published(self, outcome: Outcome) -> Outcome:
         """The outcome, once all is written that was published; that may be refused."""
-        if isinstance(outcome, Abandon):
+        if isinstance(outcome, Abandon) or not self._publisher.is_used:
             return outcome
         try:
-            await self._flush()
+            await self._publisher.flush()
         except (UnstorableValue, ValueTooLarge) as refusal:
             return outcome if isinstance(outcome, AbortNow) else AbortNow(refusal)
         return outcome

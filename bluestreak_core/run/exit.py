@@ -62,7 +62,8 @@ class Exit:
 
     def __init__(self) -> None:
         self.decision: Decision | None = None
-        self._closed = False
+        self.is_decided = False
+        """Whether nothing new may begin: a decision has been made, or the handler has ended."""
         self._task: asyncio.Task[Any] | None = None
 
     def attach(self, task: asyncio.Task[Any]) -> None:
@@ -76,18 +77,13 @@ class Exit:
         if self._task is not None and self._task.done():
             return
         if self.decision is None or _rank(decision) > _rank(self.decision):
-            self.decision = decision
+            self.decision, self.is_decided = decision, True
         if self._task is not None:
             self._task.cancel()
 
     def close(self) -> None:
         """Note that the handler has ended: tasks that it left behind may begin nothing more."""
-        self._closed = True
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether nothing new may begin: a decision has been made, or the handler has ended."""
-        return self._closed or self.decision is not None
+        self.is_decided = True
 
     async def leave(self) -> NoReturn:
         """Raise `CancelledError`."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bluestreak_core import machine
-from bluestreak_core.clock import Clock
 from bluestreak_core.errors import (
     CorruptDocument,
     StoreUnavailable,
@@ -22,7 +21,6 @@ from bluestreak_core.model import (
     Parent,
     Standing,
     Status,
-    Workflow,
 )
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.run.settling import PARENT_ENDED, settle, settle_by_id
@@ -44,17 +42,11 @@ class Family:
     def __init__(self, store: Store, lease: Lease) -> None:
         self._store = store
         self._lease = lease
-        self._has_adopted = False
-
-    @property
-    def workflow(self) -> Workflow:
+        self.workflow = lease.claim.workflow
         """The workflow, as the claim found it."""
-        return self._lease.claim.workflow
-
-    @property
-    def clock(self) -> Clock:
+        self.clock = store.clock
         """The store's clock."""
-        return self._store.clock
+        self._has_adopted = False
 
     @property
     def children(self) -> SupportsChildren:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from bluestreak_core.clock import Clock
 from bluestreak_core.codec import Conversion
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.model import (
@@ -19,7 +18,6 @@ from bluestreak_core.model import (
     NoMessage,
     Published,
     Step,
-    Workflow,
 )
 from bluestreak_core.run.lease import Lease
 from bluestreak_core.store import (
@@ -45,6 +43,10 @@ class Journal:
 
     def __init__(self, store: Store, lease: Lease, conversion: Conversion | None = None) -> None:
         self.lease = lease
+        self.workflow = lease.claim.workflow
+        """The workflow, as the claim found it."""
+        self.clock = store.clock
+        """The store's clock."""
         self.history = History()
         self.has_progressed = False
         """Whether this run has recorded something."""
@@ -56,16 +58,6 @@ class Journal:
         self._claim = lease.claim
         self._received = set[str]()
         """The ids of the messages that this run has received."""
-
-    @property
-    def workflow(self) -> Workflow:
-        """The workflow, as the claim found it."""
-        return self._claim.workflow
-
-    @property
-    def clock(self) -> Clock:
-        """The store's clock."""
-        return self._store.clock
 
     async def save_step(self, step_id: str, output: Any, fn: Callable[..., Any]) -> Any:
         """Record a step, and return the recorded output, even if another run recorded it.

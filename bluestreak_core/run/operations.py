@@ -191,6 +191,8 @@ class Operations:
 
     async def cancel(self) -> None:
         """Cancel the branches that still use the context after the handler has ended."""
+        if not self._pending:
+            return
         # A dict, not a set: a random order could not be reproduced.
         users = dict.fromkeys(operation.task for operation in self._pending)
         await cancel_all([task for task in users if task is not None and task is not self._main])
@@ -213,7 +215,7 @@ class Operations:
 
     def _current_task(self) -> asyncio.Task[object] | None:
         task = asyncio.current_task()
-        if task is not None:
+        if task is not None and task is not self._main:
             self.add_branch(task)
         return task
 

@@ -39,14 +39,22 @@ class Publisher:
     def __init__(self, journal: Journal, exit: Exit) -> None:
         self._journal = journal
         self._exit = exit
-        self._latest = {value.name: value for value in journal.workflow.published}
+        self._latest: dict[str, Published] = {}
+        for latest in journal.workflow.published:
+            self._latest[latest.name] = latest
         self._counts: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._is_dirty = False
         self._is_writing = False
         self._is_ending = False
         self._writer: asyncio.Task[None] | None = None
-        self._next_at = journal.clock.monotonic()
+        self._next_at = 0.0
+        """When it may write again, by the monotonic clock."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether this run has published something that was to be written."""
+        return self._writer is not None
 
     def publish(self, name: str, value: Any) -> None:
         """Note a value, unless an earlier run has published as many under this name.

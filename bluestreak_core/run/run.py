@@ -145,7 +145,7 @@ class Run:
             family=call.family,
             calls=call.calls,
             deadline=deadline,
-            flush=call.publisher.flush,
+            publisher=call.publisher,
             aside=self._aside,
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 from bluestreak_core.model import Attempt, Nap, Workflow
 from bluestreak_mongo.schema.document import NAPS, WORKFLOW_ID, Document
 from bluestreak_mongo.schema.error import from_error, read_error
-from bluestreak_mongo.schema.reader import Reader
+from bluestreak_mongo.schema.reader import MAX_COUNT, Reader
 from bluestreak_mongo.schema.record import SAVED_AT, Owner, own_id
 from bluestreak_mongo.schema.step import STEP_ID
 
@@ -70,7 +70,7 @@ def to_attempt(document: Mapping[str, Any]) -> Attempt:
         workflow_id=read.text(WORKFLOW_ID),
         step_id=inside.text(STEP_ID),
         round=inside.count(ATTEMPT_ROUND),
-        number=inside.whole(ATTEMPT_NUMBER),
+        number=inside.count(ATTEMPT_NUMBER, least=-MAX_COUNT),
         error=read_error(inside.inside(ATTEMPT_ERROR)),
         retry_at=None if inside.flag(ATTEMPT_IS_LAST) else read.instant(WAKE_UP_AT),
         saved_at=read.instant(SAVED_AT),

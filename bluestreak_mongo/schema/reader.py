@@ -11,7 +11,8 @@ from bluestreak_core.errors import CorruptDocument
 from bluestreak_core.model import Status
 from bluestreak_mongo.schema.document import WORKFLOW_ID
 
-_MAX_COUNT = 2**53  # the last whole number that a double counts up to
+MAX_COUNT = 2**53
+"""The last whole number that a double counts up to."""
 
 
 class Reader:
@@ -57,20 +58,13 @@ class Reader:
             self._refuse(field, "is neither true nor false")
         return value
 
-    def count(self, field: str) -> int:
+    def count(self, field: str, least: int = 0) -> int:
         """A count, which JavaScript may have stored as a double; 0 if there is none."""
-        value = self.whole(field)
-        if value < 0:
-            self._refuse(field, f"is {value!r}, which is no count")
-        return value
-
-    def whole(self, field: str) -> int:
-        """A whole number of either sign; 0 if there is none."""
         value = self._document.get(field, 0)
         if isinstance(value, bool) or not isinstance(value, int | float):
             self._refuse(field, "is no number")
         # NaN is refused by the first
-        if not -_MAX_COUNT <= value <= _MAX_COUNT or value != int(value):
+        if not least <= value <= MAX_COUNT or value != int(value):
             self._refuse(field, f"is {value!r}, which is no count")
         return int(value)
 

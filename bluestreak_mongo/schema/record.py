@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from bson import ObjectId
@@ -38,7 +39,7 @@ class Owner(NamedTuple):
     @classmethod
     def of(cls, workflow: Workflow) -> Owner:
         """The owner of what this workflow records."""
-        return cls.stored(workflow.workflow_id, workflow.created_at, workflow.restarted_at)
+        return _owner(workflow.workflow_id, workflow.created_at, workflow.restarted_at)
 
     @classmethod
     def stored(cls, workflow_id: str, created_at: object, restarted_at: object) -> Owner:
@@ -99,3 +100,9 @@ def recorded_at(record: Mapping[str, Any]) -> datetime:
 
 def _milliseconds(instant: object) -> int | None:
     return (instant - _EPOCH) // _MILLISECOND if isinstance(instant, datetime) else None
+
+
+@lru_cache(maxsize=1024)
+def _owner(workflow_id: str, created_at: datetime | None, restarted_at: datetime | None) -> Owner:
+    """`Owner.stored`, which is asked for with each record of a run."""
+    return Owner.stored(workflow_id, created_at, restarted_at)
