@@ -22,8 +22,8 @@ from bluestreak_core.model import (
     Step,
     Workflow,
 )
-from bluestreak_core.run.message_wait import FOREVER
 from bluestreak_core.run.settling import child_of_name
+from bluestreak_core.run.verb.message_wait import FOREVER
 from bluestreak_core.store import Records, WorkflowSummary
 
 Record = ClaimEntry | Step | Nap | Attempt | FailedStep | ErrorRecord

@@ -1,13 +1,11 @@
 """One claimed workflow while it runs.
 
-Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then `context`,
-which the handler sees. Each verb of the context has a module: `step`, `nap`, `receive`, `child`,
-`callback`, `recorded`, `publish`, `restart`, `transaction`, `compensate`, and in `structure` those
-with branches. They share a `frame`. A workflow that is to compensate has a `compensation_call` in
-place of a `handler_call`, and begins with a `replay`.
+Read `run`, from the claim to its end, then `handler_call`, which calls the handler, then the room
+`context`, which the handler sees. What its verbs do is in `verb`, a module each, and in `structure`
+if they have branches. They share a `frame`. A workflow that is to compensate has a
+`compensation_call` in place of a `handler_call`, and begins with a `replay`.
 """
 
-from bluestreak_core.run.child import ChildHandle
 from bluestreak_core.run.context import Context
 from bluestreak_core.run.handler import (
     ErrorCallback,
@@ -30,6 +28,7 @@ from bluestreak_core.run.structure import (
     Outcomes,
     Winner,
 )
+from bluestreak_core.run.verb.child import ChildHandle
 
 __all__ = [
     "RENEWALS_PER_LEASE",

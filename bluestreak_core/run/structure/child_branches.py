@@ -13,7 +13,16 @@ from bluestreak_core.concurrency import finish_despite_cancel
 from bluestreak_core.errors import ChildFailed, FinalMistakes
 from bluestreak_core.model import ErrorRecord, FailedStep
 from bluestreak_core.run.attempts import Attempts, recorded_failure
-from bluestreak_core.run.child import (
+from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.operations import Operation
+from bluestreak_core.run.settling import AT_ONCE, NOT_NEEDED, gathered
+from bluestreak_core.run.structure.decision import outcomes
+from bluestreak_core.run.structure.fan_out import Branches, Failed, Settled, Succeeded, results
+from bluestreak_core.run.structure.mapping import to_keys, to_list
+from bluestreak_core.run.structure.outcomes import Outcomes
+from bluestreak_core.run.structure.rule import to_rule
+from bluestreak_core.run.structure.step_branches import use_branches
+from bluestreak_core.run.verb.child import (
     Child,
     ChildRequest,
     converted,
@@ -24,17 +33,8 @@ from bluestreak_core.run.child import (
     to_child_id,
     to_on_parent_end,
 )
-from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import FOREVER
-from bluestreak_core.run.operations import Operation
-from bluestreak_core.run.settling import AT_ONCE, NOT_NEEDED, gathered
-from bluestreak_core.run.step import ONCE
-from bluestreak_core.run.structure.decision import outcomes
-from bluestreak_core.run.structure.fan_out import Branches, Failed, Settled, Succeeded, results
-from bluestreak_core.run.structure.mapping import to_keys, to_list
-from bluestreak_core.run.structure.outcomes import Outcomes
-from bluestreak_core.run.structure.rule import to_rule
-from bluestreak_core.run.structure.step_branches import use_branches
+from bluestreak_core.run.verb.message_wait import FOREVER
+from bluestreak_core.run.verb.step import ONCE
 
 
 async def map_children(

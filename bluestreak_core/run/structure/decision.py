@@ -8,10 +8,10 @@ from typing import Any, Self
 
 from bluestreak_core.model import ErrorRecord
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import unusable
 from bluestreak_core.run.structure.fan_out import Branches, Failed, FanOut, Settled, Succeeded
 from bluestreak_core.run.structure.outcomes import BranchOutcome, BranchStatus, EndedBy, Outcomes
 from bluestreak_core.run.structure.rule import Rule
+from bluestreak_core.run.verb.message_wait import unusable
 
 _LONGEST_MESSAGE = 500
 _ALL_MESSAGES = 1_000_000

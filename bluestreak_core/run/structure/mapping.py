@@ -19,12 +19,12 @@ from bluestreak_core.argument import (
 from bluestreak_core.errors import FinalMistakes, InvalidArgument
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.step import ONCE, call_once, call_until_done, check_retry, time_limit
 from bluestreak_core.run.structure.decision import outcomes
 from bluestreak_core.run.structure.fan_out import results
 from bluestreak_core.run.structure.outcomes import Outcomes
 from bluestreak_core.run.structure.rule import to_rule
 from bluestreak_core.run.structure.step_branches import StepBranches
+from bluestreak_core.run.verb.step import ONCE, call_once, call_until_done, check_retry, time_limit
 
 
 async def map_items(

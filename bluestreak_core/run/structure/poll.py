@@ -22,8 +22,8 @@ from bluestreak_core.errors import FinalMistakes, PollTimeout
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import to_backoff
-from bluestreak_core.run.nap import nap_end
-from bluestreak_core.run.step import call_once, call_until_done, check_retry
+from bluestreak_core.run.verb.nap import nap_end
+from bluestreak_core.run.verb.step import call_once, call_until_done, check_retry
 
 T = TypeVar("T")
 

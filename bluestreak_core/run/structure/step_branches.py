@@ -14,9 +14,9 @@ from bluestreak_core.retry import Retry
 from bluestreak_core.run.attempts import Attempts, failure_of
 from bluestreak_core.run.failure import error_record
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.step import ONCE
 from bluestreak_core.run.structure.branch import ends_everything
 from bluestreak_core.run.structure.fan_out import Branches, Failed, Settled, Succeeded
+from bluestreak_core.run.verb.step import ONCE
 
 
 class StepBranches(Branches, ABC):

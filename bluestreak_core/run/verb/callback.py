@@ -31,16 +31,16 @@ from bluestreak_core.errors import (
 )
 from bluestreak_core.model import Receipt
 from bluestreak_core.retry import Retry
-from bluestreak_core.run.callback_end import CallbackEnd, heartbeat_id
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import (
+from bluestreak_core.run.verb.callback_end import CallbackEnd, heartbeat_id
+from bluestreak_core.run.verb.message_wait import (
     aborting,
     await_message,
     check_place,
     to_limit,
     unusable,
 )
-from bluestreak_core.run.step import check_retry, step
+from bluestreak_core.run.verb.step import check_retry, step
 
 _MANY = 10**6
 """More tokens than any callback has."""

@@ -9,7 +9,7 @@ from typing_extensions import override
 from bluestreak_core.callback import Answer, Missing, answer_name
 from bluestreak_core.model import NewMessage
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import FOREVER, End, recorded_end
+from bluestreak_core.run.verb.message_wait import FOREVER, End, recorded_end
 
 
 class CallbackEnd(End):

@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar, TypeVarTuple, overload
 from bluestreak_core.argument import Duration
 from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.retry import Backoff, Retry
+from bluestreak_core.run.context.verbs import Verbs
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.structure.mapping import map_items
 from bluestreak_core.run.structure.outcomes import Outcomes
 from bluestreak_core.run.structure.parallel import parallel
 from bluestreak_core.run.structure.poll import poll
 from bluestreak_core.run.structure.race import Winner, race
-from bluestreak_core.run.verbs import Verbs
 
 A = TypeVar("A")
 T = TypeVar("T")

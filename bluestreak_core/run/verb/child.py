@@ -29,9 +29,9 @@ from bluestreak_core.model import (
 from bluestreak_core.run.attempts import recorded_failure
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Handler
-from bluestreak_core.run.message_wait import FOREVER, aborting, unusable
 from bluestreak_core.run.settling import NOT_NEEDED, PARENT_ENDED, name_of_child
 from bluestreak_core.run.unawaited import Unawaited
+from bluestreak_core.run.verb.message_wait import FOREVER, aborting, unusable
 
 R = TypeVar("R")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
-from bluestreak_core.run.publish import publish
-from bluestreak_core.run.restart import restart
-from bluestreak_core.run.verbs import Verbs
+from bluestreak_core.run.context.verbs import Verbs
+from bluestreak_core.run.verb.publish import publish
+from bluestreak_core.run.verb.restart import restart
 
 
 class LastingVerbs(Verbs):

@@ -11,7 +11,7 @@ from bluestreak_core.errors import FinalMistakes, InvalidArgument, InvalidValue,
 from bluestreak_core.message import Message, Received, to_message
 from bluestreak_core.model import Receipt
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import (
+from bluestreak_core.run.verb.message_wait import (
     aborting,
     await_message,
     check_place,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from bluestreak_core.run.child import ChildHandle, ChildRequest, child, start_child
+from bluestreak_core.run.context.verbs import Verbs
 from bluestreak_core.run.structure.child_branches import map_children
 from bluestreak_core.run.structure.outcomes import Outcomes
-from bluestreak_core.run.verbs import Verbs
+from bluestreak_core.run.verb.child import ChildHandle, ChildRequest, child, start_child
 
 if TYPE_CHECKING:
     from bluestreak_core.run.context import Context

@@ -9,8 +9,8 @@ from typing import Any, TypeVar, overload
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.retry import Retry
-from bluestreak_core.run.callback import Terms, callback
-from bluestreak_core.run.verbs import Verbs
+from bluestreak_core.run.context.verbs import Verbs
+from bluestreak_core.run.verb.callback import Terms, callback
 
 P = TypeVar("P")
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from bluestreak_core.errors import FinalMistakes, InvalidValue
 from bluestreak_core.run.exit import Restart
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.message_wait import aborting
+from bluestreak_core.run.verb.message_wait import aborting
 
 
 async def restart(frame: Frame, input: Any) -> NoReturn:

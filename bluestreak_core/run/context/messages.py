@@ -8,8 +8,8 @@ from typing import Any, TypeVar, overload
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.message import Message, Received
-from bluestreak_core.run.receive import receive, received_payload
-from bluestreak_core.run.verbs import Verbs
+from bluestreak_core.run.context.verbs import Verbs
+from bluestreak_core.run.verb.receive import receive, received_payload
 
 P = TypeVar("P")
 

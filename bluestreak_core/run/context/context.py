@@ -11,17 +11,17 @@ from uuid import UUID
 from bluestreak_core.argument import Duration
 from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.retry import Retry
-from bluestreak_core.run import recorded
-from bluestreak_core.run.callback_verbs import CallbackVerbs
-from bluestreak_core.run.child_verbs import ChildVerbs
-from bluestreak_core.run.compensation_verbs import CompensationVerbs
+from bluestreak_core.run.context.callbacks import CallbackVerbs
+from bluestreak_core.run.context.children import ChildVerbs
+from bluestreak_core.run.context.compensations import CompensationVerbs
+from bluestreak_core.run.context.lasting import LastingVerbs
+from bluestreak_core.run.context.messages import MessageVerbs
+from bluestreak_core.run.context.structure import StructureVerbs
 from bluestreak_core.run.info import WorkflowInfo
-from bluestreak_core.run.lasting_verbs import LastingVerbs
-from bluestreak_core.run.message_verbs import MessageVerbs
-from bluestreak_core.run.nap import sleep, sleep_until
-from bluestreak_core.run.step import step
-from bluestreak_core.run.structure_verbs import StructureVerbs
-from bluestreak_core.run.transaction import transaction
+from bluestreak_core.run.verb import recorded
+from bluestreak_core.run.verb.nap import sleep, sleep_until
+from bluestreak_core.run.verb.step import step
+from bluestreak_core.run.verb.transaction import transaction
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

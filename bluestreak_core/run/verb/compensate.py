@@ -15,7 +15,7 @@ from bluestreak_core.errors import FinalMistakes
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.compensations import Compensation
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.step import check_retry
+from bluestreak_core.run.verb.step import check_retry
 
 
 async def compensate(  # noqa: PLR0917 - the arguments of `Context.compensate`, in their order

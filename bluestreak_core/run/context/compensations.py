@@ -7,8 +7,8 @@ from typing import Any, TypeVarTuple
 
 from bluestreak_core.argument import Duration
 from bluestreak_core.retry import Retry
-from bluestreak_core.run.compensate import compensate
-from bluestreak_core.run.verbs import Verbs
+from bluestreak_core.run.context.verbs import Verbs
+from bluestreak_core.run.verb.compensate import compensate
 
 Ts = TypeVarTuple("Ts")
 

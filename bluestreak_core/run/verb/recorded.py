@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.step import step
+from bluestreak_core.run.verb.step import step
 
 
 def now(frame: Frame, step_id: str) -> Coroutine[Any, Any, datetime]:
