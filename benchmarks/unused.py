@@ -38,7 +38,7 @@ from bluestreak_core import Bluestreak
 from bluestreak_memory import MemoryStore
 from bluestreak_mongo import LocalMongo
 
-BEFORE = "4924f9d"
+BEFORE = "7cac7cf"
 """The last commit before there were messages, structure, children and compensation."""
 
 CONCURRENCY = 100
