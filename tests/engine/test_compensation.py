@@ -16,6 +16,7 @@ from bluestreak_core import (
     Context,
     CorruptDocument,
     DeadlineExceeded,
+    Done,
     DuplicateStep,
     EventKind,
     Retry,
@@ -26,7 +27,7 @@ from bluestreak_core import (
     WorkflowCancelled,
 )
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.testing import ManualClock, RecordingStore
+from bluestreak_core.testing import Environment, ManualClock, RecordingStore
 from tests.arrange import pass_time
 from tests.engine.arrange import DAY, Bare, Fleet, listed, on_memory, transaction, workflow_of
 
@@ -389,6 +390,35 @@ async def test_a_replay_that_stops_before_what_is_recorded_says_so(
     assert shop.undone == UNDONE
     said = "its handler went no further than step 'first', and did not ask for 1 recorded step"
     assert said in caplog.text
+
+
+async def look_twice(state: int | None) -> Done[str] | int:
+    return 1 if state is None else Done("found")
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_replay_passes_the_records_of_callbacks_and_polls_in_silence(
+    answered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens: list[str] = []
+
+    async def wait(ctx: Context) -> None:
+        await ctx.poll("look", look_twice, every=1)
+        await ctx.callback("ask", tokens.append)
+        await wait_for_payment(ctx)
+
+    shop = Shop(wait)
+    with Environment() as env:
+        env.register_handler("h", shop.handle)
+        env.start("w", "h")
+        env.advance(60)
+        if answered:
+            env.resolve(tokens[0], "yes")
+            env.advance(60)
+        env.call(env.bluestreak.cancel("w"))
+        assert env.wait("w").status is Status.CANCELLED
+    assert shop.undone == UNDONE
+    assert "its handler went no further" not in caplog.text
 
 
 @pytest.mark.asyncio

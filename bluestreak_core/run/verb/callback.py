@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
-from itertools import count
+from itertools import count, takewhile
 from typing import Any, NamedTuple
 
 from bluestreak_core.argument import (
@@ -77,6 +77,8 @@ async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms
         check_retry(what, terms.retry)
         frame.use_step(whole_id)
         frame.use_step(heartbeat_id(whole_id))
+        for recorded_id in _recorded(frame, whole_id):
+            frame.use_step(recorded_id)
         check_place(frame, "callback", whole_id, (name,))
         frame.journal.mailboxes("ctx.callback")
     history = frame.journal.history
@@ -123,6 +125,15 @@ def _answer_name(frame: Frame, step_id: str) -> str:
 
 def _hand_over_id(step_id: str, number: int) -> str:
     return f"{step_id}/hand-over/{number}"
+
+
+def _recorded(frame: Frame, step_id: str) -> Iterator[str]:
+    """The ids of the tokens and the hand-overs that earlier runs have recorded."""
+    steps = frame.journal.history.steps
+    for number in takewhile(lambda number: record_id(step_id, number) in steps, count(1)):
+        yield record_id(step_id, number)
+        if (handed_over := _hand_over_id(step_id, number)) in steps:
+            yield handed_over
 
 
 async def _new_token(frame: Frame, step_id: str, number: int) -> str | None:
