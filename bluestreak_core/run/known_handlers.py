@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bluestreak_core.argument import check_callable, check_handler, check_id, is_async
 from bluestreak_core.codec import Conversion
-from bluestreak_core.errors import HandlerNotRegistered, InvalidArgument
+from bluestreak_core.errors import HandlerNotRegistered, InvalidArgument, InvalidId
 from bluestreak_core.message import Message
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ class KnownHandlers:
 
         Raises `InvalidId` and `HandlerNotRegistered`.
         """
-        is_function = callable(handler) and is_async(handler)
-        return self.id_of(handler) if is_function else check_id(f"{where}handler id", handler)
+        if not callable(handler):
+            return check_id(f"{where}handler id", handler)
+        if not is_async(handler):
+            raise InvalidId(f"{where}handler id", handler, "neither an id nor an async function")
+        return self.id_of(handler)
 
     def to_store(
         self, workflow_id: str, handler: object, input: Any, where: str = ""

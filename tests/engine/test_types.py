@@ -643,6 +643,6 @@ async def test_a_handler_to_wait_for_is_a_function(
 @pytest.mark.asyncio
 async def test_a_function_that_is_not_async_is_no_handler(fleet: Fleet) -> None:
     bluestreak = await fleet.engine()
-    with pytest.raises(InvalidId, match=r"handler id <function as_order .*>: an id is a str"):
+    with pytest.raises(InvalidId, match=r"<function as_order .*: neither an id nor an async"):
         await bluestreak.start("w", as_order)  # type: ignore[arg-type]
     assert await bluestreak.find_workflow("w") is None
