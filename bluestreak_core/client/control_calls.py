@@ -16,11 +16,11 @@ class ControlCalls:
     async def cancel(
         self, workflow_id: str, reason: str | None = None, *, session: Any = None
     ) -> bool:
-        """End a workflow at once, in any state. Returns True; False if it had ended before.
+        """End a workflow at once, in any state. Returns True; False if it has ended or compensates.
 
         If a worker runs it, the worker cancels its handler. From now on, `wait` raises
         `WorkflowCancelled`. If the handler has registered compensations with `ctx.compensate`, the
-        workflow is `stopping` first, and `wait` returns when a worker has carried them out.
+        workflow is `stopping` first, and `wait` raises once a worker has carried them out.
         With `session`, the cancellation is a part of the transaction that is in progress in it, see
         `start`.
 
@@ -49,7 +49,8 @@ class ControlCalls:
 
         Its failures are forgotten, and so is which steps were given up; its `deadline` starts anew.
 
-        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is in another state.
+        Raises `InvalidId`, `WorkflowNotFound`, and `TransitionRefused` if it is in another state,
+        or has undone its steps by compensations.
         """
         await self._control.change(workflow_id, Transition.RETRY)
 
@@ -63,7 +64,8 @@ class ControlCalls:
         Returns True; False, and changes nothing, if the new id exists. If the store needs several
         writes and one of them fails, the new workflow is left `paused`; the same call completes it.
 
-        Raises `InvalidId`, `WorkflowNotFound`, `StepNotRecorded`, and `Unsupported` if the store
-        cannot fork.
+        Raises `InvalidId`, `WorkflowNotFound`, `StepNotRecorded`; `TransitionRefused` without
+        `before` if the other workflow has undone its steps by compensations, or is about to; and
+        `Unsupported` if the store cannot fork.
         """
         return await self._control.fork(workflow_id, new_id, before)

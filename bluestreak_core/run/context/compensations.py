@@ -28,15 +28,15 @@ class CompensationVerbs(Verbs):
         """Register `fn(*args)` to be called if the workflow is aborted or cancelled.
 
         Then the registered functions are called in reverse order, before the workflow ends:
-        wherever the workflow was, in any worker, and over crashes. Each is recorded as a step, with
-        a policy as in `step`; `retry` is `Retry()` by default, which is three attempts. One that is
-        given up is recorded and logged as an error, and the others are called. If the workflow
-        finishes, nothing is called.
+        wherever the workflow was, in any worker, and across crashes. Each is recorded as a step,
+        with a policy as in `step`; `retry` is `Retry()` by default, which is three attempts. One
+        that is given up is recorded and logged as an error, and the others are called. If the
+        workflow finishes, nothing is called.
 
         Functions cannot be stored. So the worker that compensates replays the handler over its
         records, up to the first call without one, and calls what was registered on the way.
-        Register a compensation right after the step that it undoes, or before it if its arguments
-        are known. The first one of a workflow makes one store call.
+        Register a compensation before the step that it undoes if its arguments are known by then,
+        else right after it. The first one of a workflow makes one store call.
 
         Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, `UsedInStep`,
         `UsedInTransaction`, and `Unsupported` if the store cannot compensate.

@@ -16,7 +16,7 @@ class LastingVerbs(Verbs):
     def publish(self, name: str, value: Any, /) -> Coroutine[Any, Any, None]:
         """Show a value under a name; `published` and `watch` read it.
 
-        The latest value of each name is kept with the workflow, also after its end. This returns at
+        The latest value of each name is kept with the workflow, even after its end. This returns at
         once: the value is written at most 0.1 s later, unless the worker dies first. Of several
         values in that time the last one is written. Everything that a run has published is written
         before the run ends, however it ends.
