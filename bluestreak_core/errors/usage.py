@@ -114,7 +114,7 @@ class UsedInTransaction(UsageError):
 
 
 class UsedInStep(UsageError):
-    """The function of a step waits for a message, publishes or restarts, as only a handler may."""
+    """The function of a step uses a verb of the context, which a replay would not find there."""
 
     def __init__(self, workflow_id: str, used: str, within: str) -> None:
         super().__init__(workflow_id, used, within)

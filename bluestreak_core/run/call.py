@@ -18,13 +18,14 @@ from bluestreak_core.argument import has_real_type, is_async
 from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors.group import is_abort
 from bluestreak_core.run.failure import error_record
+from bluestreak_core.run.within import WITHIN, Within
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 async def call(
-    step_id: str, function: Callable[..., Any], *args: Any, context: Context | None = None
+    within: Within, function: Callable[..., Any], *args: Any, context: Context | None = None
 ) -> Any:
     """Call an async function on the event loop, any other one in its own thread.
 
@@ -35,12 +36,15 @@ async def call(
     the event loop. A thread cannot be cancelled: if the caller is, the function runs to its end and
     its result is dropped.
 
-    The function runs in `context`, by default a copy of the caller's. Context variables that it
-    sets do not reach the caller, since they would be missing in a replay.
+    The function runs in `context`, by default a copy of the caller's, where `within` marks what it
+    calls. Context variables that it sets do not reach the caller, since they would be missing in a
+    replay.
     """
     before = cancellations()
     if context is None:
         context = copy_context()
+    context.run(WITHIN.set, within)
+    step_id = within[2]
     try:
         work = _work(context, step_id, function, args)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
@@ -19,6 +18,7 @@ from bluestreak_core.errors import (
     StoreRefused,
     UnstorableValue,
     UsedInStep,
+    UsedInTransaction,
     ValueTooLarge,
 )
 from bluestreak_core.errors.text import shown
@@ -28,12 +28,12 @@ from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Release
 from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import Registration
-from bluestreak_core.run.hook import Calls
+from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operation, Operations
 from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.replay import Replay
-from bluestreak_core.run.transaction_call import check_outside
+from bluestreak_core.run.within import WITHIN
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -101,15 +101,21 @@ class Frame:
         """The whole id of a nap in this scope. Raises `InvalidId`."""
         return self._whole("nap id", nap_id)
 
-    def check_outside_calls(self, kind: str, used_id: str) -> None:
-        """Refuse a verb within the function of a step or a transaction.
+    def check_outside(self, kind: str, used_id: str) -> None:
+        """Refuse a verb while the function of a step or a transaction runs that uses it.
 
-        Raises `UsedInStep` and `UsedInTransaction`.
+        A replay would not call that function. Raises `UsedInStep` and `UsedInTransaction`.
         """
-        check_outside(self.workflow_id, kind, used_id)
-        task = asyncio.current_task()
-        if task is not None and (within := self.operations.name_at(task)) is not None:
-            raise UsedInStep(self.workflow_id, f"{kind} {used_id!r}", within)
+        within = WITHIN.get()
+        if within is None or within[0] is not self.journal:  # a function may run other workflows
+            return
+        _, caller, step_id = within
+        if not self.operations.is_pending(step_id):
+            return
+        used = f"{kind} {used_id!r}"
+        if caller == CallKind.TRANSACTION:
+            raise UsedInTransaction(self.workflow_id, used, step_id)
+        raise UsedInStep(self.workflow_id, used, f"{caller} {step_id!r}")
 
     def published_name(self, name: object) -> str:
         """The whole name of a published value in this scope. Raises `InvalidId`."""
@@ -139,9 +145,12 @@ class Frame:
         """The ids of the steps that the handler has asked for, in all scopes."""
         return self._step_ids
 
-    def use_step(self, step_id: str) -> None:
-        """Take the id of a step. Raises `DuplicateStep` and `UsedInTransaction`."""
-        check_outside(self.workflow_id, "step", step_id)
+    def use_step(self, step_id: str, kind: str = "step") -> None:
+        """Take the id of a step; `kind` names the verb in errors.
+
+        Raises `DuplicateStep`, `UsedInStep` and `UsedInTransaction`.
+        """
+        self.check_outside(kind, step_id)
         if step_id in self._step_ids:
             raise DuplicateStep(self.workflow_id, step_id)
         self._step_ids.add(step_id)
@@ -153,8 +162,8 @@ class Frame:
             )
 
     def use_nap(self, nap_id: str) -> None:
-        """Take the id of a nap. Raises `DuplicateNap` and `UsedInTransaction`."""
-        check_outside(self.workflow_id, "nap", nap_id)
+        """Take the id of a nap. Raises `DuplicateNap`, `UsedInStep` and `UsedInTransaction`."""
+        self.check_outside("nap", nap_id)
         if nap_id in self._nap_ids:
             raise DuplicateNap(self.workflow_id, nap_id)
         self._nap_ids.add(nap_id)

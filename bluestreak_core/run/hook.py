@@ -94,8 +94,9 @@ class Calls:
     ) -> Coroutine[Any, Any, Any]:
         """Call a step's function on the event loop or in a thread, see `call`."""
         if not self._hooks:
-            return call(step_id, fn, *args, context=context)
-        proceed = partial(call, step_id, fn, *args, context=context)
+            return call((self._journal, kind, step_id), fn, *args, context=context)
+        within = (self._journal, kind, step_id)
+        proceed = partial(call, within, fn, *args, context=context)
         return self.around(kind, step_id, fn, args, proceed)
 
     def around(

@@ -172,6 +172,10 @@ class Operations:
         """Whether an operation waits for messages of this name."""
         return any(name in operation.names for operation in self._pending)
 
+    def is_pending(self, id: str) -> bool:
+        """Whether an operation of this id is pending."""
+        return any(operation.id == id for operation in self._pending)
+
     def looks(self, branch: object) -> list[Operation]:
         """The waits in a branch of a race that look for a message now, and may be taking one."""
         return [

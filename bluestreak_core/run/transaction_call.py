@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from bluestreak_core.errors import UsedInTransaction
 from bluestreak_core.run.hook import CallKind, Calls
 
 
@@ -49,7 +47,6 @@ class TransactionCall:
         self.fn = fn
         self.error: BaseException | None = None
         """The error of the function's last call."""
-        self.is_running = False
         self._args = args
         self._on_call = on_call
 
@@ -57,25 +54,9 @@ class TransactionCall:
         """Call the function. The store calls this again after each rollback."""
         self.error = None
         self._on_call()
-        within = _WITHIN.set(self)
-        self.is_running = True
         try:
             args = (session, *self._args)
             return await self._calls.call(CallKind.TRANSACTION, self.step_id, self.fn, args)
         except BaseException as error:
             self.error = error
             raise
-        finally:
-            self.is_running = False
-            _WITHIN.reset(within)
-
-
-_WITHIN: ContextVar[TransactionCall | None] = ContextVar("transaction", default=None)
-"""The transaction whose function has called the current code; it may have ended since."""
-
-
-def check_outside(workflow_id: str, kind: str, used_id: str) -> None:
-    """Raise `UsedInTransaction` if a transaction's function uses its own workflow's context."""
-    current = _WITHIN.get()
-    if current is not None and current.is_running and current.workflow_id == workflow_id:
-        raise UsedInTransaction(workflow_id, f"{kind} {used_id!r}", current.step_id)

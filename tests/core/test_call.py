@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from bluestreak_core.run.call import call
+from bluestreak_core.run.within import WITHIN, Within
+
+S: Within = (None, "step", "s")
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE")
 
@@ -29,6 +32,11 @@ async def _get_async() -> str:
     return VARIABLE.get()
 
 
+async def _get_within() -> Within | None:
+    await asyncio.sleep(0)
+    return WITHIN.get()
+
+
 class AsyncCallable:
     async def __call__(self, *args: Any) -> tuple[threading.Thread, tuple[Any, ...]]:
         return await _where(*args)
@@ -39,13 +47,13 @@ class AsyncCallable:
     "function", [_where, functools.partial(_where), AsyncCallable()], ids=["def", "partial", "call"]
 )
 async def test_an_async_function_is_called_on_the_event_loop(function: Any) -> None:
-    assert await call("s", function, 1, 2) == (threading.current_thread(), (1, 2))
+    assert await call(S, function, 1, 2) == (threading.current_thread(), (1, 2))
 
 
 @pytest.mark.asyncio
 async def test_a_sync_function_is_called_in_a_thread_of_its_own() -> None:
     (first, args), (second, _) = await asyncio.gather(
-        call("a", _where_sync, 1, 2), call("b", _where_sync)
+        call((None, "step", "a"), _where_sync, 1, 2), call((None, "step", "b"), _where_sync)
     )
     assert args == (1, 2)
     assert len({first, second, threading.current_thread()}) == 3
@@ -54,13 +62,20 @@ async def test_a_sync_function_is_called_in_a_thread_of_its_own() -> None:
 
 @pytest.mark.asyncio
 async def test_what_a_lambda_returns_is_awaited_on_the_event_loop() -> None:
-    assert await call("s", lambda: _where(1)) == (threading.current_thread(), (1,))
+    assert await call(S, lambda: _where(1)) == (threading.current_thread(), (1,))
 
 
 @pytest.mark.asyncio
 async def test_a_thread_sees_the_context_variables_of_its_caller() -> None:
     VARIABLE.set("caller's")
-    assert await call("s", VARIABLE.get) == "caller's"
+    assert await call(S, VARIABLE.get) == "caller's"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("function", [WITHIN.get, _get_within])
+async def test_a_function_can_be_recognised_as_called(function: Any) -> None:
+    assert await call(S, function) == S
+    assert WITHIN.get() is None
 
 
 @pytest.mark.asyncio
@@ -69,13 +84,13 @@ async def test_what_a_thread_raises_is_raised_to_the_caller() -> None:
         raise LookupError("in a thread")
 
     with pytest.raises(LookupError, match="in a thread"):
-        await call("s", fail)
+        await call(S, fail)
 
 
 @pytest.mark.asyncio
 async def test_a_stop_iteration_is_raised_as_a_runtime_error() -> None:
     with pytest.raises(RuntimeError, match="StopIteration") as raised:
-        await call("s", functools.partial(next, iter([])))
+        await call(S, functools.partial(next, iter([])))
     assert isinstance(raised.value.__cause__, StopIteration)
 
 
@@ -86,7 +101,7 @@ async def test_an_exit_is_raised_as_a_runtime_error_wherever_it_was_asked_for() 
 
     for function in (leave, sys.exit, lambda: leave()):  # noqa: PLW0108 - a thread calls it
         with pytest.raises(RuntimeError, match="SystemExit") as raised:
-            await call("s", function)
+            await call(S, function)
         assert isinstance(raised.value.__cause__, SystemExit)
 
 
@@ -100,7 +115,7 @@ async def test_what_is_raised_in_a_thread_and_cannot_be_printed_is_raised_all_th
         raise Unprintable
 
     with pytest.raises(RuntimeError, match=r"step 's' raised .*Unprintable: \(cannot") as raised:
-        await call("s", fail)
+        await call(S, fail)
     assert isinstance(raised.value.__cause__, Unprintable)
 
 
@@ -112,7 +127,7 @@ async def test_a_thread_that_asks_for_a_cancelled_future_raises_what_that_raises
         future.result()
 
     with pytest.raises(FutureCancelled):
-        await call("s", ask)
+        await call(S, ask)
 
 
 @pytest.mark.asyncio
@@ -124,8 +139,8 @@ async def test_what_a_function_sets_in_a_context_variable_stays_there() -> None:
         await asyncio.sleep(0)
         return VARIABLE.get()
 
-    assert await call("s", change) == "function's"
-    assert await call("s", VARIABLE.set, "thread's")
+    assert await call(S, change) == "function's"
+    assert await call(S, VARIABLE.set, "thread's")
     assert VARIABLE.get() == "caller's"
 
 
@@ -135,14 +150,14 @@ async def test_a_function_can_be_called_in_another_context(function: Any) -> Non
     VARIABLE.set("earlier")
     context = contextvars.copy_context()
     VARIABLE.set("later")
-    assert await call("s", function, context=context) == "earlier"
+    assert await call(S, function, context=context) == "earlier"
 
 
 @pytest.mark.asyncio
 async def test_a_context_that_is_empty_is_a_context() -> None:
     VARIABLE.set("caller's")
     with pytest.raises(LookupError):
-        await call("s", VARIABLE.get, context=contextvars.Context())
+        await call(S, VARIABLE.get, context=contextvars.Context())
 
 
 @pytest.mark.asyncio
@@ -156,7 +171,7 @@ async def test_a_function_sees_its_own_cancellation_and_may_go_on() -> None:
         return "went on"
 
     begun = asyncio.Event()
-    caller = asyncio.create_task(call("s", swallow))
+    caller = asyncio.create_task(call(S, swallow))
     await begun.wait()
     caller.cancel()
     assert await caller == "went on"
@@ -171,7 +186,7 @@ async def test_what_a_thread_returns_to_a_cancelled_caller_is_dropped() -> None:
         go_on.wait()
         ended.set()
 
-    caller = asyncio.create_task(call("s", work))
+    caller = asyncio.create_task(call(S, work))
     await asyncio.to_thread(begun.wait)
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -190,7 +205,7 @@ def test_a_thread_that_outlives_its_event_loop_ends_quietly() -> None:
         go_on.wait()
 
     async def main() -> None:
-        caller = asyncio.create_task(call("s", work))
+        caller = asyncio.create_task(call(S, work))
         await asyncio.to_thread(begun.wait)
         caller.cancel()
 

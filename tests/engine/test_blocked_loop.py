@@ -527,21 +527,6 @@ async def test_the_branch_that_blocks_is_named_and_not_another_one(
     await _until_it_is_over(fleet, warned, handle)
 
 
-async def test_a_step_within_a_step_is_the_one_that_is_named(
-    fleet: Fleet, warned: Warnings
-) -> None:
-    async def block() -> None:
-        warned.block_until(" s by step 'inner' of workflow 'w', in .*block at ")
-
-    async def handle(ctx: Context, input: None) -> None:
-        async def outer() -> None:
-            await ctx.step("inner", block)
-
-        await ctx.step("outer", outer)
-
-    await _until_it_is_over(fleet, warned, handle)
-
-
 async def test_a_transaction_is_named_whatever_task_its_function_runs_in(
     fleet: Fleet, warned: Warnings
 ) -> None:

@@ -273,9 +273,8 @@ async def test_its_function_cannot_use_the_context(fleet: Fleet, bank: Bank, use
 
         await ctx.transaction("book", book)
 
-    what = "step" if used == "transaction" else used
     refusal = (
-        f"UsedInTransaction: workflow 'w': {what} 'x' cannot be used within transaction 'book'"
+        f"UsedInTransaction: workflow 'w': {used} 'x' cannot be used within transaction 'book'"
     )
     async with fleet.polling(bluestreak):
         await bluestreak.start("w", "h")

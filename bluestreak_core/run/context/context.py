@@ -125,8 +125,8 @@ class Context(
           `StepInterrupted` is raised, a `StepFailed`. Without `retry`, an error of `fn` is the last
           attempt, too.
 
-        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep` and
-        `UsedInTransaction`; and for the output `InvalidValue`, `UnstorableValue` or
+        Raises `InvalidId`, `InvalidArgument`, `InvalidDuration`, `DuplicateStep`, `UsedInStep`
+        and `UsedInTransaction`; and for the output `InvalidValue`, `UnstorableValue` or
         `ValueTooLarge`, which abort the workflow, since another run would repeat the effects of
         `fn`.
         """
@@ -172,7 +172,8 @@ class Context(
         nap longer than `park_after` takes no memory: the handler is cancelled here, and runs again
         from the top when the nap ends.
 
-        Raises `InvalidId`, `InvalidDuration`, `DuplicateNap` and `UsedInTransaction`.
+        Raises `InvalidId`, `InvalidDuration`, `DuplicateNap`, `UsedInStep` and
+        `UsedInTransaction`.
         """
         work = sleep(self._frame, nap_id, duration)
         return self._watch("sleep", nap_id, work)
@@ -181,7 +182,7 @@ class Context(
         """Wait until an instant, an aware datetime. The one that is first recorded holds.
 
         Otherwise like `sleep`; an instant in the past is recorded, too, and ends at once. Raises
-        `InvalidId`, `InvalidArgument`, `DuplicateNap` and `UsedInTransaction`.
+        `InvalidId`, `InvalidArgument`, `DuplicateNap`, `UsedInStep` and `UsedInTransaction`.
         """
         work = sleep_until(self._frame, nap_id, instant)
         return self._watch("sleep_until", nap_id, work)

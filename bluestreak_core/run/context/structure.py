@@ -191,7 +191,8 @@ class StructureVerbs(Verbs):
         Returns the results by name. Failures, `tolerate` and `enough` are as in `map`; `limit` is
         how many branches run at once, by default all of them.
 
-        Raises `InvalidId`, `InvalidArgument`, `DuplicateStep` and `UsedInTransaction`.
+        Raises `InvalidId`, `InvalidArgument`, `DuplicateStep`, `UsedInStep` and
+        `UsedInTransaction`.
         """
         work = parallel(
             self._frame,
@@ -217,7 +218,8 @@ class StructureVerbs(Verbs):
         raised here. That is not recorded. If several end at the same time, the first one in the
         order of the arguments counts.
 
-        Raises `InvalidId`, `InvalidArgument`, `DuplicateStep` and `UsedInTransaction`.
+        Raises `InvalidId`, `InvalidArgument`, `DuplicateStep`, `UsedInStep` and
+        `UsedInTransaction`.
         """
         return self._watch("race", step_id, race(self._frame, step_id, branches))
 

@@ -60,8 +60,7 @@ async def map_children(
         keys = to_keys(what, listed, key)
         check_count(f"limit of {what}", limit, least=1)
         rule = to_rule(what, len(listed), tolerate, enough)
-        frame.use_step(whole)
-        frame.check_outside_calls("map_children", whole)
+        frame.use_step(whole, "map_children")
         branches = _Children(
             frame.scoped(step_id),
             what,
@@ -159,7 +158,6 @@ class _Children(Branches):
         )
         with FinalMistakes():
             asked = to_child(frame, step_id, request)
-            frame.check_outside_calls("child", step_id)
         with frame.operations.operation("start of child", step_id):
             # If this is skipped meanwhile, the child must exist by then, or it is not cancelled.
             await finish_despite_cancel(self._start(asked))

@@ -52,7 +52,7 @@ async def map_items(
         call_limit = time_limit(frame, whole, timeout)
         check_retry(f"step {whole!r}", retry)
         rule = to_rule(what, len(listed), tolerate, enough)
-        frame.use_step(whole)
+        frame.use_step(whole, "map")
         branches = _Items(
             frame.scoped(step_id),
             what,

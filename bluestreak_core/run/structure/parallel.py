@@ -39,7 +39,7 @@ async def parallel(
         if limit is not None:
             check_count(f"limit of {what}", limit, least=1)
         rule = to_rule(what, len(named), tolerate, enough)
-        frame.use_step(whole)
+        frame.use_step(whole, "parallel")
         branches = _Named(frame.scoped(step_id), what, named, in_scope, rule is not None)
     at_once = len(named) if limit is None else limit
     if frame.replay is not None:

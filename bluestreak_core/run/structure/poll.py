@@ -55,7 +55,7 @@ async def poll(
         pauses = _to_pauses(whole, every)
         span = None if timeout is None else to_timedelta(f"timeout of poll {whole!r}", timeout)
         check_retry(f"step {whole!r}", retry)
-        frame.use_step(whole)
+        frame.use_step(whole, "poll")
         steps = frame.journal.history.steps
         if whole in steps:  # no check is called any more, and their ids stay taken
             for check_id in takewhile(steps.__contains__, map(f"{whole}/{{}}".format, count(1))):

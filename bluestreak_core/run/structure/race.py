@@ -36,7 +36,7 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
             raise InvalidArgument(f"branches of {what}", branches, reason)
         for name, branch in branches.items():
             check_callable(f"branch {name!r} of {what}", branch)
-        frame.use_step(whole)
+        frame.use_step(whole, "race")
     if frame.replay is not None:
         return await _explored(frame, frame.replay, whole, branches)
     if frame.is_recorded(whole):

@@ -36,7 +36,7 @@ from bluestreak_core.run.verb.callback_end import CallbackEnd, heartbeat_id
 from bluestreak_core.run.verb.message_wait import (
     aborting,
     await_message,
-    check_place,
+    check_alone,
     to_limit,
     unusable,
 )
@@ -75,11 +75,11 @@ async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms
         if terms.heartbeat is not None:
             heartbeat = to_positive_timedelta(f"heartbeat of {what}", terms.heartbeat)
         check_retry(what, terms.retry)
-        frame.use_step(whole_id)
+        frame.use_step(whole_id, "callback")
         frame.use_step(heartbeat_id(whole_id))
         for recorded_id in _recorded(frame, whole_id):
             frame.use_step(recorded_id)
-        check_place(frame, "callback", whole_id, (name,))
+        check_alone(frame, whole_id, (name,))
         frame.journal.mailboxes("ctx.callback")
     history = frame.journal.history
     if frame.is_recorded(whole_id):

@@ -100,8 +100,7 @@ async def child(
     with FinalMistakes():
         step_id = frame.step_id(step_id)
         asked = to_child(frame, step_id, request)
-        frame.use_step(step_id)
-        frame.check_outside_calls("child", step_id)
+        frame.use_step(step_id, "child")
     if frame.is_recorded(step_id):
         return _converted(frame, asked, frame.journal.history.steps[step_id])
     with frame.operations.operation("start of child", step_id):
@@ -120,8 +119,7 @@ async def start_child(
     with FinalMistakes():
         step_id = frame.step_id(step_id)
         asked = to_child(frame, step_id, request)
-        frame.use_step(step_id)
-        frame.check_outside_calls("start_child", step_id)
+        frame.use_step(step_id, "start_child")
     with frame.operations.operation("start of child", step_id):
         if not frame.is_recorded(step_id):
             await frame.record(start(frame, asked.new))
@@ -149,8 +147,7 @@ async def _resumed(frame: Frame, step_id: str, asked: Child) -> Child:
 async def _result(frame: Frame, step_id: str, asked: Child) -> Any:
     await frame.check("result", step_id)
     with FinalMistakes():
-        frame.use_step(step_id)
-        frame.check_outside_calls("result", step_id)
+        frame.use_step(step_id, "result")
     if frame.is_recorded(step_id):
         return _converted(frame, asked, frame.journal.history.steps[step_id])
     return await result_of(frame, step_id, asked, frame.journal.fail_step)

@@ -38,8 +38,7 @@ async def compensate(  # noqa: PLR0917 - the arguments of `Context.compensate`, 
             else to_positive_timedelta(f"timeout of {what}", timeout)
         )
         check_retry(what, retry)
-        frame.check_outside_calls("compensation", step_id)
-        frame.use_step(step_id)
+        frame.use_step(step_id, "compensation")
         frame.journal.check_can_compensate()
     if not frame.journal.compensates:
         with frame.operations.operation("compensation", step_id):

@@ -51,9 +51,8 @@ def to_limit(what: str, timeout: Duration | None, deadline: datetime | None) -> 
     )
 
 
-def check_place(frame: Frame, kind: str, step_id: str, names: Iterable[str]) -> None:
-    """Refuse to wait within the function of a step, or beside a wait for the same messages."""
-    frame.check_outside_calls(kind, step_id)
+def check_alone(frame: Frame, step_id: str, names: Iterable[str]) -> None:
+    """Refuse to wait beside a wait for the same messages."""
     for name in names:
         if frame.operations.waits_for(name):
             raise AlreadyReceiving(frame.workflow_id, step_id, name)

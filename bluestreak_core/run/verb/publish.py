@@ -16,5 +16,5 @@ async def publish(frame: Frame, name: str, value: Any) -> None:
     await frame.check("publish", name)
     with FinalMistakes():
         name = frame.published_name(name)
-        frame.check_outside_calls("publish", name)
+        frame.check_outside("publish", name)
         frame.publisher.publish(name, value)

@@ -14,7 +14,7 @@ from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.verb.message_wait import (
     aborting,
     await_message,
-    check_place,
+    check_alone,
     to_limit,
     unusable,
 )
@@ -40,8 +40,8 @@ async def receive(
         asked = _by_name(step_id, messages)
         _check_types(frame, asked)
         limit = to_limit(f"receive {step_id!r}", timeout, deadline)
-        frame.use_step(step_id)
-        check_place(frame, "receive", step_id, asked)
+        frame.use_step(step_id, "receive")
+        check_alone(frame, step_id, asked)
         frame.journal.mailboxes("ctx.receive")
     if frame.is_recorded(step_id):
         history = frame.journal.history

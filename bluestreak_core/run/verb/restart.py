@@ -14,7 +14,7 @@ async def restart(frame: Frame, input: Any) -> NoReturn:
     """End the run; the next one gets this input."""
     await frame.check("restart", frame.workflow_id)
     with FinalMistakes():
-        frame.check_outside_calls("restart", frame.workflow_id)
+        frame.check_outside("restart", frame.workflow_id)
         frame.journal.check_restart()
     try:
         stored = _stored(frame, input)

@@ -20,7 +20,7 @@ async def transaction(
         step_id = frame.step_id(step_id)
         check_function("ctx.transaction", "transaction", step_id, fn)
         check_async(f"transaction {step_id!r}", fn)
-        frame.use_step(step_id)
+        frame.use_step(step_id, "transaction")
     if frame.is_recorded(step_id):
         return frame.recorded(step_id, fn)
     if frame.replay is not None:
