@@ -85,7 +85,8 @@ class Frame:
         self._failed_steps = journal.workflow.failed_steps
         self._step_ids: set[str] = set()
         self._nap_ids: set[str] = set()
-        self._has_warned = False
+        self._late_calls: list[object] = []
+        """The first call after the handler had ended, in any scope."""
 
     def scoped(self, scope_id: object) -> Self:
         """The same run, with ids in a scope of this one. Raises `InvalidId`."""
@@ -260,8 +261,8 @@ class Frame:
 
     def _warn_if_late(self, kind: str, used_id: object) -> None:
         """Log, once in each run, that a task outlives the handler that started it."""
-        if self.exit.decision is None and not self._has_warned:
-            self._has_warned = True
+        if self.exit.decision is None and not self._late_calls:
+            self._late_calls.append(used_id)
             logger.warning(
                 "workflow %r: %s %s was called after its handler had ended, and is cancelled; "
                 "await each task that the handler starts",

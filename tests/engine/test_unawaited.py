@@ -123,9 +123,9 @@ def test_a_task_that_outlives_its_handler_is_cancelled_and_named_once(
 ) -> None:
     async def go_on(ctx: Context) -> None:
         await asyncio.sleep(1)
-        for _ in range(3):
+        for scope in (ctx, ctx, ctx.scope("a"), ctx.scope("b")):
             try:
-                await LATE[kind](ctx)
+                await LATE[kind](scope)
             except asyncio.CancelledError:
                 ended.append(kind)
 
@@ -139,7 +139,7 @@ def test_a_task_that_outlives_its_handler_is_cancelled_and_named_once(
         assert env.run(handle).result == "done"
         env.advance(5)
         assert env.outcome("workflow").steps == {}
-    assert ended == [kind] * 3
+    assert ended == [kind] * 4
     warning = f"workflow 'workflow': {kind} 'late' was called after its handler had ended"
     assert caplog.text.count(warning) == caplog.text.count("late") == 1
 
