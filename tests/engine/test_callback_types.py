@@ -65,6 +65,7 @@ async def test_an_answer_of_another_type_is_refused_where_the_type_is_known(flee
         await bluestreak.resolve(tokens[0], {"by": "ada"})
         aborted = await aborted_by(bluestreak, InvalidValue)
     assert "stored payload of message 'callback/approve' to workflow 'w'" in aborted.error_message
+    assert aborted.error_traceback.count("ValidationError: ") == 1
 
 
 @pytest.mark.asyncio

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal, Optional
 
 import pytest
+from pydantic import ValidationError
 
 from bluestreak_core import (
     Bluestreak,
@@ -145,6 +146,9 @@ async def test_a_stored_payload_that_does_not_fit_aborts_the_workflow_even_if_th
     assert aborted.error_message == str(refusal)
     assert refusal.what == "stored payload of message 'paid' to workflow 'w'"
     assert refusal.path == "['on']"
+    assert isinstance(refusal.__cause__, ValidationError)
+    assert aborted.error_traceback.count("ValidationError: ") == 1
+    assert "direct cause" in aborted.error_traceback
 
 
 @dataclass

@@ -165,4 +165,5 @@ def _unpacked(frame: Frame, step_id: str, receipt: Receipt | None, output: Any, 
             frame.workflow_id, _answer_name(frame, step_id), type, answer.payload
         )
     except InvalidValue as refusal:
-        raise aborting(frame, refusal) from None
+        aborting(frame, refusal)
+        raise

@@ -77,7 +77,8 @@ def _unpacked(
         try:
             output = conversion.payload(frame.workflow_id, message.name, message.type, output)
         except InvalidValue as refusal:
-            raise aborting(frame, refusal) from None
+            aborting(frame, refusal)
+            raise
     return Received(
         message=message, payload=output, sent_at=receipt.sent_at, message_id=receipt.message_id
     )
