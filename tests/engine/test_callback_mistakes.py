@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -39,11 +38,10 @@ from tests.engine.bad_input import (
     SOME_IDS,
     SOME_INSTANTS,
 )
+from tests.engine.mistakes import Call, Mistake, Mistakes
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
-
-Call = Callable[[Context], Awaitable[Any]]
 
 
 def _keep(token: str) -> None: ...
@@ -64,7 +62,7 @@ def _to(hand_over: Any) -> Call:
 async def _keep_async(token: str) -> None: ...
 
 
-MISTAKES: list[tuple[Call, type[InvalidArgument]]] = [
+MISTAKES: list[Mistake] = [
     *((_with_id(BAD_IDS[name]), InvalidId) for name in SOME_IDS),
     (_with_id("x" * 500), InvalidId),
     *((_to(bad), InvalidArgument) for bad in (None, "a@example.org", 7)),
@@ -82,26 +80,14 @@ MISTAKES: list[tuple[Call, type[InvalidArgument]]] = [
 async def test_a_wrong_argument_aborts_the_workflow_and_hands_nothing_over(
     fleet: Fleet, subtests: pytest.Subtests
 ) -> None:
-    async def handle(ctx: Context, input: int) -> None:
-        try:
-            await MISTAKES[input][0](ctx)
-        except InvalidArgument as refusal:
-            refusals.append(refusal)
-            raise
-
-    refusals: list[InvalidArgument] = []
-    bluestreak = await fleet.staying(handle)
+    mistakes = Mistakes(MISTAKES)
+    bluestreak = await fleet.staying(mistakes.handle)
     async with fleet.polling(bluestreak):
-        for number, (_, error) in enumerate(MISTAKES):
+        for number in range(len(MISTAKES)):
             with subtests.test(str(number)):
                 workflow_id = f"w{number}"
                 await bluestreak.start(workflow_id, "h", number)
-                await aborted_by(bluestreak, error, workflow_id)
-                assert type(refusals[-1]) is error
-                assert len(refusals) == number + 1
-                assert len(str(refusals[-1])) < 400
-                life = await bluestreak.describe(workflow_id)
-                assert (life.steps, life.naps, life.attempts) == ((), (), ())
+                await mistakes.check_refused(bluestreak, workflow_id, number)
 
 
 @pytest.mark.asyncio

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,6 +35,7 @@ from tests.engine.bad_input import (
     SOME_IDS,
     SOME_INSTANTS,
 )
+from tests.engine.mistakes import Call, Mistake, Mistakes
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -212,7 +212,6 @@ def test_a_receive_that_outlives_its_handler_is_cancelled_and_named(
     assert "workflow 'w': receive 'late' was called after its handler had ended" in caplog.text
 
 
-Call = Callable[[Context], Awaitable[Any]]
 NO_LISTS: list[Any] = [
     "paid",
     {"paid"},
@@ -244,7 +243,7 @@ def _with_id(step_id: Any) -> Call:
     return lambda ctx: ctx.receive(step_id, "paid")
 
 
-MISTAKES: list[tuple[Call, type[InvalidArgument]]] = [
+MISTAKES: list[Mistake] = [
     *((_with_id(BAD_IDS[name]), InvalidId) for name in SOME_IDS),
     *((_named(bad), InvalidArgument) for bad in NO_NAMES),
     *((_named(bad), InvalidId) for bad in ("", "a\0b", "x" * 513, "\ud800")),
@@ -261,29 +260,17 @@ MISTAKES: list[tuple[Call, type[InvalidArgument]]] = [
 async def test_a_wrong_argument_aborts_the_workflow_and_receives_nothing(
     fleet: Fleet, subtests: pytest.Subtests
 ) -> None:
-    async def handle(ctx: Context, input: int) -> None:
-        try:
-            await MISTAKES[input][0](ctx)
-        except InvalidArgument as refusal:
-            refusals.append(refusal)
-            raise
-
-    refusals: list[InvalidArgument] = []
-    bluestreak = await fleet.staying(handle)
+    mistakes = Mistakes(MISTAKES)
+    bluestreak = await fleet.staying(mistakes.handle)
     async with fleet.polling(bluestreak):
-        for number, (_, error) in enumerate(MISTAKES):
+        for number in range(len(MISTAKES)):
             with subtests.test(str(number)):
                 workflow_id = f"w{number}"
                 await bluestreak.start(workflow_id, "h", number, delay=MINUTE)
                 await bluestreak.send(workflow_id, "paid", message_id="evt_1")
                 fleet.clock.advance(MINUTE)
-                await aborted_by(bluestreak, error, workflow_id)
-                assert type(refusals[-1]) is error
-                assert len(refusals) == number + 1
-                assert len(str(refusals[-1])) < 400
+                await mistakes.check_refused(bluestreak, workflow_id, number)
                 assert await unread(fleet.store, workflow_id) == ["evt_1"]
-                life = await bluestreak.describe(workflow_id)
-                assert (life.steps, life.naps, life.attempts) == ((), (), ())
 
 
 def test_a_message_is_declared_with_a_name(subtests: pytest.Subtests) -> None:
