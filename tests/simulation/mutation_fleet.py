@@ -24,7 +24,7 @@ from bluestreak_core.client.starting import Starting
 from bluestreak_core.clock import Clock
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import History
-from bluestreak_core.run import Run, commit, outcome, step
+from bluestreak_core.run import Run, commit, outcome
 from bluestreak_core.run.attempts import Attempts
 from bluestreak_core.run.compensation_call import CompensationCall
 from bluestreak_core.run.compensations import Compensations
@@ -33,6 +33,7 @@ from bluestreak_core.run.exit import Exit, Park, Release
 from bluestreak_core.run.handler import Policy
 from bluestreak_core.run.lease import Lease, Renewal, renewals
 from bluestreak_core.run.operations import Operations
+from bluestreak_core.run.verb import step
 from bluestreak_core.store.hints import Hints
 from bluestreak_core.store.query import ENDED
 from bluestreak_core.worker import leases

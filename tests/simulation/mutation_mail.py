@@ -15,11 +15,11 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import change
 from bluestreak_core.model import NewMessage, NoMessage, Status
-from bluestreak_core.run import message_wait
 from bluestreak_core.run.exit import Park, Release
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
+from bluestreak_core.run.verb import message_wait
 from bluestreak_core.store.hints import Hints
 from bluestreak_memory import MemorySession, MemoryStore
 from bluestreak_memory.mailbox import Mailbox

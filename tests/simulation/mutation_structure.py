@@ -11,13 +11,14 @@ from bluestreak_core import Claim, Parent, Status, machine
 from bluestreak_core.client.resolving import Resolution, Resolving
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import OnParentEnd, Standing
-from bluestreak_core.run import child, settling
+from bluestreak_core.run import settling
 from bluestreak_core.run.attempts import Attempts
 from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.family import Family
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.structure import decision
+from bluestreak_core.run.verb import child
 from bluestreak_core.worker.relatives import Relatives
 from bluestreak_memory import MemoryStore
 from bluestreak_memory.record import Record
