@@ -156,27 +156,27 @@ MAIL: dict[str, Mutation] = {
         31, [(machine, "deliver", _wake_unless_paused)]
     ),
     "a message to a running workflow is not counted": Mutation(
-        34, [(machine, "deliver", _count_unless_running)]
+        20, [(machine, "deliver", _count_unless_running)]
     ),
     "a workflow is parked whatever has come meanwhile": Mutation(
-        34, [(MemoryStore, "park_until_message", _park_anyhow)]
+        20, [(MemoryStore, "park_until_message", _park_anyhow)]
     ),
     "branches are parked for the message of the first": Mutation(
         1, [(Operations, "parking", _parked_for_the_first)]
     ),
-    "a timeout begins anew in each run": Mutation(18, [(message_wait, "_until", _until_anew)]),
+    "a timeout begins anew in each run": Mutation(10, [(message_wait, "_until", _until_anew)]),
     "a workflow that waits is parked for ever": Mutation(142, [(Journal, "park", _park_for_ever)]),
     "a run that waits does not hear of messages": Mutation(
         75, [(Hints, "delivered", lambda *_: None)]
     ),
     "what is received stays in the mailbox": Mutation(1, [(Mailbox, "take", _look_only)]),
     "what is received is not recorded": Mutation(1, [(Record, "receive", _receive_unrecorded)]),
-    "the newest message comes first": Mutation(6, [(Mailbox, "take", _take_newest)]),
+    "the newest message comes first": Mutation(2, [(Mailbox, "take", _take_newest)]),
     "a timeout overwrites what was received": Mutation(
         574, [(Record, "receive", _time_out_at_last)]
     ),
     "a timeout does not look for a message": Mutation(
-        8, [(Record, "receive", _time_out_without_a_look)]
+        12, [(Record, "receive", _time_out_without_a_look)]
     ),
     "a message that is sent again is another one": Mutation(1, [(Mailbox, "add", _add_again)]),
     "a message does not wait for its transaction": Mutation(

@@ -109,7 +109,7 @@ STRUCTURE: dict[str, Mutation] = {
         25, [(settling, "_end_children", _none), (Family, "is_orphan", _no)]
     ),
     "abandoned children are cancelled": Mutation(20, [(Workflows, "live_children", _all_children)]),
-    "nobody settles what a dead process has left": Mutation(24, [(Relatives, "run", nothing)]),
+    "nobody settles what a dead process has left": Mutation(21, [(Relatives, "run", nothing)]),
     "a parent records another result than its child's": Mutation(
         1, [(child, "_look", _another_result)]
     ),

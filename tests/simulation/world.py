@@ -24,7 +24,7 @@ from tests.simulation import (
 from tests.simulation import fleet_invariant as invariant
 from tests.simulation.client import Clients
 from tests.simulation.handler import Handler
-from tests.simulation.observer import ALL
+from tests.simulation.observation import ALL
 from tests.simulation.scenario import AMID_WITHIN, CHAOS, Action, Scenario, families
 from tests.simulation.setting import Setting
 from tests.simulation.worker import Worker
