@@ -32,6 +32,7 @@ WORKERS = ("a", "b")
 RIVALS = ("c", "d")
 
 WORKER = st.sampled_from(WORKERS)
+MESSAGE_ID = st.sampled_from(MESSAGE_IDS)
 WORKFLOW_ID = st.sampled_from(WORKFLOW_IDS)
 RECORD_ID = st.sampled_from(RECORD_IDS)
 AGO = st.integers(min_value=0, max_value=15)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from hypothesis.stateful import RuleBasedStateMachine
 
+from bluestreak_core import Claim
+from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import ManualClock
-from tests.model.call import Call, Move
+from tests.model.call import SECOND, WORKFLOW_IDS, Call, Move
 from tests.model.subject import Subject
 
 _MILLISECOND = timedelta(milliseconds=1)
+
+Runs: TypeAlias = Sequence[list[Claim]]
+"""For each subject, the claims on one workflow that a story is about, the oldest first."""
 
 
 class Calling(RuleBasedStateMachine):
@@ -49,6 +54,46 @@ class Calling(RuleBasedStateMachine):
         """Make a call on each subject."""
         for subject in self.subjects:
             self.runner.run(subject.perform(worker, call(subject)))
+
+    def claim_from(
+        self,
+        subjects: Sequence[Subject],
+        worker: str,
+        lease: timedelta,
+        limit: int = len(WORKFLOW_IDS),
+        handlers: Collection[str] | None = None,
+    ) -> None:
+        """Claim what is due, from some of the subjects."""
+        request = ClaimRequest(
+            worker=worker, now=self.clock.now(), lease=lease, limit=limit, handlers=handlers
+        )
+        for subject in subjects:
+            self.runner.run(subject.claim(request))
+
+    def runs(self, ago: int) -> Runs:
+        """A story's first claim for each subject, in force if any is."""
+        return [[subject.held(ago)] for subject in self.subjects]
+
+    def take_over(self, worker: str, lease: timedelta, runs: Runs = ()) -> None:
+        """Claim when all the leases of before have run out, and add the new claims to a story's.
+
+        A store that has left the leases to the next call is asked again.
+        """
+        self.let_pass(10 * SECOND)
+        self.claim_from(self.subjects, worker, lease)
+        now = self.clock.now()
+        left = [subject for subject in self.subjects if subject.reference.due(now, None)]
+        self.claim_from(left, worker, lease)
+        for subject, claims in zip(self.subjects, runs, strict=False):
+            claims.append(subject.newest(claims[0].workflow_id))
+
+    def follow(self, worker: str, runs: Runs, moves: Sequence[tuple[int, Move]]) -> None:
+        """Make calls one after another, each under the claim of that number."""
+        now = self.clock.now()
+        for subject, claims in zip(self.subjects, runs, strict=True):
+            for run, move in moves:
+                call = subject.call_of(move, claims[run], now)
+                self.runner.run(subject.perform(worker, call))
 
     def under_claims(self, worker: str, name: str, ago: list[int], *args: Any) -> None:
         """Make a call for several claims."""

@@ -11,7 +11,6 @@ from hypothesis.stateful import initialize, rule
 
 from bluestreak_core import NewMessage, NewWorkflow
 from bluestreak_core.machine import Transition
-from bluestreak_core.model import ClaimRequest
 from tests.model.call import (
     AGO,
     CONTROL,
@@ -20,10 +19,9 @@ from tests.model.call import (
     JUMP,
     LEASE,
     LIMIT,
-    MESSAGE_IDS,
+    MESSAGE_ID,
     RECORD_ID,
     RECORDING,
-    SECOND,
     SPAN,
     VALUE,
     WORKER,
@@ -36,9 +34,10 @@ from tests.model.call import (
 from tests.model.calling import back
 from tests.model.compensations import Compensations
 from tests.model.relatives import Relatives
+from tests.model.restarts import Restarts
 
 
-class Comparison(Relatives, Compensations):
+class Comparison(Relatives, Compensations, Restarts):
     """Adds the calls of the protocol, and of the other powers."""
 
     @initialize(lease=LEASE)
@@ -79,7 +78,7 @@ class Comparison(Relatives, Compensations):
 
     @rule(
         workflow_id=WORKFLOW_ID,
-        message_id=st.sampled_from(MESSAGE_IDS),
+        message_id=MESSAGE_ID,
         name=st.sampled_from(["m", "n"]),
         payload=VALUE,
     )
@@ -108,21 +107,11 @@ class Comparison(Relatives, Compensations):
     def claim(
         self, worker: str, lease: timedelta, limit: int, handlers: Collection[str] | None
     ) -> None:
-        now = self.clock.now()
-        for subject in self.subjects:
-            self.runner.run(
-                subject.claim(
-                    ClaimRequest(
-                        worker=worker, now=now, lease=lease, limit=limit, handlers=handlers
-                    )
-                )
-            )
+        self.claim_from(self.subjects, worker, lease, limit, handlers)
 
     @rule(worker=WORKER, lease=LEASE)
-    def take_over(self, worker: str, lease: timedelta) -> None:
-        """Claim when all the leases of before have run out."""
-        self.jump(10 * SECOND)
-        self.claim(worker, lease, 4, None)
+    def claim_again(self, worker: str, lease: timedelta) -> None:
+        self.take_over(worker, lease)
 
     @rule(worker=WORKER, ago=st.lists(AGO, min_size=1, max_size=4))
     def history(self, worker: str, ago: list[int]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from bluestreak_core import Claim
 from bluestreak_core.machine import Transition
-from tests.model.call import AGO, ERROR, WORKER, Call
+from tests.model.call import AGO, ERROR, LEASE, RECORDING, WORKER, Call, Move
 from tests.model.calling import Calling, back
 
 
@@ -16,9 +20,11 @@ class Compensations(Calling):
     @rule(worker=WORKER, ago=AGO, by=st.sampled_from(["cancel", "give_up"]))
     def stop(self, worker: str, ago: int, by: str) -> None:
         """Promise, and come to the end under the same claim or from outside."""
+        self._stop(worker, [back(subject.claims, ago) for subject in self.subjects], by)
+
+    def _stop(self, worker: str, claims: Sequence[Claim], by: str) -> None:
         now = self.clock.now()
-        for subject in self.subjects:
-            claim = back(subject.claims, ago)
+        for subject, claim in zip(self.subjects, claims, strict=True):
             cancel = Call("control", (claim.workflow_id, Transition.CANCEL, now, "because"))
             give_up = Call("give_up", (claim, ERROR, now))
             for call in (Call("promise", (claim,)), cancel if by == "cancel" else give_up):
@@ -32,3 +38,29 @@ class Compensations(Calling):
             for ago in agos:
                 call = Call("hand_over", (back(subject.claims, ago), now))
                 self.runner.run(subject.perform(worker, call))
+
+    @rule(
+        worker=WORKER,
+        ago=AGO,
+        lease=LEASE,
+        by=st.sampled_from(["cancel", "give_up"]),
+        moves=st.lists(st.tuples(st.integers(0, 2), RECORDING), max_size=1),
+        enders=st.lists(st.integers(0, 2), min_size=1, max_size=2),
+    )
+    def compensate(
+        self,
+        *,
+        worker: str,
+        ago: int,
+        lease: timedelta,
+        by: str,
+        moves: list[tuple[int, Move]],
+        enders: list[int],
+    ) -> None:
+        """Stop a run, claim its workflow, take that over, and end it under any of the claims."""
+        runs = self.runs(ago)
+        self._stop(worker, [claims[0] for claims in runs], by)
+        self.take_over(worker, lease, runs)
+        self.take_over(worker, lease, runs)
+        # What would release a running workflow ends one that compensates.
+        self.follow(worker, runs, [*moves, *[(ender, ("release",)) for ender in enders]])

@@ -10,7 +10,7 @@ from hypothesis.stateful import rule
 from bluestreak_core import NewWorkflow, OnParentEnd, Parent
 from bluestreak_core.machine import Transition
 from bluestreak_core.store import ENDED
-from tests.model.call import AGO, SECOND, WORKER, WORKFLOW_ID, WORKFLOW_IDS, Call
+from tests.model.call import AGO, SECOND, WORKER, WORKFLOW_ID, WORKFLOW_IDS, Call, Move
 from tests.model.calling import Calling, back
 from tests.model.subject import Subject
 
@@ -99,3 +99,18 @@ class Relatives(Calling):
         now = self.clock.now()
         self.may_be_namesakes = True
         self.each(worker, lambda _: Call("prune", (now + span, ENDED, _ALL, now)))
+
+    @rule(
+        worker=WORKER,
+        ago=AGO,
+        end=st.sampled_from([("finish", None), ("fail", None), ("give_up",)]),
+        settles=st.booleans(),
+    )
+    def keep_until_settled(self, worker: str, ago: int, end: Move, settles: bool) -> None:
+        """End a run that has adopted a child, and delete what may be deleted."""
+        self.follow(worker, self.runs(ago), [(0, ("adopt",)), (0, end)])
+        if settles:
+            for subject in self.subjects:
+                for seen in subject.reference.find_unsettled(_ALL):
+                    self.runner.run(subject.perform(worker, Call("settle", (seen,))))
+        self.prune(worker, SECOND)

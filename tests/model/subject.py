@@ -114,6 +114,17 @@ class Subject:
         self.reference.grant(claims, worker, now, lease)
         self.claims += claims
 
+    def held(self, ago: int) -> Claim:
+        """One of the claims in force, counted from the newest; if there is none, of all."""
+        workflows = self.reference.workflows
+        held = [one for one in self.claims if machine.in_force(workflows.get(one.workflow_id), one)]
+        claims = held or self.claims
+        return claims[-1 - ago % len(claims)]
+
+    def newest(self, workflow_id: str) -> Claim:
+        """The newest claim on a workflow."""
+        return next(one for one in reversed(self.claims) if one.workflow_id == workflow_id)
+
     async def check(self, recorded: Collection[str] = WORKFLOW_IDS) -> None:
         """Compare all workflows, and all that some of them have recorded."""
         store, reference = self._workers[WORKERS[0]], self.reference
