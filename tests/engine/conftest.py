@@ -46,6 +46,8 @@ async def store(
     if request.param == "memory":
         yield RecordingStore(MemoryStore(clock=clock))
         return
+    # The engine is measured on memory, and the store by the tests of its own.
+    request.getfixturevalue("unmeasured")
     url: str = request.getfixturevalue("mongodb_url")
     database: str = request.getfixturevalue("empty_database")
     store = MongoStore(url, database=database, clock=clock)

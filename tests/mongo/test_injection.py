@@ -23,7 +23,7 @@ from bluestreak_mongo.schema import (
 )
 from tests.mongo.arrange import Application, Document, polling
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.server]
+pytestmark = [pytest.mark.asyncio, pytest.mark.server, pytest.mark.usefixtures("unmeasured")]
 
 OPERATORS = [
     # Of filters, of updates, of pipelines, and of commands.
