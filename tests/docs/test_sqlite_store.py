@@ -1,4 +1,7 @@
-"""The store that the documentation builds keeps the contract of every store."""
+"""What the store that the documentation builds does beyond the contract of every store.
+
+`test_readme.py` runs its page, whose `test_sqlite_store.py` is the contract.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,6 @@ from bluestreak_core import (
     Unsupported,
 )
 from bluestreak_core.model import ClaimRequest
-from bluestreak_core.testing import StoreContract
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unmeasured")]
 
@@ -48,10 +50,6 @@ async def store(path: Path) -> AsyncIterator[Store]:
     await store.init()
     yield store
     await store.close()
-
-
-class TestSQLiteStore(StoreContract):
-    pass
 
 
 def _new(workflow_id: str) -> NewWorkflow:
