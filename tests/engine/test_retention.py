@@ -93,8 +93,18 @@ async def test_only_the_given_states_are_deleted_or_all_that_are_ends(
     assert await listed(bluestreak.list()) == ["idle"]
 
 
+LIMITS = [(None, 3), (0, 0), (1, 1), (499, 1), (500, 1), (501, 2), (1000, 3)]
+"""With how many calls of the store five hundred workflows, and a few, are deleted."""
+
+
 @pytest.mark.parametrize(
-    ("limit", "calls"), [(None, 3), (0, 0), (1, 1), (499, 1), (500, 1), (501, 2), (1000, 3)]
+    ("store", "limit", "calls"),
+    [
+        *[("memory", *limit) for limit in LIMITS],
+        # One of a server: the engine counts the same on each store.
+        pytest.param("mongo", 501, 2, marks=pytest.mark.server),
+    ],
+    indirect=["store"],
 )
 async def test_it_is_deleted_in_batches_up_to_the_limit(
     store: RecordingStore, fleet: Fleet, clock: ManualClock, limit: int | None, calls: int
