@@ -9,7 +9,7 @@ import logging
 import re
 import socket
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -384,8 +384,10 @@ async def restricted(
         guarded.root[DATABASE].command("dropRole", "restricted")
 
 
-async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock) -> set[str]:
-    """Which calls of a store are refused, each tried with a claim of its own in force."""
+async def refused_calls(
+    guarded: Guarded, store: MongoStore, clock: ManualClock, calls: Iterable[str] = CALLS
+) -> set[str]:
+    """Which of the calls of a store are refused, each tried with a claim of its own in force."""
     try:
         await store.init()
     except StoreRefused:
@@ -393,7 +395,7 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
     refused: set[str] = set()
     owner = MongoStore(guarded.url("root"), database=DATABASE, clock=clock)
     await owner.init()
-    for name, call in CALLS.items():
+    for name in calls:
         for collection in ("workflows", "steps", "naps", "messages"):
             guarded.root[DATABASE][collection].delete_many({})
         claim = await claimed(owner)
@@ -406,7 +408,7 @@ async def refused_calls(guarded: Guarded, store: MongoStore, clock: ManualClock)
             await owner.save_nap(claim, "n", NOW, NOW)
             await owner.finish(claim, None, NOW)
         try:
-            await call(store, claim)
+            await CALLS[name](store, claim)
         except StoreRefused:
             refused.add(name)
     await owner.close()
@@ -539,7 +541,7 @@ async def test_a_client_that_is_given_what_the_documentation_says_may_send(
     for actions, collection in re.findall(r"((?:`\w+`(?:, | and )?)+) on `(\w+)`", needs):
         role[collection] += re.findall(r"`(\w+)`", actions)
     async with restricted(guarded, role, clock) as store:
-        assert "send" not in await refused_calls(guarded, store, clock)
+        assert await refused_calls(guarded, store, clock, ["send"]) == set()
         await store.create(new("w3"))
         guarded.root[DATABASE].workflows.update_one(
             {"workflowId": "w3"}, {"$set": {"status": "finished"}}
@@ -610,8 +612,7 @@ async def test_no_action_of_the_role_of_who_prunes_can_be_spared(
     )
     role[collection].remove(action)
     async with restricted(guarded, role, clock) as store:
-        refused = await refused_calls(guarded, store, clock)
-        assert refused & {"prune", "init"}
+        assert await refused_calls(guarded, store, clock, ["prune"])
 
 
 async def test_a_worker_that_has_the_role_of_who_prunes_too_may_let_workflows_expire(
