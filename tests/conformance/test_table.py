@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -25,9 +24,9 @@ def entries() -> list[tuple[str, str, str]]:
 
 
 def names_in(path: Path) -> set[tuple[str, str]]:
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    functions = (item.name for item in body if isinstance(item, ast.FunctionDef))
-    return {(path.stem, name) for name in functions if name.startswith("test_")}
+    # Not by ast: it raises SystemError in Python 3.11 if the collector logs a traceback meanwhile.
+    names = re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {(path.stem, name) for name in names}
 
 
 def test_the_table_has_a_row_for_each_case() -> None:
