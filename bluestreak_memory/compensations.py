@@ -28,7 +28,7 @@ class Compensations(Parts, SupportsCompensation):
     @override
     async def hand_over(self, claim: Claim, now: datetime) -> None:
         workflow = self._workflows.find(claim.workflow_id)
-        if workflow is not None and machine.was_stopped(workflow, claim):
+        if workflow is not None and machine.was_taken(workflow, claim):
             self._workflows.put(machine.hand_over(workflow, now))
 
     @override

@@ -33,9 +33,10 @@ class Compensating:
     @writes
     async def hand_over(self, claim: Claim, now: datetime) -> None:
         """See `SupportsCompensation.hand_over`."""
-        stopped, handed = transitions.was_stopped(claim), transitions.update(change.hand_over(now))
-        if (await self._database.workflows.update_one(stopped, handed)).matched_count:
-            self._hints.due(now)
+        for taken, handed in transitions.hand_over(claim, now):
+            if (await self._database.workflows.update_one(taken, handed)).matched_count:
+                self._hints.due(now)  # in case it is stopping
+                return
 
     async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
         """See `SupportsCompensation.postpone`."""

@@ -75,7 +75,10 @@ class Control:
         return await self._tolerant_workflows.find_one(taken, {"_id": 1}) is not None
 
     async def _apply_one(
-        self, workflow_id: str, changes: Sequence[tuple[Document, Document]], session: Any
+        self,
+        workflow_id: str,
+        changes: Sequence[tuple[Document, Document | list[Document]]],
+        session: Any,
     ) -> bool:
         """Whether a workflow was in one of the states that are moved from."""
         for accepted, update in changes:

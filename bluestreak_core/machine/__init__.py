@@ -16,6 +16,7 @@ from bluestreak_core.machine.decision import (
     claim,
     control,
     control_change,
+    controls_of_taking,
     crashed_too_often,
     create,
     deadline_at,
@@ -52,7 +53,7 @@ from bluestreak_core.machine.decision import (
     settle,
     wait,
     wait_change,
-    was_stopped,
+    was_taken,
 )
 from bluestreak_core.machine.table import (
     CLAIMS,
@@ -94,6 +95,7 @@ __all__ = [
     "claiming",
     "control",
     "control_change",
+    "controls_of_taking",
     "crashed_too_often",
     "create",
     "deadline_at",
@@ -137,5 +139,5 @@ __all__ = [
     "wait",
     "wait_change",
     "waiting",
-    "was_stopped",
+    "was_taken",
 ]

@@ -54,8 +54,9 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Change(NamedTuple):
     """How a workflow changes, by the names of the fields of `Workflow`.
 
-    No field appears twice, and no new value depends on another field. Every claim and every ending
-    makes a change, so it is a named tuple: a frozen dataclass takes three times as long to make.
+    No field appears twice, and no new value depends on another field, except in `not_before`. Every
+    claim and every ending makes a change, so it is a named tuple: a frozen dataclass takes three
+    times as long to make.
     """
 
     event: Transition | None = None
@@ -82,6 +83,12 @@ class Change(NamedTuple):
     at_most: Mapping[str, Any] = _NOTHING
     """New values for fields that are larger or empty."""
 
+    not_before: Mapping[str, str] = _NOTHING
+    """Instants that, after all else, become at least what another field was before the change.
+
+    An empty field is before every instant.
+    """
+
     append: Mapping[str, Any] = _NOTHING
     """The entry to add at the end of a list of entries."""
 
@@ -99,6 +106,9 @@ class Change(NamedTuple):
             changed[name] = max(changed[name], value)
         for name, value in self.at_most.items():
             changed[name] = min(changed[name] or value, value)
+        for name, other in self.not_before.items():
+            instants = (changed[name], getattr(workflow, other))
+            changed[name] = max((at for at in instants if at is not None), default=None)
         for name, entry in self.append.items():
             entries = (*changed[name], entry)
             changed[name] = entries if self.keep is None else entries[-self.keep :]
@@ -263,12 +273,16 @@ def give_up(error: ErrorRecord, now: datetime) -> Change:
     return Change(event=Transition.GIVE_UP, set=moved, add={"failures": 1})
 
 
-def hand_over(now: datetime) -> Change:
-    """The run whose claim was taken by a `stop` is over: the workflow is due at once.
+def hand_over(now: datetime) -> tuple[Change, Change]:
+    """The run whose claim was taken from outside is over: nothing has to wait for its lease.
 
-    Its guard is that nothing has happened since, see `machine.was_stopped`.
+    There is one change for a paused workflow, and one for a stopping one, which is due at once.
+    Their guard is that nothing else has happened since, see `machine.was_taken`.
     """
-    return Change(sources=(Status.STOPPING,), at_most={"timeout_at": now})
+    return (
+        Change(sources=(Status.PAUSED,), clear=("leased_until",)),
+        Change(sources=(Status.STOPPING,), at_most={"timeout_at": now}),
+    )
 
 
 def postpone(wake_up_at: datetime) -> Change:
@@ -326,19 +340,18 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
             ended = {"timeout_at": now, "finished_at": now, "reason": reason}
             cleared = (*taken.clear, "waiting_for")
             stopped = _stopped(Transition.STOP, Status.CANCELLED, now) | {"reason": reason}
+            stop = Transition.STOP
+            apart, running = _apart_from_running(
+                taken._replace(event=stop, set=stopped, clear=cleared, when={"compensates": True}),
+                timeout_at=now,
+            )
             return (
                 taken._replace(
                     set={**taken.set, **ended}, clear=cleared, when={"compensates": False}
                 ),
-                *_apart_from_running(
-                    taken._replace(
-                        event=Transition.STOP,
-                        set=stopped,
-                        clear=cleared,
-                        when={"compensates": True},
-                    ),
-                    timeout_at=now,
-                ),
+                # A run from which a pause took it may still be in a step.
+                apart._replace(not_before={"timeout_at": "leased_until"}),
+                running,
             )
         case Transition.RETRY:
             anew = {"timeout_at": now, "start_at": now, "failures": 0, "crashes": 0}
@@ -356,6 +369,10 @@ def control(event: Transition, now: datetime, reason: str | None) -> tuple[Chang
             # A workflow that waits for an instant goes on waiting for it. A running one has been
             # claimed at least once, though the JavaScript library does not count that.
             apart, running = _apart_from_running(taken)
-            moved = {**running.set, "timeout_at": now}
-            return (apart, running._replace(set=moved, at_least={"claims": 1}))
+            running = running._replace(
+                set={**running.set, "timeout_at": now},
+                at_least={"claims": 1},
+                not_before={"leased_until": "timeout_at"},
+            )
+            return (apart, running)
     return (taken,)

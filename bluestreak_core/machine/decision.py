@@ -154,15 +154,24 @@ def is_noted(workflow: Workflow | None, noted: change.Change) -> bool:
     )
 
 
-def was_stopped(workflow: Workflow | None, claim: Claim) -> bool:
-    """Whether a `stop` has taken this claim, and nothing has happened to the workflow since."""
+def was_taken(workflow: Workflow | None, claim: Claim) -> bool:
+    """Whether a `stop` or a `pause` has taken this claim, so that its run has to hand over.
+
+    Nothing else has happened to the workflow since, but that a `stop` may have followed the pause.
+    """
     return (
         workflow is not None
         and is_of(claim, workflow)
-        and workflow.status is Status.STOPPING
+        and workflow.status in (Status.PAUSED, Status.STOPPING)
+        and workflow.compensates
         and workflow.claims == claim.number
-        and workflow.controls == claim.workflow.controls + 1
+        and workflow.controls in controls_of_taking(claim)
     )
+
+
+def controls_of_taking(claim: Claim) -> tuple[int, int]:
+    """What `controls` may count after a pause or a stop, or both, since this claim."""
+    return claim.workflow.controls + 1, claim.workflow.controls + 2
 
 
 def _was_given_back(workflow: Workflow, claim: Claim) -> bool:
@@ -194,7 +203,7 @@ def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
     """The error for a stale caller, with what became of its workflow."""
     if workflow is None:
         reason = "is void, the workflow has been deleted"
-    elif workflow.claim_token == claim.token or _was_taken(workflow):
+    elif workflow.claim_token == claim.token or _is_held_by_nobody(workflow):
         reason = f"has ended, the workflow is {workflow.status.value!r}"
     elif workflow.claims > claim.number:
         reason = f"was superseded by claim {workflow.claims}"
@@ -203,7 +212,7 @@ def lost(workflow: Workflow | None, claim: Claim) -> ClaimLost:
     return ClaimLost(claim.workflow_id, claim.number, reason)
 
 
-def _was_taken(workflow: Workflow) -> bool:
+def _is_held_by_nobody(workflow: Workflow) -> bool:
     """Whether nobody holds a claim because a transition from outside took it."""
     return workflow.claim_token is None and workflow.status not in held()
 
@@ -320,8 +329,9 @@ def give_up(workflow: Workflow, error: ErrorRecord, now: datetime) -> Workflow:
 
 
 def hand_over(workflow: Workflow, now: datetime) -> Workflow:
-    """See `change.hand_over`."""
-    return change.hand_over(now).apply(workflow)
+    """See `change.hand_over`. Call it if `was_taken`."""
+    (moved,) = (moved for moved in change.hand_over(now) if workflow.status in moved.sources)
+    return moved.apply(workflow)
 
 
 def postpone(workflow: Workflow, wake_up_at: datetime) -> Workflow:

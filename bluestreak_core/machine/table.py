@@ -42,7 +42,9 @@ Each transition has a guard besides its arrow. There are four kinds:
 
 A `stop` that takes the claim of a running workflow leaves `timeout_at` alone, the end of its lease:
 its run may still be in a step, and nothing is undone beside that. Once the run is over, its worker
-hands the workflow over, which is then due at once.
+hands the workflow over, which is then due at once. A `pause` that takes a claim keeps the end of
+the lease in `leased_until`, before which a later `stop` makes nothing due. Once the run is over,
+its worker clears that.
 
 A workflow that restarts keeps its id, its creation and its mailbox, and gets another input. What it
 has recorded belongs to its last *generation*: from that moment it counts as another workflow's, and

@@ -118,6 +118,8 @@ class Workflow:
       cancellation before its compensations have run.
     - `outcome`: what it ends as after its compensations, `aborted` or `cancelled`, and
       `stopped_at`: when that was decided.
+    - `leased_until`: the end of the lease that a pause has taken. Until then its run may still be
+      in a step, and nothing is undone beside that.
     - `beats`: the signs of life of its callbacks, one for each.
     - `parent`: the workflow that has started it as a child.
     - `unsettled`: whether its end concerns others: it is a child, has children, or was retried.
@@ -157,6 +159,7 @@ class Workflow:
     compensates: bool = False
     outcome: Status | None = None
     stopped_at: datetime | None = None
+    leased_until: datetime | None = None
     beats: tuple[Beat, ...] = ()
     parent: Parent | None = None
     unsettled: bool = False

@@ -1,4 +1,4 @@
-"""Reporting a lost claim, and handing over a workflow that stops."""
+"""Reporting a lost claim, and handing over a workflow that compensates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def report_loss(store: Store, claim: Claim, lost: ClaimLost) -> None:
     """Log how a claim was lost. If the workflow is to compensate, let a worker begin."""
     workflow = await _find(store, claim.workflow_id)
     if workflow is not None:
-        if machine.was_stopped(workflow, claim):
+        if machine.was_taken(workflow, claim):
             await _hand_over(store, claim)
         is_newest = workflow.claims == claim.number
         if is_newest and workflow.status is Status.PAUSED:
@@ -31,7 +31,7 @@ async def report_loss(store: Store, claim: Claim, lost: ClaimLost) -> None:
 
 
 async def _hand_over(store: Store, claim: Claim) -> None:
-    """Make the workflow due now; else it is at the end of the lease."""
+    """Report that the run is over; else nothing is undone before the end of its lease."""
     try:
         compensating = require(store, SupportsCompensation, "hand_over()")
         await compensating.hand_over(claim, store.clock.now())

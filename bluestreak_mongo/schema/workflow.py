@@ -55,6 +55,7 @@ RESTARTED_AT = "restartedAt"
 COMPENSATES = "compensates"
 OUTCOME = "outcome"
 STOPPED_AT = "stoppedAt"
+LEASED_UNTIL = "leasedUntil"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -77,7 +78,7 @@ _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
         *(WAITING_FOR, MAIL, BEATS, PARENT, UNSETTLED, PUBLISHED, GENERATION, RESTARTED_AT),
-        *(COMPENSATES, OUTCOME, STOPPED_AT),
+        *(COMPENSATES, OUTCOME, STOPPED_AT, LEASED_UNTIL),
     }
 )
 """What most workflows do without."""
@@ -152,6 +153,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
         compensates=read.has(COMPENSATES) and read.flag(COMPENSATES),
         outcome=read.status(OUTCOME) if read.has(OUTCOME) else None,
         stopped_at=read.optional_instant(STOPPED_AT),
+        leased_until=read.optional_instant(LEASED_UNTIL),
     )
 
 

@@ -9,6 +9,7 @@ from bluestreak_mongo.transitions.claiming import (
     claim,
     due,
     due_between,
+    hand_over,
     in_force,
     lost,
     never_due,
@@ -19,7 +20,6 @@ from bluestreak_mongo.transitions.claiming import (
     still_due,
     still_new,
     taken_from,
-    was_stopped,
 )
 from bluestreak_mongo.transitions.controlling import complete_fork, control
 from bluestreak_mongo.transitions.family import live_children, settle, settled_by, unsettled
@@ -54,6 +54,7 @@ __all__ = [
     "due_between",
     "ended_before",
     "fail_step",
+    "hand_over",
     "in_force",
     "in_transaction",
     "left_behind",
@@ -79,6 +80,5 @@ __all__ = [
     "unsettled",
     "update",
     "wait",
-    "was_stopped",
     "without_failed_step",
 ]

@@ -93,15 +93,19 @@ def in_force(claim: Claim) -> Document:
     }
 
 
-def was_stopped(claim: Claim) -> Document:
-    """Matches a workflow that was stopped under a claim, if nothing has happened since."""
-    return {
+def hand_over(claim: Claim, now: datetime) -> list[tuple[Document, Document]]:
+    """For each state in which a claim may have been taken: a filter and its update.
+
+    The stop, which may follow the pause between two updates, comes last.
+    """
+    taken = {
         wf.WORKFLOW_ID: claim.workflow_id,
         wf.CREATED_AT: claim.workflow.created_at,
-        wf.STATUS: Status.STOPPING.value,
+        wf.COMPENSATES: True,
         wf.CLAIMS: claim.number,
-        wf.CONTROLS: claim.workflow.controls + 1,
+        wf.CONTROLS: {"$in": list(machine.controls_of_taking(claim))},
     }
+    return [(taken | in_any(moved.sources), update(moved)) for moved in change.hand_over(now)]
 
 
 def any_in_force(claims: Sequence[Claim]) -> Document:

@@ -8,12 +8,12 @@ from bluestreak_core import machine
 from bluestreak_core.machine import Change, Transition, change
 from bluestreak_mongo.schema import Document
 from bluestreak_mongo.schema import workflow as wf
-from bluestreak_mongo.transitions.updating import FIELDS, in_any, or_missing, update
+from bluestreak_mongo.transitions.updating import FIELDS, in_any, or_missing, pipeline, update
 
 
 def control(
     event: Transition, now: datetime, reason: str | None
-) -> list[tuple[Document, Document]]:
+) -> list[tuple[Document, Document | list[Document]]]:
     """For each group of states from which a transition does the same: a filter and its update."""
     whole: Document = {}
     if event is not Transition.PAUSE:
@@ -21,7 +21,10 @@ def control(
         if event is not Transition.CANCEL:  # the only one for a fork without all of its records
             whole[wf.FORKING] = None
     return [
-        (in_any(moved.sources) | _when(moved) | whole, update(moved))
+        (
+            in_any(moved.sources) | _when(moved) | whole,
+            pipeline(moved) if moved.not_before else update(moved),
+        )
         for moved in change.control(event, now, reason)
     ]
 

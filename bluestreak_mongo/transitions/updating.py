@@ -49,6 +49,7 @@ FIELDS: Mapping[str, str] = {
     "compensates": wf.COMPENSATES,
     "outcome": wf.OUTCOME,
     "stopped_at": wf.STOPPED_AT,
+    "leased_until": wf.LEASED_UNTIL,
 }
 """Where a document has the fields that a change may touch."""
 
@@ -84,6 +85,19 @@ def update(moved: Change) -> Document:
             for field, entry in operators["$push"].items()
         }
     return operators
+
+
+def pipeline(moved: Change) -> list[Document]:
+    """`update` for a change that compares fields, and appends nothing."""
+    fields: Document = {field: {"$literal": value} for field, value in stored(moved.set).items()}
+    for field, count in stored(moved.add).items():
+        fields[field] = {"$add": [{"$ifNull": [f"${field}", 0]}, count]}
+    for field, value in stored(moved.at_least).items():
+        fields[field] = {"$max": [f"${field}", value]}
+    for name, other in moved.not_before.items():
+        field = FIELDS[name]
+        fields[field] = {"$max": [fields.get(field, f"${field}"), f"${FIELDS[other]}"]}
+    return [{"$set": fields}, {"$project": {FIELDS[name]: 0 for name in moved.clear}}]
 
 
 def stored(fields: Mapping[str, Any]) -> Document:

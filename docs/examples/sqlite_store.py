@@ -533,7 +533,9 @@ def _assignments(change: Change) -> tuple[str, list[object]]:
             assigned.append(f"{name} = " + expression.format(name))
             values.append(value)
 
-    assign("?", change.set)
+    late = change.not_before
+    plain = {n: value for n, value in change.set.items() if n not in late}
+    assign("?", plain)
     assign("?", dict.fromkeys(change.clear))
     assign("coalesce({0}, 0) + ?", change.add)
     assign("max({0}, ?)", change.at_least)
@@ -541,6 +543,12 @@ def _assignments(change: Change) -> tuple[str, list[object]]:
         "(SELECT min(ifnull({0}, new), new) FROM (SELECT ? AS new))",
         change.at_most,
     )
+    for name, other in late.items():
+        assign(
+            f"(SELECT max(new, ifnull({other}, new)) "
+            f"FROM (SELECT coalesce(?, {{0}}, {other}) AS new))",
+            {name: change.set.get(name)},
+        )
     appended = "json_insert(ifnull({0}, '[]'), '$[#]', json_extract(?, '$[0]'))"
     if change.keep is not None:
         appended = f"json_remove({appended}, '$[#-{change.keep + 1}]')"

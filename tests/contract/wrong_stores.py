@@ -375,6 +375,62 @@ class HandsOverWhatAnotherClaimHolds(MemoryStore):
         self._workflows.put(replace(workflow, timeout_at=min(workflow.timeout_at, now)))
 
 
+class StopsBesideAPausedRun(MemoryStore):
+    @override
+    async def control(
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
+    ) -> None:
+        await super().control(workflow_id, event, now, reason)
+        workflow = self._workflows.existing(workflow_id).workflow
+        if workflow.leased_until is not None:
+            self._workflows.put(replace(workflow, timeout_at=now))
+
+
+class ResumesAtTheEndOfTheLease(MemoryStore):
+    @override
+    async def control(
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
+    ) -> None:
+        await super().control(workflow_id, event, now, reason)
+        workflow = self._workflows.existing(workflow_id).workflow
+        self._workflows.put(replace(workflow, timeout_at=workflow.leased_until or now))
+
+
+class WaitsForALeaseAgain(MemoryStore):
+    """Long after it has run out."""
+
+    @override
+    async def control(
+        self, workflow_id: str, event: Transition, now: datetime, reason: str | None = None
+    ) -> None:
+        await super().control(workflow_id, event, now, reason)
+        workflow = self._workflows.existing(workflow_id).workflow
+        self._workflows.put(replace(workflow, timeout_at=now + timedelta(seconds=10)))
+
+
+class HandsOverOnlyWhatStops(MemoryStore):
+    @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        if workflow.status is Status.STOPPING:
+            await super().hand_over(claim, now)
+
+
+class HandsOverOnlyWhatIsPaused(MemoryStore):
+    @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        if workflow.status is Status.PAUSED:
+            await super().hand_over(claim, now)
+
+
+class HandsOverUnderAnyClaim(MemoryStore):
+    @override
+    async def hand_over(self, claim: Claim, now: datetime) -> None:
+        workflow = self._workflows.existing(claim.workflow_id).workflow
+        self._workflows.put(replace(workflow, leased_until=None))
+
+
 class ForgetsWhatAWorkflowIsToEndAs(MemoryStore):
     @override
     async def postpone(self, claim: Claim, wake_up_at: datetime) -> None:
@@ -909,6 +965,30 @@ WRONG = [
     _wrong(
         HandsOverWhatAnotherClaimHolds,
         StoreContract.test_a_run_whose_claim_was_not_stopped_hands_nothing_over,
+    ),
+    _wrong(
+        StopsBesideAPausedRun,
+        StoreContract.test_nothing_is_undone_before_the_end_of_a_lease_that_a_pause_has_taken,
+    ),
+    _wrong(
+        ResumesAtTheEndOfTheLease,
+        StoreContract.test_a_pause_notes_the_end_of_the_lease_that_it_takes,
+    ),
+    _wrong(
+        WaitsForALeaseAgain,
+        StoreContract.test_a_workflow_that_stops_long_after_a_pause_is_due_at_once,
+    ),
+    _wrong(
+        HandsOverOnlyWhatStops,
+        StoreContract.test_a_paused_run_hands_over_before_it_is_cancelled,
+    ),
+    _wrong(
+        HandsOverOnlyWhatIsPaused,
+        StoreContract.test_a_paused_run_hands_over_after_it_is_cancelled,
+    ),
+    _wrong(
+        HandsOverUnderAnyClaim,
+        StoreContract.test_a_run_from_which_no_pause_has_taken_its_claim_hands_nothing_over,
     ),
     _wrong(
         ForgetsWhatAWorkflowIsToEndAs,

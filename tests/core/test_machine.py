@@ -33,6 +33,8 @@ RUNNING = machine.claim(
     IDLE, "token", ClaimRequest(worker="worker", now=NOW, lease=10 * SECOND, limit=1)
 )
 CLAIM = Claim(token="token", workflow=RUNNING)
+LEASED = RUNNING.timeout_at
+"""The end of its lease."""
 
 COMPENSATES = machine.promise(RUNNING)
 STOPPING = machine.give_up(COMPENSATES, ERROR, NOW)
@@ -103,7 +105,7 @@ CHANGES: list[Change] = [
     change.promise(),
     change.give_up(ERROR, NOW),
     change.postpone(NOW + SECOND),
-    change.hand_over(NOW),
+    *change.hand_over(NOW),
     *(change.end_compensated(end, NOW) for end in (Status.ABORTED, Status.CANCELLED)),
     change.deliver(2),
     WAIT,
@@ -454,14 +456,14 @@ def test_a_lost_claim_says_what_became_of_it(found: Workflow | None, reason: str
 @pytest.mark.parametrize("status", machine.sources(Transition.STOP))
 def test_a_cancelled_workflow_that_compensates_stops_first(status: Status) -> None:
     workflow = replace(STATES[status], compensates=True, crashes=2, waiting_for=("paid",))
-    later = NOW + SECOND
+    later, leases = NOW + SECOND, {Status.RUNNING: LEASED, Status.PAUSED: LEASED}
     assert machine.control(workflow, Transition.CANCEL, later, "why") == replace(
         workflow,
         status=Status.STOPPING,
         outcome=Status.CANCELLED,
         stopped_at=later,
         reason="why",
-        timeout_at=workflow.timeout_at if status is Status.RUNNING else later,
+        timeout_at=leases.get(status, later),
         claim_token=None,
         waiting_for=(),
         crashes=0,
@@ -472,17 +474,63 @@ def test_a_cancelled_workflow_that_compensates_stops_first(status: Status) -> No
 def test_a_running_workflow_that_stops_is_due_once_its_run_is_over() -> None:
     stopped = machine.control(COMPENSATES, Transition.CANCEL, NOW, None)
     assert not machine.is_due(stopped, NOW + SECOND)
-    assert machine.was_stopped(stopped, CLAIM)
+    assert machine.was_taken(stopped, CLAIM)
     assert machine.is_due(machine.hand_over(stopped, NOW), NOW)
     for later in (
         replace(stopped, claims=2),
-        replace(stopped, controls=2),
+        replace(stopped, controls=3),
         replace(stopped, created_at=NOW + SECOND),
         COMPENSATES,
         COMPENSATING,
         None,
     ):
-        assert not machine.was_stopped(later, CLAIM)
+        assert not machine.was_taken(later, CLAIM)
+
+
+BETWEEN: dict[str, tuple[Transition, ...]] = {
+    "at once": (Transition.PAUSE,),
+    "after it was resumed": (Transition.PAUSE, Transition.RESUME),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_what_is_stopped_after_a_pause_waits_for_the_lease_that_the_pause_has_taken(
+    between: str,
+) -> None:
+    workflow = COMPENSATES
+    for event in BETWEEN[between]:
+        workflow = machine.control(workflow, event, NOW, None)
+        assert workflow.timeout_at == NOW
+    stopped = machine.control(workflow, Transition.CANCEL, NOW, None)
+    assert NOW < stopped.timeout_at == COMPENSATES.timeout_at
+    late = machine.control(workflow, Transition.CANCEL, NOW + timedelta(days=1), None)
+    assert late.timeout_at == NOW + timedelta(days=1)
+
+
+def test_a_run_that_was_paused_hands_over_before_or_after_the_stop() -> None:
+    paused = machine.control(COMPENSATES, Transition.PAUSE, NOW, None)
+    assert machine.was_taken(paused, CLAIM)
+    handed = machine.hand_over(paused, NOW + SECOND)
+    assert handed == replace(paused, leased_until=None)
+    assert machine.is_due(machine.control(handed, Transition.CANCEL, NOW, None), NOW)
+    stopped = machine.control(paused, Transition.CANCEL, NOW, None)
+    assert machine.was_taken(stopped, CLAIM)
+    assert machine.is_due(machine.hand_over(stopped, NOW), NOW)
+    for later in (
+        machine.control(paused, Transition.RESUME, NOW, None),
+        replace(paused, claims=2),
+        replace(paused, compensates=False),
+    ):
+        assert not machine.was_taken(later, CLAIM)
+
+
+def test_a_later_pause_keeps_the_lease_that_ends_last() -> None:
+    earlier, later = NOW + SECOND, NOW + timedelta(days=1)
+    for before, at in ((earlier, COMPENSATES.timeout_at), (later, later)):
+        paused = machine.control(
+            replace(COMPENSATES, leased_until=before), Transition.PAUSE, NOW, None
+        )
+        assert paused.leased_until == at
 
 
 def test_a_workflow_that_is_given_up_and_compensates_shows_its_error_at_once() -> None:
@@ -654,7 +702,8 @@ def test_a_later_workflow_of_the_same_id_is_not_the_parent() -> None:
 
 def _touched(moved: Change) -> list[str]:
     by_field = (moved.set, moved.clear, moved.add, moved.at_least, moved.at_most, moved.append)
-    return [name for names in by_field for name in names]
+    late = moved.not_before.keys() - moved.set.keys()  # the one way that may follow another
+    return [*late, *(name for names in by_field for name in names)]
 
 
 @pytest.mark.parametrize("moved", CHANGES)

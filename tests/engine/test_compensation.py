@@ -423,7 +423,10 @@ def test_a_replay_passes_the_records_of_callbacks_and_polls_in_silence(
 
 @pytest.mark.asyncio
 @on_memory
-async def test_nothing_is_undone_beside_a_step_in_flight(fleet: Fleet, clock: ManualClock) -> None:
+@pytest.mark.parametrize("calls", [["cancel"], ["pause", "cancel"], ["pause", "hear", "cancel"]])
+async def test_nothing_is_undone_beside_a_step_in_flight(
+    fleet: Fleet, clock: ManualClock, calls: list[str]
+) -> None:
     inside, go_on = asyncio.Event(), asyncio.Event()
     done: list[str] = []
 
@@ -445,17 +448,45 @@ async def test_nothing_is_undone_beside_a_step_in_flight(fleet: Fleet, clock: Ma
     async with fleet.polling(first), fleet.polling(second):
         await first.start("w", "h")
         await inside.wait()
-        await second.cancel("w")
-        stopping = await workflow_of(second)
-        for _ in range(200):
-            await asyncio.sleep(0)
-            clock.advance(SECOND)
-        assert (stopping.status, done) == (Status.STOPPING, [])
+        for call in [*calls, "hear"]:
+            if call == "hear":
+                for _ in range(200):
+                    await asyncio.sleep(0)
+                    clock.advance(SECOND)
+            else:
+                await getattr(second, call)("w")
+        stopping, early = await workflow_of(second), list(done)
         go_on.set()
         await pass_time(clock, lambda: len(done) == 2)
         with pytest.raises(WorkflowCancelled):
             await second.wait("w")
+    assert (stopping.status, early) == (Status.STOPPING, [])
     assert done == ["reserved", "released"]
+
+
+@pytest.mark.asyncio
+async def test_a_workflow_whose_paused_run_is_over_is_undone_as_soon_as_it_is_cancelled(
+    fleet: Fleet, clock: ManualClock
+) -> None:
+    inside = asyncio.Event()
+
+    async def hang_inside() -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    shop = Shop(lambda ctx: ctx.step("hang", hang_inside))
+    bluestreak = await fleet.handling(shop.handle)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h")
+        await inside.wait()
+        await bluestreak.pause("w")
+        assert (await workflow_of(bluestreak)).leased_until is not None
+        await pass_time(clock, lambda: bluestreak.health().runs == 0)
+        assert (await workflow_of(bluestreak)).leased_until is None
+        await bluestreak.cancel("w")
+        with pytest.raises(WorkflowCancelled):
+            await bluestreak.wait("w")
+    assert shop.undone == UNDONE
 
 
 # Carrying out ------------------------------------------------------------------------------------

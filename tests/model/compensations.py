@@ -13,21 +13,24 @@ from bluestreak_core.machine import Transition
 from tests.model.call import AGO, ERROR, LEASE, RECORDING, WORKER, Call, Move
 from tests.model.calling import Calling, back
 
+CANCEL, PAUSE = (Transition.CANCEL,), (Transition.PAUSE,)
+
 
 class Compensations(Calling):
     """What `SupportsCompensation` asks for."""
 
-    @rule(worker=WORKER, ago=AGO, by=st.sampled_from(["cancel", "give_up"]))
+    @rule(worker=WORKER, ago=AGO, by=st.sampled_from(["cancel", "pause", "both", "give_up"]))
     def stop(self, worker: str, ago: int, by: str) -> None:
-        """Promise, and come to the end under the same claim or from outside."""
+        """Promise, and come to the end under the same claim or from outside, or to a pause."""
         self._stop(worker, [back(subject.claims, ago) for subject in self.subjects], by)
 
     def _stop(self, worker: str, claims: Sequence[Claim], by: str) -> None:
         now = self.clock.now()
+        events = {"cancel": CANCEL, "pause": PAUSE, "both": PAUSE + CANCEL}.get(by, ())
         for subject, claim in zip(self.subjects, claims, strict=True):
-            cancel = Call("control", (claim.workflow_id, Transition.CANCEL, now, "because"))
-            give_up = Call("give_up", (claim, ERROR, now))
-            for call in (Call("promise", (claim,)), cancel if by == "cancel" else give_up):
+            taken = [Call("control", (claim.workflow_id, each, now, "why")) for each in events]
+            ended = taken or [Call("give_up", (claim, ERROR, now))]
+            for call in (Call("promise", (claim,)), *ended):
                 self.runner.run(subject.perform(worker, call))
 
     @rule(worker=WORKER, agos=st.lists(AGO, min_size=1, max_size=3))
@@ -43,7 +46,7 @@ class Compensations(Calling):
         worker=WORKER,
         ago=AGO,
         lease=LEASE,
-        by=st.sampled_from(["cancel", "give_up"]),
+        by=st.sampled_from(["cancel", "both", "give_up"]),
         moves=st.lists(st.tuples(st.integers(0, 2), RECORDING), max_size=1),
         enders=st.lists(st.integers(0, 2), min_size=1, max_size=2),
     )

@@ -250,7 +250,7 @@ class Reference(Families):
 
     def hand_over(self, claim: Claim, now: datetime) -> None:
         workflow = self.workflows.get(claim.workflow_id)
-        if workflow is not None and machine.was_stopped(workflow, claim):
+        if workflow is not None and machine.was_taken(workflow, claim):
             self._put(machine.hand_over(workflow, now))
 
     def postpone(self, claim: Claim, wake_up_at: datetime) -> None:

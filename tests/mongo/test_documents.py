@@ -425,7 +425,10 @@ async def test_a_step_that_is_given_up_without_room_for_its_error_is_too_large(
 @pytest.mark.parametrize(
     ("event", "changes"),
     [
-        (Transition.PAUSE, {"status": "paused", "timeoutAt": NOW + SECOND}),
+        (
+            Transition.PAUSE,
+            {"status": "paused", "timeoutAt": NOW + SECOND, "leasedUntil": NOW + LEASE},
+        ),
         (
             Transition.CANCEL,
             {

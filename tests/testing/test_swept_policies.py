@@ -330,6 +330,18 @@ def test_a_running_workflow_is_cancelled_and_compensates_in_any_worker() -> None
     assert calls <= calls_of(sweep)
 
 
+def test_a_workflow_that_is_paused_and_cancelled_compensates_in_any_worker() -> None:
+    def pause_and_cancel(env: Environment) -> None:
+        env.advance(60)
+        env.call(env.bluestreak.pause("workflow"))
+        assert env.call(env.bluestreak.cancel("workflow"))
+
+    sweep = crash_everywhere(trip, meanwhile=pause_and_cancel)
+    assert sweep.outcome.status is Status.CANCELLED
+    assert sweep.outcome.calls[-2:] == ["cancel hotel", "cancel flight"]
+    assert {"hand_over", "end_compensated"} <= calls_of(sweep)
+
+
 def test_a_workflow_may_be_cancelled_while_nobody_has_taken_it_over() -> None:
     sweep = crash_everywhere(trip, meanwhile=cancel_after(5))
     assert sweep.outcome.calls[-2:] == ["cancel hotel", "cancel flight"]

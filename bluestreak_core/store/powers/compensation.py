@@ -37,9 +37,11 @@ class SupportsCompensation(Protocol):
         ...
 
     async def hand_over(self, claim: Claim, now: datetime) -> None:
-        """Make a stopping workflow due at once, since the run of a claim that was taken is over.
+        """Let nothing wait for the lease of a claim that was taken, since its run is over.
 
-        Do so if `machine.was_stopped`. If not, or if the workflow is due already, change nothing.
+        Do so if `machine.was_taken`, as `machine.hand_over` does: a stopping workflow is due at
+        once, and a paused one is as soon as it is cancelled. If not, or in a repeat, change
+        nothing.
         """
         ...
 

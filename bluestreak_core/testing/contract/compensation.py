@@ -47,13 +47,14 @@ from bluestreak_core.testing.contract.compensating import (
     promised,
     stopped,
 )
-from bluestreak_core.testing.contract.rule import Rules, rule
+from bluestreak_core.testing.contract.handing_over import HandingOverContract
+from bluestreak_core.testing.contract.rule import rule
 
 TURNS = range(6)
 """The turns of the loop by which one call begins before the other."""
 
 
-class CompensationContract(Rules):
+class CompensationContract(HandingOverContract):
     """The tests of workflows that compensate."""
 
     @rule("SupportsCompensation.promise")
@@ -120,38 +121,6 @@ class CompensationContract(Rules):
         await store.control("w", Transition.CANCEL, LATER, "why")
         assert await found(store, "w") == machine.control(before, Transition.CANCEL, LATER, "why")
         assert (await found(store, "w")).status is Status.STOPPING
-
-    @rule("SupportsCompensation.hand_over")
-    async def test_a_running_workflow_that_stops_is_due_when_its_run_is_over(
-        self, store: Compensating
-    ) -> None:
-        claim = await promised(store)
-        await store.control("w", Transition.CANCEL, LATER)
-        before = await found(store, "w")
-        assert before.timeout_at == NOW + LEASE
-        assert before == machine.control(
-            replace(claim.workflow, compensates=True), Transition.CANCEL, LATER, None
-        )
-        for _ in range(2):
-            await store.hand_over(claim, LATER)
-            assert await found(store, "w") == machine.hand_over(before, LATER)
-        await store.hand_over(claim, LATER + SECOND)
-        assert (await found(store, "w")).timeout_at == LATER
-
-    @rule("SupportsCompensation.hand_over")
-    async def test_a_run_whose_claim_was_not_stopped_hands_nothing_over(
-        self, store: Compensating
-    ) -> None:
-        stale = await promised(store)
-        owner = await claim_next(store, NOW + LEASE, "other")
-        await store.control("w", Transition.CANCEL, NOW + LEASE)
-        before = await found(store, "w")
-        await store.hand_over(stale, NOW + LEASE)
-        assert await found(store, "w") == before
-        await store.hand_over(owner, NOW + LEASE)
-        claim = await claim_next(store, NOW + LEASE)
-        await store.hand_over(owner, NOW)
-        assert await found(store, "w") == claim.workflow
 
     @rule("SupportsCompensation.give_up")
     async def test_a_workflow_that_is_given_up_stops_and_shows_its_error(
