@@ -88,14 +88,17 @@ async def settle_left(store: Store) -> None:
     if not knows_children(store):
         return
     done: set[tuple[str, int]] = set()
+    limit = AT_ONCE
     while True:
-        found = await store.find_unsettled(AT_ONCE)
+        found = await store.find_unsettled(limit)
         left = [seen for seen in found if (seen.workflow_id, seen.controls) not in done]
         done.update((seen.workflow_id, seen.controls) for seen in left)
         for seen in left:
             await settle(store, seen)
-        if len(found) < AT_ONCE or not left:
+        if len(found) < limit:
             return
+        # What could not be settled is found again, and must not keep the rest from being found.
+        limit = AT_ONCE + len(found) - len(left)
 
 
 async def _settle_all(store: Store, seen: list[Standing], *, has_children: bool) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from bluestreak_core import (
     Abort,
@@ -16,6 +17,7 @@ from bluestreak_core import (
     Claim,
     Client,
     Context,
+    CorruptDocument,
     Parent,
     Status,
     StoreUnavailable,
@@ -23,6 +25,8 @@ from bluestreak_core import (
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest, NewWorkflow, OnParentEnd
+from bluestreak_core.run.settling import AT_ONCE, name_of_child, settle_left
+from bluestreak_core.store import StoreWrapper
 from bluestreak_core.testing import RecordingStore
 from tests.engine.arrange import (
     Fleet,
@@ -392,6 +396,35 @@ async def test_prune_sees_to_the_relatives_of_what_it_deletes(fleet: Fleet) -> N
     pruned = await bluestreak.prune(ended_before=fleet.clock.now())
     assert pruned.workflows == 1
     assert await state_of(bluestreak, "c") == (Status.CANCELLED, GONE, False)
+
+
+class Refusing(StoreWrapper):
+    """A store in which the parent of most children is unreadable."""
+
+    @override
+    async def nudge(
+        self, workflow_id: str, created_at: datetime | None, name: str, now: datetime
+    ) -> None:
+        if name != name_of_child("last"):
+            raise CorruptDocument("workflows", workflow_id, "mail", "is odd")
+        await super().nudge(workflow_id, created_at, name, now)
+
+
+@pytest.mark.asyncio
+@on_memory
+@pytest.mark.parametrize("bad", [AT_ONCE, 2 * AT_ONCE + 1])
+async def test_what_cannot_be_settled_keeps_nothing_else_from_being_settled(
+    fleet: Fleet, bad: int
+) -> None:
+    bluestreak = await family(fleet)
+    await bluestreak.start("w", "end")
+    parent = await workflow_of(bluestreak, "w")
+    for child_id in (*(f"c{number}" for number in range(bad)), "last"):
+        await fleet.store.create(child_of(parent, child_id, "end"))
+        await fleet.store.control(child_id, Transition.CANCEL, fleet.clock.now())
+    await settle_left(Refusing(fleet.store))
+    unsettled = await fleet.store.find_unsettled(2 * bad)
+    assert (len(unsettled), "last" in {seen.workflow_id for seen in unsettled}) == (bad, False)
 
 
 # What it costs those without a family -------------------------------------------------------------
