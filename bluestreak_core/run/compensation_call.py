@@ -120,7 +120,8 @@ class CompensationCall:
         if not call.has_begun and isinstance(outcome, Raised):
             return outcome
         ahead = history.steps.keys() - call.used_steps
-        if ahead:
+        # Without its lease the handler stops anywhere, and the next run reaches the rest.
+        if ahead and self._journal.lease.error is None:
             logger.warning(
                 "workflow %r: its handler went no further than %s, and did not ask for %s such as "
                 "%r: what it registers after that is not carried out",

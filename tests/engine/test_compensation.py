@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from bluestreak_core import (
     Abort,
@@ -28,6 +29,7 @@ from bluestreak_core import (
 )
 from bluestreak_core.model import ClaimRequest
 from bluestreak_core.testing import Environment, ManualClock, RecordingStore
+from bluestreak_memory import MemoryStore
 from tests.arrange import pass_time
 from tests.engine.arrange import DAY, Bare, Fleet, listed, on_memory, transaction, workflow_of
 
@@ -419,6 +421,47 @@ def test_a_replay_passes_the_records_of_callbacks_and_polls_in_silence(
         assert env.wait("w").status is Status.CANCELLED
     assert shop.undone == UNDONE
     assert "its handler went no further" not in caplog.text
+
+
+class SuspendedClock(ManualClock):
+    """The clock of a machine that is suspended once, in which timers stand still."""
+
+    suspended = timedelta(0)
+
+    def suspend(self, span: timedelta) -> None:
+        self.suspended = self.suspended or span
+
+    @override
+    def monotonic(self) -> float:
+        return super().monotonic() + self.suspended.total_seconds()
+
+
+@pytest.mark.asyncio
+async def test_a_replay_whose_lease_runs_out_says_nothing_of_what_it_did_not_reach(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock = SuspendedClock()
+    fleet = Fleet(RecordingStore(MemoryStore(clock=clock)), clock)
+
+    async def go_on(ctx: Context) -> None:
+        if (await workflow_of(client)).status is Status.COMPENSATING:
+            clock.suspend(timedelta(minutes=1))
+        await ctx.step("first", str)
+        await ctx.step("second", str)
+        await wait_for_payment(ctx)
+
+    client = await fleet.engine()
+    shop = Shop(go_on)
+    async with parked(fleet, shop):
+        await client.cancel("w")
+        bluestreak = await fleet.parking(shop.handle, timeout_interval=1, poll_interval=1)
+        async with fleet.polling(bluestreak):
+            await pass_time(clock, lambda: len(shop.done) == 4)
+            with pytest.raises(WorkflowCancelled):
+                await bluestreak.wait("w")
+    assert (shop.undone, clock.suspended) == (UNDONE, timedelta(minutes=1))
+    assert (await workflow_of(client)).claim_log[-1].after_crash
+    assert "went no further" not in caplog.text
 
 
 @pytest.mark.asyncio
