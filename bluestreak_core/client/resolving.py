@@ -66,11 +66,14 @@ class Resolving:
         """Give a sign of life for a callback, if it waits for an answer."""
         store = self._store.require(SupportsMessages, "beat()")
         called = CallbackToken.read(token)
+        # Taken before the look at the token: a workflow that restarts after that begins later than
+        # this, and then the sign of life cannot prolong the same wait of its next generation.
+        now = self._store.clock.now()
         await self._check("beat()", called)
         if await _first_answer(store, called) is not None:
             return False
         with _deleted_meanwhile():
-            await store.beat(called.workflow_id, called.step_id, self._store.clock.now())
+            await store.beat(called.workflow_id, called.step_id, now)
         return True
 
     def _answer(self, called: CallbackToken, payload: Any, error: str | None, type: Any) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ from bluestreak_core import (
     Retry,
     Status,
     Step,
+    Store,
     WorkflowEnded,
     WorkflowNotFound,
 )
@@ -684,6 +686,49 @@ async def test_beats_keep_a_callback_waiting_and_a_silence_ends_it(
     for call in (bluestreak.resolve(desk.token, "too late"), bluestreak.beat(desk.token)):
         with pytest.raises(CallbackExpired):
             await call
+
+
+class Halted(StoreWrapper):
+    """The store of a process that is halted after it has looked for an answer."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.has_looked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    @override
+    async def find_message(self, workflow_id: str, message_id: str) -> NewMessage | None:
+        message = await super().find_message(workflow_id, message_id)
+        self.has_looked.set()
+        await self.go_on.wait()
+        return message
+
+
+@pytest.mark.asyncio
+async def test_a_beat_that_a_restart_overtakes_does_not_prolong_the_next_generation(
+    fleet: Fleet, clock: ManualClock, desk: Desk
+) -> None:
+    async def handle(ctx: Context, generation: int) -> str:
+        with suppress(CallbackSilent):
+            await ctx.callback("approve", desk.take, heartbeat=HOUR)
+        return "silent" if generation else await ctx.restart(1)
+
+    began, halted = clock.now(), Halted(fleet.store)
+    bluestreak, client = await fleet.parking(handle), await fleet.engine(halted)
+    async with fleet.polling(bluestreak):
+        await bluestreak.start("w", "h", 0)
+        await fleet.store.until_returned("park_until_message")
+        late = asyncio.create_task(client.beat(desk.token))
+        await halted.has_looked.wait()
+        clock.advance(HOUR)
+        await fleet.store.until_returned("park_until_message", 2)
+        clock.advance(HOUR / 2)
+        halted.go_on.set()
+        await late
+        workflow = await workflow_of(bluestreak)
+        assert (workflow.generation, workflow.heard_at("approve")) == (1, began)
+        clock.advance(HOUR / 2)
+        assert await bluestreak.wait("w") == "silent"
+    assert fleet.store.returned["park_until_message"] == 2
 
 
 @pytest.mark.asyncio
