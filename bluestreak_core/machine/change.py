@@ -13,10 +13,8 @@ for a transition that needs no claim, that the status is one of the change's `so
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
 from datetime import datetime, timedelta
 from functools import cache
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -44,9 +42,6 @@ from bluestreak_core.model import (
 MAX_CLAIM_LOG = 20
 """A workflow's claim log keeps this many entries, the newest."""
 
-_EMPTY = {field.name: field.default for field in fields(Workflow) if field.default is not MISSING}
-_NAMES = [field.name for field in fields(Workflow)]
-_values = attrgetter(*_NAMES)
 _MILLISECOND = timedelta(milliseconds=1)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -97,31 +92,27 @@ class Change(NamedTuple):
 
     def apply(self, workflow: Workflow) -> Workflow:
         """The changed workflow. The caller has checked the guard."""
-        changed = {**_fields(workflow), **self.set}
+        changed = {**vars(workflow), **self.set}
         for name in self.clear:
-            changed[name] = _EMPTY[name]
+            changed.pop(name, None)
         for name, count in self.add.items():
-            changed[name] += count
+            changed[name] = getattr(workflow, name) + count
         for name, value in self.at_least.items():
-            changed[name] = max(changed[name], value)
+            changed[name] = max(getattr(workflow, name), value)
         for name, value in self.at_most.items():
-            changed[name] = min(changed[name] or value, value)
+            changed[name] = min(getattr(workflow, name) or value, value)
         for name, other in self.not_before.items():
-            instants = (changed[name], getattr(workflow, other))
+            instants = (changed.get(name), getattr(workflow, other))
             changed[name] = max((at for at in instants if at is not None), default=None)
         for name, entry in self.append.items():
-            entries = (*changed[name], entry)
+            entries = (*getattr(workflow, name), entry)
             changed[name] = entries if self.keep is None else entries[-self.keep :]
-        return Workflow(**changed)
+        return Workflow.of(changed)
 
 
 def replaced(workflow: Workflow, **changed: Any) -> Workflow:
-    """`dataclasses.replace` at two thirds of its cost, which each call of a store pays."""
-    return Workflow(**(_fields(workflow) | changed))
-
-
-def _fields(workflow: Workflow) -> dict[str, Any]:
-    return dict(zip(_NAMES, _values(workflow), strict=True))
+    """`dataclasses.replace` at a fraction of its cost, which each call of a store pays."""
+    return Workflow.of({**vars(workflow), **changed})
 
 
 def claim(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from bluestreak_core.model.error import ErrorRecord, FailedStep
 from bluestreak_core.model.status import Status
@@ -94,7 +95,7 @@ class Standing:
     published: tuple[Published, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, see `of`
 class Workflow:
     """A workflow as it is stored.
 
@@ -166,6 +167,16 @@ class Workflow:
     published: tuple[Published, ...] = ()
     generation: int = 0
     restarted_at: datetime | None = None
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Self:
+        """A workflow of these fields, and empty ones, unchecked: `cls(**fields)` in less time.
+
+        Each claim makes two, and sets few of the fields.
+        """
+        workflow = object.__new__(cls)
+        workflow.__dict__.update(fields)
+        return workflow
 
     @property
     def begun_at(self) -> datetime | None:

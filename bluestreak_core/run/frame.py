@@ -227,7 +227,7 @@ class Frame:
             return
         if wake_up_at <= self.journal.clock.now():
             return
-        with self.operations.operation(kind, id, wake_up_at):
+        with self.operations.nap(id, wake_up_at, kind):
             await self._doze(wake_up_at)
 
     async def await_message(self, wait: Operation, until: datetime) -> None:

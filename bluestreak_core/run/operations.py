@@ -19,45 +19,25 @@ BRANCHES: ContextVar[tuple[object, ...]] = ContextVar("BRANCHES", default=())
 class Operation:
     """A step, a nap, a wait for messages or the like, which is pending during its block."""
 
-    __slots__ = (
-        "_helper",
-        "_kind",
-        "_operations",
-        "branches",
-        "for_child",
-        "id",
-        "mail",
-        "names",
-        "task",
-        "wake_up_at",
-    )
+    wake_up_at: datetime | None = None
+    """When it ends at the latest, if it is a nap or a wait; else None."""
+    names: tuple[str, ...] = ()
+    """The names of the messages that it waits for, if it is a wait."""
+    for_child = False
+    """Whether it is the end of a child that it waits for."""
+    mail: int | None = None
+    """The count of messages at which a wait found nothing; None while it looks."""
+    branches: tuple[object, ...] = ()
+    """The branches of races that it belongs to, if it is a wait."""
+    _helper: asyncio.Task[object] | None = None
 
     def __init__(
-        self,
-        operations: Operations,
-        kind: str,
-        id: str,
-        task: asyncio.Task[object] | None,
-        *,
-        wake_up_at: datetime | None,
-        names: tuple[str, ...],
-        for_child: bool,
+        self, operations: Operations, kind: str, id: str, task: asyncio.Task[object] | None
     ) -> None:
-        self._kind = kind
         self.id = id
         self.task = task
-        self.wake_up_at = wake_up_at
-        """When it ends at the latest, if it is a nap or a wait; else None."""
-        self.names = names
-        """The names of the messages that it waits for, if it is a wait."""
-        self.for_child = for_child
-        """Whether it is the end of a child that it waits for."""
-        self.mail: int | None = None
-        """The count of messages at which a wait found nothing; None while it looks."""
-        self.branches = BRANCHES.get() if names else ()
-        """The branches of races that it belongs to, if it is a wait."""
+        self._kind = kind
         self._operations = operations
-        self._helper: asyncio.Task[object] | None = None
 
     def helped_by_current_task(self) -> None:
         """Note that the current task does a part of it."""
@@ -114,23 +94,33 @@ class Operations:
         """Note that the current task runs the handler."""
         self._main = asyncio.current_task()
 
-    def operation(
+    def operation(self, kind: str, id: str) -> Operation:
+        """A context manager for an operation of the current task."""
+        task = asyncio.current_task()
+        if task is not None and task is not self._main:
+            self.add_branch(task)
+        return Operation(self, kind, id, task)
+
+    def nap(self, id: str, wake_up_at: datetime, kind: str = "nap") -> Operation:
+        """An operation that does nothing but wait for an instant."""
+        nap = self.operation(kind, id)
+        nap.wake_up_at = wake_up_at
+        return nap
+
+    def wait(
         self,
         kind: str,
         id: str,
+        names: tuple[str, ...],
         wake_up_at: datetime | None = None,
-        names: tuple[str, ...] = (),
         *,
         for_child: bool = False,
     ) -> Operation:
-        """A context manager for an operation of the current task.
-
-        `wake_up_at` makes it a nap, and the `names` of messages a wait.
-        """
-        task = self._current_task()
-        return Operation(
-            self, kind, id, task, wake_up_at=wake_up_at, names=names, for_child=for_child
-        )
+        """An operation that waits for messages of these names, perhaps until an instant."""
+        wait = self.operation(kind, id)
+        wait.names, wait.wake_up_at, wait.for_child = names, wake_up_at, for_child
+        wait.branches = BRANCHES.get()
+        return wait
 
     def begun(self, operation: Operation) -> None:
         """Count an operation as pending."""
@@ -216,12 +206,6 @@ class Operations:
         if task is not self._main and task not in self._branches:
             self._branches.add(task)
             task.add_done_callback(self._branches.discard)
-
-    def _current_task(self) -> asyncio.Task[object] | None:
-        task = asyncio.current_task()
-        if task is not None and task is not self._main:
-            self.add_branch(task)
-        return task
 
     def quiet_for(self) -> timedelta:
         """How long ago an operation has begun or ended."""

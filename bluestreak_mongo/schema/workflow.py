@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from bluestreak_core.model import Status, Workflow
@@ -113,48 +112,47 @@ def from_workflow(workflow: Workflow) -> Document:
 def to_workflow(document: Mapping[str, Any]) -> Workflow:
     """The workflow in a document, whichever library wrote it."""
     read = Reader(WORKFLOWS, document)
-    workflow = Workflow(
-        workflow_id=read.text(WORKFLOW_ID),
-        handler_id=read.text(HANDLER_ID),
-        input=document.get(INPUT),
-        status=read.status(STATUS),
-        timeout_at=read.instant(TIMEOUT_AT),
-        failures=read.count(FAILURES),
-        crashes=read.count(CRASHES),
-        claims=read.count(CLAIMS),
-        claim_token=read.optional_text(CLAIM),
-        worker=read.optional_text(WORKER),
-        claim_log=tuple(map(read_claim_entry, read.each_inside(CLAIM_LOG))),
-        created_at=read.optional_instant(CREATED_AT),
-        started_at=read.optional_instant(STARTED_AT),
-        finished_at=read.optional_instant(FINISHED_AT),
-        result=document.get(RESULT),
-        error=read_error(read.inside(ERROR)) if read.has(ERROR) else None,
-    )
-    if document.keys().isdisjoint(_RARE_FIELDS):
-        return workflow
-    return replace(
-        workflow,
-        start_at=read.optional_instant(START_AT),
-        retries=read.count(RETRIES),
-        controls=read.count(CONTROLS),
-        failed_steps=tuple(map(read_failed_step, read.each_inside(FAILED_STEPS))),
-        reason=read.optional_text(REASON),
-        forked_from=read.optional_text(FORKED_FROM),
-        pruned_at=read.optional_instant(PRUNED_AT),
-        waiting_for=read.texts(WAITING_FOR),
-        mail=read.count(MAIL),
-        beats=tuple(map(read_beat, read.each_inside(BEATS))),
-        parent=read_parent(read.inside(PARENT)) if read.has(PARENT) else None,
-        unsettled=read.has(UNSETTLED) and read.flag(UNSETTLED),
-        published=tuple(map(read_published, read.each_inside(PUBLISHED))),
-        generation=read.count(GENERATION),
-        restarted_at=read.optional_instant(RESTARTED_AT),
-        compensates=read.has(COMPENSATES) and read.flag(COMPENSATES),
-        outcome=read.status(OUTCOME) if read.has(OUTCOME) else None,
-        stopped_at=read.optional_instant(STOPPED_AT),
-        leased_until=read.optional_instant(LEASED_UNTIL),
-    )
+    fields: dict[str, Any] = {
+        "workflow_id": read.text(WORKFLOW_ID),
+        "handler_id": read.text(HANDLER_ID),
+        "input": document.get(INPUT),
+        "status": read.status(STATUS),
+        "timeout_at": read.instant(TIMEOUT_AT),
+        "failures": read.count(FAILURES),
+        "crashes": read.count(CRASHES),
+        "claims": read.count(CLAIMS),
+        "claim_token": read.optional_text(CLAIM),
+        "worker": read.optional_text(WORKER),
+        "claim_log": tuple(map(read_claim_entry, read.each_inside(CLAIM_LOG))),
+        "created_at": read.optional_instant(CREATED_AT),
+        "started_at": read.optional_instant(STARTED_AT),
+        "finished_at": read.optional_instant(FINISHED_AT),
+        "result": document.get(RESULT),
+        "error": read_error(read.inside(ERROR)) if read.has(ERROR) else None,
+    }
+    if not document.keys().isdisjoint(_RARE_FIELDS):
+        fields |= {
+            "start_at": read.optional_instant(START_AT),
+            "retries": read.count(RETRIES),
+            "controls": read.count(CONTROLS),
+            "failed_steps": tuple(map(read_failed_step, read.each_inside(FAILED_STEPS))),
+            "reason": read.optional_text(REASON),
+            "forked_from": read.optional_text(FORKED_FROM),
+            "pruned_at": read.optional_instant(PRUNED_AT),
+            "waiting_for": read.texts(WAITING_FOR),
+            "mail": read.count(MAIL),
+            "beats": tuple(map(read_beat, read.each_inside(BEATS))),
+            "parent": read_parent(read.inside(PARENT)) if read.has(PARENT) else None,
+            "unsettled": read.has(UNSETTLED) and read.flag(UNSETTLED),
+            "published": tuple(map(read_published, read.each_inside(PUBLISHED))),
+            "generation": read.count(GENERATION),
+            "restarted_at": read.optional_instant(RESTARTED_AT),
+            "compensates": read.has(COMPENSATES) and read.flag(COMPENSATES),
+            "outcome": read.status(OUTCOME) if read.has(OUTCOME) else None,
+            "stopped_at": read.optional_instant(STOPPED_AT),
+            "leased_until": read.optional_instant(LEASED_UNTIL),
+        }
+    return Workflow.of(fields)
 
 
 def to_summary(document: Mapping[str, Any]) -> WorkflowSummary:

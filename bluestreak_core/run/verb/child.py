@@ -224,8 +224,8 @@ async def result_of(
     record_failure: Callable[[FailedStep], Awaitable[None]],
 ) -> Any:
     """The result of a child that has no record yet; records it. Raises `ChildFailed`."""
-    with frame.operations.operation(
-        "child", step_id, FOREVER, (name_of_child(asked.new.workflow_id),), for_child=True
+    with frame.operations.wait(
+        "child", step_id, (name_of_child(asked.new.workflow_id),), FOREVER, for_child=True
     ) as wait:
         mail: int | None = frame.journal.workflow.mail
         last: datetime | None = None

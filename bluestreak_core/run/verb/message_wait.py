@@ -72,14 +72,14 @@ async def await_message(  # noqa: PLR0917 - as a verb names them
     clock, journal = frame.journal.clock, frame.journal
     if limit.timeout and _recorded_wait(frame, step_id) is None:
         # Often a message is there already, and then there is no need to record a time limit.
-        with frame.operations.operation(kind, step_id, names=names):
+        with frame.operations.wait(kind, step_id, names):
             looked = await frame.record(journal.receive(step_id, names, give_up=False))
         if isinstance(looked, Step):
             return looked
     until = await _until(frame, kind, step_id, names, limit)
     if end is not None:
         await end.begin()
-    with frame.operations.operation(kind, step_id, until, names) as wait:
+    with frame.operations.wait(kind, step_id, names, until) as wait:
         while True:
             wait.mail = None
             ends_at = until if end is None else min(until, await end.comes_at())
@@ -124,7 +124,7 @@ async def recorded_end(
             retry_at=in_milliseconds(now + span),
             saved_at=now,
         )
-        with frame.operations.operation(kind, step_id, names=names):
+        with frame.operations.wait(kind, step_id, names):
             recorded = await frame.record(journal.save_attempt(recorded))
     return recorded.retry_at or FOREVER
 
