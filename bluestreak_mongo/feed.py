@@ -37,6 +37,9 @@ _REOPEN_AFTER = timedelta(seconds=1)
 _LONGEST_AWAIT_MS = 5000
 """The longest time that the server holds back its answer while there is no change."""
 
+_BATCH = 500
+"""Events that one answer of the server has at most: a busy worker may be long in reading them."""
+
 _READ_AGAIN_AFTER = timedelta(seconds=30)
 """How long a caller waits without reading its workflow again, while there is a stream."""
 
@@ -137,7 +140,9 @@ class Feed:
                 # while it is made.
                 workflows = self._workflows.with_options(codec_options=RAW)
                 stream = await finish_despite_cancel(
-                    workflows.watch(PIPELINE, max_await_time_ms=_await_ms(workflows))
+                    workflows.watch(
+                        PIPELINE, max_await_time_ms=_await_ms(workflows), batch_size=_BATCH
+                    )
                 )
             except PyMongoError as error:
                 self._is_possible = is_passing(error)
