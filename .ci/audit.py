@@ -15,7 +15,7 @@ import sys
 from typing import Any
 
 TIMEOUT = 60.0
-CORE = frozenset({"pymongo", "pydantic", "pydantic-core", "typing-extensions"})
+CORE = frozenset({"pymongo", "pydantic", "pydantic-core", "rich", "typer", "typing-extensions"})
 """What is installed with Bluestreak and its extras: known to every list, or it is the wrong one."""
 
 _COMMAND = [sys.executable, "-m", "pip_audit", "--local", "--skip-editable"]

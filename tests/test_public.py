@@ -23,6 +23,7 @@ PACKAGES = [
     "bluestreak_memory",
     "bluestreak_mongo",
     "bluestreak_pydantic",
+    "bluestreak_cli",
 ]
 ROOMS = [
     "bluestreak_core.client",
@@ -59,6 +60,8 @@ MISSING = {
     ("bluestreak_mongo", "pymongo"): "pip install 'bluestreak[mongo]'",
     ("bluestreak_mongo", "bson"): "pip install 'bluestreak[mongo]'",
     ("bluestreak_mongo.local", "pymongo"): "pip install 'bluestreak[mongo]'",
+    ("bluestreak_cli", "typer"): "pip install 'bluestreak[cli]'",
+    ("bluestreak_cli", "rich"): "pip install 'bluestreak[cli]'",
     ("bluestreak_pydantic", "pydantic"): "pip install 'bluestreak[pydantic]'",
     ("bluestreak_pydantic", "pydantic_core"): "pip install 'bluestreak[pydantic]'",
 }

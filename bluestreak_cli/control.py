@@ -1,0 +1,183 @@
+"""Commands that change workflows, one or many: cancel, pause, resume, retry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
+
+from bluestreak_cli.command import Session, add
+from bluestreak_cli.exit_code import ExitCode
+from bluestreak_cli.failure import CommandError
+from bluestreak_cli.option import Filters, YesOption
+from bluestreak_core import Client, Status
+from bluestreak_core.errors import StateError
+from bluestreak_core.errors.text import counted
+from bluestreak_core.machine import TRANSITIONS, Transition
+
+_AT_ONCE = 50
+"""Calls that are under way at the same time."""
+
+OptionalId = Annotated[
+    str | None, typer.Argument(metavar="ID", help="One workflow; or give filters.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Every workflow that can be.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What is done to workflows. `call` returns whether it has changed anything."""
+
+    verb: str
+    done: str
+    event: Transition
+    call: Callable[[Client, str], Awaitable[bool]]
+
+
+async def cancel(
+    session: Session,
+    *,
+    filters: Filters,
+    workflow_id: OptionalId = None,
+    all: AllOption = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Kept with the workflow.")
+    ] = None,
+    yes: YesOption = False,
+) -> ExitCode:
+    """Cancel a workflow, or all that match."""
+
+    async def call(client: Client, one: str) -> bool:
+        return await client.cancel(one, reason)
+
+    change = _Change(verb="cancel", done="cancelled", event=Transition.CANCEL, call=call)
+    return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
+
+
+async def pause(
+    session: Session,
+    *,
+    filters: Filters,
+    workflow_id: OptionalId = None,
+    all: AllOption = False,
+    yes: YesOption = False,
+) -> ExitCode:
+    """Pause a workflow, or all that match, until it is resumed."""
+
+    async def call(client: Client, one: str) -> bool:
+        await client.pause(one)
+        return True
+
+    change = _Change(verb="pause", done="paused", event=Transition.PAUSE, call=call)
+    return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
+
+
+async def resume(
+    session: Session,
+    *,
+    filters: Filters,
+    workflow_id: OptionalId = None,
+    all: AllOption = False,
+    yes: YesOption = False,
+) -> ExitCode:
+    """Let a paused workflow go on, or all that match."""
+
+    async def call(client: Client, one: str) -> bool:
+        await client.resume(one)
+        return True
+
+    change = _Change(verb="resume", done="resumed", event=Transition.RESUME, call=call)
+    return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
+
+
+async def retry(
+    session: Session,
+    *,
+    filters: Filters,
+    workflow_id: OptionalId = None,
+    all: AllOption = False,
+    yes: YesOption = False,
+) -> ExitCode:
+    """Run an aborted or cancelled workflow again."""
+
+    async def call(client: Client, one: str) -> bool:
+        await client.retry(one)
+        return True
+
+    change = _Change(verb="retry", done="retried", event=Transition.RETRY, call=call)
+    return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
+
+
+async def _carry_out(
+    session: Session,
+    change: _Change,
+    workflow_id: str | None,
+    filters: Filters,
+    *,
+    everything: bool,
+    yes: bool,
+) -> ExitCode:
+    is_bulk = everything or not filters.is_empty
+    if is_bulk == (workflow_id is not None):
+        remedy = "name one workflow, or say which by --status, --handler and the like, or --all"
+        raise CommandError(f"it is not clear what to {change.verb}", remedy)
+    async with session.target.open() as client:
+        if workflow_id is not None:
+            return await _change_one(session, client, change, workflow_id)
+        return await _change_many(session, client, change, filters, yes=yes)
+
+
+async def _change_one(
+    session: Session, client: Client, change: _Change, workflow_id: str
+) -> ExitCode:
+    is_changed = await change.call(client, workflow_id)
+    what = f"is {change.done}" if is_changed else "has ended already, or is about to"
+    data = {"workflow_id": workflow_id, change.done: is_changed}
+    session.output.answer(f"workflow {workflow_id!r} {what}", data)
+    return ExitCode.DONE if is_changed else ExitCode.REFUSED
+
+
+async def _change_many(
+    session: Session, client: Client, change: _Change, filters: Filters, *, yes: bool
+) -> ExitCode:
+    given = tuple(Status) if filters.status is None else filters.status
+    possible = [status for status in given if change.event in TRANSITIONS[status]]
+    if not possible:
+        raise CommandError(f"nothing in these states can be {change.done}", "see the filter")
+    which = replace(filters, status=possible)
+    ids = [summary.workflow_id async for summary in which.list(client)]
+    question = f"{change.verb} {counted(len(ids), 'workflow')}?"
+    if ids and not session.confirm(question, yes=yes):
+        session.output.note("nothing has changed")
+        return ExitCode.REFUSED
+    changed = 0
+    for begin in range(0, len(ids), _AT_ONCE):
+        changed += sum(await _change_some(client, change, ids[begin : begin + _AT_ONCE]))
+    left = len(ids) - changed
+    text = f"{counted(changed, 'workflow')} {change.done}"
+    session.output.answer(
+        f"{text}, {left} had moved on meanwhile" if left else text,
+        {change.done: changed, "moved_on": left},
+    )
+    return ExitCode.DONE
+
+
+async def _change_some(client: Client, change: _Change, ids: Sequence[str]) -> Sequence[bool]:
+    async def call(workflow_id: str) -> bool:
+        try:
+            return await change.call(client, workflow_id)
+        except StateError:  # it has changed its state since it was listed
+            return False
+
+    return await asyncio.gather(*map(call, ids))
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    add(app, cancel, example="bluestreak cancel order-17 --reason 'out of stock'")
+    add(app, pause, example="bluestreak pause --handler fulfil")
+    add(app, resume, example="bluestreak resume --handler fulfil --yes")
+    add(app, retry, example="bluestreak retry --status aborted --handler fulfil")

@@ -1,0 +1,237 @@
+"""Several worker processes on one machine, each replaced when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from bluestreak_cli.exit_code import ExitCode
+from bluestreak_cli.running import READY
+from bluestreak_core.concurrency import WakeUp
+
+logger = logging.getLogger("bluestreak_cli.fleet")
+
+_LONGEST_PAUSE = 30.0
+_STABLE = 60.0
+"""Seconds. A process that has lived longer was not about to die."""
+_PATIENT_SIGNALS = 2
+"""The first one drains, the second one skips the drain, and the next one kills."""
+
+
+def pause_before(deaths: int, *, was_ready: bool) -> float:
+    """Seconds until a process is started again, after so many deaths in a row, this one included.
+
+    None after the first one, unless it died before it was ready; then 1, 2, 4, up to 30 seconds.
+    """
+    if deaths == 1 and was_ready:
+        return 0.0
+    return min(_LONGEST_PAUSE, 2.0 ** min(deaths - 1 - was_ready, 10))
+
+
+class Child:
+    """A process with a worker, and the link by which each end notices that the other has gone."""
+
+    def __init__(self, process: asyncio.subprocess.Process, link: socket.socket) -> None:
+        self.is_ready = False
+        self.is_expected_to_end = False
+        self._process = process
+        self._link = link
+        self._began = asyncio.get_running_loop().time()
+
+    @classmethod
+    async def start(cls, name: str, app: str, options: Sequence[str]) -> Child:
+        """Start it in a session of its own, since Ctrl-C in the terminal is for the fleet."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "bluestreak_cli.child", name, str(theirs.fileno()), app, *options),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        return cls(process, ours)
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, or minus the number of the signal that killed it; None while it runs."""
+        return self._process.returncode
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run."""
+        return asyncio.get_running_loop().time() - self._began
+
+    async def ready(self) -> bool:
+        """Wait until it polls; False if it has ended before."""
+        try:
+            heard = await asyncio.get_running_loop().sock_recv(self._link, len(READY))
+        except ConnectionError:
+            heard = b""
+        self.is_ready = heard == READY
+        return self.is_ready
+
+    async def end(self) -> int:
+        """Wait until it has ended; return its code."""
+        code = await self._process.wait()
+        self._link.close()
+        return code
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is there."""
+        if self.code is None:
+            self._process.send_signal(number)
+
+
+@dataclass(slots=True)
+class _Seat:
+    """A place in the fleet, and who is in it."""
+
+    name: str
+    child: Child | None = None
+    deaths: int = 0
+
+
+class Fleet:
+    """So many processes that run one application, until a signal comes.
+
+    SIGTERM and SIGINT drain all, a second one skips the drain, a third one kills. SIGHUP restarts
+    one after the other; a process that does not become ready ends that.
+    """
+
+    def __init__(self, app: str, processes: int, options: Sequence[str]) -> None:
+        self._app = app
+        self._options = options
+        self._seats = [_Seat(f"worker {number + 1}") for number in range(processes)]
+        self._changed = WakeUp()
+        self._signals = 0
+        self._code: ExitCode | None = None
+        self._was_ready = False
+        self._restart: asyncio.Task[None] | None = None
+
+    async def run(self) -> ExitCode:
+        """Keep the processes running; return once all have ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._restart_all)
+        logger.info("fleet of %d processes for %s", len(self._seats), self._app)
+        async with asyncio.TaskGroup() as tasks:
+            for seat in self._seats:
+                tasks.create_task(self._keep(seat))
+        if self._restart is not None:
+            await self._restart
+        logger.info("fleet: all processes have ended")
+        return self._code or ExitCode.DONE
+
+    @property
+    def _is_stopping(self) -> bool:
+        return self._code is not None
+
+    async def _keep(self, seat: _Seat) -> None:
+        """Have somebody in a seat. The first process goes ahead, and shows whether one can run."""
+        if seat is not self._seats[0]:
+            await self._until(lambda: self._was_ready)
+        while not self._is_stopping:
+            child = await Child.start(seat.name, self._app, self._options)
+            seat.child = child
+            self._changed.notify()
+            logger.info("%s: process %d starts", seat.name, child.pid)
+            if self._is_stopping:
+                child.send(signal.SIGTERM)
+            if await child.ready():
+                self._was_ready = True
+                logger.info("%s: process %d is ready", seat.name, child.pid)
+                self._changed.notify()
+            await child.end()
+            self._changed.notify()
+            await self._after(seat, child)
+
+    async def _after(self, seat: _Seat, child: Child) -> None:
+        """What follows the end of a process: nothing, a pause, or the end of the fleet."""
+        how = _ending(child)
+        if self._is_stopping or child.is_expected_to_end:
+            logger.info("%s: process %d %s", seat.name, child.pid, how)
+            return
+        if child.code == ExitCode.USAGE and not self._was_ready:
+            self._end(ExitCode.USAGE)
+            return
+        seat.deaths = 1 if child.is_ready and child.seconds > _STABLE else seat.deaths + 1
+        pause = pause_before(seat.deaths, was_ready=child.is_ready)
+        when = f"in {pause:g} s" if pause else "at once"
+        logger.error("%s: process %d %s, starts again %s", seat.name, child.pid, how, when)
+        await self._until(lambda: False, pause)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> None:
+        """Wait until something holds, the fleet stops, or the time is up."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition() and not self._is_stopping:
+                    await self._changed.wait(self._changed.count)
+        except TimeoutError:
+            pass
+
+    def _stop(self, number: signal.Signals) -> None:
+        self._signals += 1
+        how = ("draining", "not waiting for the drain")[self._signals - 1 : self._signals]
+        logger.info("fleet: %s, %s", number.name, *(how or ("killing",)))
+        code = ExitCode.INTERRUPTED if number is signal.SIGINT else ExitCode.DONE
+        self._end(self._code or code)
+        if self._signals > _PATIENT_SIGNALS:
+            self._send(signal.SIGKILL)
+
+    def _end(self, code: ExitCode) -> None:
+        self._code = code
+        self._changed.notify()
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        for seat in self._seats:
+            if seat.child is not None:
+                seat.child.send(number)
+
+    def _restart_all(self) -> None:
+        if self._is_stopping or (self._restart is not None and not self._restart.done()):
+            logger.warning("fleet: SIGHUP, but it restarts or stops already")
+            return
+        self._restart = asyncio.ensure_future(self._restart_each())
+
+    async def _restart_each(self) -> None:
+        logger.info("fleet: SIGHUP, restarting one after the other")
+        for seat in self._seats:
+            old = seat.child
+            if old is None or old.code is not None:
+                continue  # a new one starts anyway
+            old.is_expected_to_end = True
+            old.send(signal.SIGTERM)
+            await self._until(partial(_is_replaced, seat, old))
+            if self._is_stopping:
+                return
+            if seat.child is not None and not seat.child.is_ready:
+                logger.error("fleet: %s does not start, the others stay as they are", seat.name)
+                return
+        logger.info("fleet: all have been restarted")
+
+
+def _is_replaced(seat: _Seat, old: Child) -> bool:
+    """Whether the successor of a process is ready, or has ended."""
+    child = seat.child
+    return child is not None and child is not old and (child.is_ready or child.code is not None)
+
+
+def _ending(child: Child) -> str:
+    code = child.code or 0
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

@@ -1,0 +1,89 @@
+"""Commands that look after the database: prune and doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bluestreak_cli.command import Session, add
+from bluestreak_cli.exit_code import ExitCode
+from bluestreak_cli.failure import CommandError
+from bluestreak_cli.instant import read_instant, shown
+from bluestreak_cli.json_form import dumped, record_form
+from bluestreak_cli.option import YesOption, check_limit
+from bluestreak_cli.output import escaped
+from bluestreak_core import Status
+from bluestreak_core.errors.text import counted
+from bluestreak_core.store import ENDED
+
+
+async def prune(
+    session: Session,
+    *,
+    ended_before: Annotated[
+        str, typer.Option("--ended-before", metavar="TIME", help="2026-11-30, or 90d for so long.")
+    ],
+    status: Annotated[
+        list[Status] | None,
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help=f"Ended in this state; repeatable: {', '.join(ENDED)}.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="At most so many.")
+    ] = None,
+    yes: YesOption = False,
+) -> ExitCode:
+    """Delete ended workflows and their records."""
+    if limit is not None:
+        check_limit(limit)
+    until = read_instant(ended_before, "--ended-before")
+    statuses = status or ENDED
+    question = f"delete workflows that ended before {shown(until)} ({', '.join(statuses)})?"
+    if not session.confirm(question, yes=yes):
+        session.output.note("nothing is deleted")
+        return ExitCode.REFUSED
+    async with session.target.open() as client:
+        pruned = await client.prune(ended_before=until, statuses=statuses, limit=limit)
+    deleted = f"{counted(pruned.workflows, 'workflow')}, {counted(pruned.steps, 'step')}"
+    session.output.answer(
+        f"deleted {deleted} and {counted(pruned.naps, 'nap')}", record_form(pruned)
+    )
+    return ExitCode.DONE
+
+
+async def doctor(session: Session) -> ExitCode:
+    """Look at a MongoDB server, and say what to do.
+
+    Version, replica set, clock, privileges, collections, indexes. It changes nothing, and exits
+    with 1 if it finds a fault.
+    """
+    if session.target.app is not None:
+        remedy = "give it with --mongo URL --database NAME"
+        raise CommandError("doctor looks at a database, not at an application", remedy)
+    url, database = session.target.server()
+    try:
+        from bluestreak_cli.diagnosis import diagnose  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise CommandError(str(error), "install it", ExitCode.REFUSED) from error
+    findings = await diagnose(url, database)
+    is_healthy = all(finding.grade != "fault" for finding in findings)
+    if session.output.as_json:
+        data = {"healthy": is_healthy, "findings": record_form(findings)}
+        session.output.line(dumped(data))
+    else:
+        for finding in findings:
+            text = f"{finding.grade.value:<8} {finding.subject}: {finding.message}"
+            session.output.line(escaped(text))
+            if finding.remedy:
+                session.output.line(escaped(f"{'':<8} -> {finding.remedy}"))
+    return ExitCode.DONE if is_healthy else ExitCode.REFUSED
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    add(app, prune, example="bluestreak prune --ended-before 90d --status finished")
+    add(app, doctor, example="bluestreak doctor --mongo mongodb://localhost --database myapp")

@@ -1,0 +1,116 @@
+"""What commands print: for people, or as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bluestreak_cli.failure import Failure
+from bluestreak_cli.json_form import dumped
+
+_UNLIMITED = 100_000
+"""Columns of what is no terminal: nothing is folded there."""
+
+_STYLES = {
+    "finished": "green",
+    "running": "cyan",
+    "failed": "yellow",
+    "aborted": "red",
+    "paused": "magenta",
+    "cancelled": "dim",
+    "ok": "green",
+    "warning": "yellow",
+    "fault": "red",
+}
+
+
+def escaped(text: str) -> str:
+    """Without characters that a terminal obeys, such as ESC and marks of writing direction."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+class Output:
+    """The standard output of one command. Notes and errors go to the standard error."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def answer(self, text: str, data: Any) -> None:
+        """The answer of a command: a text, or one JSON document."""
+        self.line(dumped(data) if self.as_json else escaped(text))
+
+    def line(self, text: str) -> None:
+        """A line that is safe to print."""
+        sys.stdout.write(f"{text}\n")
+
+    def flush(self) -> None:
+        """Now, for whoever follows the output."""
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Something beside the answer."""
+        if not self.as_json:
+            sys.stderr.write(f"{escaped(text)}\n")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Aligned columns, the first ones of which remain in a narrow terminal."""
+        console = _console()
+        kept = _fitting(console.width, len(columns))
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in columns[:kept]:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(_cell(text) for text in row[:kept]))
+        with console.capture() as capture:
+            console.print(table)
+        for line in capture.get().splitlines():
+            self.line(line.rstrip())
+
+    def failure(self, failure: Failure, error: BaseException, *, debug: bool) -> None:
+        """Say what went wrong, on the standard error."""
+        if debug:
+            sys.stderr.write("".join(traceback.format_exception(error)))
+        data = {
+            "error": failure.kind,
+            "message": failure.message,
+            "remedy": failure.remedy,
+            "code": failure.code.value,
+        }
+        sys.stderr.write(f"{dumped(data) if self.as_json else escaped(str(failure))}\n")
+        sys.stderr.flush()
+
+
+def is_terminal() -> bool:
+    """Whether there is somebody who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def silence_stdout() -> None:
+    """Throw away what is still to be printed: its reader has gone."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else _UNLIMITED
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
+
+
+def _fitting(width: int, columns: int) -> int:
+    if width < 40:  # noqa: PLR2004 - characters
+        return min(columns, 2)
+    return min(columns, 3) if width < 80 else columns  # noqa: PLR2004 - characters
+
+
+def _cell(text: str) -> Text:
+    return Text(escaped(text), style=_STYLES.get(text, ""))

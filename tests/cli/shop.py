@@ -1,0 +1,76 @@
+"""The application that most tests run the command on; its store is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from bluestreak_core import Bluestreak, Client, Context
+from bluestreak_memory import MemoryStore
+
+ANSWER = "answer"
+
+
+def register(bluestreak: Bluestreak) -> Bluestreak:
+    """Give it the handlers of the shop."""
+
+    @bluestreak.handler("fulfil")
+    async def fulfil(ctx: Context, order: Any) -> Any:
+        await ctx.step("charge", lambda: "receipt-1")
+        await ctx.publish("progress", "charged")
+        return await ctx.step("ship", lambda: order)
+
+    @bluestreak.handler("wait")
+    async def wait(ctx: Context, input: Any) -> Any:
+        return await ctx.receive("mail", "paid")
+
+    @bluestreak.handler("ask")
+    async def ask(ctx: Context, input: Any) -> Any:
+        return await ctx.callback(ANSWER, tokens.append)
+
+    @bluestreak.handler("break")
+    async def break_(ctx: Context, text: str) -> None:
+        raise ValueError(text)
+
+    @bluestreak.handler("parent")
+    async def parent(ctx: Context, input: Any) -> Any:
+        await ctx.start_child("child", "wait", None, workflow_id="child")
+        return await ctx.receive("mail", "paid")
+
+    @bluestreak.handler("linger")
+    async def linger(ctx: Context, path: str) -> str:
+        return await ctx.step("linger", wait_for, path)
+
+    return bluestreak
+
+
+async def wait_for(path: str) -> str:
+    """Wait until a file exists."""
+    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240 - what it waits for is a file
+        await asyncio.sleep(0.01)
+    return "done"
+
+
+tokens: list[str] = []
+bluestreak = register(Bluestreak(MemoryStore(), max_failures=0))
+client = Client(MemoryStore())
+number = 5
+
+
+def factory() -> Bluestreak:
+    return bluestreak
+
+
+def on_mongo() -> Bluestreak:
+    """On the server and the database of the environment."""
+    from bluestreak_mongo import MongoStore  # noqa: PLC0415 - slow, and rarely needed
+
+    url, database = os.environ["TEST_URL"], os.environ["TEST_DATABASE"]
+    found = Bluestreak(MongoStore(url, database=database), poll_interval=1, timeout_interval=1)
+    return register(found)
+
+
+def broken() -> Bluestreak:
+    raise RuntimeError("no \x1b[31mpassword")

@@ -1,0 +1,91 @@
+"""The commands of the documentation print what stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from bluestreak_cli.main import app
+from bluestreak_core import Bluestreak
+from bluestreak_memory import MemoryStore
+
+PAGE = Path(__file__).parents[2] / "docs" / "command.md"
+STORE = 'MongoStore("mongodb://localhost:27017", database="myapp")'
+
+SHOP = re.compile(r'^```python title="shop.py"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+_AT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+_FRACTION = re.compile(r"\.\d{3}Z")
+_WORKER = re.compile(r"claimed '[^']+'")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bluestreak:
+    """The application of the page, in memory."""
+    (found,) = SHOP.findall(PAGE.read_text())
+    assert STORE in found
+    text = found.replace(STORE, "MemoryStore()").replace(
+        "from bluestreak_mongo import MongoStore", "from bluestreak_memory import MemoryStore"
+    )
+    (tmp_path / "shop_of_the_page.py").write_text(text.replace("max_f", "park_after=0, max_f"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "shop_of_the_page", raising=False)
+    monkeypatch.setenv("BLUESTREAK_APP", "shop_of_the_page:bluestreak")
+    bluestreak: Bluestreak = importlib.import_module("shop_of_the_page").bluestreak
+    assert isinstance(importlib.import_module("shop_of_the_page").store, MemoryStore)
+    return bluestreak
+
+
+def test_each_command_prints_what_stands_in_the_page(shop: Bluestreak) -> None:
+    blocks = re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 6
+    for block in blocks:
+        for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE):
+            assert _normal(_printed(command)) == _normal(expected), command
+            asyncio.run(_run_what_can_run(shop))
+
+
+def _printed(command: str) -> str:
+    """What a command line prints, with the only other program of the page."""
+    line, _, program = command.partition(" | ")
+    name, *words = shlex.split(line)
+    assert name == "bluestreak"
+    result = CliRunner().invoke(app, words)
+    if program == "jq -r .workflow.status":
+        status: Any = json.loads(result.stdout)["workflow"]["status"]
+        return f"{status}\n"
+    assert not program
+    return result.stdout + result.stderr
+
+
+async def _run_what_can_run(bluestreak: Bluestreak) -> None:
+    """Let a worker run until each workflow waits, or has ended, or is put off or paused."""
+    async with bluestreak, asyncio.TaskGroup() as tasks:
+        tasks.create_task(bluestreak.poll())
+        while not await _is_quiet(bluestreak):  # noqa: ASYNC110 - it looks at the store
+            await asyncio.sleep(0)
+        bluestreak.stop()
+
+
+async def _is_quiet(bluestreak: Bluestreak) -> bool:
+    return all(
+        [
+            found.status not in {"running", "failed"}
+            and (found.status != "idle" or found.timeout_at > datetime.now(UTC))
+            async for found in bluestreak.list()
+        ]
+    )
+
+
+def _normal(text: str) -> str:
+    return _WORKER.sub("claimed W", _FRACTION.sub("Z", _AT.sub("AT", text)))
