@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bluestreak_cli.exit_code import ExitCode
-from bluestreak_cli.running import READY
+from bluestreak_cli.running import READY, is_ignored
 from bluestreak_core.concurrency import WakeUp
 
 logger = logging.getLogger("bluestreak_cli.fleet")
@@ -107,7 +108,8 @@ class Fleet:
     """So many processes that run one application, until a signal comes.
 
     SIGTERM and SIGINT drain all, a second one skips the drain, a third one kills. SIGHUP restarts
-    one after the other; a process that does not become ready ends that.
+    one after the other; a process that does not become ready ends that. It drains all if it comes
+    from a terminal that is closed.
     """
 
     def __init__(self, app: str, processes: int, options: Sequence[str]) -> None:
@@ -118,6 +120,7 @@ class Fleet:
         self._signals = 0
         self._code: ExitCode | None = None
         self._was_ready = False
+        self._ends_with_terminal = False
         self._restart: asyncio.Task[None] | None = None
 
     async def run(self) -> ExitCode:
@@ -125,7 +128,8 @@ class Fleet:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._restart_all)
+        self._ends_with_terminal = _has_terminal() and not is_ignored(signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         logger.info("fleet of %d processes for %s", len(self._seats), self._app)
         async with asyncio.TaskGroup() as tasks:
             for seat in self._seats:
@@ -201,11 +205,14 @@ class Fleet:
             if seat.child is not None:
                 seat.child.send(number)
 
-    def _restart_all(self) -> None:
-        if self._is_stopping or (self._restart is not None and not self._restart.done()):
+    def _hang_up(self) -> None:
+        """Restart all; but if the terminal has been closed, which sends the same signal, stop."""
+        if self._ends_with_terminal and not _has_terminal():
+            self._stop(signal.SIGHUP)
+        elif self._is_stopping or (self._restart is not None and not self._restart.done()):
             logger.warning("fleet: SIGHUP, but it restarts or stops already")
-            return
-        self._restart = asyncio.ensure_future(self._restart_each())
+        else:
+            self._restart = asyncio.ensure_future(self._restart_each())
 
     async def _restart_each(self) -> None:
         logger.info("fleet: SIGHUP, restarting one after the other")
@@ -228,6 +235,14 @@ def _is_replaced(seat: _Seat, old: Child) -> bool:
     """Whether the successor of a process is ready, or has ended."""
     child = seat.child
     return child is not None and child is not old and (child.is_ready or child.code is not None)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 def _ending(child: Child) -> str:

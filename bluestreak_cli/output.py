@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bluestreak_cli.exit_code import ExitCode
 from bluestreak_cli.failure import Failure
 from bluestreak_cli.json_form import dumped
 
@@ -77,6 +78,8 @@ class Output:
 
     def failure(self, failure: Failure, error: BaseException, *, debug: bool) -> None:
         """Say what went wrong, on the standard error."""
+        if failure.code is ExitCode.INTERRUPTED and sys.stderr.isatty():
+            sys.stderr.write("\n")  # behind the ^C that the terminal shows
         if debug:
             sys.stderr.write("".join(traceback.format_exception(error)))
         data = {

@@ -22,6 +22,11 @@ _RARELY = (50_000, 20, 50)
 _STOPS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
+def is_ignored(number: signal.Signals) -> bool:
+    """Whether whoever started the process wants it to ignore a signal, as `nohup` does."""
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
 async def work(name: str, bluestreak: Bluestreak, link: int | None = None) -> ExitCode:
     """Poll until a signal comes. The first one drains, the second one skips the drain.
 
@@ -37,7 +42,9 @@ async def work(name: str, bluestreak: Bluestreak, link: int | None = None) -> Ex
         code = ExitCode.INTERRUPTED if number is signal.SIGINT else code
         bluestreak.stop()
 
-    stops = [signal.Signals[each] for each in _STOPS]
+    stops = [
+        number for number in (signal.Signals[each] for each in _STOPS) if not is_ignored(number)
+    ]
     for number in stops:
         loop.add_signal_handler(number, stop, number)
     try:

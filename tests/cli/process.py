@@ -26,11 +26,12 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], screen: int, line: int) -> None:
         self.text = ""
         self._process = process
-        self._screen = screen
+        self._screen: int | None = screen
         self._line: int | None = line
 
     def type(self, keys: str) -> None:
         """Press keys."""
+        assert self._screen is not None
         os.write(self._screen, keys.encode())
 
     def read_until(self, text: str) -> None:
@@ -44,14 +45,24 @@ class Terminal:
             pass
         return self._process.wait()
 
+    def hang_up(self) -> int:
+        """Close the terminal's window, and return the exit code of the command."""
+        assert self._screen is not None
+        self._let_go()
+        os.close(self._screen)
+        self._screen = None
+        return self._process.wait()
+
     def close(self) -> None:
         """Kill the command if need be."""
         self._process.kill()
         self._process.wait()
         self._let_go()
-        os.close(self._screen)
+        if self._screen is not None:
+            os.close(self._screen)
 
     def _read(self) -> bool:
+        assert self._screen is not None
         try:
             read = os.read(self._screen, 65536)
         except OSError:  # nobody has the line open any more

@@ -81,6 +81,14 @@ def test_the_processes_of_a_fleet_that_is_killed_drain() -> None:
 
 
 @pytest.mark.usefixtures("unmeasured")
+def test_a_fleet_ends_with_its_terminal() -> None:
+    with terminal("worker", SHOP, "--processes", "2", env={}) as shown:
+        shown.read_until("worker 2: process ")
+        shown.read_until("is ready")
+        assert shown.hang_up() == 0
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_a_restart_ends_at_the_first_process_that_does_not_start(tmp_path: Path) -> None:
     module = tmp_path / "changing.py"
     module.write_text("from tests.cli.shop import bluestreak\n")
