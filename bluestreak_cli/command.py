@@ -15,7 +15,7 @@ from bluestreak_cli.application import APP, DATABASE, MONGO, Target
 from bluestreak_cli.exit_code import ExitCode
 from bluestreak_cli.failure import CommandError, causes, failure_of
 from bluestreak_cli.option import FILTERS, Filters
-from bluestreak_cli.output import Output, is_terminal, silence_stdout
+from bluestreak_cli.output import Output, is_terminal
 
 _PANEL = "Application and output"
 
@@ -79,7 +79,7 @@ def add(app: typer.Typer, command: Command, *, example: str, run: Runner = async
         options = {key: given.pop(key) for key, _ in shared}
         if has_filters:
             which = {key: given.pop(key) for key in FILTERS}
-            given["filters"] = Filters(**which | {"status": which["status"] or None})
+            given["filters"] = Filters(**which)
         output, debug = Output(as_json=options["as_json"]), options["debug"]
 
         async def call() -> ExitCode | None:
@@ -113,7 +113,6 @@ def guarded(work: Callable[[], ExitCode | None], output: Output, *, debug: bool)
         code = work() or ExitCode.DONE
         sys.stdout.flush()
     except BrokenPipeError:
-        silence_stdout()
         return ExitCode.BROKEN_PIPE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the edge of the program
         first = next(causes(error))

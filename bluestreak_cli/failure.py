@@ -10,7 +10,7 @@ import typer
 
 from bluestreak_cli.exit_code import ExitCode
 from bluestreak_core import errors
-from bluestreak_core.errors.text import cut, one_line
+from bluestreak_core.errors.text import cut
 
 _LIMIT = 600
 
@@ -102,5 +102,5 @@ def _without_topology(message: str) -> str:
 
 def _failure(error: BaseException, message: str, remedy: str, code: ExitCode) -> Failure:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = cut(one_line(" ".join(lines)), _LIMIT)
+    text = cut(" ".join(lines), _LIMIT)
     return Failure(kind=type(error).__name__, message=text, remedy=remedy, code=code)

@@ -30,7 +30,7 @@ class _Group(TyperGroup):
         except SystemExit as ended:  # typer's own, if the pipe breaks while it prints a help
             is_broken = isinstance(ended.__context__, BrokenPipeError)
             code = ExitCode.BROKEN_PIPE if is_broken else ended.code
-        except BrokenPipeError:
+        except BrokenPipeError:  # what is left to print would be tried again at the exit
             silence_stdout()
             code = ExitCode.BROKEN_PIPE
         except (typer.TyperException, typer.Abort) as error:

@@ -75,4 +75,5 @@ async def _is(client: Client, workflow_id: str, status: str) -> bool:
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     """For a process of its own."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", **more}
+    fixed = {"PYTHONPATH": str(ROOT), "TERM": "xterm", "PYTHONUNBUFFERED": ""}
+    return {**os.environ, **fixed, **more}

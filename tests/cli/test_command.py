@@ -75,6 +75,11 @@ def test_an_error_with_json_is_a_document_on_the_standard_error() -> None:
         assert error["remedy"]
 
 
+def test_an_error_is_cut_short() -> None:
+    assert len(error_of("list", "--limit", "x" * 100_000, code=2)) < 800
+    assert len(error_of("x" * 100_000, code=2)) < 800
+
+
 def test_a_traceback_is_printed_with_debug_only() -> None:
     assert "Traceback" not in call("show", "w", code=1).stderr
     assert "Traceback" in call("show", "w", "--debug", code=1).stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bluestreak_core import Bluestreak
 from tests.cli.arrange import call, document, error_of, printed, run_until
 
 
@@ -60,6 +61,23 @@ def test_more_than_one_batch_is_changed() -> None:
     assert status("w") == "idle"
 
 
+def test_those_that_have_moved_on_meanwhile_are_counted_and_left_alone(
+    bluestreak: Bluestreak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for workflow_id in ("a", "b"):
+        printed("start", workflow_id, "wait")
+    pause = bluestreak.pause
+
+    async def pause_after_another(workflow_id: str) -> None:
+        if workflow_id == "b":
+            await pause(workflow_id)
+        await pause(workflow_id)
+
+    monkeypatch.setattr(bluestreak, "pause", pause_after_another)
+    said = printed("pause", "--all", "--yes")
+    assert said == "1 workflow paused, 1 had moved on meanwhile\n"
+
+
 def test_many_are_not_changed_unless_somebody_says_yes() -> None:
     printed("start", "w", "wait")
     assert "answer it with --yes" in error_of("cancel", "--all", code=2, input="y\n")
@@ -72,14 +90,16 @@ def test_states_in_which_nothing_can_be_done_are_a_wrong_usage() -> None:
 
 def test_prune_deletes_what_has_ended_before() -> None:
     printed("start", "old", "fulfil")
-    run_until("old", status="finished")
+    printed("start", "older", "fulfil")
+    run_until("old", "older", status="finished")
     printed("start", "new", "wait")
     kept = document("prune", "--ended-before", "1d", "--yes")
     assert kept["workflows"] == 0
     cancelled = ("prune", "--ended-before", "2999-01-01", "--status", "cancelled", "--yes")
     assert document(*cancelled)["workflows"] == 0
-    words = ("prune", "--ended-before", "2999-01-01", "--limit", "5", "--yes")
+    words = ("prune", "--ended-before", "2999-01-01", "--limit", "1", "--yes")
     assert printed(*words) == "deleted 1 workflow, 2 steps and 0 naps\n"
+    assert document(*words)["workflows"] == 1
     assert "does not exist" in error_of("show", "old", code=1)
     assert status("new") == "idle"
 
