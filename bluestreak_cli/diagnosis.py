@@ -50,6 +50,10 @@ class Finding:
     message: str
     remedy: str = ""
 
+    def __str__(self) -> str:
+        text = f"{self.grade.value:<8} {self.subject}: {self.message}"
+        return f"{text}\n{'':<8} -> {self.remedy}" if self.remedy else text
+
 
 async def diagnose(url: str, name: str) -> Sequence[Finding]:
     """Look at a server and a database.

@@ -76,10 +76,8 @@ async def doctor(session: Session) -> ExitCode:
         session.output.line(dumped(data))
     else:
         for finding in findings:
-            text = f"{finding.grade.value:<8} {finding.subject}: {finding.message}"
-            session.output.line(escaped(text))
-            if finding.remedy:
-                session.output.line(escaped(f"{'':<8} -> {finding.remedy}"))
+            for line in str(finding).split("\n"):
+                session.output.line(escaped(line))
     return ExitCode.DONE if is_healthy else ExitCode.REFUSED
 
 

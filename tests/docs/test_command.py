@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from bluestreak_cli.diagnosis import judge_deployment, judge_privileges
 from bluestreak_cli.main import app
 from bluestreak_core import Bluestreak
 from bluestreak_memory import MemoryStore
@@ -23,6 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "command.md"
 STORE = 'MongoStore("mongodb://localhost:27017", database="myapp")'
 
 SHOP = re.compile(r'^```python title="shop.py"\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+DOCTOR = re.compile(r"^```text\n\$ bluestreak doctor .*\n([^`]*)^```$", re.MULTILINE)
 
 _AT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _FRACTION = re.compile(r"\.\d{3}Z")
@@ -53,6 +55,19 @@ def test_each_command_prints_what_stands_in_the_page(shop: Bluestreak) -> None:
         for command, expected in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", block, re.MULTILINE):
             assert _normal(_printed(command)) == _normal(expected), command
             asyncio.run(_run_what_can_run(shop))
+
+
+def test_the_page_shows_what_doctor_finds(mongodb_url: str, empty_database: str) -> None:
+    (block,) = DOCTOR.findall(PAGE.read_text())
+    words = ("--mongo", mongodb_url, "--database", empty_database)
+    assert CliRunner().invoke(app, ["count", *words]).exit_code == 0
+    on_this_server = CliRunner().invoke(app, ["doctor", *words]).stdout.splitlines()
+    nobody: dict[str, Any] = {"authenticatedUsers": []}
+    others = [*judge_deployment({}), judge_privileges("myapp", nobody)]
+    found = [*on_this_server, *(line for other in others for line in str(other).split("\n"))]
+    for line in block.splitlines():
+        begin = re.sub(r"(MongoDB|all) [\d.]+.*$", r"\1 ", line).removesuffix("...")
+        assert any(each.startswith(begin) for each in found), line
 
 
 def _printed(command: str) -> str:
