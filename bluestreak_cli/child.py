@@ -29,7 +29,7 @@ def main() -> ExitCode:
         set_up_logs(as_json=given.json)
         return await work(given.name, bluestreak, given.link)
 
-    return guarded(lambda: run_fast(run()), Output(as_json=given.json), debug=given.debug)
+    return guarded("worker", lambda: run_fast(run()), Output(as_json=given.json), debug=given.debug)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def add(app: typer.Typer, command: Command, *, example: str, run: Runner = async
             target = Target.of(options["app"], options["mongo"], options["database"])
             return await command(Session(target=target, output=output, debug=debug), **given)
 
-        code = guarded(lambda: run(call()), output, debug=debug)
+        code = guarded(name, lambda: run(call()), output, debug=debug)
         if code:
             raise typer.Exit(code)
 
@@ -107,8 +107,10 @@ def _parameter(name: str, annotation: Any, default: object) -> inspect.Parameter
     return inspect.Parameter(name, kind, default=default, annotation=annotation)
 
 
-def guarded(work: Callable[[], ExitCode | None], output: Output, *, debug: bool) -> ExitCode:
-    """Do it, print what goes wrong, and return the exit code."""
+def guarded(
+    name: str, work: Callable[[], ExitCode | None], output: Output, *, debug: bool
+) -> ExitCode:
+    """Do the work of a command, print what goes wrong, and return the exit code."""
     try:
         code = work() or ExitCode.DONE
         sys.stdout.flush()
@@ -116,7 +118,7 @@ def guarded(work: Callable[[], ExitCode | None], output: Output, *, debug: bool)
         return ExitCode.BROKEN_PIPE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the edge of the program
         first = next(causes(error))
-        failure = failure_of(first)
+        failure = failure_of(first, name)
         output.failure(failure, error, debug=debug)
         return failure.code
     return code

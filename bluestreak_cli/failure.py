@@ -65,8 +65,8 @@ _KNOWN: tuple[tuple[type[Exception], ExitCode, str], ...] = (
 )
 
 
-def failure_of(error: BaseException) -> Failure:
-    """How an error is printed, and the exit code."""
+def failure_of(error: BaseException, command: str = "COMMAND") -> Failure:
+    """How an error of a command is printed, and the exit code."""
     if isinstance(error, CommandError):
         return _failure(error, error.message, error.remedy, error.code)
     if isinstance(error, typer.TyperException):
@@ -75,7 +75,8 @@ def failure_of(error: BaseException) -> Failure:
         return _failure(error, "interrupted", "", ExitCode.INTERRUPTED)
     for kind, code, remedy in _KNOWN:
         if isinstance(error, kind):
-            return _failure(error, _without_topology(str(error)), remedy, code)
+            message = _without_topology(str(error))
+            return _failure(error, message, remedy.replace("COMMAND", command), code)
     message = f"{type(error).__name__}: {error}"
     return _failure(error, message, "see where with --debug", ExitCode.REFUSED)
 

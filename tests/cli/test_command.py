@@ -60,6 +60,7 @@ def test_wrong_usage_is_one_line_that_names_the_help() -> None:
     assert "Did you mean 'list'" in error_of("lst", code=2)
     assert error_of("show", code=2).endswith("; see 'bluestreak show --help'")
     assert "--bogus" in error_of("list", "--bogus", code=2)
+    assert error_of("list", "--prefix", "", code=2).endswith("; see 'bluestreak list --help'")
 
 
 def test_an_error_with_json_is_a_document_on_the_standard_error() -> None:
