@@ -32,15 +32,26 @@ async def start(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse an id that exists with another input.")
     ] = False,
+    foreign: Annotated[
+        bool, typer.Option("--foreign", help="Another application has the handler.")
+    ] = False,
 ) -> None:
-    """Start a workflow. If its id exists, nothing changes."""
+    """Start a workflow. If its id exists, nothing changes.
+
+    A handler that the application does not have would end its workers, unless they skip unknown
+    handlers.
+    """
     value = read_value(input, "--input")
     span = None if delay is None else read_span(delay, "--delay")
     instant = None if at is None else read_instant(at, "--at")
     async with session.target.open() as client:
-        if client.handlers and handler not in client.handlers:
+        if client.handlers and handler not in client.handlers and not foreign:
             known = ", ".join(map(repr, client.handlers))
-            session.output.note(f"note: this application has no handler {handler!r}, only {known}")
+            raise CommandError(
+                f"this application has no handler {handler!r}, only {known}",
+                "say --foreign if another application has it",
+                ExitCode.REFUSED,
+            )
         is_new = await client.start(
             workflow_id, handler, value, delay=span, at=instant, strict=strict
         )

@@ -57,6 +57,14 @@ def test_values_that_json_lacks_are_written_and_read_in_the_form_of_the_adapters
     assert to_json(from_json(dumped(shown))) == text
 
 
+def test_a_handler_that_the_application_lacks_is_refused_unless_it_is_anothers() -> None:
+    line = error_of("start", "w", "fulfill", code=1)
+    assert "no handler 'fulfill', only 'fulfil'" in line
+    assert "--foreign" in line
+    assert "does not exist" in error_of("show", "w", code=1)
+    assert printed("start", "w", "fulfill", "--foreign") == "workflow 'w' is started\n"
+
+
 def test_a_start_can_be_put_off() -> None:
     printed("start", "later", "fulfil", "--delay", "2h")
     printed("start", "then", "fulfil", "--at", "2099-01-01T10:00+02:00")
@@ -72,12 +80,6 @@ def test_a_start_can_be_put_off() -> None:
 )
 def test_what_is_no_span_and_no_time_is_a_wrong_usage(words: list[str]) -> None:
     assert "; write " in error_of("start", "w", "fulfil", *words, code=2)
-
-
-def test_start_points_out_that_the_application_has_no_such_handler() -> None:
-    result = call("start", "w", "fulfill")
-    assert result.stdout == "workflow 'w' is started\n"
-    assert "no handler 'fulfill', only 'fulfil'" in result.stderr
 
 
 def test_send_reaches_the_workflow_once() -> None:
