@@ -23,7 +23,7 @@ from tests.model.subject import Subject
 EXAMPLES = int(os.environ.get("BLUESTREAK_MODEL_EXAMPLES", "0"))
 """How many to try instead of the few that are the same each time."""
 
-pytestmark = [pytest.mark.timeout(0 if EXAMPLES else 120), pytest.mark.usefixtures("unmeasured")]
+pytestmark = [pytest.mark.timeout(0 if EXAMPLES else 300), pytest.mark.usefixtures("unmeasured")]
 
 
 def _run(comparison: Callable[[], Comparison], examples: int) -> None:

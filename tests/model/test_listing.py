@@ -39,7 +39,7 @@ from bluestreak_mongo import MongoStore, listing
 from tests.model.test_agreement import EXAMPLES
 from tests.mongo.arrange import Sent
 
-pytestmark = [pytest.mark.timeout(0 if EXAMPLES else 120), pytest.mark.usefixtures("unmeasured")]
+pytestmark = [pytest.mark.timeout(0 if EXAMPLES else 300), pytest.mark.usefixtures("unmeasured")]
 
 SECOND = timedelta(seconds=1)
 LATER = START + 100 * SECOND
