@@ -292,14 +292,16 @@ async def test_a_call_that_ends_after_the_map_records_nothing(
 ) -> None:
     """A thread cannot be cancelled; its result is dropped."""
     loop = asyncio.get_running_loop()
-    go_on, done = asyncio.Event(), asyncio.Event()
+    begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def block(item: int) -> int:
+        loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(30)
         loop.call_soon_threadsafe(done.set)
         return item
 
     async def fail() -> None:
+        await begun.wait()  # a call that waits for its thread could be cancelled
         raise ValueError("no")
 
     async def call(item: int) -> Any:
