@@ -84,9 +84,9 @@ async def test_a_workflow_that_is_paused_while_it_waits_in_memory_waits_again_wh
 @pytest.mark.asyncio
 async def test_a_fork_has_what_was_received_and_its_own_mailbox(fleet: Fleet) -> None:
     bluestreak = await fleet.parking(receive_two)
+    await bluestreak.start("w", "h")
+    await bluestreak.send("w", "paid", 1, message_id="evt_1")  # before it could park without
     async with fleet.polling(bluestreak):
-        await bluestreak.start("w", "h")
-        await bluestreak.send("w", "paid", 1, message_id="evt_1")
         await fleet.store.until_returned("park_until_message")
         await bluestreak.fork("w", "f")
         await fleet.store.until_returned("park_until_message", 2)
