@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bluestreak_cli.command import Session, add
+from bluestreak_cli.command import Command, Session, add
 from bluestreak_cli.exit_code import ExitCode
 from bluestreak_cli.failure import CommandError
 from bluestreak_cli.option import Filters, YesOption
@@ -29,12 +29,12 @@ AllOption = Annotated[bool, typer.Option("--all", help="Every workflow that can 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """What is done to workflows. `call` returns whether it has changed anything."""
+    """What is done to workflows. `call` returns False if it has changed nothing."""
 
     verb: str
     done: str
     event: Transition
-    call: Callable[[Client, str], Awaitable[bool]]
+    call: Callable[[Client, str], Awaitable[bool | None]]
 
 
 async def cancel(
@@ -57,58 +57,50 @@ async def cancel(
     return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
 
 
-async def pause(
-    session: Session,
-    *,
-    filters: Filters,
-    workflow_id: OptionalId = None,
-    all: AllOption = False,
-    yes: YesOption = False,
-) -> ExitCode:
-    """Pause a workflow, or all that match, until it is resumed."""
+def _command(change: _Change, summary: str) -> Command:
+    """The command for a change that takes nothing but the workflows."""
 
-    async def call(client: Client, one: str) -> bool:
-        await client.pause(one)
-        return True
+    async def command(
+        session: Session,
+        *,
+        filters: Filters,
+        workflow_id: OptionalId = None,
+        all: AllOption = False,
+        yes: YesOption = False,
+    ) -> ExitCode:
+        return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
 
-    change = _Change(verb="pause", done="paused", event=Transition.PAUSE, call=call)
-    return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
-
-
-async def resume(
-    session: Session,
-    *,
-    filters: Filters,
-    workflow_id: OptionalId = None,
-    all: AllOption = False,
-    yes: YesOption = False,
-) -> ExitCode:
-    """Let a paused workflow go on, or all that match."""
-
-    async def call(client: Client, one: str) -> bool:
-        await client.resume(one)
-        return True
-
-    change = _Change(verb="resume", done="resumed", event=Transition.RESUME, call=call)
-    return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
+    command.__name__, command.__doc__ = change.verb, summary
+    return command
 
 
-async def retry(
-    session: Session,
-    *,
-    filters: Filters,
-    workflow_id: OptionalId = None,
-    all: AllOption = False,
-    yes: YesOption = False,
-) -> ExitCode:
-    """Run an aborted or cancelled workflow again."""
-
-    async def call(client: Client, one: str) -> bool:
-        await client.retry(one)
-        return True
-
-    change = _Change(verb="retry", done="retried", event=Transition.RETRY, call=call)
-    return await _carry_out(session, change, workflow_id, filters, everything=all, yes=yes)
+pause = _command(
+    _Change(
+        verb="pause",
+        done="paused",
+        event=Transition.PAUSE,
+        call=lambda client, one: client.pause(one),
+    ),
+    "Pause a workflow, or all that match, until it is resumed.",
+)
+resume = _command(
+    _Change(
+        verb="resume",
+        done="resumed",
+        event=Transition.RESUME,
+        call=lambda client, one: client.resume(one),
+    ),
+    "Let a paused workflow go on, or all that match.",
+)
+retry = _command(
+    _Change(
+        verb="retry",
+        done="retried",
+        event=Transition.RETRY,
+        call=lambda client, one: client.retry(one),
+    ),
+    "Run an aborted or cancelled workflow again.",
+)
 
 
 async def _carry_out(
@@ -133,7 +125,7 @@ async def _carry_out(
 async def _change_one(
     session: Session, client: Client, change: _Change, workflow_id: str
 ) -> ExitCode:
-    is_changed = await change.call(client, workflow_id)
+    is_changed = await change.call(client, workflow_id) is not False
     what = f"is {change.done}" if is_changed else "has ended already, or is about to"
     data = {"workflow_id": workflow_id, change.done: is_changed}
     session.output.answer(f"workflow {workflow_id!r} {what}", data)
@@ -168,7 +160,7 @@ async def _change_many(
 async def _change_some(client: Client, change: _Change, ids: Sequence[str]) -> Sequence[bool]:
     async def call(workflow_id: str) -> bool:
         try:
-            return await change.call(client, workflow_id)
+            return await change.call(client, workflow_id) is not False
         except StateError:  # it has changed its state since it was listed
             return False
 

@@ -54,7 +54,7 @@ class Output:
         sys.stdout.write(f"{text}\n")
 
     def flush(self) -> None:
-        """Now, for whoever follows the output."""
+        """Write out what is buffered, so that a reader of the pipe has it now."""
         sys.stdout.flush()
 
     def note(self, text: str) -> None:

@@ -23,7 +23,7 @@ _STOPS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
 def is_ignored(number: signal.Signals) -> bool:
-    """Whether whoever started the process wants it to ignore a signal, as `nohup` does."""
+    """Whether the process was started with a signal ignored, as `nohup` does."""
     return signal.getsignal(number) is signal.SIG_IGN
 
 

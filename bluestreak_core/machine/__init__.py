@@ -9,6 +9,20 @@ Nothing here does I/O or reads a clock.
 
 from bluestreak_core.machine import change
 from bluestreak_core.machine.change import MAX_CLAIM_LOG, Change
+from bluestreak_core.machine.condition import (
+    controls_of_taking,
+    guard,
+    has_ended_by,
+    in_force,
+    is_due,
+    is_first_run,
+    is_noted,
+    is_of,
+    is_parent,
+    is_settled_by,
+    lost,
+    was_taken,
+)
 from bluestreak_core.machine.decision import (
     adopt,
     beat,
@@ -16,7 +30,6 @@ from bluestreak_core.machine.decision import (
     claim,
     control,
     control_change,
-    controls_of_taking,
     crashed_too_often,
     create,
     deadline_at,
@@ -27,20 +40,10 @@ from bluestreak_core.machine.decision import (
     finish,
     fork,
     give_up,
-    guard,
     hand_over,
-    has_ended_by,
-    in_force,
     in_generation,
-    is_due,
-    is_first_run,
-    is_noted,
-    is_of,
-    is_parent,
-    is_settled_by,
     is_suspect,
     latest_attempts,
-    lost,
     park,
     postpone,
     progress,
@@ -53,7 +56,6 @@ from bluestreak_core.machine.decision import (
     settle,
     wait,
     wait_change,
-    was_taken,
 )
 from bluestreak_core.machine.table import (
     CLAIMS,

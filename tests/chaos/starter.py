@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from bluestreak_core import Bluestreak, StoreUnavailable
+from tests.chaos.errands import Errands
 from tests.chaos.evidence import Start
 from tests.chaos.outside import Outside, answered
 from tests.chaos.workload import Fate, Order, order
@@ -34,7 +35,7 @@ class Starter:
         self._bluestreak = bluestreak
         self._choice = random.Random(f"{seed}/orders")
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands("client", self.complaints)
 
     async def start(self, rate: float) -> None:
         """Start so many workflows a second, fewer while there are no answers, until cancelled."""
@@ -47,9 +48,7 @@ class Starter:
                 gives_up=self._choice.random() < _GIVING_UP and not _needs_more(ordered),
                 waits=self._choice.random() < _WAITED_FOR and not _ends_otherwise(ordered),
             )
-            task = asyncio.create_task(follow)
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            self._errands.begin(follow)
             number += 1
             await asyncio.sleep(1 / rate)
 
@@ -58,17 +57,7 @@ class Starter:
 
         That is so many seconds later.
         """
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=patience)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.complaints.append(f"the client: {error!r}")
+        await self._errands.end(patience)
 
     async def _follow(self, order: Order, *, gives_up: bool, waits: bool) -> None:
         start = Start(order=order, accepted=None)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from pymongo import AsyncMongoClient
 
 from bluestreak_core import Bluestreak, WorkflowNotFound
+from tests.chaos.errands import Errands
 from tests.chaos.ledger import COLLECTION, DATABASE, Document, to_call
 from tests.chaos.outside import answered
 from tests.chaos.stories import ASK, Answer, Kind, Story, story
@@ -32,32 +33,20 @@ class Storyteller:
         self._bluestreak = bluestreak
         self._ledger_url = ledger_url
         self._seed = seed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._errands = Errands("storyteller", self.complaints)
 
     async def tell(self, rate: float) -> None:
         """Start so many stories a second, until cancelled."""
         choice = random.Random(f"{self._seed}/stories")
         number = 0
         while True:
-            task = asyncio.create_task(self._follow(story(number, choice)))
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            self._errands.begin(self._follow(story(number, choice)))
             number += 1
             await asyncio.sleep(1 / rate)
 
     async def end(self, patience: float) -> None:
         """Return when all that was begun is over, or is broken off so many seconds later."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=patience)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.complaints.append(f"the storyteller: {error!r}")
+        await self._errands.end(patience)
 
     async def _follow(self, told: Story) -> None:
         choice = random.Random(f"{self._seed}/{told.workflow_id}")
