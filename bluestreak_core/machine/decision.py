@@ -45,6 +45,7 @@ def create(new: NewWorkflow) -> Workflow:
         start_at=new.start_at,
         parent=new.parent,
         unsettled=new.parent is not None,
+        trace=new.trace,
     )
 
 
@@ -67,6 +68,7 @@ def fork(
         created_at=now,
         forked_from=workflow.workflow_id,
         failed_steps=given_up,
+        trace=workflow.trace,
     )
 
 

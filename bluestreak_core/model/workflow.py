@@ -65,7 +65,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkflow:
-    """A workflow to create. It is due at `start_at`, or at once where that is None."""
+    """A workflow to create. It is due at `start_at`, or at once where that is None.
+
+    `trace` is the W3C `traceparent` of the call that creates it, for telemetry.
+    """
 
     workflow_id: str
     handler_id: str
@@ -73,6 +76,7 @@ class NewWorkflow:
     created_at: datetime
     start_at: datetime | None = None
     parent: Parent | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +132,8 @@ class Workflow:
     - `published`: the latest value of each name under which it has published one.
     - `generation`: how often it has restarted, each time with another input and without records.
       `restarted_at`: when it did so last.
+    - `trace`: the W3C `traceparent` that it was created with, for telemetry. A fork has that of the
+      workflow whose records it began with.
 
     Fields that only Bluestreak writes are empty on a workflow that a JavaScript producer created.
     """
@@ -167,6 +173,7 @@ class Workflow:
     published: tuple[Published, ...] = ()
     generation: int = 0
     restarted_at: datetime | None = None
+    trace: str | None = None
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Self:

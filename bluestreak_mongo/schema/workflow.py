@@ -55,6 +55,7 @@ COMPENSATES = "compensates"
 OUTCOME = "outcome"
 STOPPED_AT = "stoppedAt"
 LEASED_UNTIL = "leasedUntil"
+TRACE = "trace"
 
 FORKING = "forking"
 FORKING_BEFORE = "before"
@@ -77,7 +78,7 @@ _RARE_FIELDS = frozenset(
     {
         *(START_AT, RETRIES, CONTROLS, FAILED_STEPS, REASON, FORKED_FROM, PRUNED_AT),
         *(WAITING_FOR, MAIL, BEATS, PARENT, UNSETTLED, PUBLISHED, GENERATION, RESTARTED_AT),
-        *(COMPENSATES, OUTCOME, STOPPED_AT, LEASED_UNTIL),
+        *(COMPENSATES, OUTCOME, STOPPED_AT, LEASED_UNTIL, TRACE),
     }
 )
 """What most workflows do without."""
@@ -106,6 +107,8 @@ def from_workflow(workflow: Workflow) -> Document:
         document[PARENT] = from_parent(workflow.parent)
     if workflow.unsettled:
         document[UNSETTLED] = True
+    if workflow.trace is not None:
+        document[TRACE] = workflow.trace
     return document
 
 
@@ -151,6 +154,7 @@ def to_workflow(document: Mapping[str, Any]) -> Workflow:
             "outcome": read.status(OUTCOME) if read.has(OUTCOME) else None,
             "stopped_at": read.optional_instant(STOPPED_AT),
             "leased_until": read.optional_instant(LEASED_UNTIL),
+            "trace": read.optional_text(TRACE),
         }
     return Workflow.of(fields)
 

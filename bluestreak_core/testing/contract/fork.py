@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -87,6 +88,12 @@ class ForkContract(Rules):
             failed_steps=(GIVEN_UP,),
             forked_from="w",
         )
+
+    @rule("SupportsForks.fork")
+    async def test_a_fork_has_the_trace_of_its_source(self, store: Forking) -> None:
+        await store.create(replace(new("w"), trace="00-trace"))
+        await store.fork("w", "f", None, LATER)
+        assert (await found(store, "f")).trace == "00-trace"
 
     @rule("SupportsForks.fork")
     async def test_records_keep_their_times(self, store: Forking) -> None:

@@ -30,6 +30,14 @@ class StartingContract(Rules):
         )
 
     @rule("Store.create")
+    async def test_a_created_workflow_keeps_its_trace(self, store: Store) -> None:
+        traced = replace(new("w"), trace="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+        await store.create(traced)
+        assert await found(store, "w") == machine.create(traced)
+        [claim] = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1))
+        assert claim.workflow.trace == traced.trace
+
+    @rule("Store.create")
     async def test_an_existing_id_is_not_created_again(self, store: Store) -> None:
         await store.create(new("w", input=1))
         before = await found(store, "w")
