@@ -22,6 +22,7 @@ PACKAGES = [
     "bluestreak_core.adapter",
     "bluestreak_memory",
     "bluestreak_mongo",
+    "bluestreak_otel",
     "bluestreak_pydantic",
     "bluestreak_cli",
 ]
@@ -53,7 +54,7 @@ def test_the_core_and_the_memory_store_run_without_any_extra() -> None:
     modules = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"pymongo", "bson", "motor", "pydantic", "pytest"} & set(modules)
+    assert not {"pymongo", "bson", "motor", "opentelemetry", "pydantic", "pytest"} & set(modules)
 
 
 MISSING = {
@@ -62,6 +63,7 @@ MISSING = {
     ("bluestreak_mongo.local", "pymongo"): "pip install 'bluestreak[mongo]'",
     ("bluestreak_cli", "typer"): "pip install 'bluestreak[cli]'",
     ("bluestreak_cli", "rich"): "pip install 'bluestreak[cli]'",
+    ("bluestreak_otel", "opentelemetry"): "pip install 'bluestreak[otel]'",
     ("bluestreak_pydantic", "pydantic"): "pip install 'bluestreak[pydantic]'",
     ("bluestreak_pydantic", "pydantic_core"): "pip install 'bluestreak[pydantic]'",
 }

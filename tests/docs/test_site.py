@@ -21,6 +21,7 @@ PACKAGES = [
     "bluestreak_core.testing",
     "bluestreak_memory",
     "bluestreak_mongo",
+    "bluestreak_otel",
     "bluestreak_pydantic",
 ]
 

@@ -1,0 +1,219 @@
+"""What a trace shows of a workflow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.trace import SpanKind, StatusCode
+
+from bluestreak_core import Context, Retry, Start, Status
+from bluestreak_core.testing import Environment
+from bluestreak_memory import MemoryStore
+from tests.otel.arrange import (
+    Telemetry,
+    attributes_of,
+    greet,
+    id_of,
+    parent_of,
+    refuse,
+    traces_of,
+)
+
+Make = Callable[..., Environment]
+
+
+async def napping(ctx: Context, input: None) -> str:
+    await ctx.step("before", str, 1)
+    await ctx.sleep("nap", 3600)
+    return await ctx.step("after", str, 2)
+
+
+async def nothing(*_: object) -> None:
+    """Stands for what undoes a step, or writes to a database."""
+
+
+def test_a_run_follows_from_its_start_and_has_its_steps_below_it(
+    environment: Make, telemetry: Telemetry
+) -> None:
+    environment().run(greet, "Ada", workflow_id="w")
+    start, run, step = telemetry.spans
+    assert (start.name, run.name, step.name) == ("start greet", "run greet", "step greet")
+    assert (start.kind, run.kind, step.kind) == (
+        *(SpanKind.PRODUCER, SpanKind.CONSUMER),
+        SpanKind.INTERNAL,
+    )
+    assert (parent_of(start), parent_of(run), parent_of(step)) == (None, id_of(start), id_of(run))
+    assert attributes_of(step)["bluestreak.workflow.id"] == "w"
+    assert attributes_of(run)["bluestreak.outcome"] == "finished"
+
+
+def test_a_start_belongs_to_the_span_of_its_caller(environment: Make, telemetry: Telemetry) -> None:
+    env = environment()
+    env.register_handler("greet", greet)
+    with telemetry.tracers.get_tracer("app").start_as_current_span("request"):
+        env.start("w", "greet", "Ada")
+    env.wait("w")
+    assert parent_of(telemetry.span("start greet")) == id_of(telemetry.span("request"))
+    assert len(traces_of(*telemetry.spans)) == 1
+
+
+def test_what_is_only_replayed_has_no_span(environment: Make, telemetry: Telemetry) -> None:
+    environment().run(napping)
+    assert telemetry.names == [
+        *("start napping", "run napping", "step before"),
+        *("run napping", "step after"),
+    ]
+    assert len(traces_of(*telemetry.spans)) == 1
+    first, second = (span for span in telemetry.spans if span.name == "run napping")
+    assert attributes_of(first)["bluestreak.replay"] is False
+    assert attributes_of(second)["bluestreak.replay"] is True
+    assert attributes_of(first)["bluestreak.outcome"] == "suspended"
+    assert first.status.status_code is StatusCode.UNSET
+
+
+def test_each_attempt_has_a_span_with_its_error(environment: Make, telemetry: Telemetry) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("pay", refuse, retry=Retry(max_attempts=2, initial=1))
+
+    environment(max_failures=0).run(handle)
+    attempts = [span for span in telemetry.spans if span.name == "step pay"]
+    assert len(attempts) == 2
+    for span in attempts:
+        assert span.status.status_code is StatusCode.ERROR
+        assert attributes_of(span)["error.type"] == "ValueError"
+        [event] = span.events
+        assert (event.attributes or {})["exception.message"] == "broken for good"
+    last_run = [span for span in telemetry.spans if span.name == "run handle"][-1]
+    assert attributes_of(last_run)["error.type"] == "bluestreak_core.errors.StepFailed"
+
+
+def test_a_branch_and_a_transaction_are_below_their_run(
+    environment: Make, telemetry: Telemetry
+) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await asyncio.gather(ctx.step("one", nothing), ctx.step("two", nothing))
+        await ctx.transaction("write", nothing)
+
+    environment().run(handle)
+    run = telemetry.span("run handle")
+    below = [span for span in telemetry.spans if parent_of(span) == id_of(run)]
+    assert {span.name for span in below} == {"step one", "step two", "transaction write"}
+
+
+def test_a_child_is_started_by_its_parent(environment: Make, telemetry: Telemetry) -> None:
+    async def parent(ctx: Context, input: None) -> str:
+        return await ctx.child("child", greet, "Ada")
+
+    env = environment()
+    env.register_handler("greet", greet)
+    env.run(parent)
+    parents = {id_of(span) for span in telemetry.spans if span.name == "run parent"}
+    assert parent_of(telemetry.span("start greet")) in parents
+    assert parent_of(telemetry.span("run greet")) == id_of(telemetry.span("start greet"))
+    assert len(traces_of(*telemetry.spans)) == 1
+
+
+def test_a_compensation_belongs_to_the_trace_and_its_replay_has_no_span(
+    environment: Make, telemetry: Telemetry
+) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.compensate("undo", nothing)
+        await ctx.step("pay", refuse)
+
+    assert environment(max_failures=0).run(handle).status is Status.ABORTED
+    undo = telemetry.span("compensation undo")
+    assert parent_of(undo) == id_of(telemetry.span("start handle"))
+    assert telemetry.names.count("run handle") == 1
+
+
+def test_a_restart_stays_in_the_trace(environment: Make, telemetry: Telemetry) -> None:
+    async def handle(ctx: Context, left: int) -> None:
+        if left:
+            await ctx.restart(left - 1)
+
+    environment().run(handle, 2)
+    runs = [span for span in telemetry.spans if span.name == "run handle"]
+    outcomes = [attributes_of(run)["bluestreak.outcome"] for run in runs]
+    assert outcomes == ["suspended", "suspended", "finished"]
+    assert len(traces_of(*telemetry.spans)) == 1
+
+
+def test_many_starts_share_a_span(environment: Make, telemetry: Telemetry) -> None:
+    env = environment()
+    env.register_handler("greet", greet)
+    env.call(env.bluestreak.start_many([Start("a", "greet", "A"), Start("b", "greet", "B")]))
+    env.wait("a")
+    env.wait("b")
+    start = telemetry.span("start many")
+    runs = [span for span in telemetry.spans if span.name == "run greet"]
+    assert [parent_of(run) for run in runs] == [id_of(start)] * 2
+    assert attributes_of(start)["bluestreak.created"] == 2
+
+
+def test_a_repeated_start_says_that_it_created_nothing(
+    environment: Make, telemetry: Telemetry
+) -> None:
+    env = environment()
+    env.register_handler("greet", greet)
+    assert env.start("w", "greet", "Ada")
+    assert not env.start("w", "greet", "Ada")
+    starts = [attributes_of(span)["bluestreak.created"] for span in telemetry.spans]
+    assert starts == [1, 0]
+
+
+def test_calls_of_the_store_have_spans_on_demand(environment: Make, telemetry: Telemetry) -> None:
+    environment(store_calls=True).run(greet, "Ada")
+    save = telemetry.span("save_step")
+    assert save.kind is SpanKind.CLIENT
+    assert parent_of(save) == id_of(telemetry.span("run greet"))
+    assert parent_of(telemetry.span("create")) == id_of(telemetry.span("start greet"))
+    assert "claim" not in telemetry.names  # it is above all traces
+
+
+def test_steps_have_spans_if_their_start_is_sampled() -> None:
+    """The sampler of the worker would take none; that of the start decides."""
+    starting, working = Telemetry(), Telemetry(sampler=ParentBased(ALWAYS_OFF))
+    with Environment(
+        store=lambda clock: starting.store(MemoryStore(clock=clock)), hooks=[working.hook]
+    ) as env:
+        env.run(greet, "Ada")
+    assert working.names == ["run greet", "step greet"]
+
+
+def test_a_run_whose_start_is_not_sampled_has_no_spans() -> None:
+    starting, working = Telemetry(sampler=ALWAYS_OFF), Telemetry()
+    with Environment(
+        store=lambda clock: starting.store(MemoryStore(clock=clock), store_calls=True),
+        hooks=[working.hook],
+    ) as env:
+        assert env.run(greet, "Ada").status is Status.FINISHED
+    assert (starting.names, working.names) == ([], [])
+    assert working.points("bluestreak.step.duration")
+
+
+class Broken(SpanProcessor):
+    """Raises whenever a span begins or ends."""
+
+    def on_start(self, span: Span, parent_context: Any = None) -> None:
+        raise OSError("the exporter is broken")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        raise OSError("the exporter is broken")
+
+
+def test_broken_telemetry_changes_nothing_and_is_logged(
+    environment: Make, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+) -> None:
+    telemetry.tracers.add_span_processor(Broken())
+    with caplog.at_level(logging.ERROR, "bluestreak_otel"):
+        outcome = environment().run(napping)
+    assert (outcome.status, outcome.result) == (Status.FINISHED, "2")
+    assert list(outcome.calls) == ["before", "after"]
+    logged = "telemetry failed, and workflows go on without it: OSError('the exporter is broken')"
+    assert [record.getMessage() for record in caplog.records] == [logged] * 2  # hook and store
