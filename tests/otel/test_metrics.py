@@ -85,6 +85,16 @@ def test_lateness_is_from_the_due_time_to_the_first_claim(
     assert telemetry.total("bluestreak.workflow.lateness") == 30 - 10
 
 
+def test_only_the_first_claim_of_a_workflow_can_be_late(
+    environment: Make, telemetry: Telemetry
+) -> None:
+    async def nap(ctx: Context, input: None) -> None:
+        await ctx.sleep("nap", 60)
+
+    assert environment().run(nap).workflow.claims == 2
+    assert telemetry.points("bluestreak.workflow.lateness") == {facts(handler="nap"): 1}
+
+
 def test_a_run_that_loses_its_claim_is_counted(environment: Make, telemetry: Telemetry) -> None:
     async def hang(ctx: Context, input: None) -> None:
         await ctx.step("hang", asyncio.Event().wait)

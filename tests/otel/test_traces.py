@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+)
 from opentelemetry.trace import SpanKind, StatusCode
+from typing_extensions import override
 
 from bluestreak_core import Context, Retry, Start, Status
 from bluestreak_core.testing import Environment
@@ -61,6 +68,18 @@ def test_a_start_belongs_to_the_span_of_its_caller(environment: Make, telemetry:
     env.wait("w")
     assert parent_of(telemetry.span("start greet")) == id_of(telemetry.span("request"))
     assert len(traces_of(*telemetry.spans)) == 1
+
+
+def test_a_start_is_over_when_the_next_one_begins(environment: Make, telemetry: Telemetry) -> None:
+    env = environment()
+    env.register_handler("greet", greet)
+
+    async def start_two() -> None:
+        await env.bluestreak.start("a", "greet", "A")
+        await env.bluestreak.start("b", "greet", "B")
+
+    env.call(start_two())
+    assert [parent_of(span) for span in telemetry.spans] == [None, None]
 
 
 def test_what_is_only_replayed_has_no_span(environment: Make, telemetry: Telemetry) -> None:
@@ -195,6 +214,36 @@ def test_a_run_whose_start_is_not_sampled_has_no_spans() -> None:
         assert env.run(greet, "Ada").status is Status.FINISHED
     assert (starting.names, working.names) == ([], [])
     assert working.points("bluestreak.step.duration")
+
+
+class NoRuns(Sampler):
+    """Takes all spans but those of runs, whatever is above them."""
+
+    @override
+    def should_sample(
+        self,
+        parent_context: Any,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        *_: Any,
+        **__: Any,
+    ) -> SamplingResult:
+        is_run = kind is SpanKind.CONSUMER
+        return SamplingResult(Decision.DROP if is_run else Decision.RECORD_AND_SAMPLE)
+
+    @override
+    def get_description(self) -> str:
+        return "no runs"
+
+
+def test_a_step_is_never_shown_without_its_run() -> None:
+    telemetry = Telemetry(sampler=NoRuns())
+    with Environment(
+        store=lambda clock: telemetry.store(MemoryStore(clock=clock)), hooks=[telemetry.hook]
+    ) as env:
+        env.run(greet, "Ada")
+    assert telemetry.names == ["start greet"]
 
 
 class Broken(SpanProcessor):
