@@ -193,7 +193,10 @@ class Bluestreak(Client):
         try:
             await self._worker.work()
         except Exception as error:
-            logger.error("%s: poll ends: %r", self._worker.name, error)  # noqa: TRY400 - is raised
+            name = self._worker.name
+            logger.error(  # noqa: TRY400 - is raised
+                "%s: poll ends: %r", name, error, extra={"worker": name}
+            )
             raise
         finally:
             self._worker = None

@@ -48,6 +48,7 @@ class Leftovers:
             logger.info(
                 "workflow %r: records from before its restart are deleted later: %s",
                 *(owner.workflow_id, shown(error)),
+                extra={"workflow_id": owner.workflow_id},
             )
 
     async def _delete_some(self, collection: AsyncCollection[Document], owner: Owner) -> bool:

@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import ChildFailed, StepFailed, StepInterrupted
 from bluestreak_core.errors.group import is_abort
-from bluestreak_core.model import BEGUN, Attempt, ErrorRecord, FailedStep
+from bluestreak_core.model import BEGUN, Attempt, ErrorRecord, FailedStep, Workflow
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.log import fields
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Attempts:
         retry_at = None if pause is None else in_milliseconds(now + pause)
         attempt = self._attempt(self.number, error, retry_at=retry_at)
         self._latest = await self._journal.save_attempt(attempt)
-        _log(self._latest)
+        _log(self._journal.workflow, self._latest)
 
     def _attempt(self, number: int, error: ErrorRecord, *, retry_at: datetime | None) -> Attempt:
         workflow = self._journal.workflow
@@ -143,11 +144,12 @@ def recorded_failure(workflow_id: str, failed: FailedStep) -> StepFailed | Child
     return ChildFailed(workflow_id, failed.step_id, child.workflow_id, child.status.value, *facts)
 
 
-def _log(attempt: Attempt) -> None:
+def _log(workflow: Workflow, attempt: Attempt) -> None:
     is_last = attempt.retry_at is None
     consequence = "giving up" if is_last else f"trying again at {attempt.retry_at}"
     logger.warning(
         "workflow %r: attempt %d of step %r failed, %s: %s",
         *(attempt.workflow_id, attempt.number, attempt.step_id, consequence),
         in_one_line(attempt.error),
+        extra=fields(workflow, step_id=attempt.step_id, step_attempt=attempt.number),
     )

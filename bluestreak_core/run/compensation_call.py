@@ -29,6 +29,7 @@ from bluestreak_core.run.handler_call import HandlerCall, read_history
 from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.log import fields
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.run.outcome import Raised, Returned, outcome_of
 from bluestreak_core.run.publisher import Publisher
@@ -129,6 +130,7 @@ class CompensationCall:
                 call.stopped_at,
                 counted(len(ahead), "recorded step"),
                 min(ahead),
+                extra=fields(workflow),
             )
         return call.compensations.last_first()
 
@@ -155,6 +157,7 @@ class CompensationCall:
             "workflow %r: compensation %r is given up after %s: %s",
             *(journal.workflow.workflow_id, step_id),
             *(counted(failed.attempts, "attempt"), in_one_line(failed.error)),
+            extra=fields(journal.workflow, step_id=step_id, step_attempt=failed.attempts),
         )
 
     def _is_settled(self, step_id: str) -> bool:
@@ -180,7 +183,11 @@ class CompensationCall:
         try:
             await journal.save_step(step_id, output, compensation.fn)
         except (InvalidValue, UnstorableValue, ValueTooLarge) as refusal:
-            logger.warning("compensation %r is recorded without its output: %s", step_id, refusal)
+            logger.warning(
+                "compensation %r is recorded without its output: %s",
+                *(step_id, refusal),
+                extra=fields(journal.workflow, step_id=step_id),
+            )
             await journal.save_step(step_id, None, _nothing)
 
 

@@ -10,6 +10,7 @@ from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release, Restart
 from bluestreak_core.run.failure import error_record, in_one_line
 from bluestreak_core.run.family import Family
 from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.log import fields, log_abort, log_end
 from bluestreak_core.run.outcome import Orphaned, Outcome, Raised, Returned
 
 logger = logging.getLogger(__name__)
@@ -28,17 +29,24 @@ class CompensationEnding:
         match outcome:
             case Returned():
                 await self._end()
-                logger.info("workflow %r has compensated", workflow.workflow_id)
+                logger.info(
+                    "workflow %r has compensated", workflow.workflow_id, extra=fields(workflow)
+                )
             case Raised(error) | AbortNow(error):
                 await self._end()
-                logger.error(
-                    "workflow %r has ended with incomplete compensations: %s",
-                    *(workflow.workflow_id, in_one_line(error_record(error))),
+                recorded = error_record(error)
+                log_abort(
+                    *(logger, workflow, "workflow %r has ended with incomplete compensations: %s"),
+                    *(workflow.workflow_id, in_one_line(recorded)),
+                    error=error,
+                    recorded=recorded,
                 )
             case Park(wake_up_at):
                 await self._journal.postpone(wake_up_at)
+                log_end(logger, workflow, "goes on to compensate at %s", wake_up_at)
             case Release():
                 await self._journal.postpone(self._journal.clock.now())
+                log_end(logger, workflow, "was released while it compensates")
             case Abandon(error):
                 self._journal.lease.check()
                 if error is not None:

@@ -22,6 +22,7 @@ from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import ErrorCallback, Registration
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.log import fields, log_abort, log_end
 from bluestreak_core.run.outcome import Orphaned, Outcome, Raised, Returned
 from bluestreak_core.run.publisher import Publisher
 
@@ -64,9 +65,12 @@ class Ending:
             case Orphaned():
                 await self._family.cancel_orphan()
             case Park(wake_up_at, names, mail):
-                await self._journal.park(self._deadline.or_sooner(wake_up_at), names, mail)
+                wake_up_at = self._deadline.or_sooner(wake_up_at)
+                await self._journal.park(wake_up_at, names, mail)
+                log_end(logger, self._journal.workflow, "is parked until %s", wake_up_at)
             case Release():
                 await self._journal.release()
+                log_end(logger, self._journal.workflow, "was released")
             case Restart(input):
                 await self._restart(input)
             case AbortNow(error):
@@ -99,6 +103,7 @@ class Ending:
         except (UnstorableValue, ValueTooLarge) as refusal:
             await self._fail(refusal, final=True)
             return
+        log_end(logger, self._journal.workflow, "has finished")
         await self._family.settle(Status.FINISHED)
 
     async def _restart(self, input: Any) -> None:
@@ -106,6 +111,8 @@ class Ending:
             await self._journal.restart(input)
         except (UnstorableValue, ValueTooLarge) as refusal:
             await self._fail(refusal, final=True)
+        else:
+            log_end(logger, self._journal.workflow, "starts over with another input")
 
     def _stored(self, result: Any) -> Any:
         conversion = self._policy.conversion
@@ -114,7 +121,7 @@ class Ending:
         return conversion.stored_result(self._journal.workflow.workflow_id, self._handler, result)
 
     async def _fail(self, error: BaseException, *, final: bool) -> None:
-        workflow_id = self._journal.workflow.workflow_id
+        workflow = self._journal.workflow
         retry_at = None if final else self._retry_at()
         recorded = error_record(error)
         consequence = "aborted" if retry_at is None else f"trying again at {retry_at}"
@@ -125,9 +132,12 @@ class Ending:
             await self._journal.fail(Failure(error=recorded, retry_at=retry_at))
             if retry_at is None:
                 await self._family.settle(Status.ABORTED)
-        logger.warning(
-            "workflow %r failed, %s: %s", workflow_id, consequence, in_one_line(recorded)
-        )
+        message = "workflow %r failed, %s: %s"
+        facts = (workflow.workflow_id, consequence, in_one_line(recorded))
+        if retry_at is None:
+            log_abort(logger, workflow, message, *facts, error=error, recorded=recorded)
+        else:
+            logger.warning(message, *facts, extra=fields(workflow))
         if self._policy.error_callback is not None:
             await self._aside(self._call_back(self._policy.error_callback, error))
 
@@ -139,7 +149,8 @@ class Ending:
 
     async def _call_back(self, callback: ErrorCallback, error: BaseException) -> None:
         """Call the application's callback; what it raises is logged."""
-        workflow_id = self._journal.workflow.workflow_id
+        workflow = self._journal.workflow
+        workflow_id = workflow.workflow_id
 
         async def proceed() -> None:
             answer = callback(workflow_id, error)
@@ -154,4 +165,6 @@ class Ending:
         except BaseException as raised:
             if has_real_type(raised, asyncio.CancelledError) and cancellations():
                 raise
-            logger.exception("workflow %r: error_callback raised", workflow_id)
+            logger.exception(
+                "workflow %r: error_callback raised", workflow_id, extra=fields(workflow)
+            )

@@ -23,6 +23,7 @@ from bluestreak_core.model import (
     Status,
 )
 from bluestreak_core.run.lease import Lease
+from bluestreak_core.run.log import fields
 from bluestreak_core.run.settling import PARENT_ENDED, settle, settle_by_id
 from bluestreak_core.store import Store, SupportsChildren, require
 
@@ -133,7 +134,11 @@ class Family:
         if self.workflow.compensates:
             self._lease.lose("was stopped")
             self._lease.check()
-        logger.info("workflow %r was cancelled: %s", self.workflow.workflow_id, PARENT_ENDED)
+        logger.info(
+            "workflow %r was cancelled: %s",
+            *(self.workflow.workflow_id, PARENT_ENDED),
+            extra=fields(self.workflow),
+        )
         await settle_by_id(self._store, self.workflow.workflow_id)
 
     async def settle(self, status: Status) -> None:

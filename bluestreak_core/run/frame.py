@@ -30,6 +30,7 @@ from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.hook import CallKind, Calls
 from bluestreak_core.run.journal import Journal
+from bluestreak_core.run.log import fields
 from bluestreak_core.run.operations import Operation, Operations
 from bluestreak_core.run.publisher import Publisher
 from bluestreak_core.run.replay import Replay
@@ -160,6 +161,7 @@ class Frame:
                 "workflow %r uses its step number %d; each run reads all of them: ctx.restart "
                 "starts over without them",
                 *(self.workflow_id, MANY_STEPS),
+                extra=fields(self.journal.workflow, step_id=step_id),
             )
 
     def use_nap(self, nap_id: str) -> None:
@@ -267,6 +269,7 @@ class Frame:
                 "workflow %r: %s %s was called after its handler had ended, and is cancelled; "
                 "await each task that the handler starts",
                 *(self.workflow_id, kind, shown(used_id)),
+                extra=fields(self.journal.workflow),
             )
 
     async def _doze(self, wake_up_at: datetime) -> None:

@@ -13,6 +13,7 @@ from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import until_answered
 from bluestreak_core.errors import ClaimLost, StoreUnavailable
 from bluestreak_core.model import Claim
+from bluestreak_core.run.log import fields
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -101,7 +102,9 @@ class Lease:
 
     async def _pause(self, span: timedelta, unavailable: StoreUnavailable) -> None:
         logger.warning(
-            "workflow %r: store unavailable, trying again: %r", self.claim.workflow_id, unavailable
+            "workflow %r: store unavailable, trying again: %r",
+            *(self.claim.workflow_id, unavailable),
+            extra=fields(self.claim.workflow),
         )
         await self._clock.sleep(min(span, self.left))
         if (error := self.error) is not None:

@@ -23,6 +23,7 @@ from bluestreak_core.run.handler_call import HandlerCall
 from bluestreak_core.run.history import SharedHistories
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.lease import Lease
+from bluestreak_core.run.log import fields
 from bluestreak_core.run.loss import report_loss
 from bluestreak_core.run.outcome import Outcome, Raised, outcome_of
 from bluestreak_core.store import Store
@@ -92,7 +93,9 @@ class Run:
         except ClaimLost as lost:
             await self._aside(report_loss(self._store, self.lease.claim, lost))
         except CorruptDocument as error:
-            logger.error("%s; its run wrote nothing more", error)  # noqa: TRY400 - it says it all
+            logger.error(  # noqa: TRY400 - it says it all
+                "%s; its run wrote nothing more", error, extra=fields(workflow)
+            )
         finally:
             await self._call.publisher.close()
 

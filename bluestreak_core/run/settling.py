@@ -17,6 +17,7 @@ from bluestreak_core import machine
 from bluestreak_core.errors import StoreError, TransitionRefused, WorkflowNotFound
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import Standing
+from bluestreak_core.run.log import fields_of_standing
 from bluestreak_core.store import Store, SupportsChildren, supports
 
 T = TypeVar("T")
@@ -65,6 +66,7 @@ async def settle(store: Store, seen: Standing, *, has_children: bool = True) -> 
         logger.warning(
             "workflow %r has ended, and its parent and children are seen to later: %r",
             *(seen.workflow_id, error),
+            extra=fields_of_standing(seen),
         )
 
 
@@ -76,7 +78,9 @@ async def settle_by_id(store: Store, workflow_id: str) -> None:
         seen = await store.find_standing(workflow_id)
     except StoreError as error:
         logger.warning(
-            "the parent and children of workflow %r are seen to later: %r", workflow_id, error
+            "the parent and children of workflow %r are seen to later: %r",
+            *(workflow_id, error),
+            extra={"workflow_id": workflow_id},
         )
         return
     if seen is not None:
@@ -156,7 +160,11 @@ async def _cancel(store: Store, child_id: str) -> None:
     except (TransitionRefused, WorkflowNotFound):
         pass  # it has ended by itself
     else:
-        logger.info("workflow %r was cancelled: %s", child_id, PARENT_ENDED)
+        logger.info(
+            "workflow %r was cancelled: %s",
+            *(child_id, PARENT_ENDED),
+            extra={"workflow_id": child_id},
+        )
 
 
 async def gathered(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

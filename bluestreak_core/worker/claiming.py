@@ -11,6 +11,7 @@ from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.errors import ClaimLost, HandlerNotFound, StoreError
 from bluestreak_core.model import Claim, ClaimRequest
 from bluestreak_core.run import Handlers, Lease, Run, SharedHistories
+from bluestreak_core.run.log import fields
 from bluestreak_core.store import Store
 from bluestreak_core.worker.health import Contact
 from bluestreak_core.worker.runs import Runs
@@ -58,6 +59,8 @@ class Claiming:
             )
         )
         self._contact.succeeded()
+        if logger.isEnabledFor(logging.DEBUG):
+            _log(claims)
         known = [claim for claim in claims if self._knows(claim)]
         await self._begin([self._new_run(claim, deadline) for claim in known])
         for claim in claims:
@@ -87,7 +90,11 @@ class Claiming:
         await self._put_off(put_off, histories)
         for run in suspects:
             if run not in put_off:
-                logger.warning("workflow %r is suspected of crashing workers", run.workflow_id)
+                logger.warning(
+                    "workflow %r is suspected of crashing workers",
+                    run.workflow_id,
+                    extra=fields(run.lease.claim.workflow),
+                )
                 self._runs.begin(run, histories)
 
     async def _put_off(self, runs: Sequence[Run], histories: SharedHistories) -> None:
@@ -106,4 +113,17 @@ class Claiming:
         try:
             await self._store.release(claim, self._clock.now())
         except (StoreError, ClaimLost) as error:
-            logger.warning("workflow %r could not be released: %r", claim.workflow_id, error)
+            logger.warning(
+                "workflow %r could not be released: %r",
+                *(claim.workflow_id, error),
+                extra=fields(claim.workflow),
+            )
+
+
+def _log(claims: Sequence[Claim]) -> None:
+    for claim in claims:
+        logger.debug(
+            "workflow %r: claim %d begins",
+            *(claim.workflow_id, claim.number),
+            extra=fields(claim.workflow),
+        )

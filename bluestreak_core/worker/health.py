@@ -56,7 +56,11 @@ class Contact:
         """Note that the store has answered."""
         if self.failures:
             failures = counted(self.failures, "failure")
-            logger.info("%s: store available again after %s", self._worker, failures)
+            logger.info(
+                "%s: store available again after %s",
+                *(self._worker, failures),
+                extra={"worker": self._worker},
+            )
         self.failures = 0
         self.last_at = self._clock.now()
 
@@ -64,4 +68,8 @@ class Contact:
         """Note that the store has not answered, and that the caller tries again."""
         self.failures += 1
         self.last_error = str(error)
-        logger.warning("%s: store unavailable, trying again: %r", self._worker, error)
+        logger.warning(
+            "%s: store unavailable, trying again: %r",
+            *(self._worker, error),
+            extra={"worker": self._worker},
+        )

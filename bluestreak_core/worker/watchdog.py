@@ -144,7 +144,11 @@ class Watchdog:
             with closing(self._renewer):
                 self._watch()
         except Exception:  # an error of the store or of Bluestreak
-            logger.exception("%s: the watchdog of the event loop has stopped", self._worker)
+            logger.exception(
+                "%s: the watchdog of the event loop has stopped",
+                self._worker,
+                extra={"worker": self._worker},
+            )
         finally:
             with suppress(RuntimeError):  # the loop is closed, so nothing waits for it
                 self._loop.call_soon_threadsafe(self._has_ended.set_result, None)
@@ -169,7 +173,9 @@ class Watchdog:
         if beat.is_answered():  # then the culprit may be what the loop did next
             return
         logger.warning(
-            "%s: the event loop has been blocked for %.1f s by %s", self._worker, beat.age, culprit
+            "%s: the event loop has been blocked for %.1f s by %s",
+            *(self._worker, beat.age, culprit),
+            extra={"worker": self._worker},
         )
         renewals = self._keep_leases(beat)
         if beat.is_answered():
@@ -180,6 +186,7 @@ class Watchdog:
                 beat.age,
                 culprit,
                 counted(renewals, "time"),
+                extra={"worker": self._worker},
             )
 
     def _keep_leases(self, beat: _Beat) -> int:
@@ -195,6 +202,7 @@ class Watchdog:
                     "%s: leases could not be renewed from a thread, trying again: %r",
                     self._worker,
                     error,
+                    extra={"worker": self._worker},
                 )
                 pause = next(outage)
             except StoreError as error:
@@ -202,6 +210,7 @@ class Watchdog:
                     "%s: leases are not renewed while the event loop is blocked: %r",
                     self._worker,
                     error,
+                    extra={"worker": self._worker},
                 )
                 break
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from datetime import timedelta
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 from bluestreak_core.concurrency import finish_despite_cancel, first_of, until_answered
 from bluestreak_core.errors import StoreUnavailable
+from bluestreak_core.errors.text import counted
 from bluestreak_core.run import Handlers
 from bluestreak_core.store import Store
 from bluestreak_core.worker.chores import with_chores
@@ -21,7 +23,12 @@ from bluestreak_core.worker.relatives import Relatives
 from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.stop import ShouldStop, Stop
 
+logger = logging.getLogger(__name__)
+
 _CANCEL_AGAIN = timedelta(seconds=1)
+_NAMED = 20
+"""How many handlers are named in the log."""
+
 _CROWDED_AFTER = timedelta(milliseconds=100)
 """How long no slot has to become free before workflows leave memory that wait for children."""
 
@@ -50,6 +57,8 @@ class Worker:
         self.ended = asyncio.Event()
         self.stop = Stop(store.clock, should_stop)
         self._store = store
+        self._handlers = handlers
+        self._skip_unknown = skip_unknown
         self._poll_interval = poll_interval
         self._max_concurrency = max_concurrency
         self._drain_timeout = drain_timeout
@@ -84,6 +93,7 @@ class Worker:
         `HandlerNotFound`, `StoreRefused`, and what a programming error raises.
         """
         leases, stop = self._leases, self.stop
+        self._log_start()
         relatives = Relatives(self._store, self._poll_interval)
         chores = [
             *(leases.renew(), leases.expire(), leases.watch_control(), stop.watch()),
@@ -96,6 +106,7 @@ class Worker:
                 await self._poll_and_leave()
         finally:
             self.ended.set()
+            logger.info("%s: stopped", self.name, extra={"worker": self.name})
         if stop.error is not None:
             raise stop.error
 
@@ -142,13 +153,39 @@ class Worker:
 
     async def _leave(self) -> None:
         """Drain: let runs end for `drain_timeout`, then cancel them and release their claims."""
+        logger.info(
+            "%s: draining %s for up to %s",
+            *(self.name, counted(len(self._runs), "run"), self._drain_timeout),
+            extra={"worker": self.name, "runs": len(self._runs)},
+        )
         for run in self._runs.all():
             run.drain()
         drained = self._store.clock.sleep(self._drain_timeout)
         await first_of(self._runs.until_none(), drained, self.stop.drain_skipped.wait())
+        if self._runs:
+            logger.info(
+                "%s: drain is over, releasing %s",
+                *(self.name, counted(len(self._runs), "run")),
+                extra={"worker": self.name, "runs": len(self._runs)},
+            )
         while self._runs:
             for run in self._runs.all():
                 run.release()
             # A handler may swallow its cancellation. If so, it is cancelled again.
             again = self._store.clock.sleep(max(self._drain_timeout, _CANCEL_AGAIN))
             await first_of(self._runs.until_none(), again)
+
+    def _log_start(self) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        handler_ids = sorted(self._handlers.ids)
+        named = ", ".join(map(repr, handler_ids[:_NAMED])) or "none"
+        more = len(handler_ids) - _NAMED
+        logger.info(
+            "%s: started on %r with the handlers %s; timeout_interval %s, poll_interval %s, "
+            "max_concurrency %d, drain_timeout %s, unknown_handler %r",
+            *(self.name, self._store, f"{named} and {more} more" if more > 0 else named),
+            *(self._handlers.lease, self._poll_interval, self._max_concurrency),
+            *(self._drain_timeout, "skip" if self._skip_unknown else "raise"),
+            extra={"worker": self.name},
+        )

@@ -482,7 +482,7 @@ async def test_an_error_fails_its_workflow_and_nothing_else_though_it(
         assert await bluestreak.wait("healthy") == "fine"
     assert sorted(heard) == sorted(places)
     assert caplog.text.count("failed, aborted") == len(places)
-    assert len(caplog.text) < 10_000 * len(places)
+    assert len(caplog.text) < 30_000 * len(places)  # a line, and a traceback of at most 16 kB
 
 
 @pytest.mark.asyncio
