@@ -147,6 +147,10 @@ class Frame:
         """The ids of the steps that the handler has asked for, in all scopes."""
         return self._step_ids
 
+    def is_used(self, used_id: str) -> bool:
+        """Whether the handler has asked for the step or the nap of this id."""
+        return used_id in self._step_ids or used_id in self._nap_ids
+
     def use_step(self, step_id: str, kind: str = "step") -> None:
         """Take the id of a step; `kind` names the verb in errors.
 

@@ -54,6 +54,8 @@ class Journal:
         """None if values need no conversion."""
         self.compensates = lease.claim.workflow.compensates
         """Whether the workflow has promised to compensate, by now."""
+        self.unreached: list[str] | None = None
+        """The records that the handler may not have asked for yet, once `ctx.log` was used."""
         self._store = store
         self._claim = lease.claim
         self._received = set[str]()

@@ -82,6 +82,8 @@ class Operations:
         self.park_after = park_after
         self.eager = False
         """Whether naps of any length are parked at once, because the worker is stopping."""
+        self.has_new = False
+        """Whether the handler has asked for something that was not recorded."""
         self._clock = clock
         self._is_crowded = is_crowded
         self._pending: dict[Operation, None] = {}
@@ -125,6 +127,7 @@ class Operations:
     def begun(self, operation: Operation) -> None:
         """Count an operation as pending."""
         self._pending[operation] = None
+        self.has_new = True
         self._quiet_since = self._clock.monotonic()
 
     def ended(self, operation: Operation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime
 from hashlib import sha256
@@ -15,6 +16,7 @@ from bluestreak_core.run.context.callbacks import CallbackVerbs
 from bluestreak_core.run.context.children import ChildVerbs
 from bluestreak_core.run.context.compensations import CompensationVerbs
 from bluestreak_core.run.context.lasting import LastingVerbs
+from bluestreak_core.run.context.log import ContextLog
 from bluestreak_core.run.context.messages import MessageVerbs
 from bluestreak_core.run.context.structure import StructureVerbs
 from bluestreak_core.run.info import WorkflowInfo
@@ -49,6 +51,20 @@ class Context(
         """Facts about the workflow and this run, for logs and metrics."""
         frame = self._frame
         return WorkflowInfo.of(frame.journal.workflow, frame.policy.deadline)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that is silent while the handler is replayed.
+
+        It is the logger of the module in which the handler is defined. Each record has the facts
+        of the workflow as attributes, see the settings; with a scope also `scope`, and in the
+        function of a step `step_id`. Your own `extra` is added.
+
+        A run replays until it begins something that is not recorded, in any of its branches, or has
+        asked for all that is recorded. So a line may be logged again after a crash or a failure,
+        but only if it comes after the last record. In the function of a step, each line is logged.
+        """
+        return ContextLog(self._frame)
 
     def idempotency_key(self, step_id: str) -> str:
         """An idempotency key for the effects of a step on other systems.

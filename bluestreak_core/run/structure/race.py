@@ -40,7 +40,9 @@ async def race(frame: Frame, step_id: str, branches: Mapping[str, Branch]) -> Wi
     if frame.replay is not None:
         return await _explored(frame, frame.replay, whole, branches)
     if frame.is_recorded(whole):
-        return await _replayed(what, branches, frame.journal.history.steps[whole])
+        ended = await _replayed(what, branches, frame.journal.history.steps[whole])
+        frame.operations.has_new = True  # or `ctx.log` would wait for the records of the losers
+        return ended
     ended, looks = await _first(frame, what, branches)
     name = await _that_took_a_message(frame, looks) or ended.name
     with frame.operations.operation("race", whole):
