@@ -91,9 +91,12 @@ from bluestreak_core.model import (
     Parent,
     Published,
     Receipt,
+    RunInFlight,
     Standing,
     Status,
     Step,
+    WorkerRecord,
+    WorkerState,
     Workflow,
 )
 from bluestreak_core.retry import Backoff, Retry
@@ -133,6 +136,7 @@ from bluestreak_core.store import (
     SupportsMessages,
     SupportsPruning,
     SupportsPublishing,
+    SupportsRegistry,
     SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -140,7 +144,7 @@ from bluestreak_core.store import (
     ValueRules,
     WorkflowSummary,
 )
-from bluestreak_core.worker import ShouldStop, WorkerHealth, WorkerState
+from bluestreak_core.worker import ShouldStop, WorkerHealth
 
 __all__ = [
     "MAX_VALUE_BYTES",
@@ -222,6 +226,7 @@ __all__ = [
     "Resolution",
     "Retry",
     "RunHook",
+    "RunInFlight",
     "RunInfo",
     "Send",
     "ShouldStop",
@@ -244,6 +249,7 @@ __all__ = [
     "SupportsMessages",
     "SupportsPruning",
     "SupportsPublishing",
+    "SupportsRegistry",
     "SupportsRestart",
     "SupportsSearch",
     "SupportsThreadRenewal",
@@ -263,6 +269,7 @@ __all__ = [
     "WaitTimeout",
     "Winner",
     "WorkerHealth",
+    "WorkerRecord",
     "WorkerState",
     "Workflow",
     "WorkflowAborted",

@@ -27,11 +27,12 @@ from bluestreak_core.errors import (
     AlreadyPolling,
     InvalidArgument,
 )
+from bluestreak_core.model import WorkerState
 from bluestreak_core.retry import Backoff
 from bluestreak_core.run import ErrorCallback, Handler, HandlerPolicy, Handlers, Policy, RunHook
 from bluestreak_core.run.handler import to_backoff, to_time_limit
 from bluestreak_core.store import Store
-from bluestreak_core.worker import ShouldStop, Worker, WorkerHealth, WorkerState
+from bluestreak_core.worker import ShouldStop, Worker, WorkerHealth
 from bluestreak_core.worker.expiry import to_expiry
 
 H = TypeVar("H", bound=Handler)

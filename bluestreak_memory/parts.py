@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bluestreak_core.argument import check_implements
 from bluestreak_core.clock import Clock, SystemClock
+from bluestreak_core.model import WorkerRecord
 from bluestreak_core.store import Hints, PlainRules, ValueRules
 from bluestreak_memory.copies import Copies
 from bluestreak_memory.transaction import Transactions
@@ -21,4 +22,5 @@ class Parts:
         self._copies = Copies(rules)
         self._hints = Hints(self._clock)
         self._workflows = Workflows(self._hints)
+        self._workers: dict[str, WorkerRecord] = {}
         self._transactions = Transactions(self._workflows, self._copies.to_stored)

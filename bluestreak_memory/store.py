@@ -60,6 +60,7 @@ from bluestreak_memory.children import Children
 from bluestreak_memory.compensations import Compensations
 from bluestreak_memory.messages import Messages
 from bluestreak_memory.publishing import Publishing
+from bluestreak_memory.registry import Registry
 from bluestreak_memory.restarting import Restarting
 from bluestreak_memory.session import MemorySession
 
@@ -70,6 +71,7 @@ class MemoryStore(
     Restarting,
     Compensations,
     Children,
+    Registry,
     Store,
     SupportsForks,
     SupportsTransactions,

@@ -1,4 +1,4 @@
-"""The four collections, with the concerns that the guarantees rest on."""
+"""The collections, with the concerns that the guarantees rest on."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bluestreak_mongo.bson_rules import CODEC, TOLERANT
 from bluestreak_mongo.driver import store_errors
 from bluestreak_mongo.driver_error import shown
 from bluestreak_mongo.inspection import build_info, check_collections, check_server
-from bluestreak_mongo.schema import MESSAGES, NAPS, STEPS, WORKFLOWS, Document
-from bluestreak_mongo.schema.index import INDEXES
+from bluestreak_mongo.schema import MESSAGES, NAPS, STEPS, WORKERS, WORKFLOWS, Document
+from bluestreak_mongo.schema.index import INDEXES, WORKER_INDEXES
 
 WRITE_CONCERN = WriteConcern("majority", j=True)
 """An acknowledged write is on disk at a majority of the members, so no failover takes it back."""
@@ -53,6 +53,7 @@ class Database:
         self.steps = self._collection(STEPS)
         self.naps = self._collection(NAPS)
         self.messages = self._collection(MESSAGES)
+        self.workers = self._collection(WORKERS)
         self.tolerant_workflows = self._collection(WORKFLOWS, codec_options=TOLERANT)
         self.snapshot_workflows = self._collection(WORKFLOWS, read_concern=SNAPSHOT)
         self.is_routed = False
@@ -96,6 +97,10 @@ class Database:
         """
         for collection in (self.workflows, self.steps, self.naps, self.messages):
             await _create_indexes(collection, INDEXES[collection.name])
+
+    async def create_worker_indexes(self) -> None:
+        """Create the indexes of the workers, which only workers need. Raises `StoreRefused`."""
+        await _create_indexes(self.workers, WORKER_INDEXES)
 
     def _collection(self, name: str, **options: Any) -> AsyncCollection[Document]:
         return self._database.get_collection(name, **(CONCERNS | options))

@@ -28,6 +28,7 @@ from bluestreak_mongo.pruning import Pruning
 from bluestreak_mongo.publishing import Publishing
 from bluestreak_mongo.receiving import Receiving
 from bluestreak_mongo.recording import Recording
+from bluestreak_mongo.registry import Registry
 from bluestreak_mongo.relatives import Relatives
 from bluestreak_mongo.renewal import Renewal
 from bluestreak_mongo.restarting import Restarting
@@ -67,6 +68,7 @@ class Parts:
     beating: Beating
     relatives: Relatives
     publishing: Publishing
+    registry: Registry
     restarting: Restarting
     listing: Listing
     pruning: Pruning
@@ -126,6 +128,7 @@ class Parts:
             beating=Beating(database),
             relatives=Relatives(database, groups, addresses, unreadable, hints),
             publishing=Publishing(database),
+            registry=Registry(database, unreadable),
             restarting=Restarting(database, groups, rules, hints, leftovers),
             listing=Listing(database, unreadable),
             pruning=Pruning(database),

@@ -21,6 +21,7 @@ from bluestreak_core.model import (
     Standing,
     Status,
     Step,
+    WorkerRecord,
     Workflow,
 )
 from bluestreak_core.store import (
@@ -35,6 +36,7 @@ from bluestreak_core.store import (
     SupportsMessages,
     SupportsPruning,
     SupportsPublishing,
+    SupportsRegistry,
     SupportsRestart,
     SupportsSearch,
     SupportsTransactions,
@@ -55,6 +57,7 @@ class Powers(
     SupportsPublishing,
     SupportsRestart,
     SupportsCompensation,
+    SupportsRegistry,
 ):
     """The calls beyond the Store protocol; a part of `MongoStore`."""
 
@@ -231,3 +234,15 @@ class Powers(
     @override
     async def end_compensated(self, claim: Claim, now: datetime) -> None:
         await self._call(lambda parts: parts.compensating.end_compensated, claim, now)
+
+    @override
+    async def register_worker(self, record: WorkerRecord) -> None:
+        await self._call(lambda parts: parts.registry.register, record)
+
+    @override
+    async def unregister_worker(self, name: str) -> None:
+        await self._call(lambda parts: parts.registry.unregister, name)
+
+    @override
+    async def find_workers(self, now: datetime) -> Sequence[WorkerRecord]:
+        return await self._call(lambda parts: parts.registry.find, now)

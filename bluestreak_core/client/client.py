@@ -13,6 +13,8 @@ from bluestreak_core.client.control import Control
 from bluestreak_core.client.control_calls import ControlCalls
 from bluestreak_core.client.message_calls import MessageCalls
 from bluestreak_core.client.open_store import OpenStore
+from bluestreak_core.client.operating import Operating
+from bluestreak_core.client.operating_calls import OperatingCalls
 from bluestreak_core.client.patience import to_patience
 from bluestreak_core.client.search import Search
 from bluestreak_core.client.starting import Start, Starting
@@ -33,7 +35,7 @@ Result = TypeVar("Result")
 _NONE: Mapping[str, Handler] = MappingProxyType({})
 
 
-class Client(ControlCalls, MessageCalls, WatchCalls):
+class Client(ControlCalls, MessageCalls, WatchCalls, OperatingCalls):
     """Starts workflows, waits for them, finds and controls them, and runs none.
 
     For a process without a worker, such as a web server. Use it as
@@ -49,7 +51,7 @@ class Client(ControlCalls, MessageCalls, WatchCalls):
     Raises `InvalidArgument`, and for the handlers `InvalidId` and `InvalidHandler`.
 
     This class is a facade: the other modules of `bluestreak_core.client` do the work. More calls
-    are in `ControlCalls`, `MessageCalls` and `WatchCalls`.
+    are in `ControlCalls`, `MessageCalls`, `WatchCalls` and `OperatingCalls`.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Client(ControlCalls, MessageCalls, WatchCalls):
         self._control = Control(self._store)
         self._search = Search(self._store)
         self._watching = Watching(self._store)
+        self._operating = Operating(self._store)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} on {self._store!r}>"

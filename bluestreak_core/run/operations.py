@@ -29,6 +29,8 @@ class Operation:
     """The count of messages at which a wait found nothing; None while it looks."""
     branches: tuple[object, ...] = ()
     """The branches of races that it belongs to, if it is a wait."""
+    begun_at = 0.0
+    """When it began, by the monotonic clock."""
     _helper: asyncio.Task[object] | None = None
 
     def __init__(
@@ -128,7 +130,7 @@ class Operations:
         """Count an operation as pending."""
         self._pending[operation] = None
         self.has_new = True
-        self._quiet_since = self._clock.monotonic()
+        self._quiet_since = operation.begun_at = self._clock.monotonic()
 
     def ended(self, operation: Operation) -> None:
         """Count an operation as done."""
@@ -160,6 +162,11 @@ class Operations:
             return False
         is_certain = self._main in tasks and all(branch in tasks for branch in self._branches)
         return is_certain or self.quiet_for() >= self.park_after
+
+    def in_flight(self) -> Operation | None:
+        """The oldest pending operation that is neither a nap nor a wait; None if there is none."""
+        working = (found for found in self._pending if found.wake_up_at is None)
+        return next(working, None)
 
     def waits_for(self, name: str) -> bool:
         """Whether an operation waits for messages of this name."""

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from bluestreak_core import machine
+from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.concurrency import wait_ended
 from bluestreak_core.errors import ClaimLost, CorruptDocument, WorkflowCrashed
-from bluestreak_core.model import Status
+from bluestreak_core.model import RunInFlight, Status
 from bluestreak_core.run.compensation_call import CompensationCall
 from bluestreak_core.run.compensation_ending import CompensationEnding
 from bluestreak_core.run.deadline import Deadline
@@ -74,6 +75,23 @@ class Run:
         max_crashes = self._registration.policy.max_crashes
         suspected = machine.is_suspect(self.lease.claim.workflow, max_crashes)
         return suspected and not self._journal.has_progressed
+
+    @property
+    def in_flight(self) -> RunInFlight:
+        """The run at this moment, for the record of its worker."""
+        workflow, clock = self.lease.claim.workflow, self._journal.clock
+        step = self._call.operations.in_flight()
+        if step is None:
+            step_id, since = None, workflow.claim_log[-1].claimed_at
+        else:
+            age = timedelta(seconds=clock.monotonic() - step.begun_at)
+            step_id, since = step.id, in_milliseconds(clock.now() - age)
+        return RunInFlight(
+            workflow_id=workflow.workflow_id,
+            handler_id=workflow.handler_id,
+            step_id=step_id,
+            since=since,
+        )
 
     async def execute(self, histories: SharedHistories) -> None:
         """Run the handler over its history, and end the claim with one store call.

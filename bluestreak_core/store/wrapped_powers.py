@@ -20,6 +20,7 @@ from bluestreak_core.model import (
     Standing,
     Status,
     Step,
+    WorkerRecord,
     Workflow,
 )
 from bluestreak_core.store.powers import (
@@ -30,6 +31,7 @@ from bluestreak_core.store.powers import (
     SupportsMessages,
     SupportsPruning,
     SupportsPublishing,
+    SupportsRegistry,
     SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -61,6 +63,7 @@ class WrappedPowers(
     SupportsPublishing,
     SupportsRestart,
     SupportsCompensation,
+    SupportsRegistry,
 ):
     """Passes the calls of powers to another store through `around`; a part of `StoreWrapper`."""
 
@@ -283,3 +286,18 @@ class WrappedPowers(
     async def end_compensated(self, claim: Claim, now: datetime) -> None:
         store = require(self._store, SupportsCompensation, "end_compensated()")
         await self.around("end_compensated", lambda: store.end_compensated(claim, now))
+
+    @override
+    async def register_worker(self, record: WorkerRecord) -> None:
+        store = require(self._store, SupportsRegistry, "register_worker()")
+        await self.around("register_worker", lambda: store.register_worker(record))
+
+    @override
+    async def unregister_worker(self, name: str) -> None:
+        store = require(self._store, SupportsRegistry, "unregister_worker()")
+        await self.around("unregister_worker", lambda: store.unregister_worker(name))
+
+    @override
+    async def find_workers(self, now: datetime) -> Sequence[WorkerRecord]:
+        store = require(self._store, SupportsRegistry, "find_workers()")
+        return await self.around("find_workers", lambda: store.find_workers(now))

@@ -31,6 +31,7 @@ UNCOUNTED = frozenset(
         *("init", "close"),
         *("wait_for_work", "wait_for_end", "wait_for_control", "wait_for_message"),
         "find_unsettled",
+        *("register_worker", "unregister_worker"),
     }
 )
 """The calls that no run depends on; tools that count calls leave them out."""

@@ -5,21 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from bluestreak_core.clock import Clock
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.errors.text import counted
+from bluestreak_core.model import WorkerState
 
 logger = logging.getLogger(__name__)
-
-
-class WorkerState(StrEnum):
-    """What a worker is doing."""
-
-    POLLING = "polling"
-    DRAINING = "draining"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,13 +12,15 @@ from uuid import uuid4
 from bluestreak_core.concurrency import finish_despite_cancel, first_of, until_answered
 from bluestreak_core.errors import StoreUnavailable
 from bluestreak_core.errors.text import counted
+from bluestreak_core.model import WorkerState
 from bluestreak_core.run import Handlers
 from bluestreak_core.store import Store
 from bluestreak_core.worker.chores import with_chores
 from bluestreak_core.worker.claiming import Claiming
 from bluestreak_core.worker.expiry import Expiry
-from bluestreak_core.worker.health import Contact, WorkerHealth, WorkerState
+from bluestreak_core.worker.health import Contact, WorkerHealth
 from bluestreak_core.worker.leases import Leases
+from bluestreak_core.worker.registering import Registering
 from bluestreak_core.worker.relatives import Relatives
 from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.stop import ShouldStop, Stop
@@ -95,9 +97,17 @@ class Worker:
         leases, stop = self._leases, self.stop
         self._log_start()
         relatives = Relatives(self._store, self._poll_interval)
+        registering = Registering(
+            self._store,
+            self._handlers,
+            self._runs,
+            stop,
+            health=lambda: self.health,
+            poll_interval=self._poll_interval,
+        )
         chores = [
             *(leases.renew(), leases.expire(), leases.watch_control(), stop.watch()),
-            relatives.run(),
+            *(relatives.run(), registering.run()),
         ]
         if self._expiry is not None:
             chores.append(self._expiry.run())

@@ -12,6 +12,7 @@ WORKFLOWS = "workflows"
 STEPS = "steps"
 NAPS = "naps"
 MESSAGES = "messages"
+WORKERS = "workers"
 
 WORKFLOW_ID = "workflowId"
 

@@ -11,6 +11,7 @@ from bluestreak_mongo.schema.message import MESSAGE_ID, NAME, PLACE, UNREAD
 from bluestreak_mongo.schema.nap import NAP_ID
 from bluestreak_mongo.schema.record import WORKFLOW_CREATED_AT
 from bluestreak_mongo.schema.step import STEP_ID
+from bluestreak_mongo.schema.worker import BLUESTREAK_VERSION, UNTIL
 
 PARENT_ID = f"{wf.PARENT}.{wf.WORKFLOW_ID}"
 
@@ -82,3 +83,13 @@ INDEXES = {
     ],
 }
 """The indexes that `init` creates, by collection."""
+
+WORKER_INDEXES = [
+    IndexModel(
+        [(UNTIL, ASCENDING)],
+        expireAfterSeconds=0,
+        # An application that has a collection of this name must not lose a document.
+        partialFilterExpression={BLUESTREAK_VERSION: {"$exists": True}},
+    )
+]
+"""The indexes of the workers, which the first of them creates that registers."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from typing_extensions import override
@@ -33,7 +33,15 @@ from bluestreak_core import (
     machine,
 )
 from bluestreak_core.machine import Change, Transition, change
-from bluestreak_core.model import ClaimRequest, NewMessage, NoMessage, Published, Status, Step
+from bluestreak_core.model import (
+    ClaimRequest,
+    NewMessage,
+    NoMessage,
+    Published,
+    Status,
+    Step,
+    WorkerRecord,
+)
 from bluestreak_core.store import MAX_VALUE_BYTES
 from bluestreak_core.testing import (
     ManualClock,
@@ -699,6 +707,47 @@ class TakesTheBeatsAlong(MemoryStore):
         return forked
 
 
+# Workers ------------------------------------------------------------------------------------------
+
+
+class ListsDeadWorkers(MemoryStore):
+    @override
+    async def find_workers(self, now: datetime) -> Sequence[WorkerRecord]:
+        return await super().find_workers(datetime.min.replace(tzinfo=UTC))
+
+
+class ListsWorkersAsTheyCame(MemoryStore):
+    @override
+    async def find_workers(self, now: datetime) -> Sequence[WorkerRecord]:
+        return [record for record in self._workers.values() if record.until > now]
+
+
+class KeepsTheFirstRecordOfAWorker(MemoryStore):
+    @override
+    async def register_worker(self, record: WorkerRecord) -> None:
+        if record.name not in self._workers:
+            await super().register_worker(record)
+
+
+class ForgetsAllWorkers(MemoryStore):
+    @override
+    async def unregister_worker(self, name: str) -> None:
+        self._workers.clear()
+
+
+class RefusesUnknownWorkers(MemoryStore):
+    @override
+    async def unregister_worker(self, name: str) -> None:
+        del self._workers[name]
+
+
+class ForgetsStepsInFlight(MemoryStore):
+    @override
+    async def register_worker(self, record: WorkerRecord) -> None:
+        runs = tuple(replace(run, step_id=None) for run in record.in_flight)
+        await super().register_worker(replace(record, in_flight=runs))
+
+
 # Published values ---------------------------------------------------------------------------------
 
 
@@ -1089,6 +1138,14 @@ WRONG = [
     _wrong(AddsWhatIsPublished, StoreContract.test_what_is_published_replaces_all_that_was),
     _wrong(TakesPublishingForProgress, StoreContract.test_publishing_is_no_progress),
     _wrong(ForksWhatIsPublished, StoreContract.test_a_fork_has_published_nothing),
+    _wrong(ListsDeadWorkers, StoreContract.test_a_worker_is_found_before_its_until_only),
+    _wrong(ListsWorkersAsTheyCame, StoreContract.test_workers_are_found_by_name),
+    _wrong(
+        KeepsTheFirstRecordOfAWorker, StoreContract.test_a_later_record_replaces_the_earlier_one
+    ),
+    _wrong(ForgetsAllWorkers, StoreContract.test_an_unregistered_worker_is_not_found),
+    _wrong(RefusesUnknownWorkers, StoreContract.test_an_unknown_worker_may_be_unregistered),
+    _wrong(ForgetsStepsInFlight, StoreContract.test_a_registered_worker_is_found_as_it_is),
     _wrong(
         KeepsTheRecordsOfTheLastGeneration,
         StoreContract.test_a_restarted_workflow_has_no_records,

@@ -33,6 +33,8 @@ from bluestreak_core import (
     Published,
     Query,
     Status,
+    WorkerRecord,
+    WorkerState,
 )
 from bluestreak_core.machine import Transition
 from bluestreak_core.model import ClaimRequest
@@ -51,6 +53,19 @@ ATTEMPT = Attempt(
     workflow_id="w", step_id="s", round=0, number=1, error=ERROR, retry_at=NOW, saved_at=NOW
 )
 FAILED_STEP = FailedStep(step_id="s", error=ERROR, attempts=1, failed_at=NOW)
+WORKER = WorkerRecord(
+    name="worker",
+    host="host",
+    pid=4711,
+    bluestreak_version="1.0",
+    python_version="3.13.1",
+    started_at=NOW,
+    seen_at=NOW,
+    until=NOW + LEASE,
+    state=WorkerState.POLLING,
+    max_concurrency=1,
+    runs=0,
+)
 PUBLISHED = Published(name="progress", number=1, value=40, at=NOW)
 AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
@@ -133,6 +148,9 @@ CALLS: dict[str, Callable[[MongoStore, Claim], Awaitable[object]]] = {
     "hand_over": lambda store, claim: store.hand_over(claim, NOW),
     "postpone": lambda store, claim: store.postpone(claim, NOW),
     "end_compensated": lambda store, claim: store.end_compensated(claim, NOW),
+    "register_worker": lambda store, _: store.register_worker(WORKER),
+    "unregister_worker": lambda store, _: store.unregister_worker("worker"),
+    "find_workers": lambda store, _: store.find_workers(NOW),
 }
 """Every call of a MongoStore that is sent to the server, by name."""
 

@@ -37,6 +37,7 @@ from tests.mongo.arrange import (
     CALLS,
     LEASE,
     NOW,
+    WORKER,
     Document,
     claimed,
     message,
@@ -396,11 +397,13 @@ async def refused_calls(
     owner = MongoStore(guarded.url("root"), database=DATABASE, clock=clock)
     await owner.init()
     for name in calls:
-        for collection in ("workflows", "steps", "naps", "messages"):
+        for collection in ("workflows", "steps", "naps", "messages", "workers"):
             guarded.root[DATABASE][collection].delete_many({})
         claim = await claimed(owner)
         if name == "claim":
             await owner.create(new("due"))
+        if name == "find_workers":
+            await owner.register_worker(WORKER)
         if name in ("receive", "prune"):
             await owner.send(message())
         if name == "prune":
@@ -449,6 +452,10 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("messages", "insert"): {"send"},
     ("messages", "update"): {"receive", "restart"},
     ("messages", "createIndex"): {"init"},
+    ("workers", "find"): {"find_workers"},
+    ("workers", "insert"): {"register_worker"},
+    ("workers", "update"): {"register_worker", "unregister_worker"},
+    ("workers", "createIndex"): {"register_worker"},
 }
 """What is refused to a worker without one action of its role, besides what is in any case."""
 
@@ -515,7 +522,8 @@ async def test_the_documented_role_of_a_client_lets_it_start_and_wait_and_do_not
     async with restricted(guarded, documented("bluestreakClient"), clock) as store:
         writes = {"save_step", "save_nap", "save_attempt", "control", "fork", "prune", *CLAIMED}
         writes |= {"adopt", "nudge", "settle"}
-        reads = {"history", "find_step", "find_nap", "records"}
+        writes |= {"register_worker", "unregister_worker"}
+        reads = {"history", "find_step", "find_nap", "records", "find_workers"}
         assert await refused_calls(guarded, store, clock) == writes | reads | MAIL
         worker = Bluestreak(MongoStore(guarded.url("ada"), database=DATABASE, clock=clock))
         client = Bluestreak(store)
@@ -578,7 +586,8 @@ async def test_a_worker_that_is_given_what_the_documentation_says_deletes_at_a_r
 
 @pytest.mark.parametrize("role", ["bluestreakWorker", "bluestreakClient"])
 async def test_a_documented_role_lets_nobody_delete(role: str) -> None:
-    assert documented(role).keys() == {"workflows", "steps", "naps", "messages"}
+    workers = {"workers"} if role == "bluestreakWorker" else set()
+    assert documented(role).keys() == {"workflows", "steps", "naps", "messages"} | workers
     assert not {"remove", "dropCollection"} & set().union(*documented(role).values())
 
 
@@ -619,7 +628,7 @@ async def test_a_worker_that_has_the_role_of_who_prunes_too_may_let_workflows_ex
     guarded: Guarded, clock: ManualClock
 ) -> None:
     worker, pruner = documented("bluestreakWorker"), documented("bluestreakPruner")
-    both = {name: sorted({*worker[name], *pruner[name]}) for name in worker}
+    both = {name: sorted({*worker[name], *pruner.get(name, ())}) for name in worker}
     async with restricted(guarded, both, clock) as store:
         assert await refused_calls(guarded, store, clock) == set()
 

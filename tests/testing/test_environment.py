@@ -392,3 +392,19 @@ def test_a_closed_environment_is_closed_again_in_vain() -> None:
     env = Environment()
     env.close()
     env.close()
+
+
+def test_an_environment_shows_its_worker_and_what_it_runs() -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("charge", asyncio.sleep, 3600)
+
+    with Environment() as env:
+        env.register_handler("h", handle)
+        env.start("w", "h")
+        env.advance(60)
+        (worker,) = env.call(env.bluestreak.workers())
+        assert [run.step_id for run in worker.in_flight] == ["charge"]
+        env.wait("w")
+        env.advance(timedelta(days=365))
+        (worker,) = env.call(env.bluestreak.workers())
+        assert env.turns < 50_000

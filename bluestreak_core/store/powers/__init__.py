@@ -10,6 +10,7 @@ from bluestreak_core.store.powers.forks import SupportsForks
 from bluestreak_core.store.powers.messages import SupportsMessages
 from bluestreak_core.store.powers.pruning import SupportsPruning
 from bluestreak_core.store.powers.publishing import SupportsPublishing
+from bluestreak_core.store.powers.registry import SupportsRegistry
 from bluestreak_core.store.powers.renewal import Renewer, SupportsThreadRenewal
 from bluestreak_core.store.powers.restart import SupportsRestart
 from bluestreak_core.store.powers.search import SupportsSearch
@@ -24,6 +25,7 @@ __all__ = [
     "SupportsMessages",
     "SupportsPruning",
     "SupportsPublishing",
+    "SupportsRegistry",
     "SupportsRestart",
     "SupportsSearch",
     "SupportsThreadRenewal",

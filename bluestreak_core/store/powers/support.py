@@ -13,6 +13,7 @@ from bluestreak_core.store.powers.forks import SupportsForks
 from bluestreak_core.store.powers.messages import SupportsMessages
 from bluestreak_core.store.powers.pruning import SupportsPruning
 from bluestreak_core.store.powers.publishing import SupportsPublishing
+from bluestreak_core.store.powers.registry import SupportsRegistry
 from bluestreak_core.store.powers.renewal import SupportsThreadRenewal
 from bluestreak_core.store.powers.restart import SupportsRestart
 from bluestreak_core.store.powers.search import SupportsSearch
@@ -43,6 +44,7 @@ _LACKS: Mapping[type, str] = MappingProxyType(
         SupportsPublishing: "cannot publish",
         SupportsRestart: "cannot restart workflows",
         SupportsCompensation: "cannot compensate",
+        SupportsRegistry: "does not know its workers",
     }
 )
 """The reason that `Unsupported` gives, after the name of the store."""

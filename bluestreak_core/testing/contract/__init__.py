@@ -8,6 +8,7 @@ from bluestreak_core.testing.contract.fork import ForkContract
 from bluestreak_core.testing.contract.message import MessageContract
 from bluestreak_core.testing.contract.pruning import PruningContract
 from bluestreak_core.testing.contract.publishing import PublishingContract
+from bluestreak_core.testing.contract.registry import RegistryContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
 from bluestreak_core.testing.contract.restart import RestartContract
 from bluestreak_core.testing.contract.rule import RuleBroken, Rules
@@ -25,6 +26,7 @@ __all__ = [
     "MessageContract",
     "PruningContract",
     "PublishingContract",
+    "RegistryContract",
     "RenewerContract",
     "RestartContract",
     "RuleBroken",

@@ -20,6 +20,7 @@ from bluestreak_core.store import (
     SupportsMessages,
     SupportsPruning,
     SupportsPublishing,
+    SupportsRegistry,
     SupportsRestart,
     SupportsSearch,
     SupportsThreadRenewal,
@@ -43,6 +44,7 @@ POWERS: Mapping[str, type] = MappingProxyType(
         SupportsPublishing.__name__: SupportsPublishing,
         SupportsRestart.__name__: SupportsRestart,
         SupportsCompensation.__name__: SupportsCompensation,
+        SupportsRegistry.__name__: SupportsRegistry,
         SupportsThreadRenewal.__name__: SupportsThreadRenewal,
         Renewer.__name__: SupportsThreadRenewal,
     }

@@ -17,6 +17,7 @@ from bluestreak_core.testing.contract.pruning import PruningContract
 from bluestreak_core.testing.contract.publishing import PublishingContract
 from bluestreak_core.testing.contract.racing import RacingContract
 from bluestreak_core.testing.contract.recording import RecordingContract
+from bluestreak_core.testing.contract.registry import RegistryContract
 from bluestreak_core.testing.contract.renewer import RenewerContract
 from bluestreak_core.testing.contract.restart import RestartContract
 from bluestreak_core.testing.contract.search import SearchContract
@@ -47,6 +48,7 @@ class StoreContract(
     PublishingContract,
     RestartContract,
     CompensationContract,
+    RegistryContract,
     RenewerContract,
 ):
     """The promises of every store, and of each power, one test a rule.
