@@ -19,6 +19,7 @@ from bluestreak_mongo.schema import (
     nap,
     record,
     step,
+    worker,
     workflow,
 )
 from tests.mongo.arrange import Application, Document, polling
@@ -84,7 +85,7 @@ IDS = [
 
 OURS = {
     name
-    for module in (claim_entry, document, error, failed_step, nap, record, step, workflow)
+    for module in (claim_entry, document, error, failed_step, nap, record, step, worker, workflow)
     for field, name in vars(module).items()
     if field.isupper() and type(name) is str
 }
@@ -128,6 +129,7 @@ def check_commands(application: Application) -> None:
         for inserted in command["documents"]:
             assert inserted.keys() <= OURS | {"_id"}
     known = {"find", "update", "findAndModify", "insert", "aggregate", "getMore", "killCursors"}
+    known |= {"createIndexes"}  # by the first worker, for its own collection
     assert set(sent.names) <= known
     for command in sent.named("aggregate"):
         assert command["pipeline"][0].keys() == {"$changeStream"}

@@ -15,7 +15,7 @@ from typing_extensions import override
 from bluestreak_core import BluestreakError, Claim, Store
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import WakeUp, finish_despite_cancel
-from bluestreak_core.model import NewMessage, NoMessage, Step
+from bluestreak_core.model import NewMessage, NoMessage, Step, WorkerRecord
 from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_core.testing import Process, StoreWrapper
 from bluestreak_core.testing.virtual.process import ProcessState
@@ -70,6 +70,11 @@ class Network(StoreWrapper):
         has_come = await super().wait_for_message(workflow_id, mail, timeout)
         await asyncio.sleep(self._chance.uniform(0, self._latency))
         return has_come
+
+    @override
+    async def register_worker(self, record: WorkerRecord) -> None:
+        """Wait for ever: no run depends on it, and its pauses would change what a seed does."""
+        await asyncio.get_running_loop().create_future()
 
     @override
     async def save_step(self, claim: Claim, step_id: str, output: Any, now: datetime) -> Any:
