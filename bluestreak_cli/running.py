@@ -9,7 +9,7 @@ import os
 import signal
 
 from bluestreak_cli.exit_code import ExitCode
-from bluestreak_core import Bluestreak, Client
+from bluestreak_core import Bluestreak
 
 READY = b"ready\n"
 """What the process of a fleet writes into its link once it polls."""
@@ -52,10 +52,7 @@ async def work(name: str, bluestreak: Bluestreak, link: int | None = None) -> Ex
             _collect_rarely()
             if link is not None:
                 _tie(loop, link, name, bluestreak)
-            handlers = ", ".join(bluestreak.handlers) or "none"
-            logger.info(
-                "%s: polling with handlers %s on %s", name, handlers, Client.__repr__(bluestreak)
-            )
+            logger.info("%s: polling", name)  # the worker itself says with what
             await bluestreak.poll()
         logger.info("%s: stopped", name)
     finally:
