@@ -14,7 +14,7 @@ from typing import Any
 
 from bluestreak_core.machine import CONTROL, TRANSITIONS
 from bluestreak_core.model import Status
-from bluestreak_mongo.schema import MESSAGES, NAPS, STEPS, WORKFLOWS
+from bluestreak_mongo.schema import MESSAGES, NAPS, STEPS, WORKERS, WORKFLOWS
 from bluestreak_mongo.schema import workflow as wf
 from tests.chaos.ledger import EFFECTS_DATABASE
 
@@ -117,7 +117,7 @@ def read(operations: Iterable[Document]) -> Iterator[Change | Odd]:
     for operation in _each(operations):
         collection = operation["ns"].partition(".")[2]
         kind, key = operation["op"], _key(operation)
-        if kind == "c" or (kind == "u" and collection == MESSAGES):
+        if kind == "c" or collection == WORKERS or (kind == "u" and collection == MESSAGES):
             continue
         if kind == "d" and owners.get((collection, key)) in doomed:
             continue

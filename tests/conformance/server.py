@@ -21,7 +21,10 @@ from bluestreak_core.testing import ManualClock, StoreWrapper
 
 T = TypeVar("T")
 
-_NEWS_FOR_NOBODY = ("find_", "history", "records", "count", "claim", "renew", "save_", "receive")
+_NEWS_FOR_NOBODY = (
+    *("find_", "history", "records", "count", "claim", "renew", "save_", "receive"),
+    *("register_", "unregister_"),
+)
 """The beginnings of the calls after which nobody has to look again."""
 
 _NO_WORK = ("finish", "fail", "park")

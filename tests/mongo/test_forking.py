@@ -259,14 +259,18 @@ async def test_large_records_are_copied_a_few_at_a_time(
 
 async def test_many_records_are_copied(store: MongoStore, raw: Database[Document]) -> None:
     await _source(store, 1)
+    # Each at an instant of its own: the order of keys starts anew after 16 million of them.
     rows = [
-        {"workflowId": "w", "stepId": f"t{n:04}", "output": n, "savedAt": NOW} for n in range(1200)
+        {"workflowId": "w", "stepId": f"t{n:04}", "output": n, "savedAt": NOW + n * SECOND / 1000}
+        for n in range(1200)
     ]
     raw.steps.insert_many(rows)
     assert await store.fork("w", "f", "t1100", NOW)
     assert raw.steps.count_documents({"workflowId": "f"}) == 1101
     last = await store.find_step("f", "t1099")
-    assert last == Step(workflow_id="f", step_id="t1099", output=1099, saved_at=NOW)
+    assert last == Step(
+        workflow_id="f", step_id="t1099", output=1099, saved_at=NOW + 1.099 * SECOND
+    )
 
 
 async def test_what_javascript_has_recorded_is_ordered_by_its_key(
