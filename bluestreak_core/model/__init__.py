@@ -9,7 +9,7 @@ from bluestreak_core.model.error import ErrorRecord, FailedChild, FailedStep, Fa
 from bluestreak_core.model.message import NewMessage, NoMessage, Receipt
 from bluestreak_core.model.record import BEGUN, WAITING, Attempt, History, Nap, Step
 from bluestreak_core.model.status import Status
-from bluestreak_core.model.worker import RunInFlight, WorkerRecord, WorkerState
+from bluestreak_core.model.worker import RunEnd, RunInFlight, WorkerRecord, WorkerState
 from bluestreak_core.model.workflow import (
     Beat,
     ClaimEntry,
@@ -42,6 +42,7 @@ __all__ = [
     "Parent",
     "Published",
     "Receipt",
+    "RunEnd",
     "RunInFlight",
     "Standing",
     "Status",

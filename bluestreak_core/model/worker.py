@@ -15,6 +15,24 @@ class WorkerState(StrEnum):
     STOPPED = "stopped"
 
 
+class RunEnd(StrEnum):
+    """How a worker's run of a workflow has ended.
+
+    One that is `failed` is tried again, and one that is `aborted` is not, except to compensate.
+    `released` is what a stopping worker leaves to others, and a run is `lost` if its claim is.
+    """
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    CANCELLED = "cancelled"
+    COMPENSATED = "compensated"
+    PARKED = "parked"
+    RESTARTED = "restarted"
+    RELEASED = "released"
+    LOST = "lost"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunInFlight:
     """A workflow that a worker was running when it last reported.

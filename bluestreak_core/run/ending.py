@@ -14,7 +14,7 @@ from bluestreak_core.argument import has_real_type
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.concurrency import cancellations
 from bluestreak_core.errors import InvalidValue, UnstorableValue, ValueTooLarge
-from bluestreak_core.model import Failure, Status
+from bluestreak_core.model import Failure, RunEnd, Status
 from bluestreak_core.run.deadline import Deadline
 from bluestreak_core.run.exit import Abandon, AbortNow, Park, Release, Restart
 from bluestreak_core.run.failure import error_record, in_one_line
@@ -55,30 +55,34 @@ class Ending:
         self._publisher = publisher
         self._aside = aside
 
-    async def end(self, outcome: Outcome) -> None:
+    async def end(self, outcome: Outcome) -> RunEnd:  # noqa: PLR0911 - one for each outcome
         """End the claim according to the outcome. Raises `ClaimLost`, and what the store raises."""
         match await self._with_all_published(outcome):
             case Returned(result):
-                await self._finish(result)
+                return await self._finish(result)
             case Raised(error, final):
-                await self._fail(error, final=final)
+                return await self._fail(error, final=final)
             case Orphaned():
                 await self._family.cancel_orphan()
+                return RunEnd.CANCELLED
             case Park(wake_up_at, names, mail):
                 wake_up_at = self._deadline.or_sooner(wake_up_at)
                 await self._journal.park(wake_up_at, names, mail)
                 log_end(logger, self._journal.workflow, "is parked until %s", wake_up_at)
+                return RunEnd.PARKED
             case Release():
                 await self._journal.release()
                 log_end(logger, self._journal.workflow, "was released")
+                return RunEnd.RELEASED
             case Restart(input):
-                await self._restart(input)
+                return await self._restart(input)
             case AbortNow(error):
-                await self._fail(error, final=True)
+                return await self._fail(error, final=True)
             case Abandon(error):
                 self._journal.lease.check()
                 if error is not None:
                     raise error
+                return RunEnd.LOST
             case never:
                 assert_never(never)
 
@@ -92,27 +96,26 @@ class Ending:
             return outcome if isinstance(outcome, AbortNow) else AbortNow(refusal)
         return outcome
 
-    async def _finish(self, result: Any) -> None:
+    async def _finish(self, result: Any) -> RunEnd:
         try:
             stored = self._stored(result)
         except Exception as error:  # noqa: BLE001 - a foreign codec may raise anything
-            await self._fail(error, final=has_real_type(error, InvalidValue))
-            return
+            return await self._fail(error, final=has_real_type(error, InvalidValue))
         try:
             await self._journal.finish(stored)
         except (UnstorableValue, ValueTooLarge) as refusal:
-            await self._fail(refusal, final=True)
-            return
+            return await self._fail(refusal, final=True)
         log_end(logger, self._journal.workflow, "has finished")
         await self._family.settle(Status.FINISHED)
+        return RunEnd.FINISHED
 
-    async def _restart(self, input: Any) -> None:
+    async def _restart(self, input: Any) -> RunEnd:
         try:
             await self._journal.restart(input)
         except (UnstorableValue, ValueTooLarge) as refusal:
-            await self._fail(refusal, final=True)
-        else:
-            log_end(logger, self._journal.workflow, "starts over with another input")
+            return await self._fail(refusal, final=True)
+        log_end(logger, self._journal.workflow, "starts over with another input")
+        return RunEnd.RESTARTED
 
     def _stored(self, result: Any) -> Any:
         conversion = self._policy.conversion
@@ -120,7 +123,7 @@ class Ending:
             return result
         return conversion.stored_result(self._journal.workflow.workflow_id, self._handler, result)
 
-    async def _fail(self, error: BaseException, *, final: bool) -> None:
+    async def _fail(self, error: BaseException, *, final: bool) -> RunEnd:
         workflow = self._journal.workflow
         retry_at = None if final else self._retry_at()
         recorded = error_record(error)
@@ -140,6 +143,7 @@ class Ending:
             logger.warning(message, *facts, extra=fields(workflow))
         if self._policy.error_callback is not None:
             await self._aside(self._call_back(self._policy.error_callback, error))
+        return RunEnd.FAILED if retry_at is not None else RunEnd.ABORTED
 
     def _retry_at(self) -> datetime | None:
         workflow, now = self._journal.workflow, self._journal.clock.now()

@@ -13,7 +13,7 @@ from bluestreak_core import machine
 from bluestreak_core.clock import in_milliseconds
 from bluestreak_core.concurrency import wait_ended
 from bluestreak_core.errors import ClaimLost, CorruptDocument, WorkflowCrashed
-from bluestreak_core.model import RunInFlight, Status
+from bluestreak_core.model import RunEnd, RunInFlight, Status
 from bluestreak_core.run.compensation_call import CompensationCall
 from bluestreak_core.run.compensation_ending import CompensationEnding
 from bluestreak_core.run.deadline import Deadline
@@ -48,6 +48,8 @@ class Run:
         self.lease = lease
         self.lost = False
         """Whether `lose` has been called."""
+        self.end: RunEnd | None = None
+        """How its claim has ended; None before that, and if it has raised an error."""
         self._store = store
         self._registration = registration
         self._journal = Journal(store, lease, registration.policy.conversion)
@@ -107,8 +109,10 @@ class Run:
         span = None if self._compensates else policy.deadline
         deadline = Deadline(workflow, span, self._journal.clock)
         try:
-            await self._ending(deadline).end(await self._outcome(histories, deadline))
+            outcome = await self._outcome(histories, deadline)
+            self.end = await self._ending(deadline).end(outcome)
         except ClaimLost as lost:
+            self.end = RunEnd.LOST
             await self._aside(report_loss(self._store, self.lease.claim, lost))
         except CorruptDocument as error:
             logger.error(  # noqa: TRY400 - it says it all

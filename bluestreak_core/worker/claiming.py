@@ -59,6 +59,7 @@ class Claiming:
             )
         )
         self._contact.succeeded()
+        self._contact.claims += len(claims)
         if logger.isEnabledFor(logging.DEBUG):
             _log(claims)
         known = [claim for claim in claims if self._knows(claim)]

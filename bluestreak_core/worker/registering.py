@@ -16,7 +16,7 @@ from bluestreak_core.errors import StoreError, StoreRefused
 from bluestreak_core.model import WorkerRecord, WorkerState
 from bluestreak_core.run import RENEWALS_PER_LEASE, Handlers
 from bluestreak_core.store import Store, SupportsRegistry, supports
-from bluestreak_core.worker.health import WorkerHealth
+from bluestreak_core.worker.health import Contact, WorkerHealth
 from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.stop import Stop
 
@@ -27,6 +27,12 @@ MAX_IN_FLIGHT = 100
 
 _MAX_ERROR = 500
 """The most characters of an error in a record."""
+
+
+def longest_silence(handlers: Handlers, poll_interval: timedelta) -> timedelta:
+    """How long a live worker and its store may have nothing to say to each other."""
+    lease = handlers.shortest_lease
+    return max(lease / RENEWALS_PER_LEASE, poll_interval) + lease
 
 
 class Registering:
@@ -43,6 +49,7 @@ class Registering:
         handlers: Handlers,
         runs: Runs,
         stop: Stop,
+        contact: Contact,
         *,
         health: Callable[[], WorkerHealth],
         poll_interval: timedelta,
@@ -52,6 +59,7 @@ class Registering:
         self._handlers = handlers
         self._runs = runs
         self._stop = stop
+        self._contact = contact
         self._health = health
         self._poll_interval = poll_interval
         self._started_at = store.clock.now()
@@ -94,6 +102,8 @@ class Registering:
             await store.register_worker(record)
         except StoreError as error:
             self._note(error)
+        else:
+            self._contact.heard()
         return record.state is WorkerState.DRAINING
 
     async def _unregister(self, store: SupportsRegistry) -> None:
@@ -124,7 +134,7 @@ class Registering:
             python_version=platform.python_version(),
             started_at=self._started_at,
             seen_at=now,
-            until=now + self._longest_pause + self._handlers.shortest_lease,
+            until=now + longest_silence(self._handlers, self._poll_interval),
             state=health.state,
             max_concurrency=health.max_concurrency,
             runs=len(runs),

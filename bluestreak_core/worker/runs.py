@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from bluestreak_core.concurrency import WakeUp
+from bluestreak_core.model import RunEnd
 from bluestreak_core.run import Run, SharedHistories
 
 
@@ -22,6 +24,8 @@ class Runs:
         """Whether no slot is free, and none has become free for a while."""
         self.ended = WakeUp()
         """Notified when a run has ended, which frees a slot."""
+        self.ends: Counter[RunEnd] = Counter()
+        """How many runs have ended in which way."""
         self._on_error = on_error
         self._by_task: dict[asyncio.Task[None], Run] = {}
         self._began = WakeUp()
@@ -57,7 +61,9 @@ class Runs:
         return next(filter(None, (run.location_of(task) for run in self.all())), None)
 
     def _on_end(self, task: asyncio.Task[None]) -> None:
-        del self._by_task[task]
+        run = self._by_task.pop(task)
+        if run.end is not None:
+            self.ends[run.end] += 1
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_error(error)
         self.ended.notify()

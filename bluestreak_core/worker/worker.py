@@ -20,7 +20,7 @@ from bluestreak_core.worker.claiming import Claiming
 from bluestreak_core.worker.expiry import Expiry
 from bluestreak_core.worker.health import Contact, WorkerHealth
 from bluestreak_core.worker.leases import Leases
-from bluestreak_core.worker.registering import Registering
+from bluestreak_core.worker.registering import Registering, longest_silence
 from bluestreak_core.worker.relatives import Relatives
 from bluestreak_core.worker.runs import Runs
 from bluestreak_core.worker.stop import ShouldStop, Stop
@@ -86,7 +86,14 @@ class Worker:
             store_failures=self._contact.failures,
             last_store_error=self._contact.last_error,
             last_contact_at=self._contact.last_at,
+            is_ready=polling is WorkerState.POLLING and self._contact.is_well(self._silence),
+            claims=self._contact.claims,
+            ends=dict(self._runs.ends),
         )
+
+    @property
+    def _silence(self) -> timedelta:
+        return longest_silence(self._handlers, self._poll_interval)
 
     async def work(self) -> None:
         """Claim and run workflows until the worker is stopped; return when no run is left.
@@ -102,6 +109,7 @@ class Worker:
             self._handlers,
             self._runs,
             stop,
+            self._contact,
             health=lambda: self.health,
             poll_interval=self._poll_interval,
         )
