@@ -1,4 +1,7 @@
-"""A process of a fleet: `python -m bluestreak_cli.child NAME LINK APP [--json] [--debug]`."""
+"""A process of a fleet.
+
+`python -m bluestreak_cli.child NAME LINK APP [--beat SECONDS] [--json] [--debug]`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from bluestreak_cli.application import load_worker
 from bluestreak_cli.command import guarded
 from bluestreak_cli.event_loop import run_fast
 from bluestreak_cli.exit_code import ExitCode
+from bluestreak_cli.link import linked
 from bluestreak_cli.logs import set_up_logs
 from bluestreak_cli.output import Output
 from bluestreak_cli.running import work
@@ -20,6 +24,7 @@ def main() -> ExitCode:
     parser.add_argument("name")
     parser.add_argument("link", type=int)
     parser.add_argument("app")
+    parser.add_argument("--beat", type=float)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--debug", action="store_true")
     given = parser.parse_args()
@@ -27,7 +32,9 @@ def main() -> ExitCode:
     async def run() -> ExitCode:
         bluestreak = load_worker(given.app)
         set_up_logs(as_json=given.json)
-        return await work(given.name, bluestreak, given.link)
+        tie = linked(given.link, given.name, bluestreak, given.beat)
+        async with tie as link:
+            return await work(given.name, bluestreak, link.ready)
 
     return guarded("worker", lambda: run_fast(run()), Output(as_json=given.json), debug=given.debug)
 

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import os
 import signal
-import socket
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 
 from bluestreak_cli.exit_code import ExitCode
-from bluestreak_cli.running import READY, is_ignored
+from bluestreak_cli.process import Child
+from bluestreak_cli.running import is_ignored
+from bluestreak_cli.standing import Standing
 from bluestreak_core.concurrency import WakeUp
 
 logger = logging.getLogger("bluestreak_cli.fleet")
@@ -21,6 +22,8 @@ logger = logging.getLogger("bluestreak_cli.fleet")
 _LONGEST_PAUSE = 30.0
 _STABLE = 60.0
 """Seconds. A process that has lived longer was not about to die."""
+_PATIENCE = 2.0
+"""Seconds in which a process must have answered with its metrics."""
 _PATIENT_SIGNALS = 2
 """The first one drains, the second one skips the drain, and the next one kills."""
 
@@ -35,73 +38,16 @@ def pause_before(deaths: int, *, was_ready: bool) -> float:
     return min(_LONGEST_PAUSE, 2.0 ** min(deaths - 1 - was_ready, 10))
 
 
-class Child:
-    """A process with a worker, and the link by which each end notices that the other has gone."""
-
-    def __init__(self, process: asyncio.subprocess.Process, link: socket.socket) -> None:
-        self.is_ready = False
-        self.is_expected_to_end = False
-        self._process = process
-        self._link = link
-        self._began = asyncio.get_running_loop().time()
-
-    @classmethod
-    async def start(cls, name: str, app: str, options: Sequence[str]) -> Child:
-        """Start it in a session of its own, since Ctrl-C in the terminal is for the fleet."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "bluestreak_cli.child", name, str(theirs.fileno()), app, *options),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        ours.setblocking(False)
-        return cls(process, ours)
-
-    @property
-    def pid(self) -> int:
-        """The id of the process."""
-        return self._process.pid
-
-    @property
-    def code(self) -> int | None:
-        """Its exit code, or minus the number of the signal that killed it; None while it runs."""
-        return self._process.returncode
-
-    @property
-    def seconds(self) -> float:
-        """How long it has run."""
-        return asyncio.get_running_loop().time() - self._began
-
-    async def ready(self) -> bool:
-        """Wait until it polls; False if it has ended before."""
-        try:
-            heard = await asyncio.get_running_loop().sock_recv(self._link, len(READY))
-        except ConnectionError:
-            heard = b""
-        self.is_ready = heard == READY
-        return self.is_ready
-
-    async def end(self) -> int:
-        """Wait until it has ended; return its code."""
-        code = await self._process.wait()
-        self._link.close()
-        return code
-
-    def send(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is there."""
-        if self.code is None:
-            self._process.send_signal(number)
-
-
 @dataclass(slots=True)
 class _Seat:
     """A place in the fleet, and who is in it."""
 
     name: str
     child: Child | None = None
+    starts: int = 0
     deaths: int = 0
+    death: str | None = None
+    """How the last process has ended, if it should not have."""
 
 
 class Fleet:
@@ -116,6 +62,7 @@ class Fleet:
         self._app = app
         self._options = options
         self._seats = [_Seat(f"worker {number + 1}") for number in range(processes)]
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = WakeUp()
         self._signals = 0
         self._code: ExitCode | None = None
@@ -125,7 +72,7 @@ class Fleet:
 
     async def run(self) -> ExitCode:
         """Keep the processes running; return once all have ended."""
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
         self._ends_with_terminal = _has_terminal() and not is_ignored(signal.SIGHUP)
@@ -139,6 +86,30 @@ class Fleet:
         logger.info("fleet: all processes have ended")
         return self._code or ExitCode.DONE
 
+    def standings(self) -> Sequence[Standing]:
+        """What is known of each process. May be called from any thread."""
+        return [_standing(seat) for seat in self._seats]
+
+    def figures(self) -> Sequence[tuple[str, str]]:
+        """The metrics of each process that answers soon. Called from another thread."""
+        if self._loop is None:
+            return []
+        return asyncio.run_coroutine_threadsafe(self._figures(), self._loop).result(2 * _PATIENCE)
+
+    async def _figures(self) -> Sequence[tuple[str, str]]:
+        async def ask(seat: _Seat) -> tuple[str, str] | None:
+            child = seat.child
+            if child is None or not child.is_ready:
+                return None
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    return seat.name, await child.figures()
+            except (TimeoutError, ConnectionError):
+                return None
+
+        answers = await asyncio.gather(*map(ask, self._seats))
+        return [answer for answer in answers if answer is not None]
+
     @property
     def _is_stopping(self) -> bool:
         return self._code is not None
@@ -149,7 +120,8 @@ class Fleet:
             await self._until(lambda: self._was_ready)
         while not self._is_stopping:
             child = await Child.start(seat.name, self._app, self._options)
-            seat.child = child
+            seat.child, seat.death = child, None
+            seat.starts += 1
             self._changed.notify()
             logger.info("%s: process %d starts", seat.name, child.pid)
             if self._is_stopping:
@@ -172,6 +144,8 @@ class Fleet:
             self._end(ExitCode.USAGE)
             return
         seat.deaths = 1 if child.is_ready and child.seconds > _STABLE else seat.deaths + 1
+        # Without its database, a process cannot begin, and another one could not either.
+        seat.death = None if child.code == ExitCode.UNAVAILABLE else how
         pause = pause_before(seat.deaths, was_ready=child.is_ready)
         when = f"in {pause:g} s" if pause else "at once"
         logger.error("%s: process %d %s, starts again %s", seat.name, child.pid, how, when)
@@ -229,6 +203,18 @@ class Fleet:
                 logger.error("fleet: %s does not start, the others stay as they are", seat.name)
                 return
         logger.info("fleet: all have been restarted")
+
+
+def _standing(seat: _Seat) -> Standing:
+    child = seat.child
+    is_there = child is not None and child.code is None
+    return Standing(
+        name=seat.name,
+        starts=seat.starts,
+        death=seat.death,
+        silence=monotonic() - child.heard_at if child is not None and is_there else None,
+        report=child.report if child is not None and is_there else None,
+    )
 
 
 def _is_replaced(seat: _Seat, old: Child) -> bool:

@@ -1,18 +1,18 @@
-"""A worker in this process: its signals, its garbage collection, its tie to a fleet."""
+"""A worker in this process: its signals, its garbage collection, and signs of its life."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import os
 import signal
+from collections.abc import Callable, Sequence
+from time import monotonic
 
 from bluestreak_cli.exit_code import ExitCode
+from bluestreak_cli.port import Address, serving
+from bluestreak_cli.standing import Report, Standing
 from bluestreak_core import Bluestreak
-
-READY = b"ready\n"
-"""What the process of a fleet writes into its link once it polls."""
 
 logger = logging.getLogger("bluestreak_cli.worker")
 
@@ -27,11 +27,51 @@ def is_ignored(number: signal.Signals) -> bool:
     return signal.getsignal(number) is signal.SIG_IGN
 
 
-async def work(name: str, bluestreak: Bluestreak, link: int | None = None) -> ExitCode:
+class Pulse:
+    """Shows whether the event loop of this process turns, and how its worker is."""
+
+    def __init__(self, name: str, bluestreak: Bluestreak) -> None:
+        self._name = name
+        self._bluestreak = bluestreak
+        self._beat_at = monotonic()
+
+    async def beat(self, every: float) -> None:
+        """Note again and again that the event loop turns."""
+        while True:
+            self._beat_at = monotonic()
+            await asyncio.sleep(every)
+
+    def standings(self) -> Sequence[Standing]:
+        """What is known of this process. May be called from any thread."""
+        silence, report = monotonic() - self._beat_at, Report.of(self._bluestreak.health())
+        return [Standing(name=self._name, silence=silence, report=report)]
+
+    def figures(self) -> Sequence[tuple[str, str]]:
+        """The metrics of this process. May be called from any thread."""
+        from bluestreak_cli.figures import figures_of  # noqa: PLC0415 - rarely needed
+
+        return [(self._name, figures_of(self._bluestreak.health()))]
+
+
+async def work_shown(name: str, bluestreak: Bluestreak, address: Address | None) -> ExitCode:
+    """`work`, with a port that shows how it goes, if there is an address for one."""
+    if address is None:
+        return await work(name, bluestreak)
+    pulse = Pulse(name, bluestreak)
+    beating = asyncio.create_task(pulse.beat(address.beat))
+    try:
+        with serving(address, pulse):
+            return await work(name, bluestreak)
+    finally:
+        beating.cancel()
+
+
+async def work(
+    name: str, bluestreak: Bluestreak, when_ready: Callable[[], None] = lambda: None
+) -> ExitCode:
     """Poll until a signal comes. The first one drains, the second one skips the drain.
 
-    `link` is a socket's file descriptor. Its other end is told when the worker is ready, and the
-    worker stops if that end closes, because then nobody looks after it any more.
+    `when_ready` is called once the store is open.
     """
     loop = asyncio.get_running_loop()
     code = ExitCode.DONE
@@ -50,8 +90,7 @@ async def work(name: str, bluestreak: Bluestreak, link: int | None = None) -> Ex
     try:
         async with bluestreak:
             _collect_rarely()
-            if link is not None:
-                _tie(loop, link, name, bluestreak)
+            when_ready()
             logger.info("%s: polling", name)  # the worker itself says with what
             await bluestreak.poll()
         logger.info("%s: stopped", name)
@@ -66,13 +105,3 @@ def _collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_RARELY)
-
-
-def _tie(loop: asyncio.AbstractEventLoop, link: int, name: str, bluestreak: Bluestreak) -> None:
-    def hear() -> None:
-        loop.remove_reader(link)
-        logger.warning("%s: its fleet has gone, draining", name)
-        bluestreak.stop()
-
-    loop.add_reader(link, hear)
-    os.write(link, READY)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from bluestreak_core import Bluestreak, Client, Context
+from bluestreak_core.store import StoreWrapper
 from bluestreak_memory import MemoryStore
 
 ANSWER = "answer"
@@ -70,6 +74,41 @@ def on_mongo() -> Bluestreak:
     url, database = os.environ["TEST_URL"], os.environ["TEST_DATABASE"]
     found = Bluestreak(MongoStore(url, database=database), poll_interval=1, timeout_interval=1)
     return register(found)
+
+
+def measured() -> Bluestreak:
+    """As `on_mongo`, with metrics of its own and those of OpenTelemetry."""
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+    from prometheus_client import Counter  # noqa: PLC0415
+
+    from bluestreak_mongo import MongoStore  # noqa: PLC0415
+    from bluestreak_otel import TelemetryHook, TelemetryStore  # noqa: PLC0415
+
+    Counter("kites", "Kites", ["process"]).labels("folding").inc(3)
+    meters = MeterProvider([PrometheusMetricReader()])
+    url, database = os.environ["TEST_URL"], os.environ["TEST_DATABASE"]
+    store = TelemetryStore(MongoStore(url, database=database), meter_provider=meters)
+    return register(Bluestreak(store, hooks=[TelemetryHook(meter_provider=meters)]))
+
+
+class Sluggish(StoreWrapper):
+    """A store that stops to answer once a file exists."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(MemoryStore())
+        self._path = path
+
+    @override
+    async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if Path(self._path).exists():  # noqa: ASYNC240 - as in wait_for
+            await asyncio.Event().wait()
+        return await call()
+
+
+def sluggish() -> Bluestreak:
+    store = Sluggish(os.environ["TEST_SILENT"])
+    return register(Bluestreak(store, poll_interval=0.1, timeout_interval=1, drain_timeout=0))
 
 
 def broken() -> Bluestreak:

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import pytest
 from typer.testing import CliRunner
 
 from bluestreak_cli.diagnosis import judge_deployment, judge_privileges
+from bluestreak_cli.figures import figures_of, merged
 from bluestreak_cli.main import app
-from bluestreak_core import Bluestreak
+from bluestreak_cli.standing import Report, Standing, judge_readiness
+from bluestreak_core import Bluestreak, RunEnd, WorkerHealth, WorkerState
 from bluestreak_memory import MemoryStore
 
 PAGE = Path(__file__).parents[2] / "docs" / "command.md"
@@ -68,6 +71,29 @@ def test_the_page_shows_what_doctor_finds(mongodb_url: str, empty_database: str)
     for line in block.splitlines():
         begin = re.sub(r"(MongoDB|all) [\d.]+.*$", r"\1 ", line).removesuffix("...")
         assert any(each.startswith(begin) for each in found), line
+
+
+def test_the_page_shows_what_a_probe_answers() -> None:
+    (shown,) = re.findall(r"^\$ curl .*/readyz\n(.*)$", PAGE.read_text(), re.MULTILINE)
+    report = Report(state=WorkerState.POLLING, is_ready=False)
+    verdict = judge_readiness([Standing(name="worker", silence=0, report=report)], 60)
+    assert json.loads(shown) == asdict(verdict)
+
+
+def test_the_page_names_every_metric_of_a_worker() -> None:
+    health = WorkerHealth(
+        state=WorkerState.POLLING,
+        worker="w",
+        runs=0,
+        max_concurrency=1,
+        last_contact_at=datetime.now(UTC),
+    )
+    text = merged([("worker", figures_of(health))], [Standing(name="worker")], 60)
+    sent = set(re.findall(r"^(bluestreak_worker_\w+)", text, re.MULTILINE))
+    assert sent == set(re.findall(r"`(bluestreak_worker_\w+)`", PAGE.read_text()))
+    outcomes = re.search(r"by `outcome`: ([^|]*)", PAGE.read_text())
+    assert outcomes is not None
+    assert re.findall(r"`(\w+)`", outcomes[1]) == list(RunEnd)
 
 
 def _printed(command: str) -> str:
