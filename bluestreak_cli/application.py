@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -126,4 +127,8 @@ def _made(name: str, factory: Callable[[], Any]) -> Any:
 
 
 def _fault(doing: str, error: Exception) -> CommandError:
-    return CommandError(f"{doing} raised {type(error).__name__}: {error}", "see where with --debug")
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    # A SyntaxError says so itself.
+    place = "" if isinstance(error, SyntaxError) else f" ({where.filename}, line {where.lineno})"
+    what = f"{type(error).__name__}: {error}{place}"
+    return CommandError(f"{doing} raised {what}", "see the traceback with --debug")

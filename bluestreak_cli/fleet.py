@@ -136,7 +136,7 @@ class Fleet:
 
     async def _after(self, seat: _Seat, child: Child) -> None:
         """What follows the end of a process: nothing, a pause, or the end of the fleet."""
-        how = _ending(child)
+        how = child.ending
         if self._is_stopping or child.is_expected_to_end:
             logger.info("%s: process %d %s", seat.name, child.pid, how)
             return
@@ -229,10 +229,3 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-def _ending(child: Child) -> str:
-    code = child.code or 0
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"

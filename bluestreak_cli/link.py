@@ -24,6 +24,9 @@ LONGEST_LINE = 1 << 26
 """Bytes; the metrics of an application are one line."""
 
 ASK = b"figures\n"
+STOP = b"stop\n"
+"""What a fleet sends: that it wants metrics, and that the worker stops, or need not drain."""
+
 READY = "ready"
 REPORT = "report"
 FIGURES = "figures"
@@ -79,10 +82,13 @@ async def _listen(
     link: Link, reader: asyncio.StreamReader, name: str, bluestreak: Bluestreak
 ) -> None:
     try:
-        while await reader.readline() == ASK:
-            from bluestreak_cli.figures import figures_of  # noqa: PLC0415 - rarely needed
+        while order := await reader.readline():
+            if order == STOP:
+                bluestreak.stop()
+            elif order == ASK:
+                from bluestreak_cli.figures import figures_of  # noqa: PLC0415 - rarely needed
 
-            link.figures(figures_of(bluestreak.health()))
+                link.figures(figures_of(bluestreak.health()))
     except ConnectionError:
         pass
     logger.warning("%s: its fleet has gone, draining", name)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 
-from bluestreak_cli.link import ASK, FIGURES, LONGEST_LINE, READY, REPORT, read_report
+from bluestreak_cli.link import ASK, FIGURES, LONGEST_LINE, READY, REPORT, STOP, read_report
 from bluestreak_cli.standing import Report
 from bluestreak_core.concurrency import WakeUp
 
@@ -41,14 +42,24 @@ class Child:
         self._listening = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls, name: str, app: str, options: Sequence[str]) -> Child:
-        """Start it in a session of its own, since Ctrl-C in the terminal is for the fleet."""
+    async def start(
+        cls,
+        name: str,
+        app: str,
+        options: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Start it in a session of its own, since Ctrl-C in the terminal is for the fleet.
+
+        `environment` is added to that of this process.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "bluestreak_cli.child", name, str(theirs.fileno()), app, *options),
                 pass_fds=[theirs.fileno()],
+                env=os.environ | (environment or {}),
                 start_new_session=True,
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LONGEST_LINE)
@@ -63,6 +74,14 @@ class Child:
     def code(self) -> int | None:
         """Its exit code, or minus the number of the signal that killed it; None while it runs."""
         return self._process.returncode
+
+    @property
+    def ending(self) -> str:
+        """How it has ended, as a part of a sentence."""
+        code = self.code or 0
+        if code < 0:
+            return f"was killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
 
     @property
     def seconds(self) -> float:
@@ -93,6 +112,12 @@ class Child:
         self._listening.cancel()  # a process that it has started may hold the link open
         self._writer.close()
         return code
+
+    def stop_now(self) -> None:
+        """Let it release what it runs, and end, without waiting for a drain."""
+        self.send(signal.SIGTERM)
+        with suppress(ConnectionError):
+            self._writer.write(STOP)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it is there."""

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from bluestreak_cli.developing import FOLDER, Surroundings, banner
 from bluestreak_cli.diagnosis import judge_deployment, judge_privileges
 from bluestreak_cli.figures import figures_of, merged
 from bluestreak_cli.main import app
@@ -78,6 +79,17 @@ def test_the_page_shows_what_a_probe_answers() -> None:
     report = Report(state=WorkerState.POLLING, is_ready=False)
     verdict = judge_readiness([Standing(name="worker", silence=0, report=report)], 60)
     assert json.loads(shown) == asdict(verdict)
+
+
+def test_the_page_shows_what_dev_prints() -> None:
+    (shown,) = re.findall(r"^(application .*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (url,) = re.findall(r"MONGO='(.*)'", shown)
+    beside = Surroundings(
+        environment={"BLUESTREAK_MONGO": f"{url}?"},
+        shown={"database": f"MongoDB, kept in {FOLDER}"},
+    )
+    lines = banner("shop:bluestreak", beside, [Path("/home/ada/shop")])
+    assert shown.splitlines() == [line.replace("?'", "'") for line in lines][:-1]
 
 
 def test_the_page_names_every_metric_of_a_worker() -> None:
