@@ -19,6 +19,7 @@ import pymongo
 
 from benchmarks import (
     children,
+    command,
     growth,
     idle,
     latency,
@@ -54,6 +55,7 @@ DEFAULT: Mapping[str, Measure] = {
     "memory": memory.measure,
     "waiting": waiting.measure,
     "workers": workers.measure,
+    "command": command.measure,
     "idle": idle.measure,
 }
 OPTIONAL: Mapping[str, Measure] = {"peers": peers.measure, "unused": unused.measure}

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.children import Children
+from benchmarks.command import Command
 from benchmarks.growth import Growth
 from benchmarks.idle import Idle
 from benchmarks.latency import PARK_AFTER, Case, Latency
@@ -174,6 +175,13 @@ def _draw_workers(figure: Figure, results: Workers) -> None:
     _from_zero(right, wasted)
 
 
+def _draw_command(figure: Figure, results: Command) -> None:
+    axes = figure.subplots()
+    rates = [Spread.of(rates) for rates in results.rates.values()]
+    _bars(axes, list(results.rates), rates, [BLUE, BLUE, GREY])
+    axes.set(title="workflows a second")
+
+
 def _draw_idle(figure: Figure, results: Idle) -> None:
     axes = figure.subplots()
     servers = [case.server for case in results.cases]
@@ -277,6 +285,7 @@ _DRAWINGS: Mapping[type[Any], Callable[[Figure, Any], None]] = MappingProxyType(
         Memory: _draw_memory,
         Waiting: _draw_waiting,
         Workers: _draw_workers,
+        Command: _draw_command,
         Idle: _draw_idle,
         Peers: _draw_peers,
         Unused: _draw_unused,

@@ -31,9 +31,11 @@ async def local_database(folder: Path) -> AsyncIterator[str]:
     try:
         await server.__aenter__()
     except LocalMongoError as error:
+        message = f"no server could be started: {error.reason}"
         if "DBPathInUse" in error.log:
+            message = f"the database in {folder} is in use"
             remedy = "end the other 'bluestreak dev' of this folder"
-        raise CommandError(error.reason, remedy, ExitCode.REFUSED) from error
+        raise CommandError(message, remedy, ExitCode.REFUSED) from error
     try:
         noted.write_text(str(server.members[0].port))
         yield server.url

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TOGETHER = [
     ("throughput", "latency", "messages"),
     ("structure", "children", "growth", "memory"),
-    ("waiting", "workers", "idle", "unused"),
+    ("waiting", "workers", "command", "idle", "unused"),
 ]
 """Each process takes seconds to begin, so it runs several benchmarks."""
 
