@@ -140,14 +140,21 @@ async def _change_many(
     if not possible:
         raise CommandError(f"nothing in these states can be {change.done}", "see the filter")
     which = replace(filters, status=possible)
-    ids = [summary.workflow_id async for summary in which.list(client)]
+    ids: list[str] = []
+    with session.output.progress("count") as advance:
+        async for summary in which.list(client):
+            ids.append(summary.workflow_id)
+            advance(1)
     question = f"{change.verb} {counted(len(ids), 'workflow')}?"
     if ids and not session.confirm(question, yes=yes):
         session.output.note("nothing has changed")
         return ExitCode.REFUSED
     changed = 0
-    for begin in range(0, len(ids), _AT_ONCE):
-        changed += sum(await _change_some(client, change, ids[begin : begin + _AT_ONCE]))
+    with session.output.progress(change.verb, len(ids)) as advance:
+        for begin in range(0, len(ids), _AT_ONCE):
+            some = ids[begin : begin + _AT_ONCE]
+            changed += sum(await _change_some(client, change, some))
+            advance(len(some))
     left = len(ids) - changed
     text = f"{counted(changed, 'workflow')} {change.done}"
     session.output.answer(

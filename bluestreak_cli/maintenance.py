@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -13,9 +15,12 @@ from bluestreak_cli.instant import read_instant, shown
 from bluestreak_cli.json_form import dumped, record_form
 from bluestreak_cli.option import YesOption, check_limit
 from bluestreak_cli.output import escaped
-from bluestreak_core import Status
+from bluestreak_core import Client, Pruned, Status
 from bluestreak_core.errors.text import counted
 from bluestreak_core.store import ENDED
+
+PRUNED_AT_ONCE = 500
+"""Workflows that are deleted between two looks at the progress."""
 
 
 async def prune(
@@ -47,12 +52,34 @@ async def prune(
         session.output.note("nothing is deleted")
         return ExitCode.REFUSED
     async with session.target.open() as client:
-        pruned = await client.prune(ended_before=until, statuses=statuses, limit=limit)
+        pruned = await _prune(session, client, until, statuses, limit)
     deleted = f"{counted(pruned.workflows, 'workflow')}, {counted(pruned.steps, 'step')}"
     session.output.answer(
         f"deleted {deleted} and {counted(pruned.naps, 'nap')}", record_form(pruned)
     )
     return ExitCode.DONE
+
+
+async def _prune(
+    session: Session,
+    client: Client,
+    until: datetime,
+    statuses: Sequence[Status],
+    limit: int | None,
+) -> Pruned:
+    """Delete so many at a time that people see how it goes on."""
+    pruned = Pruned()
+    with session.output.progress("delete", limit) as advance:
+        while limit is None or pruned.workflows < limit:
+            most = (
+                PRUNED_AT_ONCE if limit is None else min(PRUNED_AT_ONCE, limit - pruned.workflows)
+            )
+            some = await client.prune(ended_before=until, statuses=statuses, limit=most)
+            pruned += some
+            advance(some.workflows)
+            if some.workflows < most:
+                break
+    return pruned
 
 
 async def doctor(session: Session) -> ExitCode:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -61,6 +62,20 @@ class Output:
         """Something beside the answer."""
         if not self.as_json:
             sys.stderr.write(f"{escaped(text)}\n")
+
+    @contextmanager
+    def progress(self, doing: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+        """Show in a terminal how far work has come, and nothing once it is done.
+
+        Yields a function that takes how many more are done. `total` is None if it is not known.
+        """
+        if self.as_json or not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        from bluestreak_cli.progress import bar  # noqa: PLC0415 - slow, and rarely needed
+
+        with bar(doing, total) as advance:
+            yield advance
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Aligned columns, the first ones of which remain in a narrow terminal."""

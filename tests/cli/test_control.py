@@ -104,6 +104,16 @@ def test_prune_deletes_what_has_ended_before() -> None:
     assert status("new") == "idle"
 
 
+def test_prune_goes_on_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        printed("start", f"w{number}", "wait")
+        printed("cancel", f"w{number}")
+    monkeypatch.setattr("bluestreak_cli.maintenance.PRUNED_AT_ONCE", 2)
+    words = ("prune", "--ended-before", "2999-01-01", "--yes")
+    assert document(*words, "--limit", "3")["workflows"] == 3
+    assert document(*words)["workflows"] == 2
+
+
 def test_prune_asks_first() -> None:
     printed("start", "old", "fulfil")
     run_until("old", status="finished")

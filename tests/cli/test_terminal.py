@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 
@@ -49,6 +50,22 @@ def test_many_are_changed_once_somebody_has_said_yes(server: dict[str, str]) -> 
         assert shown.end() == 0
         assert shown.text.endswith("2 workflows cancelled\n")
     assert status("a") == status("b") == "cancelled"
+
+
+def test_long_work_shows_how_far_it_has_come_and_wipes_that_out(server: dict[str, str]) -> None:
+    for number in range(3):
+        printed("start", f"w{number}", "wait", "--app", APP)
+    with terminal("cancel", "--all", "--yes", "--app", APP, env=server) as shown:
+        assert shown.end() == 0
+    said = STYLE.sub("", shown.text)
+    assert "cancel " in said
+    assert "3/3" in said
+    assert said.endswith("3 workflows cancelled\n")
+    assert "\x1b[2K" in shown.text  # the line is erased
+    prune = ("prune", "--ended-before", "2999-01-01", "--yes", "--app", APP)
+    with terminal(*prune, "--json", env=server) as shown:
+        assert shown.end() == 0
+    assert json.loads(shown.text)["workflows"] == 3  # and nothing else
 
 
 def test_a_narrow_window_folds_ids_and_leaves_out_columns(server: dict[str, str]) -> None:
