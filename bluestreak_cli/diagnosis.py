@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from bluestreak_cli.grade import Finding, Grade
 from bluestreak_core.errors import StoreRefused
 from bluestreak_core.errors.text import counted
 from bluestreak_mongo.connection import OwnClient
@@ -31,28 +30,6 @@ _NEEDED = {
     MESSAGES: {"find", "insert", "update", "createIndex"},
 }
 """The actions of the role bluestreakWorker; `changeStream` is not indispensable."""
-
-
-class Grade(StrEnum):
-    """How good a finding is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAULT = "fault"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that was looked at. `remedy` is what to do; empty if nothing need be done."""
-
-    subject: str
-    grade: Grade
-    message: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        text = f"{self.grade.value:<8} {self.subject}: {self.message}"
-        return f"{text}\n{'':<8} -> {self.remedy}" if self.remedy else text
 
 
 async def diagnose(url: str, name: str) -> Sequence[Finding]:

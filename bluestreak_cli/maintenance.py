@@ -11,10 +11,12 @@ import typer
 from bluestreak_cli.command import Session, add
 from bluestreak_cli.exit_code import ExitCode
 from bluestreak_cli.failure import CommandError
+from bluestreak_cli.grade import Finding
 from bluestreak_cli.instant import read_instant, shown
 from bluestreak_cli.json_form import dumped, record_form
 from bluestreak_cli.option import YesOption, check_limit
 from bluestreak_cli.output import escaped
+from bluestreak_cli.workforce import look_at_workers
 from bluestreak_core import Client, Pruned, Status
 from bluestreak_core.errors.text import counted
 from bluestreak_core.store import ENDED
@@ -83,20 +85,13 @@ async def _prune(
 
 
 async def doctor(session: Session) -> ExitCode:
-    """Look at a MongoDB server, and say what to do.
+    """Look at a MongoDB server, or at the workers of an application, and say what to do.
 
-    Version, replica set, clock, privileges, collections, indexes. It changes nothing, and exits
-    with 1 if it finds a fault.
+    Of a server: version, replica set, clock, privileges, collections, indexes. Of an application:
+    whether live workers serve its handlers. It changes nothing, and exits with 1 if it finds a
+    fault.
     """
-    if session.target.app is not None:
-        remedy = "give it with --mongo URL --database NAME"
-        raise CommandError("doctor looks at a database, not at an application", remedy)
-    url, database = session.target.server()
-    try:
-        from bluestreak_cli.diagnosis import diagnose  # noqa: PLC0415 - needs an extra
-    except ImportError as error:
-        raise CommandError(str(error), "install it", ExitCode.REFUSED) from error
-    findings = await diagnose(url, database)
+    findings = await _look(session)
     is_healthy = all(finding.grade != "fault" for finding in findings)
     if session.output.as_json:
         data = {"healthy": is_healthy, "findings": record_form(findings)}
@@ -106,6 +101,18 @@ async def doctor(session: Session) -> ExitCode:
             for line in str(finding).split("\n"):
                 session.output.line(escaped(line))
     return ExitCode.DONE if is_healthy else ExitCode.REFUSED
+
+
+async def _look(session: Session) -> Sequence[Finding]:
+    if session.target.app is not None:
+        async with session.target.open() as client:
+            return await look_at_workers(client)
+    url, database = session.target.server()
+    try:
+        from bluestreak_cli.diagnosis import diagnose  # noqa: PLC0415 - needs an extra
+    except ImportError as error:
+        raise CommandError(str(error), "install it", ExitCode.REFUSED) from error
+    return await diagnose(url, database)
 
 
 def register(app: typer.Typer) -> None:

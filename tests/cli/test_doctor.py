@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 from pymongo import MongoClient
 
 from bluestreak_cli.diagnosis import (
-    Grade,
     judge_clock,
     judge_deployment,
     judge_privileges,
 )
+from bluestreak_cli.grade import Grade
+from bluestreak_cli.workforce import judge_workers
+from bluestreak_core import Bluestreak, WorkerRecord, WorkerState
 from bluestreak_mongo.schema.index import INDEXES
 from tests.cli.arrange import document, error_of, printed
 
@@ -60,8 +63,8 @@ def test_a_collection_that_will_not_do_is_a_fault(
     assert not document("doctor", *words, code=1)["healthy"]
 
 
-def test_it_looks_at_a_database_only() -> None:
-    assert "--mongo URL" in error_of("doctor", code=2)
+def test_it_needs_a_database_or_an_application() -> None:
+    assert "--mongo URL" in error_of("doctor", "--app", "", code=2)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +131,60 @@ def test_what_a_worker_may_not_do_is_named(privileges: list[Any], said: str) -> 
 def test_a_url_without_a_user_is_pointed_out() -> None:
     info: dict[str, Any] = {"authenticatedUsers": [], "authenticatedUserPrivileges": []}
     assert "no user" in judge_privileges("myapp", info).message
+
+
+def test_an_application_without_a_worker_is_told_to_start_one() -> None:
+    assert printed("doctor") == (
+        "warning  workers: none is alive\n         -> start one with 'bluestreak worker'\n"
+    )
+
+
+def test_an_application_whose_worker_has_its_handlers_is_fine(bluestreak: Bluestreak) -> None:
+    async def look() -> list[WorkerRecord]:
+        async with bluestreak, asyncio.TaskGroup() as tasks:
+            tasks.create_task(bluestreak.poll())
+            while not (workers := await bluestreak.workers()):  # noqa: ASYNC110 - in memory
+                await asyncio.sleep(0)
+            bluestreak.stop()
+        return workers
+
+    found = list(judge_workers(bluestreak.handlers, asyncio.run(look())))
+    assert [str(one) for one in found] == [
+        "ok       workers: 1 worker with 100 free slots",
+        "ok       handlers: each has a worker",
+    ]
+
+
+def test_handlers_that_no_worker_takes_are_named() -> None:
+    workers = [_worker("pay", "ship"), _worker("pack", state=WorkerState.DRAINING)]
+    found = list(judge_workers(["pay", "ship", "pack", "tell"], workers))
+    assert [one.grade for one in found] == [Grade.OK, Grade.WARNING]
+    assert found[1].message == "no worker has 'pack', 'tell'"
+    many = [f"h{number}" for number in range(9)]
+    assert "'h4' and 4 more" in list(judge_workers(many, workers))[1].message
+
+
+def test_workers_that_drain_or_are_full_take_nothing() -> None:
+    (found,) = judge_workers(["pay"], [_worker("pay", state=WorkerState.DRAINING)])
+    assert (found.grade, found.message) == (Grade.WARNING, "all that are alive drain")
+    found, _ = judge_workers(["pay"], [_worker("pay", runs=10)])
+    assert (found.grade, found.message) == (Grade.WARNING, "1 worker with 0 free slots")
+
+
+def _worker(
+    *handlers: str, state: WorkerState = WorkerState.POLLING, runs: int = 0
+) -> WorkerRecord:
+    return WorkerRecord(
+        name="w",
+        host="h",
+        pid=1,
+        bluestreak_version="1",
+        python_version="3",
+        started_at=NOW,
+        seen_at=NOW,
+        until=NOW,
+        state=state,
+        max_concurrency=10,
+        runs=runs,
+        handlers=handlers,
+    )

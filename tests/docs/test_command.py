@@ -8,7 +8,7 @@ import json
 import re
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from bluestreak_cli.diagnosis import judge_deployment, judge_privileges
 from bluestreak_cli.figures import figures_of, merged
 from bluestreak_cli.main import app
 from bluestreak_cli.standing import Report, Standing, judge_readiness
-from bluestreak_core import Bluestreak, RunEnd, WorkerHealth, WorkerState
+from bluestreak_cli.workforce import judge_workers
+from bluestreak_core import Bluestreak, RunEnd, WorkerHealth, WorkerRecord, WorkerState
 from bluestreak_memory import MemoryStore
 
 PAGE = Path(__file__).parents[2] / "docs" / "command.md"
@@ -62,7 +63,7 @@ def test_each_command_prints_what_stands_in_the_page(shop: Bluestreak) -> None:
 
 
 def test_the_page_shows_what_doctor_finds(mongodb_url: str, empty_database: str) -> None:
-    (block,) = DOCTOR.findall(PAGE.read_text())
+    block, _ = DOCTOR.findall(PAGE.read_text())
     words = ("--mongo", mongodb_url, "--database", empty_database)
     assert CliRunner().invoke(app, ["count", *words]).exit_code == 0
     on_this_server = CliRunner().invoke(app, ["doctor", *words]).stdout.splitlines()
@@ -79,6 +80,25 @@ def test_the_page_shows_what_a_probe_answers() -> None:
     report = Report(state=WorkerState.POLLING, is_ready=False)
     verdict = judge_readiness([Standing(name="worker", silence=0, report=report)], 60)
     assert json.loads(shown) == asdict(verdict)
+
+
+def test_the_page_shows_what_doctor_finds_of_workers(shop: Bluestreak) -> None:
+    _, block = DOCTOR.findall(PAGE.read_text())
+
+    async def look() -> list[WorkerRecord]:
+        async with shop, asyncio.TaskGroup() as tasks:
+            tasks.create_task(shop.poll())
+            while not (workers := await shop.workers()):  # noqa: ASYNC110 - in memory
+                await asyncio.sleep(0)
+            shop.stop()
+        return workers
+
+    (worker,) = asyncio.run(look())
+    workers = [replace(worker, runs=runs) for runs in (0, 0, 1, 2)]
+    found = judge_workers([*shop.handlers, "return"], workers)
+    lines = [line for one in found for line in str(one).split("\n")]
+    for line, shown in zip(lines, block.splitlines(), strict=True):
+        assert line.startswith(shown.removesuffix("..."))
 
 
 def test_the_page_shows_what_dev_prints() -> None:
