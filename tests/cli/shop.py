@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ def register(bluestreak: Bluestreak) -> Bluestreak:
     @bluestreak.handler("linger")
     async def linger(ctx: Context, path: str) -> str:
         return await ctx.step("linger", wait_for, path)
+
+    @bluestreak.handler("block")
+    async def block(ctx: Context, path: str) -> None:
+        while not Path(path).exists():  # noqa: ASYNC240 - it blocks, which is the fault
+            time.sleep(0.01)  # noqa: ASYNC251
 
     return bluestreak
 

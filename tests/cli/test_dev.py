@@ -9,7 +9,6 @@ import signal
 import stat
 from pathlib import Path
 
-import pytest
 from pymongo import MongoClient
 
 from bluestreak_cli.local_database import local_database
@@ -28,7 +27,6 @@ bluestreak = register(Bluestreak(MongoStore(url, database=name), timeout_interva
 POLLING = re.compile(r"(\d+) bluestreak_cli\.worker: worker: polling")
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_a_worker_restarts_with_its_code_and_outlives_what_is_wrong_with_it(
     mongodb_url: str, empty_database: str, tmp_path: Path
 ) -> None:

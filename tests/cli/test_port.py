@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bluestreak_cli.figures import figures_of, merged
+from bluestreak_cli.port import Address, serving
 from bluestreak_cli.standing import Report, Standing, judge_health, judge_readiness
 from bluestreak_core import RunEnd, WorkerHealth, WorkerState
 from tests.cli.arrange import SHOP, error_of, printed
@@ -25,6 +29,7 @@ from tests.cli.process import Log, worker
 
 POLLING = Report(state=WorkerState.POLLING, is_ready=True)
 FINE = Standing(name="worker 1", silence=0.5, report=POLLING)
+ON_MONGO = "tests.cli.shop:on_mongo"
 ADDRESS = re.compile(r"port: (http://127\.0\.0\.1:\d+) has ")
 
 
@@ -73,6 +78,17 @@ def address_of(log: Log) -> str:
     log.read_until(lambda said: any(map(ADDRESS.search, said)))
     (found,) = filter(None, map(ADDRESS.search, log.messages))
     return found[1]
+
+
+@pytest.fixture
+def server(
+    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """The environment of an application on an empty database."""
+    named = {"TEST_URL": mongodb_url, "TEST_DATABASE": empty_database}
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    return named
 
 
 # What is decided -----------------------------------------------------------------------------
@@ -155,19 +171,79 @@ def _health(**facts: Any) -> WorkerHealth:
     )
 
 
+class Shown:
+    """What a port shows in this process."""
+
+    def __init__(self, *known: Standing) -> None:
+        self.known = known
+        self.texts = [("worker 1", figures_of(_health(claims=3, ends={})))]
+
+    def standings(self) -> Sequence[Standing]:
+        return self.known
+
+    def figures(self) -> Sequence[tuple[str, str]]:
+        return self.texts
+
+
+@contextmanager
+def shown(watched: Shown, caplog: pytest.LogCaptureFixture) -> Iterator[str]:
+    """A free port of this process; the log says which."""
+    with (
+        caplog.at_level(logging.INFO, "bluestreak_cli.port"),
+        serving(Address(host="127.0.0.1", port=0, hung_after=60), watched),
+    ):
+        found = ADDRESS.search(caplog.text)
+        assert found is not None
+        yield found[1]
+
+
+def test_a_port_answers_probes_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    watched = Shown(FINE)
+    with shown(watched, caplog) as address:
+        assert get(address, "readyz?verbose").status == 200
+        watched.known = (FINE, Standing(name="worker 2", silence=0))
+        assert get(address, "healthz").status == 200
+        page = get(address, "readyz")
+        assert page.status == 503
+        assert page.processes == {"worker 1": "ready", "worker 2": "starting, or stopped"}
+        assert get(address, "metrics").samples["bluestreak_worker_claims_total", "worker 1"] == 3
+        page = get(address, "")
+        assert page.status == 404
+        assert "/healthz, /readyz, /metrics" in page.text
+        with urlopen(Request(f"{address}/healthz", method="HEAD"), timeout=30) as answer:  # noqa: S310
+            assert (answer.status, answer.read()) == (200, b"")
+        with pytest.raises(HTTPError, match="501"):
+            urlopen(Request(f"{address}/healthz", method="POST"), timeout=30)  # noqa: S310
+        port = address.rpartition(":")[2]
+        line = error_of("worker", SHOP, "--port", port, code=1)
+        assert f"port {port} of 127.0.0.1 is in use; take another one" in line
+    with pytest.raises(URLError):
+        get(address, "healthz")
+
+
+def test_a_request_that_goes_wrong_is_logged_and_harms_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watched = Shown(FINE)
+    watched.texts = [("worker 1", "no metrics at all {")]
+    with shown(watched, caplog) as address:
+        with pytest.raises((URLError, ConnectionError, HTTPException)):
+            get(address, "metrics")
+        assert get(address, "healthz").status == 200
+    assert "a request was not answered" in caplog.text
+
+
 # One process ---------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("unmeasured")
 def test_metrics_are_those_of_the_worker_of_its_application_and_of_telemetry(
-    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
+    server: dict[str, str],
 ) -> None:
-    for name, value in (("TEST_URL", mongodb_url), ("TEST_DATABASE", empty_database)):
-        monkeypatch.setenv(name, value)
-    printed("start", "w", "fulfil", "--app", "tests.cli.shop:on_mongo")
-    with worker("tests.cli.shop:measured", "--port", "0") as log:
+    printed("start", "w", "fulfil", "--app", ON_MONGO)
+    with worker("tests.cli.shop:measured", "--port", "0", env=server) as log:
         address = address_of(log)
-        printed("tail", "w", "--app", "tests.cli.shop:on_mongo")
+        printed("tail", "w", "--app", ON_MONGO)
         page = get_until(
             address, "metrics", lambda page: 'outcome="finished",process="worker"} 1.0' in page.text
         )
@@ -189,6 +265,21 @@ def test_metrics_are_those_of_the_worker_of_its_application_and_of_telemetry(
 
 
 @pytest.mark.usefixtures("unmeasured")
+def test_a_process_whose_event_loop_is_blocked_is_not_healthy(
+    server: dict[str, str], tmp_path: Path
+) -> None:
+    goal = tmp_path / "goal"
+    printed("start", "w", "block", "--input", f'"{goal}"', "--app", ON_MONGO)
+    with worker(ON_MONGO, "--port", "0", "--hung-after", "1s", env=server) as log:
+        address = address_of(log)
+        page = get_until(address, "healthz", lambda page: page.status == 503)
+        assert page.processes["worker"].startswith("no sign of life for ")
+        assert get(address, "metrics").samples["bluestreak_worker_runs", "worker"] == 1
+        goal.touch()
+        get_until(address, "healthz", lambda page: page.status == 200)
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_a_database_that_does_not_answer_is_a_matter_of_readiness_only(tmp_path: Path) -> None:
     silent = tmp_path / "silent"
     with worker("tests.cli.shop:sluggish", "--port", "0", env={"TEST_SILENT": str(silent)}) as log:
@@ -203,7 +294,6 @@ def test_a_database_that_does_not_answer_is_a_matter_of_readiness_only(tmp_path:
 # A fleet -------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("unmeasured")
 def test_a_fleet_is_not_healthy_while_one_of_its_processes_hangs() -> None:
     with worker(SHOP, "--processes", "2", "--port", "0", "--hung-after", "1s") as log:
         address = address_of(log)
@@ -233,14 +323,13 @@ def test_a_fleet_is_not_healthy_while_one_of_its_processes_hangs() -> None:
 # Addresses -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
-def test_an_address_in_use_is_said_in_one_line(processes: str) -> None:
+def test_a_fleet_says_so_too_if_its_address_is_in_use() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        line = error_of("worker", SHOP, "--processes", processes, "--port", port, code=1)
-    assert f"port {port} of 127.0.0.1 is in use; take another one" in line
+        line = error_of("worker", SHOP, "--processes", "2", "--port", port, code=1)
+    assert f"port {port} of 127.0.0.1 is in use" in line
 
 
 def test_a_host_that_is_not_here_and_a_span_that_is_too_short_are_refused() -> None:
