@@ -27,6 +27,9 @@ ASK = b"figures\n"
 STOP = b"stop\n"
 """What a fleet sends: that it wants metrics, and that the worker stops, or need not drain."""
 
+SOON = 0.2
+"""Seconds between two reports of a worker that is not ready."""
+
 READY = "ready"
 REPORT = "report"
 FIGURES = "figures"
@@ -97,10 +100,15 @@ async def _listen(
 
 async def _report(link: Link, bluestreak: Bluestreak, beat: float) -> None:
     while True:
-        link.report(Report.of(bluestreak.health()))
-        await asyncio.sleep(beat)
+        report = Report.of(bluestreak.health())
+        link.report(report)
+        await asyncio.sleep(beat if report.is_ready else min(beat, SOON))
 
 
 def read_report(said: Mapping[str, Any]) -> Report:
     """A report as it was sent."""
-    return Report(state=WorkerState(said["state"]), is_ready=said["is_ready"])
+    return Report(
+        state=WorkerState(said["state"]),
+        is_ready=said["is_ready"],
+        has_claimed=said["has_claimed"],
+    )

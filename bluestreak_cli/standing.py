@@ -18,11 +18,17 @@ class Report:
 
     state: WorkerState
     is_ready: bool
+    has_claimed: bool
+    """Whether the store has ever answered a claim."""
 
     @classmethod
     def of(cls, health: WorkerHealth) -> Self:
         """The report of a worker."""
-        return cls(state=health.state, is_ready=health.is_ready)
+        return cls(
+            state=health.state,
+            is_ready=health.is_ready,
+            has_claimed=health.last_contact_at is not None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,4 +107,7 @@ def _obstacle(one: Standing, hung_after: float) -> str | None:
         return "starting, or stopped"
     if one.report.state is WorkerState.DRAINING:
         return "draining"
-    return None if one.report.is_ready else "the database does not answer"
+    if one.report.is_ready:
+        return None
+    silent = "the database does not answer"
+    return silent if one.report.has_claimed else "the database has not answered yet"

@@ -27,7 +27,7 @@ from bluestreak_core import RunEnd, WorkerHealth, WorkerState
 from tests.cli.arrange import SHOP, error_of, printed
 from tests.cli.process import Log, worker
 
-POLLING = Report(state=WorkerState.POLLING, is_ready=True)
+POLLING = Report(state=WorkerState.POLLING, is_ready=True, has_claimed=True)
 FINE = Standing(name="worker 1", silence=0.5, report=POLLING)
 ON_MONGO = "tests.cli.shop:on_mongo"
 ADDRESS = re.compile(r"port: (http://127\.0\.0\.1:\d+) has ")
@@ -105,15 +105,35 @@ def server(
         (Standing(name="w", silence=20, report=POLLING), True, False, "no sign of life for 20 s"),
         (Standing(name="w", death="was killed by SIGKILL"), False, False, "was killed by SIGKILL"),
         (
-            Standing(name="w", silence=0, report=Report(state=WorkerState.DRAINING, is_ready=True)),
+            Standing(
+                name="w",
+                silence=0,
+                report=Report(state=WorkerState.DRAINING, is_ready=True, has_claimed=True),
+            ),
             *(True, False, "draining"),
         ),
         (
-            Standing(name="w", silence=0, report=Report(state=WorkerState.POLLING, is_ready=False)),
+            Standing(
+                name="w",
+                silence=0,
+                report=Report(state=WorkerState.POLLING, is_ready=False, has_claimed=True),
+            ),
             *(True, False, "the database does not answer"),
         ),
         (
-            Standing(name="w", silence=0, report=Report(state=WorkerState.STOPPED, is_ready=False)),
+            Standing(
+                name="w",
+                silence=0,
+                report=Report(state=WorkerState.POLLING, is_ready=False, has_claimed=False),
+            ),
+            *(True, False, "the database has not answered yet"),
+        ),
+        (
+            Standing(
+                name="w",
+                silence=0,
+                report=Report(state=WorkerState.STOPPED, is_ready=False, has_claimed=True),
+            ),
             *(True, False, "starting, or stopped"),
         ),
     ],

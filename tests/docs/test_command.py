@@ -77,7 +77,7 @@ def test_the_page_shows_what_doctor_finds(mongodb_url: str, empty_database: str)
 
 def test_the_page_shows_what_a_probe_answers() -> None:
     (shown,) = re.findall(r"^\$ curl .*/readyz\n(.*)$", PAGE.read_text(), re.MULTILINE)
-    report = Report(state=WorkerState.POLLING, is_ready=False)
+    report = Report(state=WorkerState.POLLING, is_ready=False, has_claimed=True)
     verdict = judge_readiness([Standing(name="worker", silence=0, report=report)], 60)
     assert json.loads(shown) == asdict(verdict)
 
