@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -26,6 +27,8 @@ from bluestreak_core import (
 from bluestreak_core.model import Published
 
 _WIDTH = 200
+_SHARE = 10
+"""How many times longer than a look the pause behind it is, at least."""
 
 
 async def tail(
@@ -45,7 +48,9 @@ async def tail(
     seen: set[object] = set()
     async with session.target.open() as client:
         while True:
+            began = monotonic()
             timeline = await client.describe(workflow_id)
+            took = monotonic() - began
             for key, line in _lines(timeline, as_json=session.output.as_json):
                 if key not in seen:
                     seen.add(key)
@@ -55,7 +60,12 @@ async def tail(
             if status.ended:
                 return ExitCode.DONE if status is Status.FINISHED else ExitCode.REFUSED
             with suppress(WaitTimeout, WorkflowAborted, WorkflowCancelled):
-                await client.wait(workflow_id, timeout=pause)
+                await client.wait(workflow_id, timeout=pause_after(took, pause))
+
+
+def pause_after(took: float, least: float) -> float:
+    """Seconds until the next look. Each reads all records, so long looks come less often."""
+    return max(least, _SHARE * took)
 
 
 def _lines(timeline: Timeline, *, as_json: bool) -> Iterator[tuple[object, str]]:

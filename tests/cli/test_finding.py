@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from bluestreak_cli.tailing import pause_after
 from tests.cli.arrange import call, document, documents, error_of, printed, run_until
 
 EVIL = "e\x1b[31m\u202e\x07vil"
@@ -130,6 +131,11 @@ def test_tail_prints_each_event_once_and_exits_by_how_the_workflow_ended() -> No
     events = [json.loads(line) for line in printed("tail", "bad", "--json", code=1).splitlines()]
     assert [event["kind"] for event in events] == ["created", "claimed", "aborted"]
     assert events[-1]["record"]["message"] == "no"
+
+
+def test_tail_spends_a_tenth_of_its_time_on_looks_that_take_long() -> None:
+    assert pause_after(0.01, least=0.5) == 0.5
+    assert pause_after(0.4, least=0.5) == 4
 
 
 def test_tail_refuses_a_pause_that_is_none() -> None:
