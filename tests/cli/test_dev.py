@@ -9,6 +9,7 @@ import signal
 import stat
 from pathlib import Path
 
+import pytest
 from pymongo import MongoClient
 
 from bluestreak_cli.local_database import local_database
@@ -69,6 +70,7 @@ def test_a_worker_restarts_with_its_code_and_outlives_what_is_wrong_with_it(
     assert document("show", "w", *server)["workflow"]["status"] == "finished"
 
 
+@pytest.mark.server
 def test_the_database_of_dev_is_kept_where_git_and_others_do_not_look(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
 

@@ -314,6 +314,7 @@ def test_a_database_that_does_not_answer_is_a_matter_of_readiness_only(tmp_path:
 # A fleet -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fleet_is_not_healthy_while_one_of_its_processes_hangs() -> None:
     with worker(SHOP, "--processes", "2", "--port", "0", "--hung-after", "1s") as log:
         address = address_of(log)
