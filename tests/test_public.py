@@ -24,6 +24,7 @@ PACKAGES = [
     "bluestreak_mongo",
     "bluestreak_otel",
     "bluestreak_pydantic",
+    "bluestreak_console",
     "bluestreak_cli",
 ]
 ROOMS = [
@@ -64,6 +65,8 @@ MISSING = {
     ("bluestreak_cli", "typer"): "pip install 'bluestreak[cli]'",
     ("bluestreak_cli", "rich"): "pip install 'bluestreak[cli]'",
     ("bluestreak_otel", "opentelemetry"): "pip install 'bluestreak[otel]'",
+    ("bluestreak_console", "starlette"): "pip install 'bluestreak[console]'",
+    ("bluestreak_console", "jinja2"): "pip install 'bluestreak[console]'",
     ("bluestreak_pydantic", "pydantic"): "pip install 'bluestreak[pydantic]'",
     ("bluestreak_pydantic", "pydantic_core"): "pip install 'bluestreak[pydantic]'",
 }

@@ -23,6 +23,7 @@ PACKAGES = [
     "bluestreak_mongo",
     "bluestreak_otel",
     "bluestreak_pydantic",
+    "bluestreak_console",
 ]
 
 
