@@ -10,7 +10,16 @@ from typer.core import TyperGroup
 from typing_extensions import override
 
 import bluestreak_core
-from bluestreak_cli import control, developing, finding, maintenance, starting, tailing, working
+from bluestreak_cli import (
+    console,
+    control,
+    developing,
+    finding,
+    maintenance,
+    starting,
+    tailing,
+    working,
+)
 from bluestreak_cli.exit_code import ExitCode
 from bluestreak_cli.failure import failure_of
 from bluestreak_cli.output import Output, silence_stdout
@@ -52,7 +61,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for _commands in (working, developing, starting, finding, tailing, control, maintenance):
+for _commands in (
+    *(working, developing, starting, finding, tailing),
+    *(control, maintenance, console),
+):
     _commands.register(app)
 
 

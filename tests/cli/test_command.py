@@ -17,7 +17,7 @@ from tests.cli import shop
 from tests.cli.arrange import SHOP, call, document, error_of, printed
 
 COMMANDS: list[str] = list(get_command(app).commands)  # type: ignore[attr-defined]
-WITHOUT_A_STORE = {"worker", "dev", "doctor", "tail"}
+WITHOUT_A_STORE = {"worker", "dev", "doctor", "tail", "console"}
 
 
 def example_of(command: str) -> str:
