@@ -116,6 +116,8 @@ from bluestreak_core.run import (
     RunHook,
     RunInfo,
     UserCall,
+    Wait,
+    WaitKind,
     Winner,
     WorkflowInfo,
 )
@@ -268,6 +270,8 @@ __all__ = [
     "UserCall",
     "ValueRules",
     "ValueTooLarge",
+    "Wait",
+    "WaitKind",
     "WaitTimeout",
     "Winner",
     "WorkerHealth",

@@ -16,7 +16,7 @@ from bluestreak_core.run.handler import (
     Registration,
 )
 from bluestreak_core.run.history import SharedHistories
-from bluestreak_core.run.hook import CallKind, RunHook, RunInfo, UserCall
+from bluestreak_core.run.hook import CallKind, RunHook, RunInfo, UserCall, Wait, WaitKind
 from bluestreak_core.run.info import WorkflowInfo
 from bluestreak_core.run.lease import RENEWALS_PER_LEASE, Lease
 from bluestreak_core.run.run import Run
@@ -52,6 +52,8 @@ __all__ = [
     "RunInfo",
     "SharedHistories",
     "UserCall",
+    "Wait",
+    "WaitKind",
     "Winner",
     "WorkflowInfo",
 ]

@@ -27,7 +27,7 @@ from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Registration
 from bluestreak_core.run.handler_call import HandlerCall, read_history
 from bluestreak_core.run.history import SharedHistories
-from bluestreak_core.run.hook import CallKind, Calls
+from bluestreak_core.run.hook import CallKind, Calls, WaitKind
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.log import fields
 from bluestreak_core.run.operations import Operations
@@ -142,8 +142,10 @@ class CompensationCall:
         attempts = Attempts(journal, step_id, compensation.retry)
         while not attempts.are_used_up:
             if attempts.next_at is not None:
-                await self._frame.doze(attempts.kind, step_id, attempts.next_at)
+                next_at = attempts.next_at
+                await self._frame.doze(attempts.kind, step_id, next_at, WaitKind.RETRY)
             await self._frame.check("compensation", step_id)
+            self.calls.attempting(step_id, attempts.number)
             with self._operations.operation(attempts.kind, step_id):
                 try:
                     output = await self._call(compensation)

@@ -28,7 +28,7 @@ from bluestreak_core.run.compensations import Compensations
 from bluestreak_core.run.exit import Abandon, AbortNow, Exit, Release
 from bluestreak_core.run.family import Family
 from bluestreak_core.run.handler import Registration
-from bluestreak_core.run.hook import CallKind, Calls
+from bluestreak_core.run.hook import CallKind, Calls, WaitKind
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.log import fields
 from bluestreak_core.run.operations import Operation, Operations
@@ -225,15 +225,21 @@ class Frame:
         self.exit.decide(Release())
         await self.exit.leave()
 
-    async def doze(self, kind: str, id: str, wake_up_at: datetime) -> None:
-        """Wait until an instant; leave memory as soon as the whole run may be parked."""
+    async def doze(
+        self, kind: str, id: str, wake_up_at: datetime, wait: WaitKind = WaitKind.NAP
+    ) -> None:
+        """Wait until an instant; leave memory as soon as the whole run may be parked.
+
+        `kind` names the operation in messages, and `wait` is what hooks see.
+        """
         if self.replay is not None:
             if wake_up_at > self.replay.until:
                 await self.replay.suspend(kind, id)
             return
         if wake_up_at <= self.journal.clock.now():
             return
-        with self.operations.nap(id, wake_up_at, kind):
+        observed = self.calls.waiting(wait, id, wake_up_at)
+        with observed, self.operations.nap(id, wake_up_at, kind):
             await self._doze(wake_up_at)
 
     async def await_message(self, wait: Operation, until: datetime) -> None:

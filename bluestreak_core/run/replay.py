@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar
@@ -21,7 +22,7 @@ from typing_extensions import override
 from bluestreak_core.clock import Clock
 from bluestreak_core.concurrency import end_all, wait_ended
 from bluestreak_core.run.exit import Exit, Release
-from bluestreak_core.run.hook import CallKind, Calls, RunHook
+from bluestreak_core.run.hook import CallKind, Calls, RunHook, WaitKind
 from bluestreak_core.run.journal import Journal
 from bluestreak_core.run.operations import Operations
 from bluestreak_core.store import Store, StoreWrapper
@@ -155,3 +156,9 @@ class SealedCalls(Calls):
         context: Context | None = None,
     ) -> Coroutine[Any, Any, Any]:
         return self._replay.suspend(kind.value, step_id)
+
+    @override
+    def waiting(
+        self, kind: WaitKind, id: str, until: datetime | None = None
+    ) -> AbstractContextManager[object]:
+        return nullcontext()

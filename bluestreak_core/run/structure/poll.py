@@ -23,6 +23,7 @@ from bluestreak_core.errors import FinalMistakes, PollTimeout
 from bluestreak_core.retry import Backoff, Retry
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import to_backoff
+from bluestreak_core.run.hook import WaitKind
 from bluestreak_core.run.verb.nap import nap_end
 from bluestreak_core.run.verb.step import call_once, call_until_done, check_retry
 
@@ -155,7 +156,7 @@ class _Polling:
         self._frame.use_nap(nap_id)
         recorded = self._journal.history.naps.get(nap_id)
         if recorded is None and end is not None and self._journal.clock.now() + span > end:
-            await self._frame.doze("poll", self._step_id, end)
+            await self._frame.doze("poll", self._step_id, end, WaitKind.POLL)
             raise PollTimeout(self._frame.workflow_id, self._step_id, number)
         await self._frame.doze("nap", nap_id, recorded or await self._nap(nap_id, span))
 

@@ -32,6 +32,7 @@ from bluestreak_core.errors import (
 from bluestreak_core.model import Receipt
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.hook import WaitKind
 from bluestreak_core.run.verb.callback_end import CallbackEnd, heartbeat_id
 from bluestreak_core.run.verb.message_wait import (
     aborting,
@@ -87,7 +88,7 @@ async def callback(frame: Frame, step_id: str, hand_over: HandOver, terms: Terms
     else:
         await _hand_over(frame, step_id, hand_over, terms.retry)
         end = CallbackEnd(frame, whole_id, heartbeat)
-        received = await await_message(frame, "callback", whole_id, (name,), limit, end)
+        received = await await_message(frame, WaitKind.CALLBACK, whole_id, (name,), limit, end)
         receipt, output = received.receipt, received.output
     return _unpacked(frame, whole_id, receipt, output, terms.type)
 

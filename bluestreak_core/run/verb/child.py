@@ -29,6 +29,7 @@ from bluestreak_core.model import (
 from bluestreak_core.run.attempts import recorded_failure
 from bluestreak_core.run.frame import Frame
 from bluestreak_core.run.handler import Handler
+from bluestreak_core.run.hook import WaitKind
 from bluestreak_core.run.settling import NOT_NEEDED, PARENT_ENDED, name_of_child
 from bluestreak_core.run.unawaited import Unawaited
 from bluestreak_core.run.verb.message_wait import FOREVER, aborting, unusable
@@ -224,9 +225,9 @@ async def result_of(
     record_failure: Callable[[FailedStep], Awaitable[None]],
 ) -> Any:
     """The result of a child that has no record yet; records it. Raises `ChildFailed`."""
-    with frame.operations.wait(
-        "child", step_id, (name_of_child(asked.new.workflow_id),), FOREVER, for_child=True
-    ) as wait:
+    name = name_of_child(asked.new.workflow_id)
+    operation = frame.operations.wait("child", step_id, (name,), FOREVER, for_child=True)
+    with frame.calls.waiting(WaitKind.CHILD, step_id), operation as wait:
         mail: int | None = frame.journal.workflow.mail
         last: datetime | None = None
         while True:

@@ -12,6 +12,7 @@ from bluestreak_core.errors import AlreadyReceiving, InvalidArgument, InvalidVal
 from bluestreak_core.model import WAITING, Attempt, Step
 from bluestreak_core.run.exit import AbortNow
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.hook import WaitKind
 
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 """When a workflow wakes up that waits for a message without a time limit."""
@@ -60,7 +61,7 @@ def check_alone(frame: Frame, step_id: str, names: Iterable[str]) -> None:
 
 async def await_message(  # noqa: PLR0917 - as a verb names them
     frame: Frame,
-    kind: str,
+    kind: WaitKind,
     step_id: str,
     names: tuple[str, ...],
     limit: Limit,
@@ -68,7 +69,19 @@ async def await_message(  # noqa: PLR0917 - as a verb names them
 ) -> Step:
     """The step that has received the first message of these names, or none in time."""
     if frame.replay is not None:
-        await frame.replay.suspend(kind, step_id)
+        await frame.replay.suspend(kind.value, step_id)
+    with frame.calls.waiting(kind, step_id, limit.deadline):
+        return await _message(frame, kind, step_id, names, limit, end)
+
+
+async def _message(  # noqa: PLR0917 - as above
+    frame: Frame,
+    kind: str,
+    step_id: str,
+    names: tuple[str, ...],
+    limit: Limit,
+    end: End | None,
+) -> Step:
     clock, journal = frame.journal.clock, frame.journal
     if limit.timeout and _recorded_wait(frame, step_id) is None:
         # Often a message is there already, and then there is no need to record a time limit.

@@ -11,6 +11,7 @@ from bluestreak_core.errors import FinalMistakes, InvalidArgument, InvalidValue,
 from bluestreak_core.message import Message, Received, to_message
 from bluestreak_core.model import Receipt
 from bluestreak_core.run.frame import Frame
+from bluestreak_core.run.hook import WaitKind
 from bluestreak_core.run.verb.message_wait import (
     aborting,
     await_message,
@@ -48,7 +49,7 @@ async def receive(
         return _unpacked(
             frame, step_id, asked, history.receipts.get(step_id), history.steps[step_id]
         )
-    step = await await_message(frame, "receive", step_id, tuple(asked), limit)
+    step = await await_message(frame, WaitKind.RECEIVE, step_id, tuple(asked), limit)
     return _unpacked(frame, step_id, asked, step.receipt, step.output)
 
 

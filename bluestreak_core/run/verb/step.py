@@ -19,7 +19,7 @@ from bluestreak_core.errors.group import is_abort, is_final_mistake
 from bluestreak_core.retry import Retry
 from bluestreak_core.run.attempts import Attempts, failure_of
 from bluestreak_core.run.frame import Frame
-from bluestreak_core.run.hook import CallKind
+from bluestreak_core.run.hook import CallKind, WaitKind
 from bluestreak_core.run.time_limit import in_time
 
 ONCE = Retry(max_attempts=1)
@@ -98,11 +98,12 @@ async def call_until_done(
             await frame.record(attempts.add_interrupted())
     while not attempts.are_used_up:
         if attempts.next_at is not None:
-            await frame.doze(attempts.kind, step_id, attempts.next_at)
+            await frame.doze(attempts.kind, step_id, attempts.next_at, WaitKind.RETRY)
         await frame.check("step", step_id)
         with frame.operations.operation(attempts.kind, step_id):
             if at_most_once and not await frame.record(attempts.begin()):
                 await frame.leave_to_another_run()
+            frame.calls.attempting(step_id, attempts.number)
             try:
                 output = await calling()
             except Exception as error:
