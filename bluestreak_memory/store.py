@@ -148,7 +148,7 @@ class MemoryStore(
     async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
         self._hints.looking(request.now)
         return [
-            Claim(token=claim.token, workflow=self._copies.workflow(claim.workflow))
+            replace(claim, workflow=self._copies.workflow(claim.workflow))
             for claim in self._workflows.claim(request)
         ]
 

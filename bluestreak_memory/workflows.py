@@ -121,7 +121,7 @@ class Workflows:
         claimed = machine.claim(due, token, request)
         self._records[due.workflow_id].take_back()
         self.put(claimed)
-        return Claim(token=token, workflow=claimed)
+        return Claim(token=token, workflow=claimed, due_at=due.timeout_at)
 
     def next_due_after(self, instant: datetime) -> datetime | None:
         """When the next workflow is due."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from bluestreak_core.model import Status, Workflow
@@ -24,6 +25,7 @@ class Candidate:
     key: Any
     workflow_id: str
     status: Status
+    due_at: datetime
     workflow: Workflow | None
     session_id: Any
 
@@ -47,6 +49,7 @@ def read_whole(document: Document) -> Candidate:
         key=document["_id"],
         workflow_id=workflow.workflow_id,
         status=workflow.status,
+        due_at=workflow.timeout_at,
         workflow=workflow,
         session_id=document.get(wf.SESSION),
     )
@@ -54,11 +57,12 @@ def read_whole(document: Document) -> Candidate:
 
 def read_state(document: Document) -> Candidate:
     """The candidate in a document with the `STATE` fields."""
-    workflow_id, status = wf.to_candidate(document)
+    workflow_id, status, due_at = wf.to_candidate(document)
     return Candidate(
         key=document["_id"],
         workflow_id=workflow_id,
         status=status,
+        due_at=due_at,
         workflow=None,
         session_id=document.get(wf.SESSION),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from uuid import uuid4
@@ -56,9 +56,9 @@ class _Attempt:
         return transitions.claim(self.token, self.request, crashed=crashed, event=event)
 
     def claim(self, workflow: Workflow) -> Claim:
-        """The claim of a workflow that was stamped as it is here."""
+        """The claim of a workflow that was stamped as it is here, which is as it was before."""
         claimed = machine.claim(workflow, self.token, self.request)
-        return Claim(token=self.token, workflow=claimed)
+        return Claim(token=self.token, workflow=claimed, due_at=workflow.timeout_at)
 
 
 class Claiming:
@@ -123,9 +123,9 @@ class Claiming:
                 due,
                 attempt.stamp(crashed=False),
                 sort=[(wf.TIMEOUT_AT, ASCENDING)],
-                return_document=ReturnDocument.AFTER,
+                return_document=ReturnDocument.BEFORE,
             )
-            return [] if found is None else [_claim(attempt, found)]
+            return [] if found is None else [attempt.claim(wf.to_workflow(found))]
         except (InvalidBSON, CorruptDocument):
             return await self._read_back(
                 transitions.stamped_now(attempt.token, now, lease), attempt
@@ -239,6 +239,8 @@ class Claiming:
             return []
         order = {candidate.workflow_id: place for place, candidate in enumerate(tried)}
         won = await self._read_back(transitions.stamped(list(order), attempt.token), attempt)
+        due = {candidate.workflow_id: candidate.due_at for candidate in tried}
+        won = [replace(claim, due_at=due[claim.workflow_id]) for claim in won]
         return sorted(won, key=lambda claim: order[claim.workflow_id])
 
     async def _read_back(self, stamped: Document, attempt: _Attempt) -> list[Claim]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bluestreak_core.model.workflow import Workflow
@@ -16,10 +16,14 @@ class Claim:
     `workflow` is the record as the claim left it. `token` is the fencing token: unique among the
     claims of one workflow, though claims of several workflows may share it. So only `workflow_id`
     and `token` together identify a claim.
+
+    `due_at` is the instant since when the workflow was due, after a crash the end of the lease that
+    had run out. It is for telemetry, and may be None where the store cannot tell.
     """
 
     token: str
     workflow: Workflow
+    due_at: datetime | None = field(default=None, compare=False)
 
     @property
     def workflow_id(self) -> str:

@@ -128,6 +128,8 @@ class Store(Protocol):
         Atomic for each workflow: no two callers get the same one. The answer may be shorter than
         `limit`, even empty, while more workflows are due. If the answer is lost, so are its claims:
         their leases expire.
+
+        Give each claim its `due_at`, the `timeout_at` from before, unless that costs another read.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from bluestreak_core.model import Status, Workflow
@@ -190,8 +191,8 @@ def to_workflow_id(document: Mapping[str, Any]) -> str:
     return Reader(WORKFLOWS, document).text(WORKFLOW_ID)
 
 
-def to_candidate(document: Mapping[str, Any]) -> tuple[str, Status]:
-    """The id and the state of a workflow, if a claim may read the rest of what it needs."""
+def to_candidate(document: Mapping[str, Any]) -> tuple[str, Status, datetime]:
+    """The id, state and due time of a workflow, if a claim may read the rest of what it needs."""
     read = Reader(WORKFLOWS, document)
-    read.instant(TIMEOUT_AT)
-    return read.text(WORKFLOW_ID), read.status(STATUS)
+    due_at = read.instant(TIMEOUT_AT)
+    return read.text(WORKFLOW_ID), read.status(STATUS), due_at

@@ -105,3 +105,9 @@ async def test_nothing_is_committed_whose_commit_takes_its_own_claim() -> None:
         await store.transact(claim, "s", write, lambda: NOW)
     assert await application.entries() == []
     assert await store.find_step("w", "s") is None
+
+
+@pytest.mark.asyncio
+async def test_a_claim_knows_since_when_its_workflow_was_due() -> None:
+    claim = await claimed(MemoryStore(clock=ManualClock()), "w")
+    assert claim.due_at == NOW

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from pymongo import AsyncMongoClient
 from pymongo.database import Database
 
 from bluestreak_core import ClaimLost, NotInitialised, UnstorableValue
-from bluestreak_core.model import ClaimRequest
+from bluestreak_core.model import Claim, ClaimRequest
 from bluestreak_core.testing import ManualClock
 from bluestreak_mongo import MongoStore, transitions
 from bluestreak_mongo.search_range import CALM
@@ -484,3 +485,44 @@ async def test_a_closed_store_no_longer_uses_the_applications_database(
     with pytest.raises(NotInitialised):
         await CALLS[call](application.store, claim)
     assert application.sent.commands == []
+
+
+async def test_each_way_to_claim_knows_the_workflow_and_since_when_it_was_due(
+    application: Application,
+) -> None:
+    store, sent = application.store, application.sent
+
+    async def claim(late: int) -> Claim:
+        (claim,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + late * SECOND, lease=LEASE, limit=1)
+        )
+        assert claim.workflow == await store.find_workflow("w")
+        return claim
+
+    assert await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)) == []
+    await store.create(new("w"))
+    by_one_command = await claim(1)
+    assert sent.named("findAndModify")
+    await store.park(by_one_command, NOW + 2 * SECOND)
+    read_back = await claim(5)
+    taken_over = await claim(9 + LEASE.seconds)
+    assert [by_one_command.due_at, read_back.due_at, taken_over.due_at] == [
+        *(NOW, NOW + 2 * SECOND),
+        NOW + 5 * SECOND + LEASE,
+    ]
+
+
+async def test_a_failed_workflow_claimed_by_one_command_is_as_it_is_stored(
+    application: Application,
+) -> None:
+    store, sent = application.store, application.sent
+    await store.fail(await claimed(store, "w"), failure(retry=True), NOW)
+    assert await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=1)) == []
+    await store.create(replace(new("other"), created_at=NOW + 2 * SECOND))
+    sent.commands.clear()
+    (claim,) = await store.claim(
+        ClaimRequest(worker="worker", now=NOW + 2 * SECOND, lease=LEASE, limit=1)
+    )
+    assert sent.named("findAndModify")
+    assert claim.workflow == await store.find_workflow("w")
+    assert claim.due_at == NOW + SECOND

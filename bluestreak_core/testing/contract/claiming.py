@@ -139,6 +139,23 @@ class ClaimingContract(Rules):
         )
 
     @rule("Store.claim")
+    async def test_a_claim_knows_since_when_its_workflow_was_due_if_it_says_so(
+        self, store: Store
+    ) -> None:
+        await store.create(new("w", created_at=NOW - SECOND))
+        (first,) = await store.claim(ClaimRequest(worker="worker", now=NOW, lease=LEASE, limit=10))
+        await store.park(first, NOW + SECOND)
+        (parked,) = await store.claim(
+            ClaimRequest(worker="worker", now=NOW + 3 * SECOND, lease=LEASE, limit=10)
+        )
+        (taken,) = await store.claim(
+            ClaimRequest(worker="other", now=NOW + 9 * LEASE, lease=LEASE, limit=10)
+        )
+        due = [claim.due_at for claim in (first, parked, taken)]
+        known = [NOW - SECOND, NOW + SECOND, NOW + 3 * SECOND + LEASE]
+        assert due in (known, [None] * 3)
+
+    @rule("Store.claim")
     async def test_a_workflow_was_started_by_its_earliest_claim(self, store: Store) -> None:
         await store.release(await claimed(store, "w"), NOW - 2 * SECOND)
         earlier = NOW - SECOND  # the clocks of two servers disagree
