@@ -118,14 +118,13 @@ class Bluestreak(Client):
         self._max_concurrency = check_count("max_concurrency", max_concurrency, least=1)
         self._new_worker = partial(
             Worker,
-            store,
-            self._registered,
             poll_interval=to_positive_timedelta("poll_interval", poll_interval),
             max_concurrency=self._max_concurrency,
             drain_timeout=to_timedelta("drain_timeout", drain_timeout),
             skip_unknown=unknown_handler == "skip",
-            expiry=to_expiry("expire_ended_after", store, expire_ended_after),
         )
+        self._new_expiry = partial(to_expiry, "expire_ended_after", after=expire_ended_after)
+        self._new_expiry(store)  # so that what it refuses is refused here
         self._should_stop = _checked(should_stop)
         self._stop_requested = False
         self._worker: Worker | None = None
@@ -173,6 +172,15 @@ class Bluestreak(Client):
 
         return register
 
+    @property
+    def hooks(self) -> Sequence[RunHook]:
+        """The hooks, the outermost first."""
+        return self._registered.hooks
+
+    def add_hook(self, hook: RunHook) -> None:
+        """Put a hook around all others. Runs that have begun are not affected."""
+        self._registered.add_hook(hook)
+
     # Running -----------------------------------------------------------------------------------
 
     async def poll(self, *, should_stop: ShouldStop | None = None) -> None:
@@ -188,7 +196,12 @@ class Bluestreak(Client):
         if self._worker is not None:
             raise AlreadyPolling
         self._poll_has_its_own = should_stop is not None
-        self._worker = self._new_worker(should_stop=_checked(should_stop) or self._should_stop)
+        store = self._store.get("poll()")
+        self._worker = self._new_worker(
+            *(store, self._registered),
+            expiry=self._new_expiry(store),
+            should_stop=_checked(should_stop) or self._should_stop,
+        )
         if self._stop_requested:
             self._worker.stop.ask()
         try:

@@ -103,6 +103,14 @@ class Client(ControlCalls, MessageCalls, WatchCalls, OperatingCalls):
         """
         self._store.check(call)
 
+    def wrap_store(self, wrap: Callable[[Store], Store]) -> None:
+        """Pass all calls of the store through another one, such as a `StoreWrapper`.
+
+        `wrap` gets the store, and returns the one to use instead. Call this before `init`: a worker
+        that polls already keeps its store. Raises `InvalidArgument` if that is no store.
+        """
+        self._store.wrap(wrap)
+
     @property
     def handlers(self) -> Mapping[str, Handler]:
         """The handlers that this object knows, by id, read-only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from bluestreak_core.argument import check_implements
@@ -43,6 +44,12 @@ class OpenStore:
         self._home.check_unless_closed("close()")
         self._home.leave()
         await self._store.close()
+
+    def wrap(self, wrap: Callable[[Store], Store]) -> None:
+        """Replace the store by what `wrap` makes of it."""
+        store = wrap(self._store)
+        check_implements("wrapped store", store, Store)
+        self._store = store
 
     def check(self, call: str) -> None:
         """Raise unless the store is open here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, KeysView, Mapping
+from collections.abc import Awaitable, Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from types import MappingProxyType
@@ -131,6 +131,19 @@ class Handlers:
         """
         leases = [registration.lease for registration in self._registered.values()]
         return min(leases, default=self.lease)
+
+    @property
+    def hooks(self) -> Sequence[RunHook]:
+        """The hooks of all handlers, the outermost first."""
+        return self._policy.hooks
+
+    def add_hook(self, hook: RunHook) -> None:
+        """Put a hook around those of all handlers."""
+        hooks = (hook, *self._policy.hooks)
+        self._policy = replace(self._policy, hooks=hooks)
+        for handler_id, registration in self._registered.items():
+            policy = replace(registration.policy, hooks=hooks)
+            self._registered[handler_id] = replace(registration, policy=policy)
 
     def register(self, handler_id: str, handler: Handler, **policy: Unpack[HandlerPolicy]) -> str:
         """Add a handler; return its id as a plain str. See `Bluestreak.register_handler`."""
