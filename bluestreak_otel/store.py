@@ -79,7 +79,7 @@ class TelemetryStore(StoreWrapper):
         self._lateness = meter.create_histogram(
             "bluestreak.workflow.lateness",
             "s",
-            "From the due time of a workflow to its first claim",
+            "From the due time of a workflow to its claim",
             explicit_bucket_boundaries_advisory=SECONDS,
         )
         self._ended = meter.create_counter(
@@ -149,7 +149,7 @@ class TelemetryStore(StoreWrapper):
     async def claim(self, request: ClaimRequest) -> Sequence[Claim]:
         claims = await super().claim(request)
         for claim in claims:
-            self._guarded(self._note_claim, claim, request.now)
+            self._guarded(self._note_claim, claim)
         return claims
 
     @override
@@ -176,11 +176,11 @@ class TelemetryStore(StoreWrapper):
     @override
     async def save_attempt(self, claim: Claim, attempt: Attempt) -> Attempt:
         saved = await super().save_attempt(claim, attempt)
-        if saved.retry_at is not None:
+        if saved.number > 0 and saved.retry_at is not None:  # the others are no attempts that ended
             self._guarded(self._retries.add, 1, {trace.HANDLER: claim.workflow.handler_id})
         return saved
 
-    def _note_claim(self, claim: Claim, now: datetime) -> None:
+    def _note_claim(self, claim: Claim) -> None:
         workflow = claim.workflow
         after_crash = bool(workflow.claim_log) and workflow.claim_log[-1].after_crash
         facts: dict[str, str | bool] = {
@@ -188,10 +188,8 @@ class TelemetryStore(StoreWrapper):
             trace.AFTER_CRASH: after_crash,
         }
         self._claims.add(1, facts)
-        due_at = workflow.start_at or workflow.created_at
-        if workflow.claims == 1 and due_at is not None:
-            late = max((now - due_at).total_seconds(), 0.0)
-            self._lateness.record(late, {trace.HANDLER: workflow.handler_id})
+        if (late := trace.lateness(claim)) is not None:
+            self._lateness.record(late, facts)
 
     def _note_end(self, claim: Claim, status: str) -> None:
         facts = {trace.HANDLER: claim.workflow.handler_id, trace.STATUS: status}
@@ -200,7 +198,8 @@ class TelemetryStore(StoreWrapper):
     def _span(self, name: str) -> Span | None:
         if not get_current_span().is_recording():
             return None
-        return self._tracer.start_span(name, kind=SpanKind.CLIENT)
+        facts = {trace.OPERATION: name}
+        return self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=facts)
 
     @contextmanager
     def _started(self, name: str, new: Sequence[NewWorkflow]) -> Iterator[_Start]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from bluestreak_core.model import Claim
 
 WORKFLOW_ID = "bluestreak.workflow.id"
 WORKFLOWS = "bluestreak.workflows"
@@ -16,10 +21,18 @@ WORKER = "bluestreak.worker"
 REPLAY = "bluestreak.replay"
 CALL = "bluestreak.call"
 STEP_ID = "bluestreak.step.id"
+NAP_ID = "bluestreak.nap.id"
+WAIT = "bluestreak.wait"
+UNTIL = "bluestreak.until"
+ATTEMPT = "bluestreak.attempt"
+LATENESS = "bluestreak.lateness"
 OUTCOME = "bluestreak.outcome"
 OPERATION = "bluestreak.operation"
 STATUS = "bluestreak.status"
 ERROR_TYPE = "error.type"
+
+_NUMBER = re.compile(r"(?<![^\W_])[0-9a-f]*\d[0-9a-f]*(?![^\W_])|\d+")
+"""A number, or a word that is hexadecimal."""
 
 _TRACEPARENT = "traceparent"
 _W3C = TraceContextTextMapPropagator()
@@ -43,8 +56,28 @@ def type_of(error: BaseException) -> str:
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
-def record_error(span: Span, error: BaseException) -> None:
-    """Record an error as an exception event and as the status of a span."""
-    span.record_exception(error)
+@lru_cache(maxsize=1024)
+def named(kind: str, id: str) -> str:
+    """The name of a span: an id with `*` for each number, since tools group spans by name."""
+    return f"{kind} {_NUMBER.sub('*', id)}"
+
+
+def lateness(claim: Claim) -> float | None:
+    """For how many seconds a claimed workflow had been due; None if that is not known."""
+    workflow, due_at = claim.workflow, claim.due_at
+    if due_at is None and workflow.claims == 1:
+        due_at = workflow.start_at or workflow.created_at
+    if due_at is None or not workflow.claim_log:
+        return None
+    return max((workflow.claim_log[-1].claimed_at - due_at).total_seconds(), 0.0)
+
+
+def record_error(span: Span, error: BaseException, *, message: bool = True) -> None:
+    """Record an error as the status of a span, and as an exception event if that may be shown."""
+    kind = type(error).__name__
     span.set_attribute(ERROR_TYPE, type_of(error))
-    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    if not message:
+        span.set_status(Status(StatusCode.ERROR, kind))
+        return
+    span.set_status(Status(StatusCode.ERROR, f"{kind}: {error}"))
+    span.record_exception(error)

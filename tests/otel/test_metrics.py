@@ -69,7 +69,7 @@ def test_failed_tries_of_a_workflow_are_counted(environment: Make, telemetry: Te
     }
 
 
-def test_lateness_is_from_the_due_time_to_the_first_claim(
+def test_lateness_is_from_the_due_time_to_the_claim(
     environment: Make, telemetry: Telemetry
 ) -> None:
     async def slow(ctx: Context, input: None) -> None:
@@ -81,18 +81,36 @@ def test_lateness_is_from_the_due_time_to_the_first_claim(
     env.start("second", "slow", delay=10)
     env.wait("first")
     env.wait("second")
-    assert telemetry.points("bluestreak.workflow.lateness") == {facts(handler="slow"): 2}
+    punctual = facts(handler="slow", after_crash=False)
+    assert telemetry.points("bluestreak.workflow.lateness") == {punctual: 2}
     assert telemetry.total("bluestreak.workflow.lateness") == 30 - 10
 
 
-def test_only_the_first_claim_of_a_workflow_can_be_late(
-    environment: Make, telemetry: Telemetry
-) -> None:
+def test_each_claim_can_be_late(environment: Make, telemetry: Telemetry) -> None:
     async def nap(ctx: Context, input: None) -> None:
         await ctx.sleep("nap", 60)
 
-    assert environment().run(nap).workflow.claims == 2
-    assert telemetry.points("bluestreak.workflow.lateness") == {facts(handler="nap"): 1}
+    async def slow(ctx: Context, input: None) -> None:
+        await ctx.step("sleep", asyncio.sleep, 100)
+
+    env = environment(max_concurrency=1)
+    env.register_handler("nap", nap)
+    env.register_handler("slow", slow)
+    env.start("nap", "nap")
+    env.advance(1)
+    env.start("slow", "slow")
+    env.wait("nap")
+    name = "bluestreak.workflow.lateness"
+    assert telemetry.points(name)[facts(handler="nap", after_crash=False)] == 2
+    assert telemetry.total(name) == 100 + 1 - 60
+
+
+def test_a_receive_with_a_timeout_is_no_retry(environment: Make, telemetry: Telemetry) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.receive("answer", "message", timeout=3600)
+
+    environment().run(handle)
+    assert telemetry.points("bluestreak.step.retries") == {}
 
 
 def test_a_run_that_loses_its_claim_is_counted(environment: Make, telemetry: Telemetry) -> None:

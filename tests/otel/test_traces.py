@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     Decision,
@@ -22,6 +19,7 @@ from typing_extensions import override
 from bluestreak_core import Context, Retry, Start, Status
 from bluestreak_core.testing import Environment
 from bluestreak_memory import MemoryStore
+from bluestreak_otel import TelemetryHook
 from tests.otel.arrange import (
     Telemetry,
     attributes_of,
@@ -85,7 +83,7 @@ def test_a_start_is_over_when_the_next_one_begins(environment: Make, telemetry: 
 def test_what_is_only_replayed_has_no_span(environment: Make, telemetry: Telemetry) -> None:
     environment().run(napping)
     assert telemetry.names == [
-        *("start napping", "run napping", "step before"),
+        *("start napping", "run napping", "step before", "nap nap"),
         *("run napping", "step after"),
     ]
     assert len(traces_of(*telemetry.spans)) == 1
@@ -103,6 +101,7 @@ def test_each_attempt_has_a_span_with_its_error(environment: Make, telemetry: Te
     environment(max_failures=0).run(handle)
     attempts = [span for span in telemetry.spans if span.name == "step pay"]
     assert len(attempts) == 2
+    assert [attributes_of(span)["bluestreak.attempt"] for span in attempts] == [1, 2]
     for span in attempts:
         assert span.status.status_code is StatusCode.ERROR
         assert attributes_of(span)["error.type"] == "ValueError"
@@ -246,23 +245,90 @@ def test_a_step_is_never_shown_without_its_run() -> None:
     assert telemetry.names == ["start greet"]
 
 
-class Broken(SpanProcessor):
-    """Raises whenever a span begins or ends."""
+def test_waits_have_spans_below_the_run_that_waits(environment: Make, telemetry: Telemetry) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.sleep("short", 1)
+        await ctx.receive("answer", "message")
+        await ctx.child("child", greet, "Ada")
 
-    def on_start(self, span: Span, parent_context: Any = None) -> None:
-        raise OSError("the exporter is broken")
+    env = environment()
+    env.register_handler("greet", greet)
+    env.register_handler("handle", handle)
+    env.start("w", "handle")
+    env.call(env.bluestreak.send("w", "message", "secret"))
+    env.wait("w")
+    run = telemetry.span("run handle")
+    waits = [span for span in telemetry.spans if "bluestreak.wait" in attributes_of(span)]
+    assert [span.name for span in waits] == ["nap short", "receive answer", "child child"]
+    assert {parent_of(span) for span in waits} == {id_of(run)}
+    assert {attributes_of(span)["bluestreak.outcome"] for span in waits} == {"finished"}
+    assert "secret" not in "".join(span.to_json() for span in telemetry.spans)
 
-    def on_end(self, span: ReadableSpan) -> None:
-        raise OSError("the exporter is broken")
 
-
-def test_broken_telemetry_changes_nothing_and_is_logged(
-    environment: Make, telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+def test_a_wait_that_leaves_memory_is_suspended_and_says_until_when(
+    environment: Make, telemetry: Telemetry
 ) -> None:
-    telemetry.tracers.add_span_processor(Broken())
-    with caplog.at_level(logging.ERROR, "bluestreak_otel"):
-        outcome = environment().run(napping)
-    assert (outcome.status, outcome.result) == (Status.FINISHED, "2")
-    assert list(outcome.calls) == ["before", "after"]
-    logged = "telemetry failed, and workflows go on without it: OSError('the exporter is broken')"
-    assert [record.getMessage() for record in caplog.records] == [logged] * 2  # hook and store
+    environment().run(napping)
+    nap = telemetry.span("nap nap")
+    assert attributes_of(nap)["bluestreak.outcome"] == "suspended"
+    assert attributes_of(nap)["bluestreak.nap.id"] == "nap"
+    assert attributes_of(nap)["bluestreak.until"] == "2030-01-01T01:00:00+00:00"
+
+
+def test_a_run_says_how_late_it_is(environment: Make, telemetry: Telemetry) -> None:
+    async def slow(ctx: Context, input: None) -> None:
+        await ctx.step("sleep", asyncio.sleep, 30)
+
+    env = environment(max_concurrency=1)
+    env.register_handler("slow", slow)
+    env.start("first", "slow")
+    env.start("second", "slow")
+    env.wait("second")
+    runs = [span for span in telemetry.spans if span.name == "run slow"]
+    assert [attributes_of(run)["bluestreak.lateness"] for run in runs] == [0, 30]
+
+
+def test_numbers_in_ids_are_left_out_of_the_names_of_spans(
+    environment: Make, telemetry: Telemetry
+) -> None:
+    ids = ["s3-upload", "item/17", "charge 9f86d081-884c", "decade"]
+
+    async def handle(ctx: Context, input: None) -> None:
+        for step_id in ids:
+            await ctx.step(step_id, nothing)
+
+    environment().run(handle)
+    steps = [span for span in telemetry.spans if span.name.startswith("step ")]
+    names = ["step s*-upload", "step item/*", "step charge *-*", "step decade"]
+    assert [span.name for span in steps] == names
+    assert [attributes_of(span)["bluestreak.step.id"] for span in steps] == ids
+
+
+class Unprintable(Exception):
+    """Raises when its message is asked for."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("it has no message")
+
+
+def test_a_span_ends_even_if_its_error_cannot_be_printed(
+    environment: Make, telemetry: Telemetry
+) -> None:
+    async def handle(ctx: Context, input: None) -> None:
+        raise Unprintable
+
+    environment(max_failures=0).run(handle)
+    assert str(attributes_of(telemetry.span("run handle"))["error.type"]).endswith("Unprintable")
+
+
+def test_messages_of_errors_can_be_left_out(telemetry: Telemetry) -> None:
+    hook = TelemetryHook(error_messages=False, tracer_provider=telemetry.tracers)
+
+    async def handle(ctx: Context, input: None) -> None:
+        await ctx.step("pay", refuse)
+
+    with Environment(hooks=[hook], max_failures=0) as env:
+        env.run(handle)
+    step = telemetry.span("step pay")
+    assert (step.status.status_code, step.status.description) == (StatusCode.ERROR, "ValueError")
+    assert "broken for good" not in "".join(span.to_json() for span in telemetry.spans)
