@@ -11,6 +11,7 @@ from typing_extensions import override
 
 import bluestreak_core
 from bluestreak_cli import (
+    attending,
     console,
     control,
     developing,
@@ -62,7 +63,7 @@ app = typer.Typer(
 )
 
 for _commands in (
-    *(working, developing, starting, finding, tailing),
+    *(working, developing, attending, starting, finding, tailing),
     *(control, maintenance, console),
 ):
     _commands.register(app)
