@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pymongo
-from pymongo.errors import OperationFailure
+from pymongo.errors import AutoReconnect, OperationFailure
 
 HOST = "127.0.0.1"
 USER = "bluestreak"
@@ -19,6 +19,7 @@ LOOK_AGAIN = 0.01  # seconds
 # Members find each other, and a new primary, in two seconds instead of ten.
 _SET_SETTINGS = {"heartbeatIntervalMillis": 200, "electionTimeoutMillis": 2000}
 _ALREADY_INITIALISED = 23
+_ATTEMPTS = 3
 _USER_EXISTS = 51003
 
 Client = pymongo.MongoClient[dict[str, Any]]
@@ -51,7 +52,18 @@ def _connected(hosts: Sequence[str], key: str, deadline: float) -> Iterator[list
 
 
 def _form_set(clients: Sequence[Client], hosts: Sequence[str]) -> None:
-    """Return once the set has a primary and all members have its data."""
+    """Return once the set has a primary and all members have its data.
+
+    A member closes its connections when its state changes, also while it is asked something. What
+    was done by then is found done.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        with contextlib.suppress(AutoReconnect):
+            return _form_set_at_once(clients, hosts)
+    return _form_set_at_once(clients, hosts)
+
+
+def _form_set_at_once(clients: Sequence[Client], hosts: Sequence[str]) -> None:
     admin = clients[0].admin
     members = [{"_id": place, "host": host} for place, host in enumerate(hosts)]
     config: dict[str, Any] = {"_id": SET_NAME, "members": members, "settings": _SET_SETTINGS}

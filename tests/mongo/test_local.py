@@ -728,6 +728,16 @@ def test_a_set_that_cannot_be_formed_is_given_up_and_stopped(
     assert not mongod.is_running()
 
 
+def test_a_connection_that_is_closed_while_a_set_is_formed_does_not_matter(tmp_path: Path) -> None:
+    failure = {"failCommands": ["replSetInitiate"], "closeConnection": True}
+    fail_point = json.dumps({"mode": {"times": 1}, "data": failure})
+    parameters = {"enableTestCommands": "1", "failpoint.failCommand": fail_point}
+    program = recording(tmp_path, RUN_MONGOD).program
+    server = LocalMongo(program, parameters=parameters, authorization=False)
+    with server, MongoClient[dict[str, Any]](server.url) as client:
+        assert client.admin.command("hello")["isWritablePrimary"]
+
+
 def test_an_error_survives_pickling() -> None:
     error = LocalMongoError("/bin/mongod", "exited with 2", "a line")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
