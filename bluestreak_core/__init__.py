@@ -30,6 +30,7 @@ from bluestreak_core.errors import (
     CallbackTimeout,
     ChildFailed,
     ClaimLost,
+    ClientClosed,
     CorruptDocument,
     DeadlineExceeded,
     DuplicateNap,
@@ -69,6 +70,7 @@ from bluestreak_core.errors import (
     WorkflowCrashed,
     WorkflowEnded,
     WorkflowNotFound,
+    WouldBlock,
     WrongEventLoop,
 )
 from bluestreak_core.message import Message, Received
@@ -173,6 +175,7 @@ __all__ = [
     "ClaimLost",
     "ClaimRequest",
     "Client",
+    "ClientClosed",
     "Clock",
     "Codec",
     "Context",
@@ -286,6 +289,7 @@ __all__ = [
     "WorkflowInfo",
     "WorkflowNotFound",
     "WorkflowSummary",
+    "WouldBlock",
     "WrongEventLoop",
 ]
 

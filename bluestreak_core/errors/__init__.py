@@ -40,6 +40,7 @@ from bluestreak_core.errors.store import CorruptDocument, StoreRefused, StoreUna
 from bluestreak_core.errors.usage import (
     AlreadyPolling,
     AlreadyReceiving,
+    ClientClosed,
     DuplicateNap,
     DuplicateStep,
     HandlerAlreadyRegistered,
@@ -58,6 +59,7 @@ from bluestreak_core.errors.usage import (
     UsedInStep,
     UsedInTransaction,
     ValueTooLarge,
+    WouldBlock,
     WrongEventLoop,
 )
 
@@ -72,6 +74,7 @@ __all__ = [
     "CallbackTimeout",
     "ChildFailed",
     "ClaimLost",
+    "ClientClosed",
     "CorruptDocument",
     "DeadlineExceeded",
     "DuplicateNap",
@@ -112,6 +115,7 @@ __all__ = [
     "WorkflowCrashed",
     "WorkflowEnded",
     "WorkflowNotFound",
+    "WouldBlock",
     "WrongEventLoop",
 ]
 

@@ -241,6 +241,28 @@ class WrongEventLoop(UsageError):
         )
 
 
+class WouldBlock(UsageError):
+    """A `BlockingClient` was called where an event loop runs, which would stand still meanwhile."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        self.call = call
+
+    def __str__(self) -> str:
+        return f"{self.call} would block the event loop that runs here: await a Client instead"
+
+
+class ClientClosed(UsageError):
+    """A `BlockingClient` was closed before a call, or during it; then it may have happened."""
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        self.call = call
+
+    def __str__(self) -> str:
+        return f"{self.call}: the BlockingClient is closed; make another one"
+
+
 class AlreadyPolling(UsageError):
     """`poll()` was called while an earlier `poll()` of the same object was running."""
 
