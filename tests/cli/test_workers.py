@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -83,7 +84,7 @@ def test_the_step_that_hangs_longest_stands_first(register: Register) -> None:
     )
     _, *rows = printed("workers", "--runs").splitlines()
     assert [row.split()[0] for row in rows] == ["hangs", "quick", "between"]
-    assert "1 day, 1:01:0" in rows[0]
+    assert re.search(r" 1 day, 1:\d\d:\d\d ", rows[0])
 
 
 def test_each_worker_is_a_line_of_json(register: Register) -> None:
