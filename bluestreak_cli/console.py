@@ -1,4 +1,4 @@
-"""The command that serves the console to whoever has started it."""
+"""The command that serves the console on this machine."""
 
 from __future__ import annotations
 

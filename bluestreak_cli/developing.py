@@ -21,7 +21,7 @@ from bluestreak_cli.failure import CommandError
 from bluestreak_cli.json_form import dumped
 from bluestreak_cli.local_database import local_database
 from bluestreak_cli.logs import set_up_logs
-from bluestreak_cli.output import escaped
+from bluestreak_core.errors.text import printable
 
 FOLDER = ".bluestreak"
 """Where the database is kept, in the current folder."""
@@ -107,7 +107,7 @@ def _print(session: Session, app: str, beside: Surroundings, watched: list[Path]
         output.flush()
         return
     for line in banner(app, beside, watched):
-        output.line(escaped(line))
+        output.line(printable(line))
     output.flush()
 
 

@@ -10,8 +10,8 @@ from bluestreak_cli.command import Session, add
 from bluestreak_cli.instant import shown
 from bluestreak_cli.json_form import dumped, record_form
 from bluestreak_cli.option import Filters, WorkflowId, check_limit
-from bluestreak_cli.output import escaped
 from bluestreak_core import Status, Timeline, WorkflowSummary
+from bluestreak_core.errors.text import printable
 
 _BLOCK = 200
 """Rows of one table; the next one is read once they are printed."""
@@ -89,7 +89,7 @@ async def show(
     error = timeline.workflow.error
     if with_traceback and error is not None:
         for line in error.traceback.splitlines():
-            session.output.line(f"  {escaped(line)}")
+            session.output.line(f"  {printable(line)}")
 
 
 def timeline_form(timeline: Timeline) -> dict[str, object]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing_extensions import override
 
 from bluestreak_cli.json_form import dumped, instant_form
-from bluestreak_cli.output import escaped
+from bluestreak_core.errors.text import printable
 
 
 def set_up_logs(*, as_json: bool) -> None:
@@ -22,11 +22,11 @@ class _Text(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
         begin = f"{_at(record)} {record.levelname:<7} {record.process}"
-        line = f"{begin} {record.name}: {escaped(record.getMessage())}"
+        line = f"{begin} {record.name}: {printable(record.getMessage())}"
         if record.exc_info is None:
             return line
         trace = self.formatException(record.exc_info).split("\n")
-        return "\n".join([line, *map(escaped, trace)])
+        return "\n".join([line, *map(printable, trace)])
 
 
 class _Json(logging.Formatter):

@@ -15,10 +15,9 @@ from bluestreak_cli.grade import Finding
 from bluestreak_cli.instant import read_instant, shown
 from bluestreak_cli.json_form import dumped, record_form
 from bluestreak_cli.option import YesOption, check_limit
-from bluestreak_cli.output import escaped
 from bluestreak_cli.workforce import look_at_workers
 from bluestreak_core import Client, Pruned, Status
-from bluestreak_core.errors.text import counted
+from bluestreak_core.errors.text import counted, printable
 from bluestreak_core.store import ENDED
 
 PRUNED_AT_ONCE = 500
@@ -99,7 +98,7 @@ async def doctor(session: Session) -> ExitCode:
     else:
         for finding in findings:
             for line in str(finding).split("\n"):
-                session.output.line(escaped(line))
+                session.output.line(printable(line))
     return ExitCode.DONE if is_healthy else ExitCode.REFUSED
 
 

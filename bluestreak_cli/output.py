@@ -16,6 +16,7 @@ from rich.text import Text
 from bluestreak_cli.exit_code import ExitCode
 from bluestreak_cli.failure import Failure
 from bluestreak_cli.json_form import dumped
+from bluestreak_core.errors.text import printable
 
 _UNLIMITED = 100_000
 """Columns of what is no terminal: nothing is folded there."""
@@ -33,13 +34,6 @@ _STYLES = {
 }
 
 
-def escaped(text: str) -> str:
-    """Without characters that a terminal obeys, such as ESC and marks of writing direction."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 class Output:
     """The standard output of one command. Notes and errors go to the standard error."""
 
@@ -48,7 +42,7 @@ class Output:
 
     def answer(self, text: str, data: Any) -> None:
         """The answer of a command: a text, or one JSON document."""
-        self.line(dumped(data) if self.as_json else escaped(text))
+        self.line(dumped(data) if self.as_json else printable(text))
 
     def line(self, text: str) -> None:
         """A line that is safe to print."""
@@ -61,7 +55,7 @@ class Output:
     def note(self, text: str) -> None:
         """Something beside the answer."""
         if not self.as_json:
-            sys.stderr.write(f"{escaped(text)}\n")
+            sys.stderr.write(f"{printable(text)}\n")
 
     @contextmanager
     def progress(self, doing: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
@@ -103,7 +97,7 @@ class Output:
             "remedy": failure.remedy,
             "code": failure.code.value,
         }
-        sys.stderr.write(f"{dumped(data) if self.as_json else escaped(str(failure))}\n")
+        sys.stderr.write(f"{dumped(data) if self.as_json else printable(str(failure))}\n")
         sys.stderr.flush()
 
 
@@ -131,4 +125,4 @@ def _fitting(width: int, columns: int) -> int:
 
 
 def _cell(text: str) -> Text:
-    return Text(escaped(text), style=_STYLES.get(text, ""))
+    return Text(printable(text), style=_STYLES.get(text, ""))

@@ -14,7 +14,6 @@ from bluestreak_cli.exit_code import ExitCode
 from bluestreak_cli.failure import CommandError
 from bluestreak_cli.json_form import dumped, instant_form, record_form, value_form
 from bluestreak_cli.option import WorkflowId
-from bluestreak_cli.output import escaped
 from bluestreak_core import (
     EventKind,
     Status,
@@ -24,6 +23,7 @@ from bluestreak_core import (
     WorkflowAborted,
     WorkflowCancelled,
 )
+from bluestreak_core.errors.text import printable
 from bluestreak_core.model import Published
 
 _WIDTH = 200
@@ -100,7 +100,7 @@ def _published(latest: Published) -> str:
     at = instant_form(latest.at).replace("T", " ")
     text = repr(latest.value)
     shown = text if len(text) <= _WIDTH else f"{text[:_WIDTH]}..."
-    return escaped(f"{at}  published {latest.name!r}: {shown}")
+    return printable(f"{at}  published {latest.name!r}: {shown}")
 
 
 def register(app: typer.Typer) -> None:

@@ -29,7 +29,7 @@ async def act(site: Site, request: Request, visitor: Visitor) -> Response:
         *(visitor.name, action, workflow_id),
         extra={"visitor": visitor.name, "action": action, "workflow_id": workflow_id},
     )
-    link = Link(request.scope.get("root_path", ""))
+    link = Link.of(request)
     return RedirectResponse(link("workflow", id=shown, did=action), 303)
 
 

@@ -14,11 +14,13 @@ from starlette.responses import Response
 
 from bluestreak_console import text
 from bluestreak_console.access import Visitor
+from bluestreak_console.action import BULK, allowing
 from bluestreak_console.filters import Filters
 from bluestreak_console.form import fields
 from bluestreak_console.site import Site
 from bluestreak_core import Client, InvalidArgument, Status, StoreUnavailable
 from bluestreak_core.errors import StateError, WorkflowNotFound
+from bluestreak_core.machine import Transition
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +28,6 @@ AT_ONCE = 1000
 """The most workflows that one form is about; the next form goes on."""
 
 _BESIDE = 20
-
-_STATES = {
-    "cancel": tuple(status for status in Status if not status.ended),
-    "pause": (Status.IDLE, Status.RUNNING, Status.FAILED),
-    "resume": (Status.PAUSED,),
-    "retry": (Status.ABORTED, Status.CANCELLED),
-}
-"""The states that each action is for. Once it is done, a workflow is in none of them."""
 
 
 @dataclass(slots=True)
@@ -82,10 +76,11 @@ def _values(action: str, filters: Filters, ids: list[str], done: _Done | None) -
 
 async def _ids(client: Client, action: str, filters: Filters) -> list[str]:
     """The first workflows that match, one more than a form is about if there are more."""
-    if action not in _STATES:
-        raise InvalidArgument("action", action, f"expected one of {', '.join(_STATES)}")
+    if action not in BULK:
+        raise InvalidArgument("action", action, f"expected one of {', '.join(BULK)}")
     wanted = filters.status or tuple(Status)
-    statuses = tuple(status.value for status in _STATES[action] if status.value in wanted)
+    possible = allowing(Transition(action))
+    statuses = tuple(status.value for status in possible if status.value in wanted)
     if not statuses:
         return []
     narrowed = replace(filters, status=statuses)

@@ -144,7 +144,7 @@ def _stretches(timeline: Timeline, now: datetime) -> Iterator[list[Stretch]]:
 
 
 def _told(event: TimelineEvent, *, with_values: bool) -> tuple[str, list[Fold]]:
-    """What is told of an event besides its name, and what is folded."""
+    """The details of an event: a line, and texts to unfold."""
     match event.record:
         case Step() as step:
             return _told_of_step(step, with_values=with_values)

@@ -17,7 +17,7 @@ from bluestreak_console.workflows import PAGE
 from bluestreak_core import BluestreakError, Client, Status
 
 MAX_STREAMS = 100
-"""Open pages that are told; the others stay as they are until they are loaded again."""
+"""Open pages that hear of changes; others stay as they are until they are reloaded."""
 
 _PAUSE = 2.0  # seconds
 _LIFE = 30.0  # seconds, after which the browser asks anew: a server that stops need not wait
@@ -29,7 +29,7 @@ _open = 0
 async def stream(site: Site, request: Request, visitor: Visitor) -> Response:
     """`changed` events of what a page shows: one workflow, or a list."""
     if _open >= MAX_STREAMS:
-        return Response(status_code=204)  # which tells the browser not to ask again
+        return Response(status_code=204)  # the browser does not reconnect
     return StreamingResponse(_told(site.client, request), media_type="text/event-stream")
 
 

@@ -25,7 +25,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 def local_app(
     client: Client, key: str, *, user: str, may_act: bool = True, hosts: Sequence[str] = ()
 ) -> Starlette:
-    """A console for whoever has the key, which the address of the first visit brings: `/?key=`.
+    """A console behind a key, which the address of the first visit carries: `/?key=`.
 
     Other users of the machine can reach its port, but not the key. `hosts` are the names under
     which it may be called besides those of loopback; others are refused, since a page of a stranger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -42,6 +42,11 @@ class Link:
     """Makes the addresses of pages, wherever the console is mounted."""
 
     root: str
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """Links to the pages of the console that a request came to."""
+        return cls(request.scope.get("root_path", ""))
 
     def __call__(self, page: str = "", /, **query: Any) -> str:
         """A path. Parameters that are None or empty are left out; a list repeats its parameter."""
@@ -100,7 +105,7 @@ class Site:
         """A rendered template."""
         token, cookie = self.tokens.issue(request, visitor.name)
         common = {
-            "link": Link(request.scope.get("root_path", "")),
+            "link": Link.of(request),
             "visitor": visitor,
             "token": token,
         }

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from bluestreak_core.errors.text import printable
+
 MAX_LINE = 200
 MAX_VALUE = 20_000
 """Characters that are shown of a value or a traceback."""
@@ -72,12 +74,5 @@ def _plain(found: object) -> str:
 
 
 def _cut(text: str, limit: int, keep: str) -> str:
-    shown = "".join(
-        character if character.isprintable() or character in keep else _escaped(character)
-        for character in text[:limit]
-    )
+    shown = printable(text[:limit], keep)
     return shown if len(text) <= limit else f"{shown}…"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()

@@ -10,22 +10,13 @@ from starlette.responses import Response
 
 from bluestreak_console import text
 from bluestreak_console.access import Visitor
+from bluestreak_console.action import offered
 from bluestreak_console.events import HIDDEN, PAGE, Fold, rows, told_of_error
 from bluestreak_console.site import Site
 from bluestreak_console.workers import find_workers
 from bluestreak_core import RunInFlight, Status, Timeline, Workflow
 
 _CHILDREN = 20
-
-ACTIONS: dict[str, list[Status]] = {
-    "cancel": [status for status in Status if not status.ended],
-    "pause": [Status.IDLE, Status.RUNNING, Status.FAILED, Status.STOPPING, Status.COMPENSATING],
-    "resume": [Status.PAUSED],
-    "retry": [Status.ABORTED, Status.CANCELLED],
-    "send": [status for status in Status if status is not Status.FINISHED],
-    "fork": list(Status),
-}
-"""What can be done to a workflow, by the states in which it makes sense."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +46,7 @@ async def page(site: Site, request: Request, visitor: Visitor) -> Response:
         "child_count": len(timeline.children),
         "holder": await _holder(site, workflow),
         "now": now,
-        "actions": [name for name, states in ACTIONS.items() if workflow.status in states],
+        "actions": offered(workflow.status),
         "did": request.query_params.get("did", ""),
     }
     return site.page("workflow.html", request, visitor, values)

@@ -40,7 +40,7 @@ async def page(site: Site, request: Request, visitor: Visitor) -> Response:
 
 
 async def _look_for(site: Site, request: Request, text: str) -> Response:
-    link = Link(request.scope.get("root_path", ""))
+    link = Link.of(request)
     exact = [summary async for summary in site.client.list(id_prefix=text, limit=1)]
     if exact and exact[0].workflow_id == text:
         return RedirectResponse(link("workflow", id=text), 303)

@@ -33,10 +33,9 @@ from bluestreak_core import (
 )
 from bluestreak_core.errors import ClaimLost
 from bluestreak_otel import trace
-from bluestreak_otel.bucket import SECONDS
 from bluestreak_otel.guard import Guard
+from bluestreak_otel.instruments import SCOPE, durations
 
-_SCOPE = "bluestreak"
 _IN_RUN = (CallKind.STEP, CallKind.TRANSACTION)
 
 
@@ -64,19 +63,15 @@ class TelemetryHook(RunHook):
     ) -> None:
         self._guarded = Guard()
         self._error_messages = error_messages
-        self._tracer = get_tracer(_SCOPE, tracer_provider=tracer_provider)
-        meter = get_meter(_SCOPE, meter_provider=meter_provider)
-        self._runs = meter.create_histogram(
-            "bluestreak.run.duration",
-            "s",
-            "How long runs take, from the call of the handler",
-            explicit_bucket_boundaries_advisory=SECONDS,
+        self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
+        meter = get_meter(SCOPE, meter_provider=meter_provider)
+        self._runs = durations(
+            meter, "bluestreak.run.duration", "How long runs take, from the call of the handler"
         )
-        self._steps = meter.create_histogram(
+        self._steps = durations(
+            meter,
             "bluestreak.step.duration",
-            "s",
             "How long the functions of steps, transactions and compensations take",
-            explicit_bucket_boundaries_advisory=SECONDS,
         )
         self._losses = meter.create_counter(
             "bluestreak.claim.losses",

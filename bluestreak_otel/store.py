@@ -36,12 +36,10 @@ from bluestreak_core.model import (
 from bluestreak_core.store import Store, StoreWrapper
 from bluestreak_core.store.wrapper import UNCOUNTED
 from bluestreak_otel import trace
-from bluestreak_otel.bucket import SECONDS
 from bluestreak_otel.guard import Guard
+from bluestreak_otel.instruments import SCOPE, durations
 
 T = TypeVar("T")
-
-_SCOPE = "bluestreak"
 
 
 class TelemetryStore(StoreWrapper):
@@ -68,19 +66,16 @@ class TelemetryStore(StoreWrapper):
         super().__init__(store)
         self._guarded = Guard()
         self._store_calls = store_calls
-        self._tracer = get_tracer(_SCOPE, tracer_provider=tracer_provider)
-        meter = get_meter(_SCOPE, meter_provider=meter_provider)
+        self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
+        meter = get_meter(SCOPE, meter_provider=meter_provider)
         self._created = meter.create_counter(
             "bluestreak.workflow.created", "{workflow}", "Workflows that were created"
         )
         self._claims = meter.create_counter(
             "bluestreak.workflow.claims", "{claim}", "Claims of workflows"
         )
-        self._lateness = meter.create_histogram(
-            "bluestreak.workflow.lateness",
-            "s",
-            "From the due time of a workflow to its claim",
-            explicit_bucket_boundaries_advisory=SECONDS,
+        self._lateness = durations(
+            meter, "bluestreak.workflow.lateness", "From the due time of a workflow to its claim"
         )
         self._ended = meter.create_counter(
             "bluestreak.workflow.ended", "{workflow}", "Runs that ended a workflow or a try of it"
@@ -88,11 +83,8 @@ class TelemetryStore(StoreWrapper):
         self._retries = meter.create_counter(
             "bluestreak.step.retries", "{retry}", "Attempts of steps that another one follows"
         )
-        self._durations = meter.create_histogram(
-            "bluestreak.store.duration",
-            "s",
-            "How long calls of the store take",
-            explicit_bucket_boundaries_advisory=SECONDS,
+        self._durations = durations(
+            meter, "bluestreak.store.duration", "How long calls of the store take"
         )
         self._errors = meter.create_counter(
             "bluestreak.store.errors", "{error}", "Calls that the store has failed or refused"

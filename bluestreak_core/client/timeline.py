@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from bluestreak_core.callback import Answer, answered_step, is_answer_name
-from bluestreak_core.errors.text import counted
+from bluestreak_core.errors.text import counted, printable
 from bluestreak_core.model import (
     Attempt,
     ClaimEntry,
@@ -333,9 +333,5 @@ def _cut(value: Any) -> str:
 
 def _shortened(text: str) -> str:
     """Cut short, and without characters that a terminal obeys, such as ESC."""
-    shown = "".join(char if char.isprintable() else _escaped(char) for char in text[:_WIDTH])
+    shown = printable(text[:_WIDTH])
     return shown if len(text) <= _WIDTH else f"{shown}..."
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()

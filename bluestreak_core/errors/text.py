@@ -25,6 +25,17 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def printable(text: str, keep: str = "") -> str:
+    """A text with each character escaped that one cannot see, or that a terminal obeys.
+
+    Such as ESC, and marks of writing direction. The characters in `keep` stay.
+    """
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def cut(text: str, limit: int) -> str:
     """The text, or its first `limit` characters and its length."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -18,3 +18,14 @@ def bluestreak(monkeypatch: pytest.MonkeyPatch) -> Bluestreak:
     monkeypatch.setattr(shop, "bluestreak", bluestreak)
     monkeypatch.setattr(shop, "tokens", [])
     return bluestreak
+
+
+@pytest.fixture
+def server(
+    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
+    """The environment of an application on an empty database."""
+    named = {"TEST_URL": mongodb_url, "TEST_DATABASE": empty_database}
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    return named

@@ -80,17 +80,6 @@ def address_of(log: Log) -> str:
     return found[1]
 
 
-@pytest.fixture
-def server(
-    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
-    """The environment of an application on an empty database."""
-    named = {"TEST_URL": mongodb_url, "TEST_DATABASE": empty_database}
-    for name, value in named.items():
-        monkeypatch.setenv(name, value)
-    return named
-
-
 # What is decided -----------------------------------------------------------------------------
 
 

@@ -15,17 +15,6 @@ from tests.cli.process import terminal, worker
 APP = "tests.cli.shop:on_mongo"
 
 
-@pytest.fixture
-def server(
-    mongodb_url: str, empty_database: str, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
-    """The environment of an application on an empty database."""
-    named = {"TEST_URL": mongodb_url, "TEST_DATABASE": empty_database}
-    for name, value in named.items():
-        monkeypatch.setenv(name, value)
-    return named
-
-
 @pytest.mark.usefixtures("unmeasured")
 def test_ctrl_c_lets_what_runs_come_to_its_end(server: dict[str, str], tmp_path: Path) -> None:
     goal = tmp_path / "goal"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bluestreak_core import Context, WorkflowAborted
+from bluestreak_core import Context, Handler, WorkflowAborted
 from bluestreak_core.testing import Environment, ManualClock
 from tests.engine.arrange import DAY, Fleet, on_memory
 
@@ -28,6 +28,16 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in lines(caplog)]
 
 
+async def run_past_a_nap(fleet: Fleet, clock: ManualClock, handle: Handler) -> None:
+    """Run a workflow that is parked once, for a day."""
+    bluestreak = await fleet.parking(handle, poll_interval=1)
+    await bluestreak.start("w", "h")
+    async with fleet.polling(bluestreak):
+        await fleet.store.until_returned("park", 1)
+        clock.advance(DAY)
+        await bluestreak.wait("w")
+
+
 @on_memory
 @pytest.mark.asyncio
 async def test_a_parked_workflow_logs_each_line_once(
@@ -40,12 +50,7 @@ async def test_a_parked_workflow_logs_each_line_once(
         await ctx.sleep("nap", DAY)
         ctx.log.info("wakes")
 
-    bluestreak = await fleet.parking(handle, poll_interval=1)
-    await bluestreak.start("w", "h")
-    async with fleet.polling(bluestreak):
-        await fleet.store.until_returned("park", 1)
-        clock.advance(DAY)
-        await bluestreak.wait("w")
+    await run_past_a_nap(fleet, clock, handle)
     assert messages(caplog) == ["begins", "has a step", "wakes"]
     facts: list[tuple[Any, ...]] = [
         (line.workflow_id, line.handler_id, line.claim, line.attempt, line.filename)  # type: ignore[attr-defined]
@@ -106,12 +111,7 @@ async def test_branches_that_have_ended_are_silent_and_hold_nothing_up(
         await ctx.sleep("nap", DAY)
         ctx.log.info("wakes")
 
-    bluestreak = await fleet.parking(handle, poll_interval=1)
-    await bluestreak.start("w", "h")
-    async with fleet.polling(bluestreak):
-        await fleet.store.until_returned("park", 1)
-        clock.advance(DAY)
-        await bluestreak.wait("w")
+    await run_past_a_nap(fleet, clock, handle)
     assert messages(caplog) == ["in a branch", "in a branch", "wakes"]
 
 
@@ -125,12 +125,7 @@ async def test_the_records_of_a_losing_branch_keep_no_line_from_being_logged(
         await ctx.sleep("nap", DAY)
         ctx.log.info("wakes")
 
-    bluestreak = await fleet.parking(handle, poll_interval=1)
-    await bluestreak.start("w", "h")
-    async with fleet.polling(bluestreak):
-        await fleet.store.until_returned("park", 1)
-        clock.advance(DAY)
-        await bluestreak.wait("w")
+    await run_past_a_nap(fleet, clock, handle)
     assert messages(caplog) == ["wakes"]
 
 

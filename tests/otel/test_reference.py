@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 def made() -> set[str]:
     """The metrics that the code makes."""
     code = "".join(path.read_text() for path in (ROOT / "bluestreak_otel").glob("*.py"))
-    return set(re.findall(r'create_(?:counter|histogram)\(\s*"([\w.]+)"', code))
+    return set(re.findall(r'(?:create_counter\(|durations\(\s*meter,)\s*"([\w.]+)"', code))
 
 
 def test_the_page_has_a_row_for_each_metric() -> None:
